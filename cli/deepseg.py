@@ -1,0 +1,231 @@
+"""sct7t_deepseg: segment spinal cord and gray matter, and measure their areas."""
+
+import argparse
+import sys
+
+EPILOG = """examples:
+  sct7t_deepseg -i t2s.nii.gz -c gm_sc
+  sct7t_deepseg -i sub-*_T2starw.nii.gz -ofolder results -soft
+  sct7t_deepseg -i t2s.nii.gz -levels t2s_labels.nii.gz -csa-format sct
+
+exit codes: 0 all well; 1 some input failed or gave nothing usable; 2 wrong usage
+"""
+
+
+def parser():
+    p = argparse.ArgumentParser(
+        prog="sct7t_deepseg",
+        description="Segment spinal cord (SC), gray (GM) and white matter (WM) on axial T2*-weighted slices, and measure "
+        "cross-sectional areas. Research use only.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    main_ = p.add_argument_group("input and output")
+    main_.add_argument("-i", "--input", nargs="+", metavar="FILE", help="one or many NIfTI scans (2D, 3D or 4D)")
+    main_.add_argument("-c", "--task", default="gm_sc", metavar="TASK", help="gm_sc (default), gm or sc; see -list-tasks")
+    main_.add_argument("-o", "--output", metavar="FILE", help="base name of the outputs (one input); with one tissue, the mask's name")
+    main_.add_argument("-ofolder", "--ofolder", metavar="FOLDER", help="output folder (default: beside the input)")
+    main_.add_argument("-csa-format", "--csa-format", choices=("tidy", "sct"), default="tidy",
+                       help="tidy: a row per slice and tissue (default); sct: the columns of sct_process_segmentation")
+    main_.add_argument("-no-csa", "--no-csa", action="store_true", help="write no area table")
+    main_.add_argument("-report", "--report", metavar="FILE", help="write a JSON report of the whole run")
+    model = p.add_argument_group("model and device")
+    model.add_argument("-m", "--model", metavar="MODEL", help="MODEL or MODEL@VERSION of the zoo, or an .onnx file with its .json entry beside it")
+    model.add_argument("-device", "--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
+    model.add_argument("-threads", "--threads", type=int, metavar="N", help="CPU threads (default: all this process may use)")
+    model.add_argument("-offline", "--offline", action="store_true", help="never download")
+    how = p.add_argument_group("segmentation")
+    how.add_argument("-thr", "--thr", type=float, metavar="T", help="threshold, 0 to 1 (default: the model's)")
+    how.add_argument("-soft", "--soft", action="store_true", help="save partial-volume fractions instead of binary masks")
+    how.add_argument("-largest", "--largest", type=int, choices=(0, 1), help="keep the largest component of each slice (default: as the model has it)")
+    how.add_argument("-fill-holes", "--fill-holes", type=int, choices=(0, 1), help="fill holes (default: as the model has it)")
+    how.add_argument("-remove-small", "--remove-small", metavar="N[vox|mm3]", help="remove smaller components; 0 removes none")
+    how.add_argument("-centerline", "--centerline", metavar="FILE", help="cord mask or point labels to use in place of the locator")
+    how.add_argument("-levels", "--levels", metavar="FILE", help="vertebral labels: also measure per level")
+    how.add_argument("-volumes", "--volumes", choices=("each", "mean"), default="each",
+                     help="4D scans: segment each volume (default) or their mean")
+    other = p.add_argument_group("other")
+    other.add_argument("-list-tasks", "--list-tasks", action="store_true", help="list tasks and models, and stop")
+    other.add_argument("-v", "--verbose", type=int, choices=(0, 1, 2), default=1, help="0 errors only, 1 normal, 2 with timings")
+    other.add_argument("-version", "--version", action="store_true", help="print the version, and stop")
+    return p
+
+
+def main(argv=None):
+    """Run the command; returns the exit code."""
+    p = parser()
+    args = p.parse_args(argv)
+    if args.version:
+        from sctseg7t.version import __version__
+
+        print(__version__)
+        return 0
+    from sctseg7t.errors import UserError
+
+    try:
+        if args.list_tasks:
+            return _list_tasks()
+        if not args.input:
+            p.error("-i is required: sct7t_deepseg -i t2s.nii.gz -c gm_sc")
+        return _run(args)
+    except UserError as err:
+        print(f"sct7t_deepseg: error: {err}", file=sys.stderr)
+        return 2
+
+
+def remove_small_option(text):
+    """Parse ``-remove-small``: 3, 3vox or 0.5mm3; None as given, {} for 0."""
+    from sctseg7t.errors import UsageError
+
+    if text is None:
+        return None
+    name, number = "min_voxels", text
+    for unit, key in (("vox", "min_voxels"), ("mm3", "min_mm3")):
+        if text.endswith(unit):
+            name, number = key, text[: -len(unit)]
+    try:
+        value = float(number)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise UsageError(f"-remove-small {text}: give a size such as 3, 3vox or 0.5mm3")
+    return {name: value} if value > 0 else {}
+
+
+def _options(args):
+    from sctseg7t.pipeline import Options
+
+    return Options(
+        threshold=args.thr,
+        soft=args.soft,
+        volumes=args.volumes,
+        largest=None if args.largest is None else bool(args.largest),
+        fill_holes=None if args.fill_holes is None else bool(args.fill_holes),
+        remove_small=remove_small_option(args.remove_small),
+        csa=not args.no_csa,
+    )
+
+
+def _run(args):
+    from sctseg7t import outputs
+    from sctseg7t.pipeline import open_segmenter
+
+    options = _options(args)
+    outputs.check_single_output(args.output, len(args.input))
+    segmenter = open_segmenter(args.task, args.model, args.device, options, threads=args.threads, offline=args.offline)
+    record = outputs.options_record(
+        options, args.task, centerline=args.centerline, levels=args.levels, csa_format=args.csa_format
+    )
+    plans = [
+        outputs.plan(path, segmenter.suffixes(), output=args.output, folder=args.ofolder, csa=options.csa, levels=bool(args.levels))
+        for path in args.input
+    ]
+    refused = outputs.conflicts(plans)
+    runs, progress = [], _progress(len(plans), args.verbose)
+    for plan in plans:
+        runs.append(_one(plan, segmenter, record, args, refused.get(plan.source), progress))
+        progress.update()
+    progress.close()
+    if args.report:
+        outputs.write_json(args.report, {"options": record, "runs": runs})
+    return _closing(plans, runs, args)
+
+
+def _one(plan, segmenter, record, args, refused, progress):
+    """Segment one input; a failure is recorded and never stops the others."""
+    from sctseg7t import outputs
+    from sctseg7t.errors import InputError, UserError
+
+    try:
+        if refused:
+            raise InputError(refused)
+        outputs.check_folder(plan)
+        result = segmenter.run(plan.source, centerline=args.centerline, levels=args.levels)
+        seconds = {**segmenter.seconds, **result.seconds}
+        sidecar = outputs.provenance(result, plan, segmenter, record, seconds)
+        outputs.write(result, plan, sidecar, args.csa_format)
+    except UserError as err:
+        progress.write(f"error: {err}")
+        return {"input": str(plan.source), "ok": False, "error": str(err)}
+    except MemoryError:
+        text = f"{plan.source}: not enough memory; crop the scan or close other programs"
+        progress.write(f"error: {text}")
+        return {"input": str(plan.source), "ok": False, "error": text}
+    if args.verbose:
+        for text in result.warnings:
+            progress.write(f"warning: {plan.source}: {text}")
+    if args.verbose > 1:
+        steps = ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items())
+        progress.write(f"{plan.source}: {segmenter.session.device}, {steps}")
+    return {
+        "input": str(plan.source),
+        "ok": result.usable,
+        "error": None if result.usable else "no cord found",
+        "outputs": [str(path) for path in plan.files()],
+        **{k: sidecar[k] for k in ("model", "locator", "device", "seconds", "warnings")},
+        "input_sha256": sidecar["input"]["sha256"],
+    }
+
+
+def _closing(plans, runs, args):
+    """Say where things are; the exit code."""
+    from sctseg7t import outputs
+
+    failed = [run for run in runs if not run["ok"]]
+    if args.verbose:
+        for plan, run in zip(plans, runs):
+            if run.get("outputs"):
+                print(f"{plan.source} ->")
+                for path in plan.files():
+                    print(f"  {path}")
+        shown = next((plan for plan, run in zip(plans, runs) if run["ok"]), None)
+        if shown:
+            print(f"view: {outputs.view_command(shown)}")
+    if failed and len(runs) > 1:
+        print(f"{len(failed)} of {len(runs)} inputs failed:", file=sys.stderr)
+        for run in failed:
+            print(f"  {run['input']}: {run['error']}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _list_tasks():
+    from sctseg7t.zoo.manifest import load_manifest
+
+    manifest = load_manifest()
+    for name, entry in manifest.tasks().items():
+        if entry["outputs"]:
+            print(f"{name:6} {entry['description']}")
+            for model in entry["models"]:
+                mark = " (default)" if model == entry["default"] else ""
+                print(f"{'':6}   -m {manifest.model(model).label}{mark}")
+    return 0
+
+
+class _Silent:
+    """Stands in for the progress bar in a pipe."""
+
+    def update(self):
+        pass
+
+    def close(self):
+        pass
+
+    def write(self, text):
+        print(text, file=sys.stderr)
+
+
+def _progress(count, verbose):
+    if count < 2 or verbose == 0 or not sys.stderr.isatty():
+        return _Silent()
+    from tqdm import tqdm
+
+    class Bar(tqdm):
+        def write(self, text):
+            tqdm.write(text, file=sys.stderr)
+
+    return Bar(total=count, unit="scan", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,221 @@
+"""sct7t_download: list, fetch, check and pack the models and data sets of the zoo."""
+
+import argparse
+import sys
+
+EPILOG = """\
+exit codes: 0 all well; 1 a file could not be fetched, written or verified; 2 usage.
+environment: SCT7T_CACHE (cache folder), SCT7T_MIRROR (folder looked in first),
+SCT7T_OFFLINE=1 (no downloads), SCT7T_MANIFEST (another models.json).
+"""
+
+
+def main(argv=None):
+    """Run the command; return its exit code."""
+    args = _parser().parse_args(argv)
+    from sctseg7t.errors import DownloadError, OutputError, UserError
+
+    try:
+        return args.run(args)
+    except UserError as error:
+        print(f"sct7t_download: {error}", file=sys.stderr)
+        return 1 if isinstance(error, (DownloadError, OutputError)) else 2
+    except KeyboardInterrupt:
+        print("sct7t_download: interrupted; run again to resume", file=sys.stderr)
+        return 130
+
+
+def _parser():
+    parser = argparse.ArgumentParser(
+        prog="sct7t_download",
+        description=__doc__.partition(": ")[2],
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+
+    verb = _verb(verbs, "list", _list, "show the models and data sets")
+    _flag(verb, "json", "print JSON")
+    verb = _verb(verbs, "info", _info, "show one entry in full")
+    verb.add_argument("name", metavar="NAME")
+    _flag(verb, "json", "print JSON")
+    verb = _verb(verbs, "install", _install, "fetch models or data sets into the cache")
+    verb.add_argument("names", metavar="NAME", nargs="+")
+    _flag(verb, "offline", "use only what is on this machine")
+    verb = _verb(verbs, "verify", _verify, "check the files on this machine; fetches nothing")
+    verb.add_argument("name", metavar="NAME", nargs="?", help="default: whatever is installed")
+    verb = _verb(verbs, "prune", _prune, "remove from the cache what no current version uses")
+    _flag(verb, "dry-run", "only say what would be removed")
+    verb = _verb(verbs, "export", _export, "copy all that models need to a folder for offline use")
+    verb.add_argument("names", metavar="NAME", nargs="+")
+    verb.add_argument("-o", "-output", "--output", metavar="FOLDER", required=True)
+    _flag(verb, "offline", "use only what is on this machine")
+    return parser
+
+
+def _verb(verbs, name, run, text):
+    verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+    verb.set_defaults(run=run)
+    return verb
+
+
+def _flag(verb, name, text):
+    verb.add_argument(f"-{name}", f"--{name}", action="store_true", help=text)
+
+
+def _list(args):
+    from sctseg7t.zoo.manage import verify
+    from sctseg7t.zoo.manifest import load_manifest
+
+    manifest = load_manifest()
+    here = {row.file: row.status for row in verify("all", manifest)}
+    rows = [_row("model", s.id, s.version, s.task, s, here) for s in manifest.models]
+    rows += [_row("dataset", s.name, s.commit[:10], "", s, here) for s in manifest.datasets]
+    for row, spec in zip(rows, manifest.models):
+        row |= {"default": spec.default, "deprecated": spec.deprecated}
+    if args.json:
+        return _print_json(rows)
+    for row in rows:
+        size = "size unknown" if row["bytes"] is None else f"{row['bytes'] / 1e6:.1f} MB"
+        note = " (deprecated)" if row.get("deprecated") else ""
+        print(
+            f"{row['name']:18}{row['version']:12}{row['task']:8}{row['status']:12}"
+            f"{size:>14}  {row['description']}{note}"
+        )
+    return 0
+
+
+def _row(kind, name, version, task, spec, here):
+    states = {here[file] for file in spec.files}
+    sizes = [file.bytes for file in spec.files]
+    return {
+        "kind": kind,
+        "name": name,
+        "version": version,
+        "task": task,
+        "status": _summary(states),
+        "bytes": None if None in sizes else sum(sizes),
+        "description": spec.description,
+    }
+
+
+def _summary(states):
+    if states == {"ok"}:
+        return "installed"
+    return "damaged" if "damaged" in states else "partial" if "ok" in states else "-"
+
+
+def _info(args):
+    from sctseg7t.zoo.manage import entry, verify
+    from sctseg7t.zoo.manifest import load_manifest
+
+    manifest = load_manifest()
+    raw = entry(manifest, args.name).raw
+    rows = verify(args.name, manifest)
+    if args.json:
+        local = {row.file.path: str(row.path) for row in rows if row.path}
+        return _print_json({**raw, "installed": local})
+    _print_tree({key: value for key, value in raw.items() if value not in (None, [], {})})
+    print("\nfiles on this machine:")
+    for row in rows:
+        print(f"  {row.status:9}{row.file.path}" + (f"  {row.path}" if row.path else ""))
+    return 0
+
+
+def _install(args):
+    from sctseg7t.zoo.manage import files_of
+    from sctseg7t.zoo.manifest import load_manifest
+    from sctseg7t.zoo.download import fetch
+
+    manifest = load_manifest()
+    files = {file: None for name in args.names for file in files_of(manifest, name)}
+    return _for_each(files, lambda file: [fetch(file, offline=args.offline)])
+
+
+def _export(args):
+    from sctseg7t.zoo.manage import export, files_of
+    from sctseg7t.zoo.manifest import load_manifest
+
+    manifest = load_manifest()
+    for name in args.names:
+        files_of(manifest, name)
+    code = _for_each(
+        args.names, lambda name: export(name, args.output, manifest, offline=args.offline)
+    )
+    if code == 0:
+        print(f"at the other site: export SCT7T_MIRROR={args.output}")
+    return code
+
+
+def _for_each(items, action):
+    """Print the paths that ``action`` gives for each item; go on past what fails."""
+    from sctseg7t.errors import DownloadError
+
+    failed = 0
+    for item in items:
+        try:
+            for path in action(item):
+                print(path)
+        except DownloadError as error:
+            failed += 1
+            print(f"sct7t_download: {error}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _verify(args):
+    from sctseg7t.zoo.manage import verify
+
+    rows = verify(args.name or "all")
+    if args.name is None:
+        # Not every model has to be installed: absent ones are no fault.
+        rows = [row for row in rows if row.status != "missing"]
+    for row in rows:
+        print(f"{row.status:9}{row.file.path}" + (f"  {row.path}" if row.path else ""))
+    bad = [row for row in rows if row.status != "ok"]
+    if bad:
+        print(
+            f"sct7t_download: {len(bad)} of {len(rows)} files are damaged or missing; "
+            "'sct7t_download install NAME' fetches them again",
+            file=sys.stderr,
+        )
+    elif not rows:
+        print("nothing is installed")
+    return 1 if bad else 0
+
+
+def _prune(args):
+    from sctseg7t.zoo.manage import prune
+
+    removed = prune(dry_run=args.dry_run)
+    for row in removed:
+        print(row.path)
+    word = "would be freed" if args.dry_run else "freed"
+    print(f"{sum(row.bytes for row in removed) / 1e6:.1f} MB {word}")
+    return 0
+
+
+def _print_json(value):
+    import json
+
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+    return 0
+
+
+def _print_tree(value, indent=0):
+    pad = " " * indent
+    for key, item in value.items():
+        if isinstance(item, dict):
+            print(f"{pad}{key}:")
+            _print_tree(item, indent + 2)
+        elif isinstance(item, list) and any(isinstance(part, dict) for part in item):
+            print(f"{pad}{key}:")
+            for part in item:
+                print(f"{pad}  - " + ", ".join(f"{k}: {v}" for k, v in part.items()))
+        elif isinstance(item, list):
+            print(f"{pad}{key}: {', '.join(map(str, item))}")
+        else:
+            print(f"{pad}{key}: {item}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

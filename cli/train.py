@@ -1,0 +1,52 @@
+"""sct7t_train: train a network on simulated images and export it."""
+
+import argparse
+
+
+def parser():
+    p = argparse.ArgumentParser(
+        prog="sct7t_train",
+        description="Train a network on simulated images, resuming where an earlier run stopped; export it with -export.",
+    )
+    p.add_argument("-config", "--config", required=True, help="recipe: a JSON file, or the name of a shipped one (cord_gm_sc, cord_locator)")
+    p.add_argument("-o", "--output", required=True, metavar="FOLDER", help="run folder: checkpoints, curves, exports")
+    p.add_argument("-data", "--data", action="append", default=[], metavar="SOURCE=FOLDER",
+                   help="folder of an anatomy source: AMU7T=..., PAM50=..., masks=... (gm-challenge layout)")
+    p.add_argument("-device", "--device", default="cpu", help="cpu or cuda[:N] (default cpu)")
+    p.add_argument("-threads", "--threads", type=int, help="CPU threads (default: all)")
+    p.add_argument("-steps", "--steps", type=int, help="train this many steps instead of the recipe's")
+    p.add_argument("-export", "--export", action="store_true", help="export the run's best weights to ONNX and stop")
+    p.add_argument("-manifest", "--manifest", help="with -export: the models.json whose entry is updated")
+    return p
+
+
+def main(argv=None):
+    import dataclasses
+    import sys
+
+    args = parser().parse_args(argv)
+    from sctseg7t.errors import UserError
+
+    try:
+        from sctseg7t.train.export import export, find_recipe
+        from sctseg7t.train.loop import TrainRecipe, train
+
+        recipe = TrainRecipe.read(find_recipe(args.config))
+        if args.steps:
+            recipe = dataclasses.replace(recipe, steps=args.steps)
+        if args.export:
+            print(export(args.output, manifest=args.manifest))
+            return 0
+        folders = dict(item.split("=", 1) for item in args.data)
+        print(train(recipe, folders, args.output, device=args.device, threads=args.threads))
+    except ImportError as err:
+        print(f"sct7t_train: {err}; install the training extra: pip install 'sctseg7t[train]'", file=sys.stderr)
+        return 2
+    except UserError as err:
+        print(f"sct7t_train: {err}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,182 @@
+"""Where the cord is: one centre per slice, with what is known about how sure it is.
+
+A network gives a heat map of every slice at 1 mm; the smoothest path of peaks through
+the stack is the centre line (Viterbi search over the best peaks of each slice, as OptiC does
+over a cost map: Gros et al., Med Image Anal 2018).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sctseg7t.errors import InputError
+from sctseg7t.image.grid import in_plane_frame, resample_slices
+
+# Heat below which a slice's own peak is no evidence of a cord.
+UNSURE = 0.25
+# A scan holds a cord if at least one in ten of its slices shows one this clearly.
+PRESENT = 0.5
+_PEAKS = 12
+_STEP_COST_PER_MM = 0.15
+_FLOOR = 1e-4
+
+
+@dataclass(frozen=True, eq=False)
+class CordPath:
+    """The cord's centre on every slice.
+
+    Attributes
+    ----------
+    centres_vox : (Z, 2) float64
+        Fractional canonical voxel (i, j).
+    confidence : (Z,) float64
+        Height of the locator's heat map there, 0..1; 1 where the user gave the centre.
+    unsure : (Z,) bool
+        The slice itself does not show where the cord is; its neighbours placed the centre.
+    source : str
+        ``locator``, ``file`` or ``image``.
+    """
+
+    centres_vox: np.ndarray
+    confidence: np.ndarray
+    unsure: np.ndarray
+    source: str
+
+
+def locate(data, affine, session, spec):
+    """Find the cord with a locator network.
+
+    Parameters
+    ----------
+    data : (X, Y, Z) array
+    affine : (4, 4) array
+        Canonical, mm.
+    session : Session
+    spec : ModelSpec
+        Of the locator.
+
+    Returns
+    -------
+    CordPath or None
+        None: there is no cord in view.
+    """
+    images, to_voxel = resample_slices(data, affine, spec.input.spacing_mm[0])
+    heat = _heat(images, session, spec)
+    rows, columns, confidence = _best_path(heat, spec.input.spacing_mm[0])
+    if np.quantile(confidence, 0.9) < PRESENT:
+        return None
+    unsure = confidence < UNSURE
+    index = np.arange(len(rows))
+    # Where a slice shows nothing, its place is what its neighbours say.
+    rows, columns = (np.interp(index, index[~unsure], v[~unsure]) for v in (rows, columns))
+    i, j = to_voxel(rows, columns)
+    return CordPath(np.stack([i, j], 1), confidence, unsure, "locator")
+
+
+def from_labels(labels, labels_affine, volume, name):
+    """Take the cord's centre from a mask or from point labels.
+
+    Every non-zero voxel marks the cord; slices in between are interpolated, slices
+    beyond take the nearest one's centre.
+
+    Parameters
+    ----------
+    labels : (A, B, C) array
+    labels_affine : (4, 4) array
+        Voxel to world RAS, mm; the grid need not be that of the scan.
+    volume : Volume
+    name : str
+        For messages.
+
+    Raises
+    ------
+    InputError
+        No label, or none within the scan.
+    """
+    marked = np.argwhere(labels > 0)
+    if len(marked) == 0:
+        raise InputError(f"{name}: marks no voxel; give a cord mask or point labels on the cord")
+    world = labels_affine @ np.column_stack([marked, np.ones(len(marked))]).T
+    i, j, k = (np.linalg.inv(volume.affine) @ world)[:3]
+    shape = volume.data.shape
+    near = (i > -1) & (i < shape[0]) & (j > -1) & (j < shape[1])
+    slices = np.rint(k).astype(int)
+    within = near & (slices >= 0) & (slices < shape[2])
+    if not within.any():
+        raise InputError(f"{name}: all its labels lie outside {volume.name}; give labels of the same scan")
+    found = np.unique(slices[within])
+    centre = np.array([[i[within & (slices == s)].mean(), j[within & (slices == s)].mean()] for s in found])
+    every = np.arange(shape[2])
+    centres = np.stack([np.interp(every, found, centre[:, axis]) for axis in (0, 1)], 1)
+    return CordPath(centres, np.ones(shape[2]), np.zeros(shape[2], bool), "file")
+
+
+def image_centre(shape):
+    """The centre of every slice, for models that were made to look there."""
+    centre = (np.array(shape[:2]) - 1) / 2
+    count = shape[2]
+    return CordPath(np.tile(centre, (count, 1)), np.ones(count), np.zeros(count, bool), "image")
+
+
+def mm_between(affine, a_vox, b_vox):
+    """In-plane distance (N,) in mm between two (N, 2) sets of voxel positions."""
+    return np.linalg.norm((np.asarray(a_vox) - b_vox) @ in_plane_frame(affine).voxel_to_frame.T, axis=1)
+
+
+def _heat(images, session, spec):
+    """Heat maps (Z, H, W) in 0..1 of whole slices, scaled slice by slice."""
+    low, high = spec.input.normalisation["parameters"]["low"], spec.input.normalisation["parameters"]["high"]
+    flat = images.reshape(len(images), -1)
+    p_low, p_high = (v[:, None, None] for v in np.percentile(flat, (low, high), axis=1))
+    scaled = np.clip((images - p_low) / np.maximum(p_high - p_low, 1e-12), -0.5, 2.0)
+    height, width = images.shape[1:]
+    step = spec.input.size_multiple
+    padded_shape = [-(-n // step) * step for n in (height, width)]
+    padded = np.zeros((len(images), 1, *padded_shape), np.float32)
+    padded[:, 0, :height, :width] = scaled
+    maps = session.run(padded)[:, spec.outputs[0].channel, :height, :width]
+    return 1 / (1 + np.exp(-maps)) if spec.activation == "logits" else maps
+
+
+def _best_path(heat, spacing_mm):
+    """Row, column and heat of the smoothest likely path through the slices."""
+    peaks = [_peaks(plane) for plane in heat]
+    cost = [-np.log(np.maximum(values, _FLOOR)) for _, values in peaks]
+    total, back = [cost[0]], []
+    for k in range(1, len(peaks)):
+        step = np.linalg.norm(peaks[k][0][:, None] - peaks[k - 1][0][None], axis=2) * spacing_mm
+        options = total[-1][None] + _STEP_COST_PER_MM * step
+        back.append(options.argmin(1))
+        total.append(cost[k] + options.min(1))
+    choice = [int(total[-1].argmin())]
+    for links in reversed(back):
+        choice.append(int(links[choice[-1]]))
+    chosen = [(where[c], values[c]) for (where, values), c in zip(peaks, reversed(choice))]
+    place = np.array([_refine(plane, where) for plane, (where, _) in zip(heat, chosen)])
+    return place[:, 0], place[:, 1], np.array([value for _, value in chosen], float)
+
+
+def _peaks(plane):
+    """The highest local maxima of a map: positions (K, 2) and values (K,)."""
+    ringed = np.pad(plane, 1, constant_values=-np.inf)
+    height, width = plane.shape
+    around = np.max(
+        [ringed[1 + r : 1 + r + height, 1 + c : 1 + c + width] for r in (-1, 0, 1) for c in (-1, 0, 1) if (r, c) != (0, 0)],
+        axis=0,
+    )
+    where = np.argwhere(plane >= around)
+    values = plane[where[:, 0], where[:, 1]]
+    best = np.argsort(-values, kind="stable")[:_PEAKS]
+    return where[best].astype(float), values[best]
+
+
+def _refine(plane, where, reach=3):
+    """Sub-pixel peak: the centre of mass of the heat around it."""
+    r, c = where.astype(int)
+    r0, c0 = max(r - reach, 0), max(c - reach, 0)
+    patch = plane[r0 : r + reach + 1, c0 : c + reach + 1].astype(float)
+    patch = np.maximum(patch - 0.3 * patch.max(), 0)
+    if patch.sum() <= 0:
+        return float(r), float(c)
+    rows, columns = np.mgrid[r0 : r0 + patch.shape[0], c0 : c0 + patch.shape[1]]
+    return (patch * rows).sum() / patch.sum(), (patch * columns).sum() / patch.sum()

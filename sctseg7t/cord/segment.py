@@ -1,0 +1,128 @@
+"""The cord's tissues: windows along the centre line, through the network, back to the native grid."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sctseg7t.cord.locate import mm_between
+from sctseg7t.errors import ModelError
+from sctseg7t.image.grid import in_plane_frame, restore_windows, sample_windows
+
+# A window whose cord lies further than this from its centre is sampled again around it.
+RECENTRE_MM = 1.0
+# Cord this close to the window's border (mm) may be cut by it.
+EDGE_MM = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Fractions:
+    """Tissue fractions on the native canonical grid.
+
+    Attributes
+    ----------
+    maps : dict of str to (X, Y, Z) float32
+        Mean probability over each voxel, by output name; GM never exceeds SC.
+    touches_edge : (Z,) bool
+        The cord reaches the border of the network's window.
+    centres_vox : (Z, 2) float64
+        Where the windows were, after re-centring.
+    """
+
+    maps: dict
+    touches_edge: np.ndarray
+    centres_vox: np.ndarray
+
+
+def segment_fractions(data, affine, centres_vox, session, spec):
+    """Run a window model along a centre line.
+
+    Parameters
+    ----------
+    data : (X, Y, Z) array
+    affine : (4, 4) array
+        Canonical, mm.
+    centres_vox : (Z, 2) array
+    session : Session
+    spec : ModelSpec
+
+    Returns
+    -------
+    Fractions
+    """
+    centres = np.array(centres_vox, float)
+    maps = _window_maps(data, affine, centres, session, spec)
+    lead = _lead_channel(spec)
+    if spec.centring["policy"] == "locator":
+        moved = _recentred(maps[:, lead], affine, centres, spec)
+        far = np.flatnonzero(mm_between(affine, moved, centres) > RECENTRE_MM)
+        if far.size:
+            centres[far] = moved[far]
+            maps[far] = _window_maps(data[..., far], affine, centres[far], session, spec)
+    names = [output.name for output in spec.outputs]
+    channels = np.stack([maps[:, output.channel] for output in spec.outputs], 1)
+    if {"SC", "GM"} <= set(names):
+        sc, gm = names.index("SC"), names.index("GM")
+        channels[:, gm] = np.minimum(channels[:, gm], channels[:, sc])
+    native = restore_windows(channels, affine, data.shape, centres, spec.input.spacing_mm[0])
+    return Fractions(dict(zip(names, native)), _touches_edge(maps[:, lead], spec), centres)
+
+
+def _window_maps(data, affine, centres, session, spec):
+    """Probability maps (Z, C, H, W); rows to anterior, columns to the right."""
+    size, spacing = spec.input.size[0], spec.input.spacing_mm[0]
+    windows, inside = sample_windows(data, affine, centres, size=size, spacing_mm=spacing)
+    images = _normalise(windows, inside, spec.input.normalisation)[:, None]
+    transposed = spec.input.axes == "xy"
+    images = images.swapaxes(2, 3) if transposed else images
+    if spec.test_time.get("flip_lr"):
+        # The mean of both makes left and right equal by construction.
+        axis = 2 if transposed else 3
+        both = _probabilities(session.run(np.concatenate([images, np.flip(images, axis)])), spec)
+        maps = (both[: len(images)] + np.flip(both[len(images) :], axis)) / 2
+    else:
+        maps = _probabilities(session.run(images), spec)
+    maps = maps.swapaxes(2, 3) if transposed else maps
+    # What lies beyond the scan was never seen.
+    return maps * inside[:, None]
+
+
+def _probabilities(maps, spec):
+    return 1 / (1 + np.exp(-maps)) if spec.activation == "logits" else maps
+
+
+def _normalise(windows, inside, normalisation):
+    """Scale each window as the model's entry says; pixels beyond the image become 0."""
+    name = normalisation["name"]
+    if name != "zscore":
+        raise ModelError(f"normalisation {name!r} is not known for window models; use zscore")
+    count = np.maximum(inside.sum((1, 2)), 1)
+    # Double precision: the result must not depend on the scale or offset of the intensities.
+    values = np.where(inside, windows, 0).astype(np.float64)
+    mean = (values.sum((1, 2)) / count)[:, None, None]
+    centred = np.where(inside, values - mean, 0)
+    sd = np.sqrt((centred**2).sum((1, 2)) / count)[:, None, None]
+    return np.where(sd > 0, centred / np.where(sd > 0, sd, 1), 0).astype(np.float32)
+
+
+def _lead_channel(spec):
+    """The output that stands for the whole cord: SC, or the only one there is."""
+    names = [output.name for output in spec.outputs]
+    return spec.outputs[names.index("SC") if "SC" in names else 0].channel
+
+
+def _recentred(cord, affine, centres, spec):
+    """Centre of mass of the cord's map in each window, in voxels; unchanged where it is empty."""
+    weight = np.where(cord > 0.5, cord, 0).astype(float)
+    total = weight.sum((1, 2))
+    position = (np.arange(cord.shape[1]) - (cord.shape[1] - 1) / 2) * spec.input.spacing_mm[0]
+    some = total > 0
+    dx = np.where(some, (weight.sum(1) * position).sum(1) / np.where(some, total, 1), 0)
+    dy = np.where(some, (weight.sum(2) * position).sum(1) / np.where(some, total, 1), 0)
+    return centres + np.stack([dx, dy], 1) @ in_plane_frame(affine).frame_to_voxel.T
+
+
+def _touches_edge(cord, spec):
+    rim = max(1, int(round(EDGE_MM / spec.input.spacing_mm[0])))
+    border = np.ones(cord.shape[1:], bool)
+    border[rim:-rim, rim:-rim] = False
+    return (cord[:, border] > 0.5).any(1)

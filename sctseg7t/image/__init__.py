@@ -1,0 +1,1 @@
+"""Images: lossless loading and saving, orientation, and sampling grids."""

@@ -1,0 +1,150 @@
+"""The grid of an image: what its header states, checked, and in canonical order."""
+
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+from nibabel.orientations import inv_ornt_aff, io_orientation
+
+from sctseg7t.errors import InputError
+from sctseg7t.image.axial import check_axial
+
+MIN_SPACING_MM, MAX_IN_PLANE_MM, MAX_SLICE_MM = 0.02, 10.0, 50.0
+
+
+class Source(NamedTuple):
+    """How an image was stored: what `to_native` needs.
+
+    Attributes
+    ----------
+    header : nibabel header
+        NIfTI-1 or NIfTI-2; None for an image in memory of another format.
+    shape : tuple of int
+        All stored axes, 2 or more.
+    affine : (4, 4) float64, mm
+    orientation : (3, 2) array
+        Per stored axis: its canonical axis, and -1 where it runs backwards
+        (`nibabel.orientations.io_orientation`).
+    """
+
+    header: object
+    shape: tuple
+    affine: np.ndarray
+    orientation: np.ndarray
+
+
+class Geometry(NamedTuple):
+    """The grid of an image in canonical order, known from its header alone.
+
+    Attributes
+    ----------
+    shape : tuple of 4 int
+        (X, Y, Z, T).
+    affine : (4, 4) float64
+        Canonical voxel to world RAS, mm.
+    spacing_mm : tuple of 3 float
+    notes : tuple of str
+        Warnings for the user.
+    source : Source
+    """
+
+    shape: tuple
+    affine: np.ndarray
+    spacing_mm: tuple
+    notes: tuple
+    source: Source
+
+
+def geometry_of(header, affine, shape, name, *, axial=True):
+    """Check the geometry that a header states and return it in canonical order.
+
+    Parameters
+    ----------
+    header : nibabel header
+    affine : (4, 4) array, mm
+    shape : sequence of int
+        All stored axes.
+    name : str
+        How to call the image in messages.
+    axial : bool
+        Require axial slices along the third canonical axis.
+
+    Returns
+    -------
+    Geometry
+
+    Raises
+    ------
+    InputError
+    """
+    shape = tuple(int(n) for n in shape)
+    _check_shape(shape, name)
+    kind = np.dtype(header.get_data_dtype()).kind
+    if kind not in "biuf":
+        what = "complex" if kind == "c" else "colour (RGB)"
+        raise InputError(f"{name}: holds {what} voxels; give a magnitude (gray-scale) image")
+    affine = _check_affine(affine, name)
+    orientation = io_orientation(affine)
+    grid = (*shape, 1)[:3]
+    canonical = affine @ inv_ornt_aff(orientation, grid) + 0.0
+    order = np.argsort(orientation[:, 0])
+    grid = tuple(grid[axis] for axis in order)
+    spacing_mm = tuple(float(size) for size in nib.affines.voxel_sizes(canonical))
+    oriented = is_oriented(header)
+    notes = _header_notes(header, affine, shape, oriented)
+    if axial:
+        notes += check_axial(canonical, grid, name, oriented=oriented)
+    header = header.copy() if isinstance(header, nib.Nifti1Header) else None
+    source = Source(header, shape, affine, orientation)
+    return Geometry((*grid, n_volumes(shape)), canonical, spacing_mm, notes, source)
+
+
+def _header_notes(header, affine, shape, oriented):
+    if not oriented:
+        return ("header has no orientation (sform and qform codes are 0): left/right and up are unknown",)
+    axes = [axis for axis in range(min(3, len(shape))) if shape[axis] > 1]
+    stated, used = (np.asarray(sizes)[axes] for sizes in (header.get_zooms(), nib.affines.voxel_sizes(affine)))
+    if np.allclose(stated, used, rtol=0.01):
+        return ()
+    stated, used = (" x ".join(f"{size:.3g}" for size in sizes) for sizes in (stated, used))
+    return (f"voxel size in the header ({stated} mm) disagrees with the affine ({used} mm): the affine is used",)
+
+
+def _check_shape(shape, name):
+    text = "x".join(map(str, shape))
+    if 0 in shape:
+        raise InputError(f"{name}: has an axis without voxels (shape {text}); convert the scan again")
+    if len(shape) < 2:
+        raise InputError(f"{name}: has one axis (shape {text}); give an image of 2, 3 or 4 axes")
+    if any(n != 1 for n in shape[4:]):
+        raise InputError(f"{name}: has {len(shape)} axes (shape {text}); split it into images of at most 4 axes")
+
+
+def _check_affine(affine, name):
+    if affine is None:
+        raise InputError(f"{name}: has no affine; set its sform or qform")
+    affine = np.array(affine, dtype=np.float64)
+    if not np.isfinite(affine).all():
+        raise InputError(f"{name}: its affine (sform or qform) has NaN or infinite entries; correct the header")
+    sizes = nib.affines.voxel_sizes(affine)
+    if (sizes == 0).any() or abs(np.linalg.det(affine[:3, :3] / sizes)) < 1e-3:
+        raise InputError(f"{name}: its affine (sform or qform) is singular; correct the header or convert it again")
+    if sizes.min() < MIN_SPACING_MM or sizes.max() > MAX_SLICE_MM or np.sort(sizes)[1] > MAX_IN_PLANE_MM:
+        text = " x ".join(f"{size:.4g}" for size in sizes)
+        raise InputError(
+            f"{name}: voxel size {text} mm is not plausible (in-plane {MIN_SPACING_MM:g} to {MAX_IN_PLANE_MM:g}, "
+            f"slices up to {MAX_SLICE_MM:g}); correct the header"
+        )
+    return affine
+
+
+def is_oriented(header):
+    """Return whether a header records how its voxels lie in the world."""
+    if not isinstance(header, nib.Nifti1Header):
+        return True
+    return bool(header["sform_code"] > 0 or header["qform_code"] > 0)
+
+
+def n_volumes(shape):
+    """Return the number of volumes of a stored shape."""
+    return shape[3] if len(shape) > 3 else 1

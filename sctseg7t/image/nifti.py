@@ -1,0 +1,282 @@
+"""Reading NIfTI files with their hash, and writing them whole or not at all."""
+
+import contextlib
+import errno
+import gzip
+import hashlib
+import io
+import os
+import secrets
+import threading
+import zlib
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.imageglobals import logger as nibabel_logger
+from nibabel.spatialimages import HeaderDataError
+from nibabel.wrapstruct import WrapStructError
+
+from sctseg7t.errors import InputError, OutputError
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_HEADER_BYTES = 544
+# A mask is some kilobytes at any level; a low one takes under half the time of the default.
+_GZIP_LEVEL = 3
+_QUIET_LOCK = threading.Lock()
+READ_ERRORS = (
+    OSError, EOFError, zlib.error, ValueError, OverflowError,
+    HeaderDataError, WrapStructError, ImageFileError,
+)  # fmt: skip
+
+
+def read_image(path):
+    """Read a single-file NIfTI-1 or NIfTI-2 image (.nii or .nii.gz) into memory.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    image : nibabel.Nifti1Image or nibabel.Nifti2Image
+        Its voxel values are decoded, and scaled, only when asked for.
+    sha256 : str
+        Of the bytes of the file as stored.
+
+    Raises
+    ------
+    InputError
+        Missing, a folder, unreadable, not NIfTI, truncated or a damaged header.
+    """
+    path = Path(path)
+    stored = _bytes_of(path)
+    raw = _decompress(stored, path)
+    image_class = _image_class(raw, path)
+    header = _parse_header(image_class, raw, path)
+    _check_length(len(raw), header, path)
+    try:
+        with _quiet():
+            image = image_class.from_bytes(raw)
+    except READ_ERRORS as error:
+        raise _damaged(path, error) from error
+    return image, hashlib.sha256(stored).hexdigest()
+
+
+def read_header(path):
+    """Read only the header of a NIfTI file.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    nibabel.Nifti1Header or nibabel.Nifti2Header
+
+    Raises
+    ------
+    InputError
+        As `read_image`, except that truncation of a .nii.gz goes unseen.
+    """
+    path = Path(path)
+    start = _bytes_of(path, _HEADER_BYTES)
+    compressed = _is_gzip(start, path)
+    if compressed:
+        try:
+            with gzip.open(path) as stream:
+                start = stream.read(_HEADER_BYTES)
+        except READ_ERRORS as error:
+            raise _truncated(path) from error
+    image_class = _image_class(start, path)
+    # Extensions lie beyond what was read: clear the flag that announces them.
+    flag = image_class.header_class.sizeof_hdr
+    header = _parse_header(image_class, start[:flag] + bytes(4), path)
+    if not compressed:
+        _check_length(path.stat().st_size, header, path)
+    return header
+
+
+def save(image, path):
+    """Write a NIfTI image under a temporary name, then rename it into place.
+
+    Identical images give identical bytes: the gzip header holds no time or name.
+
+    Parameters
+    ----------
+    image : nibabel.Nifti1Image or nibabel.Nifti2Image
+    path : str or Path
+        Ends in .nii or .nii.gz; an existing file is replaced.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    OutputError
+        Wrong extension, folder missing or read-only, disk full. Nothing is left behind.
+    """
+    path = Path(path)
+    extension = _extension(path)
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: folder {path.parent} does not exist; create it or choose another output path")
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; choose another output name or remove the folder")
+    payload = image.to_bytes()
+    if extension == ".nii.gz":
+        payload = _compress(payload)
+    _replace(path, path.parent / f".tmp-{secrets.token_hex(6)}{extension}", payload)
+    return path
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keep nibabel from printing the header faults that it mends."""
+    with _QUIET_LOCK:
+        before, nibabel_logger.disabled = nibabel_logger.disabled, True
+        try:
+            yield
+        finally:
+            nibabel_logger.disabled = before
+
+
+def _replace(path, temporary, payload):
+    try:
+        with open(temporary, "xb") as stream:
+            stream.write(payload)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({_reason(error)}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _reason(error):
+    remedies = {
+        errno.ENOSPC: "the disk is full); free some space and run again",
+        errno.EDQUOT: "the disk quota is used up); free some space and run again",
+        errno.EROFS: "read-only file system); choose an output folder on another one",
+        errno.EACCES: "permission denied); make the folder writable or choose another one",
+        errno.EPERM: "permission denied); make the folder writable or choose another one",
+        errno.ENAMETOOLONG: "the name is too long); choose a shorter one",
+    }
+    return remedies.get(error.errno, f"{error.strerror or error}); check the folder and the disk, then run again")
+
+
+def _extension(path):
+    for extension in (".nii.gz", ".nii"):
+        if path.name.lower().endswith(extension):
+            return extension
+    raise OutputError(f"{path}: an output image must be named .nii.gz or .nii; change its extension")
+
+
+def _compress(payload):
+    packed = io.BytesIO()
+    with gzip.GzipFile("", "wb", _GZIP_LEVEL, packed, mtime=0) as stream:
+        stream.write(payload)
+    return packed.getvalue()
+
+
+def _bytes_of(path, count=-1):
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give one NIfTI file (.nii or .nii.gz) in it")
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(count)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: does not exist; check the path") from error
+    except PermissionError as error:
+        raise InputError(f"{path}: may not be read (permission denied); change its permissions") from error
+    except OSError as error:
+        reason = error.strerror or error
+        raise InputError(f"{path}: cannot be read ({reason}); check the disk or copy it again") from error
+
+
+def _is_gzip(start, path):
+    named_gzip = path.name.lower().endswith(".gz")
+    is_gzip = start.startswith(_GZIP_MAGIC)
+    if not start:
+        raise InputError(f"{path}: is empty (0 bytes); copy or convert it again")
+    if named_gzip and not is_gzip:
+        hint = "rename it to .nii" if _nifti_version(start) else "convert the scan to NIfTI again"
+        raise InputError(f"{path}: is named .gz but is not gzip-compressed; {hint}")
+    if is_gzip and not named_gzip:
+        raise InputError(f"{path}: is gzip-compressed but not named .nii.gz; rename it to .nii.gz")
+    return is_gzip
+
+
+def _decompress(stored, path):
+    if not _is_gzip(stored, path):
+        return stored
+    try:
+        return gzip.decompress(stored)
+    except (EOFError, zlib.error, OSError) as error:
+        raise _truncated(path) from error
+
+
+def _nifti_version(start):
+    """Return 1 or 2, or None where the bytes do not open a single-file NIfTI."""
+    if len(start) >= 348 and start[344:348] == b"n+1\0":
+        return 1
+    if len(start) >= 540 and start[4:8] == b"n+2\0":
+        return 2
+    return None
+
+
+def _image_class(start, path):
+    version = _nifti_version(start)
+    if version:
+        return nib.Nifti1Image if version == 1 else nib.Nifti2Image
+    if start[128:132] == b"DICM":
+        raise InputError(f"{path}: is a DICOM file; convert the series to NIfTI first (for example with dcm2niix)")
+    if start[344:348] == b"ni1\0" or path.name.lower().endswith((".hdr", ".img")):
+        raise InputError(f"{path}: is one of a header/image pair; save the image as a single .nii.gz")
+    raise InputError(f"{path}: is not a NIfTI image; give a .nii or .nii.gz file (convert other formats first)")
+
+
+def _parse_header(image_class, raw, path):
+    """Parse and check the header; nibabel mends some faults silently, so look first."""
+    try:
+        with _quiet():
+            stated = image_class.header_class.from_fileobj(io.BytesIO(raw), check=False)
+            _check_stated(stated, path)
+            return image_class.header_class.from_fileobj(io.BytesIO(raw))
+    except READ_ERRORS as error:
+        raise _damaged(path, error) from error
+
+
+def _check_stated(header, path):
+    n_axes = int(header["dim"][0])
+    if not 1 <= n_axes <= 7:
+        raise InputError(f"{path}: header states {n_axes} axes; convert the scan again")
+    for axis in range(1, min(3, n_axes) + 1):
+        size_mm, count = float(header["pixdim"][axis]), int(header["dim"][axis])
+        # A lone slice needs no spacing of its own.
+        if count > 1 and not (np.isfinite(size_mm) and size_mm > 0):
+            raise InputError(
+                f"{path}: header states a voxel size of {size_mm:g} mm along axis {axis}; "
+                "correct the header or convert the scan again"
+            )
+
+
+def _check_length(n_bytes, header, path):
+    shape = header.get_data_shape()
+    if any(n < 0 for n in shape):
+        raise InputError(f"{path}: header states a negative number of voxels; convert the scan again")
+    voxels = 1
+    for n in shape:
+        voxels *= int(n)
+    if n_bytes < header.get_data_offset() + voxels * header.get_data_dtype().itemsize:
+        raise _truncated(path)
+
+
+def _truncated(path):
+    return InputError(f"{path}: is truncated or damaged (its data end early); copy or download it again")
+
+
+def _damaged(path, error):
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return InputError(f"{path}: has a damaged NIfTI header ({reason}); convert the scan again")

@@ -1,0 +1,81 @@
+"""Rules that catch areas nobody should average unseen.
+
+The limits are wide on purpose: they find failures, not disease. They bracket the
+areas reported for the healthy and atrophied human cord from C1 to the conus.
+"""
+
+from dataclasses import dataclass
+
+# Flags that say part of the tissue was cut off: such a slice enters no mean.
+TRUNCATED = frozenset({"touches_window_edge", "touches_image_edge"})
+
+JUMP_FRACTION = 0.25
+JUMP_MM2 = 8.0
+JUMP_REACH = 4
+GM_SC_RATIO = (0.08, 0.5)
+SC_AREA_MM2 = (20.0, 150.0)
+
+
+@dataclass(frozen=True)
+class AreaWarning:
+    """One finding: `flag` for machines, `text` for people."""
+
+    flag: str
+    slice: int
+    tissue: str
+    text: str
+
+
+def check_areas(table):
+    """List what looks wrong in a :class:`~sctseg7t.measure.csa.CsaTable`.
+
+    - ``empty_<tissue>``: the slice is valid but holds none of the tissue.
+    - ``sc_area_jump``: SC differs from its neighbours' median by more than 25 % of it
+      and more than 8 mm2. The neighbours are the two to four nearest non-empty slices
+      at most four away; of an even number, the nearer of the two middle values is the
+      median, so that one bad slice does not accuse the good ones around it.
+    - ``sc_area_implausible``: SC outside 20..150 mm2.
+    - ``gm_sc_ratio_implausible``: GM outside 8..50 % of SC (flag on GM).
+
+    Areas are uncorrected, so that the rules do not depend on the centreline.
+    `measure_csa` puts the same flags in the rows.
+
+    Returns
+    -------
+    list of AreaWarning
+        By slice, then tissue.
+    """
+    area = {}
+    found = []
+    for row in table.rows:
+        area.setdefault(row.tissue, {})[row.slice] = row.area_mm2
+        if "empty" in row.reason:
+            text = f"slice {row.slice}: no {row.tissue} found"
+            found.append(AreaWarning(f"empty_{row.tissue}", row.slice, row.tissue, text))
+    cord = {k: value for k, value in area.get("SC", {}).items() if value is not None}
+    for k, value in cord.items():
+        found += _check_cord(k, value, cord)
+        gm = area.get("GM", {}).get(k)
+        low, high = GM_SC_RATIO
+        if gm is not None and not low <= gm / value <= high:
+            text = f"slice {k}: GM is {100 * gm / value:.0f} % of SC (expected {100 * low:.0f} to {100 * high:.0f} %)"
+            found.append(AreaWarning("gm_sc_ratio_implausible", k, "GM", text))
+    order = {"SC": 0, "GM": 1, "WM": 2}
+    return sorted(found, key=lambda w: (w.slice, order[w.tissue]))
+
+
+def _check_cord(k, value, cord):
+    found = []
+    near = sorted((abs(m - k), m) for m in cord if 0 < abs(m - k) <= JUMP_REACH)[:4]
+    if len(near) >= 2:
+        areas = sorted(cord[m] for _, m in near)
+        middle = areas[(len(areas) - 1) // 2], areas[len(areas) // 2]
+        usual = min(middle, key=lambda a: abs(value - a))
+        if abs(value - usual) > max(JUMP_MM2, JUMP_FRACTION * usual):
+            text = f"slice {k}: SC {value:.1f} mm2, its neighbours {usual:.1f} mm2"
+            found.append(AreaWarning("sc_area_jump", k, "SC", text))
+    low, high = SC_AREA_MM2
+    if not low <= value <= high:
+        text = f"slice {k}: SC {value:.1f} mm2 is outside {low:.0f} to {high:.0f} mm2"
+        found.append(AreaWarning("sc_area_implausible", k, "SC", text))
+    return found

@@ -1,0 +1,319 @@
+"""Cross-sectional area (CSA) and shape of SC, GM and WM, slice by slice and per level."""
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+from .centreline import MAX_ANGLE_SD_DEG, SMOOTH_MM, cosine_from_slope, fit_centreline, slice_frame
+from .checks import TRUNCATED, check_areas
+from .levels import slice_levels
+from .shape import Shape, slice_moments, slice_shape
+
+TISSUES = ("SC", "GM", "WM")
+MEASURES = (
+    "area_mm2",
+    "area_corrected_mm2",
+    "angle_ap_deg",
+    "angle_rl_deg",
+    "diameter_ap_mm",
+    "diameter_rl_mm",
+    "eccentricity",
+    "orientation_deg",
+    "solidity",
+)
+# What the codes in a row's `reason` mean.
+REASONS = {
+    "empty": "no fraction of this tissue reaches 0.01 here: nothing is measured",
+    "invalid_slice": "the slice was marked as not valid: nothing is measured",
+    "single_slice": "the centreline needs two slices: no angle, area not corrected, shape as seen in the slice",
+    "angle_uncertain": "centroids too close together or too far away for an angle known to 6 degrees: as above",
+    "no_centreline": "no centroid to fit a centreline to: as above",
+    "centreline_from_GM": "no SC: the centreline is that of GM (nothing is null for this)",
+    "centreline_from_WM": "no SC: the centreline is that of WM (nothing is null for this)",
+    "centreline_from_GM+WM": "no SC: the centreline is that of GM + WM (nothing is null for this)",
+    "shape_too_small": "less than three full pixels: no shape",
+    "shape_degenerate": "a line of pixels: no shape",
+    "shape_isotropic": "the shape has no longer axis: no orientation",
+    "single_value": "one slice has no standard deviation",
+    "no_value": "no slice of the group has this tissue, untruncated",
+}
+
+
+@dataclass(frozen=True)
+class CsaRow:
+    """One tissue in one slice. None where unmeasured: `reason` says why (see REASONS).
+
+    Diameters, eccentricity and orientation are those of the section perpendicular
+    to the centreline wherever `area_corrected_mm2` exists, else of the slice.
+    `angle_ap_deg` is the tilt of the centreline within the plane of the A-P axis and
+    the slice normal (positive: leaning anterior going up), `angle_rl_deg` within that of
+    the R-L axis (positive: leaning right).
+    """
+
+    tissue: str
+    slice: int
+    level: int | None = None
+    z_mm: float | None = None
+    area_mm2: float | None = None
+    area_corrected_mm2: float | None = None
+    angle_ap_deg: float | None = None
+    angle_rl_deg: float | None = None
+    diameter_ap_mm: float | None = None
+    diameter_rl_mm: float | None = None
+    eccentricity: float | None = None
+    orientation_deg: float | None = None
+    solidity: float | None = None
+    length_mm: float | None = None
+    reason: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LevelRow:
+    """One tissue over the slices of a vertebral level, or of the whole stack ("all").
+
+    `mean` and `sd` map each name of MEASURES to a float or None. Slices that are
+    empty, not valid or truncated count in `n_slices`, not in `n_averaged` nor in
+    any mean. The SD has n - 1 in its denominator. Orientations are averaged as
+    axes (179 and 1 degrees give 0). `length_mm` sums the slices' lengths along the
+    centreline, truncated ones too.
+    """
+
+    tissue: str
+    level: int | str
+    n_slices: int
+    n_averaged: int
+    length_mm: float | None
+    mean: dict
+    sd: dict
+    reason: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CsaTable:
+    """Measures of one 3D volume: `rows` by slice, then tissue; `level_rows` likewise."""
+
+    rows: tuple[CsaRow, ...]
+    level_rows: tuple[LevelRow, ...]
+    centreline_from: str
+    slice_step_mm: float
+
+    def column(self, tissue, name):
+        """Values of one measure over the slices as a float array (Z,), NaN where None."""
+        values = [getattr(row, name) for row in self.rows if row.tissue == tissue]
+        return np.array([np.nan if value is None else value for value in values], dtype=float)
+
+
+def measure_csa(fractions, affine, *, levels=None, valid=None, flags=None, smooth_mm=SMOOTH_MM):
+    """Measure area and shape of each tissue in each slice.
+
+    The area is the sum of the fractions times the pixel area, so a plateau of 0.6
+    counts 0.6 of its area. The corrected area is multiplied by the cosine between
+    centreline and slice normal. GM and WM are corrected with the centreline of SC.
+    An empty slice has no area (None) rather than 0, which would spoil a mean.
+
+    Parameters
+    ----------
+    fractions : dict of str to (X, Y, Z) array
+        Fractions in 0..1 of any of "SC", "GM", "WM", on the RAS+ canonical grid; a hard
+        mask has 0 and 1. Up to 0.001 beyond, as interpolation leaves, is clipped.
+    affine : (4, 4) array
+        Voxel to scanner mm; may be oblique, anisotropic, sheared. Slices lie along axis 2.
+    levels : (X, Y, Z) int array, optional
+        Vertebral labels; see :func:`sctseg7t.measure.levels.slice_levels`.
+    valid : (Z,) bool array, optional
+        False: the slice is neither measured nor used for the centreline.
+    flags : sequence of sequences of str, optional
+        Per-slice flags, copied to the rows. A slice flagged "touches_window_edge" or
+        "touches_image_edge" keeps its values but is left out of the level means.
+        "touches_image_edge" is also set here.
+    smooth_mm : float
+        Length over which the cord's curvature keeps, see
+        :func:`sctseg7t.measure.centreline.fit_centreline`.
+
+    Returns
+    -------
+    CsaTable
+
+    Raises
+    ------
+    ValueError
+        If names, shapes or values break the above.
+    """
+    fractions = _checked_fractions(fractions)
+    n_slices = next(iter(fractions.values())).shape[2]
+    frame = slice_frame(affine)
+    valid = _checked_valid(valid, n_slices)
+    flags = _checked_flags(flags, n_slices)
+    if levels is not None and np.shape(levels) != next(iter(fractions.values())).shape:
+        raise ValueError(f"levels have shape {np.shape(levels)}, the fractions another")
+
+    stacks = {name: _cropped(array) for name, array in fractions.items()}
+    moments = {name: _stack_moments(*stack, valid) for name, stack in stacks.items()}
+    source, source_moments = _centreline_source(fractions, moments, valid)
+    line = fit_centreline(*_centroids(source_moments), frame, smooth_mm=smooth_mm)
+    note = () if source == "SC" else (f"centreline_from_{source}",)
+    n_known = sum(m is not None for m in source_moments)
+    angle_reason = "no_centreline" if not n_known else "single_slice" if n_known == 1 else "angle_uncertain"
+    cord = fractions.get("SC")
+    level = [None] * n_slices if levels is None else slice_levels(levels, cord, frame.step_mm)
+
+    edge = {name: _touches_edge(array) for name, array in fractions.items()}
+    sums = {name: crop.sum(axis=(1, 2), dtype=float) for name, (crop, _) in stacks.items()}
+    rows = []
+    for k in range(n_slices):
+        height = line.position_mm[k, 2]
+        for name in fractions:
+            row = CsaRow(name, k, level[k], None if np.isnan(height) else float(height), flags=flags[k])
+            if moments[name][k] is None:
+                rows.append(replace(row, reason=("empty" if valid[k] else "invalid_slice",)))
+                continue
+            if edge[name][k] and "touches_image_edge" not in row.flags:
+                row = replace(row, flags=(*row.flags, "touches_image_edge"))
+            area = float(sums[name][k]) * frame.pixel_area_mm2
+            slope = _known_slope(line, k)
+            row = replace(row, area_mm2=area, **_angles(slope, area, frame.step_mm))
+            shape = slice_shape(moments[name][k], frame.pixel, slope)
+            reason = (*(() if slope is not None else (angle_reason,)), *note, *shape.reason)
+            values = {f.name: getattr(shape, f.name) for f in fields(Shape) if f.name != "reason"}
+            rows.append(replace(row, reason=reason, **values))
+    return _finished_table(rows, source, frame.step_mm)
+
+
+def _checked_fractions(fractions):
+    unknown = set(fractions) - set(TISSUES)
+    if unknown or not fractions:
+        raise ValueError(f"fractions must name some of {TISSUES}, not {sorted(fractions)}")
+    arrays = {name: np.asarray(fractions[name]) for name in TISSUES if name in fractions}
+    shape = next(iter(arrays.values())).shape
+    for name, array in arrays.items():
+        if array.ndim != 3 or array.shape != shape or not array.size:
+            raise ValueError(f"fractions of {name} have shape {array.shape}; all must be one (X, Y, Z)")
+        lowest, highest = float(array.min()), float(array.max())
+        if not (lowest >= -1e-3 and highest <= 1 + 1e-3):
+            raise ValueError(f"fractions of {name} span {lowest} to {highest}; they must lie in 0..1")
+        if lowest < 0 or highest > 1:
+            arrays[name] = np.clip(array, 0, 1)
+    return arrays
+
+
+def _checked_valid(valid, n_slices):
+    valid = np.ones(n_slices, bool) if valid is None else np.asarray(valid, bool)
+    if valid.shape != (n_slices,):
+        raise ValueError(f"valid has shape {valid.shape}; it needs one value for each of {n_slices} slices")
+    return valid
+
+
+def _checked_flags(flags, n_slices):
+    flags = [()] * n_slices if flags is None else [tuple(some) for some in flags]
+    if len(flags) != n_slices:
+        raise ValueError(f"flags has {len(flags)} entries; it needs one for each of {n_slices} slices")
+    return flags
+
+
+def _cropped(array):
+    """The stack as (Z, I, J), cropped to what is not zero, and the crop's first (i, j)."""
+    j = np.flatnonzero(array.max(axis=0).any(axis=1))
+    if not len(j):
+        return np.zeros((array.shape[2], 1, 1)), (0, 0)
+    crop = array[:, j[0] : j[-1] + 1]
+    i = np.flatnonzero(crop.any(axis=(1, 2)))
+    crop = crop[i[0] : i[-1] + 1]
+    return np.ascontiguousarray(np.moveaxis(crop, 2, 0)), (i[0], j[0])
+
+
+def _stack_moments(crop, corner, valid):
+    found = [slice_moments(part) if good else None for part, good in zip(crop, valid, strict=True)]
+    return [m and replace(m, centroid=m.centroid + corner) for m in found]
+
+
+def _centreline_source(fractions, moments, valid):
+    if "SC" in fractions and any(moments["SC"]):
+        return "SC", moments["SC"]
+    inner = [name for name in fractions if name != "SC" and any(moments[name])]
+    if len(inner) == 2:
+        union = np.minimum(fractions["GM"] + fractions["WM"], 1)
+        return "GM+WM", _stack_moments(*_cropped(union), valid)
+    name = inner[0] if inner else next(iter(fractions))
+    return name, moments[name]
+
+
+def _centroids(moments):
+    centroid = np.array([m.centroid if m else (np.nan, np.nan) for m in moments])
+    return centroid, np.array([m.pixels if m else 0.0 for m in moments])
+
+
+def _touches_edge(array):
+    """Per slice: whether the outermost pixels hold half a pixel's worth of tissue."""
+    rims = array[[0, -1]].max(axis=(0, 1)), array[:, [0, -1]].max(axis=(0, 1))
+    return np.maximum(*rims) >= 0.5
+
+
+def _known_slope(line, k):
+    known = np.degrees(line.slope_sd[k]) <= MAX_ANGLE_SD_DEG
+    return line.slope[k] if known else None
+
+
+def _angles(slope, area, step_mm):
+    if slope is None:
+        return {}
+    cosine = float(cosine_from_slope(slope))
+    rl, ap = np.degrees(np.arctan(slope)).tolist()
+    return {
+        "angle_ap_deg": ap,
+        "angle_rl_deg": rl,
+        "area_corrected_mm2": area * cosine,
+        "length_mm": step_mm / cosine,
+    }
+
+
+def _finished_table(rows, source, step_mm):
+    found = {}
+    for warning in check_areas(CsaTable(tuple(rows), (), source, step_mm)):
+        found.setdefault((warning.slice, warning.tissue), []).append(warning.flag)
+    flagged = []
+    for row in rows:
+        more = [flag for flag in found.get((row.slice, row.tissue), ()) if flag not in row.flags]
+        flagged.append(replace(row, flags=(*row.flags, *more)) if more else row)
+    return CsaTable(tuple(flagged), tuple(_level_rows(flagged)), source, step_mm)
+
+
+def _level_rows(rows):
+    tissues = [name for name in TISSUES if any(row.tissue == name for row in rows)]
+    groups = sorted({row.level for row in rows if row.level is not None})
+    for level in [*groups, "all"]:
+        for tissue in tissues:
+            members = [r for r in rows if r.tissue == tissue and level in (r.level, "all")]
+            yield _level_row(tissue, level, members)
+
+
+def _level_row(tissue, level, members):
+    measured = [row for row in members if row.area_mm2 is not None]
+    whole = [row for row in measured if not TRUNCATED.intersection(row.flags)]
+    mean, sd = {}, {}
+    for name in MEASURES:
+        values = np.array([v for row in whole if (v := getattr(row, name)) is not None])
+        summarise = _axial_mean_sd if name == "orientation_deg" else _mean_sd
+        mean[name], sd[name] = summarise(values)
+    lengths = [row.length_mm for row in measured]
+    length = None if not lengths or None in lengths else sum(lengths)
+    codes = {code for row in measured for code in row.reason}
+    reason = [code for code in REASONS if code in codes]
+    if len(whole) < 2:
+        reason.append("single_value" if whole else "no_value")
+    return LevelRow(tissue, level, len(members), len(whole), length, mean, sd, tuple(reason))
+
+
+def _mean_sd(values):
+    if not len(values):
+        return None, None
+    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None
+
+
+def _axial_mean_sd(degrees):
+    if not len(degrees):
+        return None, None
+    mean = 0.5 * np.degrees(np.angle(np.exp(2j * np.radians(degrees)).sum()))
+    spread = (degrees - mean + 90) % 180 - 90
+    sd = float(np.sqrt(np.sum(spread**2) / (len(degrees) - 1))) if len(degrees) > 1 else None
+    return float(mean), sd

@@ -1,0 +1,172 @@
+"""Shape of one tissue in one slice, from moments weighted by its fractions.
+
+All lengths are in mm, so anisotropic and sheared pixels need no resampling.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+# Fractions below this are background: no bearing on an area, but a lot on moments.
+FLOOR = 0.01
+_MIN_PIXELS = 3
+_TURNS = 2 * np.pi * np.arange(128) / 128
+_DIRECTIONS = np.column_stack([np.cos(_TURNS), np.sin(_TURNS)])
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Weighted moments of a slice in voxel indices (whole slice, not the crop).
+
+    Attributes
+    ----------
+    centroid : (2,) array
+    covariance : (2, 2) array
+        In index units squared; the blur of partial volume is removed.
+    pixels : float
+        Sum of fractions over the highest fraction.
+    patch : (I, J) array
+        The slice cropped to the tissue, scaled to a maximum of 1.
+    """
+
+    centroid: np.ndarray
+    covariance: np.ndarray
+    pixels: float
+    patch: np.ndarray
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Shape measures; None where undefined, with the codes why in `reason`.
+
+    The diameters are the axes of the ellipse with the same second moments; the axis
+    nearer to antero-posterior is AP, as in sct_process_segmentation (for WM, a ring,
+    they exceed the outline by some 5 %). `orientation_deg` is the angle of the major
+    axis to right-left, in (-90, 90], positive if its right end points anterior.
+    """
+
+    diameter_ap_mm: float | None = None
+    diameter_rl_mm: float | None = None
+    eccentricity: float | None = None
+    orientation_deg: float | None = None
+    solidity: float | None = None
+    reason: tuple[str, ...] = ()
+
+
+def slice_moments(fraction):
+    """Moments of a 2D fraction map (X, Y); None if no fraction reaches 0.01.
+
+    A uniform shape sampled as a hard mask at pixel centres has the moments of the
+    shape. As a partial-volume map it has been convolved with one pixel, whose
+    second moment (1/12 of a pixel step squared, each way) is subtracted.
+    """
+    inside = fraction >= FLOOR
+    rows = np.flatnonzero(inside.any(axis=1))
+    if not len(rows):
+        return None
+    columns = np.flatnonzero(inside[rows[0] : rows[-1] + 1].any(axis=0))
+    crop = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    patch = np.where(inside[crop], fraction[crop], 0).astype(float)
+    patch /= patch.max()
+    total = patch.sum()
+    i, j = np.arange(patch.shape[0]), np.arange(patch.shape[1])
+    along_i, along_j = patch.sum(axis=1) / total, patch.sum(axis=0) / total
+    mean_i, mean_j = along_i @ i, along_j @ j
+    i, j = i - mean_i, j - mean_j
+    cross = i @ patch @ j / total
+    covariance = np.array([[along_i @ (i * i), cross], [cross, along_j @ (j * j)]])
+    if np.sum(patch * (1 - patch)) > 1e-3 * total:
+        covariance -= np.eye(2) / 12
+    return Moments(np.array([mean_i + rows[0], mean_j + columns[0]]), covariance, float(total), patch)
+
+
+def slice_shape(moments, pixel, slope=None):
+    """Shape in the plane perpendicular to the cord, or in the slice.
+
+    Parameters
+    ----------
+    moments : Moments
+    pixel : (2, 2) array
+        Columns are the in-plane voxel steps in right, anterior coordinates, mm.
+    slope : (2,) array, optional
+        Centreline ``d(r, a)/dn``. If given, the section is projected along the
+        centreline onto the plane perpendicular to it (turned there by the smallest
+        rotation), which is exact for a cylinder. Solidity is the same in both.
+
+    Returns
+    -------
+    Shape
+    """
+    if moments.pixels < _MIN_PIXELS:
+        return Shape(reason=("shape_too_small",))
+    step = pixel if slope is None else _squash(slope) @ pixel
+    covariance = step @ moments.covariance @ step.T
+    (small, large), vectors = np.linalg.eigh(covariance)
+    if small <= 1e-6 * large or large <= 0:
+        return Shape(reason=("shape_degenerate",))
+    minor, major = 4 * np.sqrt(small), 4 * np.sqrt(large)
+    solidity = _solidity(moments)
+    if large - small < 1e-6 * large:
+        # A circle has diameters but no axes.
+        return Shape(float(major), float(major), 0.0, None, solidity, ("shape_isotropic",))
+    x, y = vectors[:, 1] if vectors[0, 1] > 0 else -vectors[:, 1]
+    orientation = float(np.degrees(np.arctan2(y, x)))
+    orientation = 90.0 if orientation <= -90 else orientation
+    lateral = abs(orientation) < 45
+    return Shape(
+        diameter_ap_mm=float(minor if lateral else major),
+        diameter_rl_mm=float(major if lateral else minor),
+        eccentricity=float(np.sqrt(1 - small / large)),
+        orientation_deg=orientation,
+        solidity=solidity,
+    )
+
+
+def _squash(slope):
+    """In-plane map (2, 2) from the slice to the plane perpendicular to the centreline."""
+    cosine = 1 / np.sqrt(1 + slope @ slope)
+    tangent = slope * cosine
+    return np.eye(2) - np.outer(tangent, tangent) / (1 + cosine)
+
+
+def _solidity(moments):
+    """Area over the area of the convex hull of the half-height outline.
+
+    Both scale alike under an affine map, so indices do.
+    """
+    hull = _hull_area(_outline_extremes(moments.patch))
+    return min(1.0, moments.pixels / hull) if hull > 0 else None
+
+
+def _outline_extremes(patch):
+    """Outermost half-height crossings of every row and column, as (n, 2) points."""
+    padded = np.zeros((patch.shape[0] + 2, patch.shape[1] + 2))
+    padded[1:-1, 1:-1] = patch
+    i, lo, hi = _row_crossings(padded)
+    j, left, right = _row_crossings(padded.T)
+    first = np.concatenate([i, i, left, right])
+    second = np.concatenate([lo, hi, j, j])
+    return np.column_stack([first, second])
+
+
+def _row_crossings(padded, level=0.5):
+    inside = padded >= level
+    rows = np.flatnonzero(inside.any(axis=1))
+    inside, values = inside[rows], padded[rows]
+    line = np.arange(len(rows))
+    lo = inside.argmax(axis=1)
+    hi = inside.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)
+    at_lo, at_hi = values[line, lo], values[line, hi]
+    start = lo - (at_lo - level) / (at_lo - values[line, lo - 1])
+    stop = hi + (at_hi - level) / (at_hi - values[line, hi + 1])
+    return rows.astype(float), start, stop
+
+
+def _hull_area(points):
+    """Area of the convex hull of (n, 2) points, from their extremes in 128 directions.
+
+    Never too large; too small by at most 0.04 % for a smooth outline.
+    """
+    corner = points[(_DIRECTIONS @ points.T).argmax(axis=1)]
+    x, y = corner.T
+    return 0.5 * abs(float(x[:-1] @ y[1:] - x[1:] @ y[:-1] + x[-1] * y[0] - x[0] * y[-1]))

@@ -1,0 +1,196 @@
+"""Where results go and how they are written: nothing lost, nothing half-written."""
+
+import datetime
+import json
+import os
+import platform
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sctseg7t.errors import OutputError, UsageError
+from sctseg7t.version import __version__
+
+SIDECAR = "_deepseg.json"
+CSA = "_csa.csv"
+LEVELS = "_csa_perlevel.csv"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Output files of one input."""
+
+    source: Path
+    masks: dict
+    csa: Path | None
+    levels: Path | None
+    sidecar: Path
+
+    def files(self):
+        """Every path that will be written."""
+        return [*self.masks.values(), *(p for p in (self.csa, self.levels) if p), self.sidecar]
+
+
+def plan(source, suffixes, *, output=None, folder=None, csa=True, levels=False):
+    """Decide the output names of one input.
+
+    Parameters
+    ----------
+    source : path
+    suffixes : dict of str to str
+        Suffix by tissue.
+    output : path, optional
+        Base name, or for a single tissue the mask's own name.
+    folder : path, optional
+        Default: beside the input.
+    """
+    source = Path(source)
+    stem, extension = split_name(source)
+    place = Path(folder) if folder else source.parent
+    exact = None
+    if output:
+        place = (place / Path(output).parent) if folder else Path(output).parent
+        stem, given = split_name(Path(output))
+        extension = given or extension
+        if len(suffixes) == 1 and given:
+            exact = stem
+    masks = {name: place / f"{exact or stem + suffix}{extension}" for name, suffix in suffixes.items()}
+    return Plan(
+        source, masks, place / (stem + CSA) if csa else None, place / (stem + LEVELS) if csa and levels else None,
+        place / (stem + SIDECAR),
+    )  # fmt: skip
+
+
+def split_name(path):
+    """File name without its NIfTI extension, and the extension (default .nii.gz for outputs)."""
+    name = Path(path).name
+    for extension in (".nii.gz", ".nii"):
+        if name.lower().endswith(extension):
+            return name[: -len(extension)], name[-len(extension) :]
+    return name, ".nii.gz" if "." not in name else ""
+
+
+def conflicts(plans):
+    """Problems between plans: source to reason. Both sides of a shared name are refused."""
+    inputs = {_key(p.source) for p in plans}
+    owners = {}
+    for p in plans:
+        for path in p.files():
+            owners.setdefault(_key(path), []).append(p.source)
+    problems = {}
+    for p in plans:
+        for path in p.files():
+            if _key(path) in inputs:
+                problems[p.source] = f"{p.source}: its output {path} would overwrite an input; choose -o or -ofolder"
+            elif len(owners[_key(path)]) > 1:
+                other = next((s for s in owners[_key(path)] if s != p.source), p.source)
+                problems[p.source] = (
+                    f"{p.source}: would write {path}, as would {other}; run them apart with different -ofolder"
+                )
+    return problems
+
+
+def check_folder(plan_):
+    """Make the output folder and prove that it can be written, before any work is done."""
+    place = plan_.sidecar.parent
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as err:
+        raise OutputError(f"{place}: cannot be written ({err.strerror or err}); choose another -ofolder") from err
+
+
+def write(result, plan_, provenance, csa_format="tidy"):
+    """Write masks, tables and sidecar of one scan; the sidecar last, as the sign that all is there."""
+    from sctseg7t.image.volume import save
+    from sctseg7t.measure import write_csv, write_level_csv
+
+    for name, image in result.masks.items():
+        save(image, plan_.masks[name])
+    if plan_.csa and result.tables:
+        tables = result.tables if result.volume.data.shape[3] > 1 else result.tables[0]
+        names = {tissue: path.name for tissue, path in plan_.masks.items()}
+        tissues = tuple(plan_.masks)
+        if csa_format == "sct":
+            write_csv(tables, plan_.csa, "sct", filename=names, tool_version=__version__, tissues=tissues)
+        else:
+            write_csv(tables, plan_.csa, filename=plan_.source.name, tool_version=__version__, tissues=tissues)
+        if plan_.levels:
+            write_level_csv(tables, plan_.levels, filename=plan_.source.name, tool_version=__version__)
+    write_json(plan_.sidecar, provenance)
+
+
+def provenance(result, plan_, segmenter, options, seconds):
+    """What was done to which bytes by what: the sidecar's content."""
+    import numpy
+    import onnxruntime
+
+    spec, locator = segmenter.spec, segmenter.locator_spec
+    return {
+        "tool": {"name": "sctseg7t", "version": __version__},
+        "model": _identity(spec),
+        "locator": _identity(locator) if locator and result.locator == "locator" else {"source": result.locator},
+        "input": {"file": plan_.source.name, "sha256": result.volume.sha256},
+        "outputs": {name: path.name for name, path in plan_.masks.items()},
+        "options": options,
+        "device": segmenter.session.device,
+        "threads": segmenter.session.threads,
+        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "seconds": {name: round(value, 4) for name, value in seconds.items()},
+        "software": {
+            "python": platform.python_version(),
+            "onnxruntime": onnxruntime.__version__,
+            "numpy": numpy.__version__,
+        },
+        "usable": result.usable,
+        "warnings": result.warnings,
+    }
+
+
+def options_record(options, task, **others):
+    """Options as plain values for a record."""
+    return {"task": task, **asdict(options), **{k: str(v) if isinstance(v, Path) else v for k, v in others.items()}}
+
+
+def write_json(path, value):
+    """Write JSON atomically (OutputError if the folder refuses)."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(value, indent=2) + "\n")
+        os.replace(temporary, path)
+    except OSError as err:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot be written ({err.strerror or err}); choose another folder") from err
+
+
+def view_command(plan_):
+    """One line that shows the result in FSLeyes."""
+    colours = {"SC": "blue", "GM": "red", "WM": "green"}
+    parts = [f"fsleyes {_quote(plan_.source)}"]
+    for name, path in plan_.masks.items():
+        if name != "WM" or len(plan_.masks) == 1:
+            parts.append(f"{_quote(path)} -cm {colours.get(name, 'yellow')} -a 50")
+    return " ".join(parts) + " &"
+
+
+def check_single_output(output, count):
+    """``-o`` names one result (UsageError for more)."""
+    if output and count > 1:
+        raise UsageError(f"-o names one output but there are {count} inputs; use -ofolder")
+
+
+def _identity(spec):
+    weights = spec.files[0]
+    return {"id": spec.id, "version": spec.version, "weights": weights.name, weights.algorithm: weights.digest}
+
+
+def _key(path):
+    return os.path.normcase(os.path.realpath(path))
+
+
+def _quote(path):
+    import shlex
+
+    return shlex.quote(str(path))

@@ -1,0 +1,156 @@
+"""One ONNX Runtime session per model: device choice, threads, batching."""
+
+import ctypes
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sctseg7t.errors import DeviceError, ModelError, UsageError
+
+# Bounds the memory of a forward pass; larger batches were not faster on CPU.
+BATCH = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Session:
+    """A loaded network.
+
+    Attributes
+    ----------
+    device : str
+        ``cpu`` or ``cuda:N``: what the runtime really uses, not what was asked for.
+    """
+
+    path: Path
+    device: str
+    threads: int
+    _ort: object
+
+    def run(self, images):
+        """Run a stack of images through the network in equal batches.
+
+        Parameters
+        ----------
+        images : (N, C, H, W) float32
+
+        Returns
+        -------
+        (N, K, H, W) float32
+        """
+        node = self._ort.get_inputs()[0]
+        fixed = node.shape[0]
+        size = fixed if isinstance(fixed, int) else min(BATCH, len(images))
+        parts = []
+        for start in range(0, len(images), size):
+            batch = np.ascontiguousarray(images[start : start + size], dtype=np.float32)
+            short = size - len(batch)
+            # The last batch is padded: one shape, one set of kernels and buffers.
+            padded = np.concatenate([batch, np.zeros((short, *batch.shape[1:]), np.float32)]) if short else batch
+            try:
+                (out,) = self._ort.run(None, {node.name: padded})[:1]
+            except Exception as err:
+                raise ModelError(f"{self.path}: the network failed on input {padded.shape}: {_one_line(err)}") from err
+            parts.append(out[: len(batch)])
+        return np.concatenate(parts)
+
+
+def open_session(path, device="auto", threads=None):
+    """Load a network.
+
+    Parameters
+    ----------
+    path : path
+        ONNX file.
+    device : str
+        ``auto`` (a CUDA device where one works, else the CPU), ``cpu``, ``cuda`` or ``cuda:N``.
+    threads : int, optional
+        CPU threads; default: the CPUs that this process may use.
+
+    Raises
+    ------
+    DeviceError
+        A CUDA device was asked for and cannot be used.
+    ModelError
+        The file is not a network that the runtime can load.
+    """
+    import onnxruntime as ort
+
+    ort.set_default_logger_severity(4)
+    index = cuda_index(device)
+    threads = threads or usable_cpus()
+    if index is not None:
+        problem = _cuda_problem(ort, index)
+        if problem is None:
+            session = _create(ort, path, threads, index)
+            if session.get_providers()[0] == "CUDAExecutionProvider":
+                return Session(Path(path), f"cuda:{index}", threads, session)
+            problem = "ONNX Runtime could not start CUDA (are the CUDA and cuDNN libraries of its version installed?)"
+        if device != "auto":
+            raise DeviceError(f"-device {device}: {problem}; use -device cpu or -device auto")
+    return Session(Path(path), "cpu", threads, _create(ort, path, threads, None))
+
+
+def cuda_index(device):
+    """CUDA device number that a device name allows, None for the CPU (UsageError if malformed)."""
+    if device == "cpu":
+        return None
+    if device in ("auto", "cuda"):
+        return 0
+    kind, _, number = str(device).partition(":")
+    if kind == "cuda" and number.isdigit():
+        return int(number)
+    raise UsageError(f"-device {device}: not a device; use auto, cpu, cuda or cuda:N")
+
+
+def usable_cpus():
+    """CPUs that this process may use: affinity, then the cgroup's quota."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        if quota != "max":
+            count = min(count, max(1, math.ceil(int(quota) / int(period))))
+    except (OSError, ValueError):
+        pass
+    return count
+
+
+def _cuda_problem(ort, index):
+    """Why CUDA cannot be used, or None. Asks the driver, which is far cheaper than a failed session."""
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        return "this ONNX Runtime was built without CUDA (pip install onnxruntime-gpu)"
+    name = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
+    try:
+        driver = ctypes.CDLL(name)
+    except OSError:
+        return "no NVIDIA driver on this machine"
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
+        return "no CUDA device on this machine"
+    if index >= count.value:
+        return f"there is no device {index}; this machine has {count.value}"
+    return None
+
+
+def _create(ort, path, threads, index):
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    providers = ["CPUExecutionProvider"]
+    if index is not None:
+        if hasattr(ort, "preload_dlls"):
+            ort.preload_dlls()
+        # HEURISTIC skips the exhaustive kernel search that makes a first run take seconds.
+        cuda = {"device_id": index, "cudnn_conv_algo_search": "HEURISTIC"}
+        providers.insert(0, ("CUDAExecutionProvider", cuda))
+    try:
+        return ort.InferenceSession(str(path), options, providers=providers)
+    except Exception as err:
+        raise ModelError(f"{path}: not a network that ONNX Runtime can load ({_one_line(err)}); install it again") from err
+
+
+def _one_line(err):
+    return " ".join(str(err).split())[:200]

@@ -1,0 +1,186 @@
+"""From a training run to a model of the zoo: ONNX, parity check, manifest entry, model card."""
+
+import copy
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sctseg7t.errors import InputError, ModelError
+from sctseg7t.train.loop import TrainRecipe, make_network
+from sctseg7t.train.network import count_parameters
+
+OPSET = 17
+# Largest difference of a probability between torch and ONNX Runtime that is still rounding.
+PARITY = 1e-4
+
+
+class _Probabilities(torch.nn.Module):
+    """The network as it is shipped: probabilities out."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+
+    def forward(self, image):
+        return torch.sigmoid(self.network(image))
+
+
+def find_recipe(name):
+    """Path of a recipe: a file, or one of those shipped (InputError if neither)."""
+    path = Path(name)
+    shipped = Path(__file__).parent / "recipes" / f"{name}.json"
+    for candidate in (path, shipped):
+        if candidate.is_file():
+            return candidate
+    names = ", ".join(sorted(p.stem for p in shipped.parent.glob("*.json")))
+    raise InputError(f"{name}: no such recipe file; the shipped recipes are {names}")
+
+
+def load_trained(run):
+    """Recipe and network (evaluation mode, best weights) of a run folder."""
+    run = Path(run)
+    if not (run / "model.pt").is_file():
+        raise InputError(f"{run}: holds no trained weights (model.pt); run sct7t_train without -export first")
+    recipe = TrainRecipe.read(run / "recipe.json")
+    network = make_network(recipe)
+    network.load_state_dict(torch.load(run / "model.pt", weights_only=True))
+    return recipe, network.eval()
+
+
+def write_onnx(network, path, size):
+    """Write a network with free batch size (and free image size for ``size`` None)."""
+    axes = {"image": {0: "n"}, "probability": {0: "n"}}
+    if size is None:
+        for name in axes:
+            axes[name] |= {2: "height", 3: "width"}
+    example = torch.zeros(2, 1, *(size or (64, 96)))
+    # The tracing exporter folds batch normalisation into the convolutions before it.
+    torch.onnx.export(
+        _Probabilities(network).eval(), (example,), str(path), input_names=["image"], output_names=["probability"],
+        dynamic_axes=axes, opset_version=OPSET, dynamo=False,
+    )  # fmt: skip
+
+
+def parity(network, path, size):
+    """Largest difference of probability between torch and ONNX Runtime on seeded noise."""
+    from sctseg7t.runtime import open_session
+
+    image = np.random.default_rng(0).standard_normal((3, 1, *(size or (96, 64)))).astype(np.float32)
+    with torch.no_grad():
+        expected = torch.sigmoid(network(torch.from_numpy(image))).numpy()
+    return float(np.abs(open_session(path, "cpu").run(image) - expected).max())
+
+
+def export(run, *, manifest=None, version="1.0.0", weights_folder=None):
+    """Export a run's best weights.
+
+    Parameters
+    ----------
+    run : path
+        Folder of a training run.
+    manifest : path, optional
+        ``models.json`` whose entry of this model and version is updated; without it only the ONNX
+        file and the card are written, into the run folder.
+    version : str
+    weights_folder : path, optional
+        Where the ONNX file goes; default ``sctseg7t/weights`` beside the manifest.
+
+    Returns
+    -------
+    Path
+        The ONNX file.
+
+    Raises
+    ------
+    InputError
+        The folder holds no finished weights.
+    ModelError
+        ONNX Runtime and torch disagree, or the manifest has no entry to update.
+    """
+    run = Path(run)
+    recipe, network = load_trained(run)
+    size = (128, 128) if recipe.task == "cord" else None
+    folder = Path(weights_folder) if weights_folder else Path(manifest).resolve().parent / "sctseg7t/weights" if manifest else run
+    folder.mkdir(parents=True, exist_ok=True)
+    final = folder / f"{recipe.model}-{version}.onnx"
+    temporary = final.with_name(f".{final.name}.tmp")
+    write_onnx(network, temporary, size)
+    difference = parity(network, temporary, size)
+    if not difference < PARITY:
+        temporary.unlink()
+        raise ModelError(f"{final}: ONNX Runtime differs from torch by {difference:.2g}; not written")
+    temporary.replace(final)
+    training = _training_record(run, recipe, network, difference)
+    if manifest:
+        _update_entry(manifest, recipe, version, final, training)
+    (folder / f"{recipe.model}-{version}.md").write_text(_card(recipe, version, final, training, manifest))
+    return final
+
+
+def _training_record(run, recipe, network, difference):
+    curves = (run / "curves.csv").read_text().splitlines()
+    names = curves[0].split(",")
+    rows = [dict(zip(names, line.split(","))) for line in curves[1:]]
+    best = min(rows, key=lambda row: float(row["loss"]))
+    text = (run / "recipe.json").read_bytes()
+    return {
+        "data": f"simulated images only; anatomy from {', '.join(recipe.anatomy)}",
+        "n": recipe.batch * int(best["step"]),
+        "seed": recipe.seed,
+        "config_sha256": hashlib.sha256(text).hexdigest(),
+        "parameters": count_parameters(network),
+        "steps": int(best["step"]),
+        "commit": _commit(),
+        "onnx_parity": float(f"{difference:.1e}"),
+        "validation": {k: float(v) for k, v in best.items() if k not in ("step", "seconds")},
+    }
+
+
+def _commit():
+    """Commit of the checkout that exports; None outside one."""
+    done = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or None
+
+
+def _update_entry(manifest, recipe, version, path, training):
+    from sctseg7t.zoo.edit import pin, put_model
+    from sctseg7t.zoo.manifest import load_manifest
+
+    known = load_manifest(manifest).versions(recipe.model)
+    if not known:
+        raise ModelError(f"{manifest}: has no entry {recipe.model!r} to update; write one first")
+    template = next((spec for spec in known if spec.version == version), known[-1])
+    entry = copy.deepcopy(template.raw)
+    pinned = pin(path)
+    entry |= {"version": version, "activation": "sigmoid", "training": training}
+    entry["files"] = [
+        {**pinned, "path": pinned["name"], "urls": [f"package:weights/{path.name}"], "format": "onnx",
+         "opset": OPSET, "precision": "float32"}
+    ]  # fmt: skip
+    put_model(manifest, entry)
+
+
+def _card(recipe, version, path, training, manifest):
+    """The model card (Mitchell et al., FAccT 2019, in short)."""
+    entry = {}
+    if manifest:
+        models = json.loads(Path(manifest).read_text())["models"]
+        entry = next(m for m in models if m["id"] == recipe.model and m["version"] == version)
+    lines = [f"# {recipe.model} {version}", "", entry.get("description", ""), ""]
+    lines += ["## Training", ""]
+    lines += [f"- {name}: {json.dumps(value) if isinstance(value, dict) else value}" for name, value in training.items()]
+    lines += ["- patients' images in training: none", f"- recipe: `sctseg7t/train/recipes/{recipe.model}.json`", ""]
+    lines += ["## Measured on real scans", ""]
+    for row in entry.get("evaluation", []):
+        lines.append(f"- {row['dataset']} ({row['role']}, n = {row['n']}): {row['metric']} {row['mean']}"
+                     + (f" (SD {row['sd']})" if row.get("sd") is not None else "") + f" {row['units']}")
+    if not entry.get("evaluation"):
+        lines.append("- nothing recorded")
+    lines += ["", "## Limits", "", *(f"- {text}" for text in entry.get("limitations", [])), ""]
+    return "\n".join(lines)

@@ -1,0 +1,72 @@
+"""A model named by path: ``net.onnx`` with its entry in ``net.json`` beside it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from sctseg7t.errors import ModelError
+from sctseg7t.zoo.cache import describe, matches
+from sctseg7t.zoo.manifest import check_tool_version, parse_model, read_json
+
+SCHEMA_PATH = Path(__file__).with_name("models.schema.json")
+
+
+def spec_from_onnx(path):
+    """Return the :class:`~sctseg7t.zoo.spec.ModelSpec` of a network given by its path.
+
+    Parameters
+    ----------
+    path : path-like
+        ``net.onnx``; ``net.json`` beside it holds one model entry in the format of
+        ``models.json``.
+
+    Raises
+    ------
+    ModelError
+        A file is missing, the JSON breaks the schema (the message names the place),
+        or the weights are not the ones that it describes.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such model file")
+    entry_path = path.with_suffix(".json")
+    if not entry_path.is_file():
+        raise ModelError(
+            f"{path}: needs {entry_path.name} beside it, one entry in the format of models.json"
+        )
+    raw = read_json(entry_path, "model entry")
+    problem = schema_problem(raw, "model")
+    if problem:
+        raise ModelError(f"{entry_path}: {problem}")
+    try:
+        spec = parse_model(raw, entry_path.resolve().parent)
+    except ValueError as error:
+        raise ModelError(f"{entry_path}: {error}") from error
+    if not matches(path, spec.files[0]):
+        raise ModelError(
+            f"{path}: not the file that {entry_path.name} describes "
+            f"({describe(spec.files[0])}): export the model again, or correct the entry"
+        )
+    return check_tool_version(replace(spec, local_path=path.resolve()))
+
+
+def schema_problem(raw, part=None):
+    """Return one line naming the first offending place of ``raw``, or None if it is sound.
+
+    Parameters
+    ----------
+    raw : object
+        Parsed JSON.
+    part : str, optional
+        A definition of the schema (``"model"``, ``"file"``...); default: a whole manifest.
+    """
+    import jsonschema
+
+    schema = json.loads(SCHEMA_PATH.read_text(encoding="utf-8"))
+    if part:
+        schema = {"$schema": schema["$schema"], "$defs": schema["$defs"], "$ref": f"#/$defs/{part}"}
+    validator = jsonschema.Draft202012Validator(schema)
+    error = jsonschema.exceptions.best_match(validator.iter_errors(raw))
+    if error is None:
+        return None
+    return f"{error.json_path}: {error.message[:200]}"

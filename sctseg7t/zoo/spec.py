@@ -1,0 +1,161 @@
+"""The parts of a manifest entry, as small frozen records with documented units."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class FileSpec:
+    """One downloadable file, pinned by its hash.
+
+    Attributes
+    ----------
+    name : str
+        Bare file name.
+    path : str
+        Relative path in its repository or release, with forward slashes.
+    bytes : int or None
+        Size; None where upstream never published it (then the hash alone pins it).
+    sha256, git_blob_sha1 : str or None
+        Exactly one is given. ``git_blob_sha1`` is the SHA-1 that git gives a blob:
+        over ``blob <size>\\0`` and the content.
+    urls : tuple of str
+        In order of preference: ``https://``, ``file://``, a plain path, or
+        ``package:weights/NAME`` for a file that ships inside the installation.
+    """
+
+    name: str
+    path: str
+    bytes: int | None
+    sha256: str | None
+    git_blob_sha1: str | None
+    urls: tuple[str, ...]
+    format: str | None = None
+    opset: int | None = None
+    precision: str | None = None
+
+    @property
+    def algorithm(self):
+        return "sha256" if self.sha256 else "git_blob_sha1"
+
+    @property
+    def digest(self):
+        return self.sha256 or self.git_blob_sha1
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """What the network expects of an image.
+
+    Attributes
+    ----------
+    spacing_mm : tuple of float
+        In-plane (two values) or of all three axes, in the order of ``axes``.
+    size : tuple of int or None
+        Samples per axis; None where any multiple of ``size_multiple`` will do.
+    axes : str
+        Axes of the input tensor after batch and channel, e.g. ``"xy"``.
+    normalisation : dict
+        ``{"name": ..., "parameters": {...}}``.
+    channels : tuple of str
+        Contrast of each input channel.
+    field_T : tuple of float
+        Field strengths that the model was evaluated at.
+    """
+
+    spacing_mm: tuple[float, ...]
+    size: tuple[int, ...] | None
+    size_multiple: int
+    axes: str
+    orientation: str
+    channels: tuple[str, ...]
+    contrasts: tuple[str, ...]
+    field_T: tuple[float, ...]
+    dtype: str
+    normalisation: dict
+    interpolation: str
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """One output channel; ``suffix`` is what its file is called after the input's name."""
+
+    name: str
+    channel: int
+    threshold: float | None
+    meaning: str
+    suffix: str | None
+    sigma_mm: float | None = None
+
+
+@dataclass(frozen=True)
+class DerivedSpec:
+    """A mask computed from two others, e.g. WM = SC minus GM."""
+
+    name: str
+    minus: tuple[str, str]
+    suffix: str
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One version of one model: everything a step of the flow needs to know.
+
+    Attributes
+    ----------
+    activation : str
+        ``"sigmoid"``: the graph already returns probabilities; ``"logits"``: the
+        caller applies the sigmoid; ``"linear"``: values are used as they come.
+    postprocess : tuple of dict
+        In order, ``{"op": name, "params": {...}}``.
+    centring : dict
+        ``{"policy": "locator", "model": id}``, ``{"policy": "image"}`` or
+        ``{"policy": "none"}``.
+    local_path : Path or None
+        Set when the weights were named by path instead of coming from the zoo.
+    raw : dict
+        The entry as written, for reports.
+    """
+
+    id: str
+    version: str
+    task: str
+    description: str
+    default: bool
+    deprecated: bool
+    min_tool_version: str
+    licence: str | None
+    citation: dict | None
+    files: tuple[FileSpec, ...]
+    input: InputSpec
+    outputs: tuple[OutputSpec, ...]
+    derived: tuple[DerivedSpec, ...]
+    activation: str
+    postprocess: tuple[dict, ...]
+    centring: dict
+    test_time: dict
+    training: dict | None
+    evaluation: tuple[dict, ...]
+    limitations: tuple[str, ...]
+    test_input: dict | None
+    test_output: dict | None
+    raw: dict = field(repr=False, compare=False, hash=False)
+    local_path: Path | None = None
+
+    @property
+    def label(self):
+        return f"{self.id}@{self.version}"
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """A data set pinned to one commit of its repository."""
+
+    name: str
+    description: str
+    licence: str
+    citation: dict | None
+    repository: str
+    commit: str
+    files: tuple[FileSpec, ...]
+    raw: dict = field(repr=False, compare=False, hash=False)

@@ -1,0 +1,121 @@
+"""The centreline: steady where the data are few or noisy, faithful where the cord bends."""
+
+import numpy as np
+import pytest
+
+from sctseg7t.measure.centreline import cosine_from_slope, fit_centreline, slice_frame
+
+
+def fit(height_mm, offset_mm, area=None, **options):
+    """Fit centroids (r, a) in mm at whole multiples of a slice step; gaps are empty slices."""
+    step = np.gcd.reduce(np.round(np.diff(height_mm) * 100).astype(int)) / 100 if len(height_mm) > 1 else 1
+    index = np.round((height_mm - height_mm[0]) / step).astype(int)
+    centroid = np.full((index[-1] + 1, 2), np.nan)
+    centroid[index] = offset_mm
+    weights = np.full(len(centroid), 60.0)
+    if area is not None:
+        weights[index] = area
+    line = fit_centreline(centroid, weights, slice_frame(np.diag([1, 1, step, 1])), **options)
+    return line.slope[index], line
+
+
+def angle_sd(n_slices, step, rng, runs=400):
+    height = step * np.arange(n_slices)
+    slopes = [fit(height, rng.normal(0, 0.2, (n_slices, 2)))[0] for _ in range(runs)]
+    return np.degrees(np.arctan(slopes)).std(axis=0).max()
+
+
+def test_four_thick_slices_do_not_turn_jitter_into_angle():
+    # An interpolating spline gives 11.6 degrees here.
+    assert angle_sd(4, 4, np.random.default_rng(0)) < 2
+
+
+@pytest.mark.parametrize(("n_slices", "step"), [(5, 3), (20, 3), (40, 0.5)])
+def test_jitter_on_longer_stacks(n_slices, step):
+    assert angle_sd(n_slices, step, np.random.default_rng(1), 200) < 2
+
+
+def test_stated_sd_covers_the_simulated_one():
+    height = 4.0 * np.arange(4)
+    stated = np.degrees(fit(height, np.zeros((4, 2)))[1].slope_sd).max()
+    assert angle_sd(4, 4, np.random.default_rng(2)) <= stated < 4
+
+
+@pytest.mark.parametrize(("n_slices", "step"), [(8, 4), (15, 5), (20, 3), (100, 0.5), (150, 0.5)])
+def test_arc_of_150_mm_is_followed(n_slices, step):
+    height = step * np.arange(n_slices)
+    from_middle = height - height.mean()
+    arc = 150 - np.sqrt(150**2 - from_middle**2)
+    slope, _ = fit(height, np.column_stack([np.zeros(n_slices), arc]))
+    expected = np.degrees(np.arcsin(from_middle / 150))
+    assert np.degrees(np.arctan(slope[:, 1])) == pytest.approx(expected, abs=1)
+    assert slope[:, 0] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize("n_slices", [2, 3, 4, 5, 30])
+def test_straight_tilt_is_exact(n_slices):
+    height = 4.0 * np.arange(n_slices)
+    slope, _ = fit(height, np.outer(height, np.tan(np.radians([20, -10]))))
+    assert np.degrees(np.arctan(slope)) == pytest.approx(np.tile([20, -10], (n_slices, 1)), abs=0.01)
+
+
+def test_gaps_and_uneven_spacing():
+    height = np.array([0, 3, 6, 24, 27, 42.0])
+    slope, line = fit(height, np.outer(height, np.tan(np.radians([5, 15]))))
+    assert np.degrees(np.arctan(slope)) == pytest.approx(np.tile([5, 15], (6, 1)), abs=0.01)
+    assert np.isfinite(line.slope).all() and np.isfinite(line.position_mm).all()
+
+
+def test_one_stray_slice_hardly_matters():
+    height = 3.0 * np.arange(12)
+    offset = np.zeros((12, 2))
+    offset[5] = 3, 0
+    slope, _ = fit(height, offset)
+    assert np.degrees(np.arctan(np.abs(slope))).max() < 1
+
+
+def test_a_sliver_hardly_matters():
+    height = 4.0 * np.arange(4)
+    offset = np.zeros((4, 2))
+    offset[3] = 2, 0
+    area = np.array([60, 60, 60, 1.0])
+    whole, sliver = (np.abs(fit(height, offset, a)[0]).max() for a in (None, area))
+    assert sliver < 0.3 * whole
+
+
+def test_one_slice_has_a_place_but_no_angle():
+    slope, line = fit(np.array([0.0]), np.array([[3.0, 4.0]]))
+    assert np.isnan(slope).all()
+    assert line.position_mm[0] == pytest.approx([3, 4, 0])
+
+
+def test_uncertainty_grows_away_from_the_centroids():
+    centroid = np.full((60, 2), np.nan)
+    centroid[20:30] = 0
+    line = fit_centreline(centroid, np.full(60, 60.0), slice_frame(np.diag([1, 1, 3, 1])))
+    sd = np.degrees(line.slope_sd)
+    assert sd[25] < 1 < sd[31] < sd[40] < sd[59]
+    assert sd[59] > 6
+    assert line.position_mm[59] == pytest.approx([0, 0, 177])
+
+
+def test_smooth_mm_smooths():
+    height = 3.0 * np.arange(30)
+    offset = np.random.default_rng(3).normal(0, 0.2, (30, 2))
+    rough, smooth = (fit(height, offset, smooth_mm=s)[0].std() for s in (15, 80))
+    assert smooth < 0.7 * rough
+
+
+def test_cosine_is_exact_for_two_tilts():
+    assert cosine_from_slope(np.array([1.0, 1.0])) == pytest.approx(1 / np.sqrt(3))
+
+
+def test_frame_of_an_oblique_sheared_affine():
+    affine = np.eye(4)
+    affine[:3, :3] = [[0.4, 0.12, 0.3], [0.02, 0.5, -0.9], [-0.05, 0.15, 2.5]]
+    frame = slice_frame(affine)
+    assert frame.axes @ frame.axes.T == pytest.approx(np.eye(3))
+    assert frame.axes[2] @ affine[:3, :2] == pytest.approx([0, 0])
+    assert frame.axes[0, 0] > 0.9 and frame.axes[1, 1] > 0.9 and frame.axes[2, 2] > 0.9
+    assert frame.pixel_area_mm2 == pytest.approx(abs(np.linalg.det(frame.pixel)))
+    assert frame.pixel_area_mm2 * frame.step_mm == pytest.approx(abs(np.linalg.det(affine)))

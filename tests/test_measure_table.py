@@ -1,0 +1,133 @@
+"""CSA tables on disk."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from sctseg7t.errors import OutputError
+from sctseg7t.measure import MEASURES, measure_csa, write_csv, write_level_csv
+
+AFFINE = np.diag([0.5, 0.5, 3, 1])
+
+
+def cord_stack(n_slices=4, lean=0.0, empty=()):
+    i, j, k = np.meshgrid(np.arange(50), np.arange(50), np.arange(n_slices), indexing="ij")
+    centre = 24.5 + lean * 3 / 0.5 * (k - (n_slices - 1) / 2)
+    inside = ((i - centre) / 12) ** 2 + ((j - 24.5) / 8) ** 2
+    cord, gm = (inside <= 1).astype(float), (inside <= 0.2).astype(float)
+    cord[..., list(empty)] = gm[..., list(empty)] = 0
+    return {"SC": cord, "GM": gm, "WM": cord - gm}
+
+
+@pytest.fixture
+def table():
+    levels = np.broadcast_to([5, 5, 4, 4], (50, 50, 4))
+    return measure_csa(cord_stack(lean=0.3, empty=[1]), AFFINE, levels=levels, flags=[["a", "b"], [], [], []])
+
+
+def read(path):
+    with open(path, newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_tidy_round_trip(table, tmp_path):
+    write_csv(table, tmp_path / "csa.csv", filename="sub-01_T2star.nii.gz", tool_version="1.2")
+    records = read(tmp_path / "csa.csv")
+    assert [(r["slice"], r["tissue"]) for r in records[:4]] == [("0", "SC"), ("0", "GM"), ("0", "WM"), ("1", "SC")]
+    assert len(records) == len(table.rows) == 12
+    for record, row in zip(records, table.rows, strict=True):
+        for name in (*MEASURES, "z_mm", "length_mm"):
+            value = getattr(row, name)
+            if value is None:
+                assert record[name] == ""
+            else:
+                assert float(record[name]) == pytest.approx(value, abs=1e-4)
+        assert record["reason"] == ";".join(row.reason)
+        assert record["level"] == str(row.level)
+        assert (record["filename"], record["volume"]) == ("sub-01_T2star.nii.gz", "")
+    assert records[0]["flags"] == "a;b"
+    assert records[3]["reason"] == "empty"
+
+
+def test_writing_twice_gives_the_same_bytes_and_leaves_nothing_else(table, tmp_path):
+    for _ in range(2):
+        write_csv(table, tmp_path / "csa.csv")
+        first = (tmp_path / "csa.csv").read_bytes()
+    write_csv(table, tmp_path / "again.csv")
+    assert (tmp_path / "again.csv").read_bytes() == first
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["again.csv", "csa.csv"]
+
+
+def test_volumes_of_a_4d_image(tmp_path):
+    tables = [measure_csa(cord_stack(), AFFINE), measure_csa(cord_stack(2), AFFINE)]
+    write_csv(tables, tmp_path / "csa.csv")
+    assert [r["volume"] for r in read(tmp_path / "csa.csv")] == ["0"] * 12 + ["1"] * 6
+    write_csv(tables, tmp_path / "csa.csv", volume=[3, 7], tissues=["SC"])
+    assert [r["volume"] for r in read(tmp_path / "csa.csv")] == ["3"] * 4 + ["7"] * 2
+    with pytest.raises(ValueError, match="volume numbers"):
+        write_csv(tables, tmp_path / "csa.csv", volume=[3])
+
+
+def test_sct_columns_and_conventions(table, tmp_path):
+    names = {t: f"sub-01_{t}.nii.gz" for t in ("SC", "GM", "WM")}
+    write_csv(table, tmp_path / "csa.csv", fmt="sct", filename=names, tool_version="1.2")
+    records = read(tmp_path / "csa.csv")
+    assert list(records[0]) == [
+        *("Timestamp", "SCT Version", "Filename", "Slice (I->S)", "VertLevel", "DistancePMJ"),
+        *("MEAN(area)", "STD(area)", "MEAN(angle_AP)", "STD(angle_AP)", "MEAN(angle_RL)", "STD(angle_RL)"),
+        *("MEAN(diameter_AP)", "STD(diameter_AP)", "MEAN(diameter_RL)", "STD(diameter_RL)"),
+        *("MEAN(eccentricity)", "STD(eccentricity)", "MEAN(orientation)", "STD(orientation)"),
+        *("MEAN(solidity)", "STD(solidity)", "SUM(length)"),
+    ]
+    row, record = table.rows[0], records[0]
+    assert float(record["MEAN(area)"]) == pytest.approx(row.area_corrected_mm2, abs=1e-4)
+    # A lean to the right is a rotation about the A-P axis.
+    assert row.angle_rl_deg == pytest.approx(np.degrees(np.arctan(0.3)), abs=1)
+    assert float(record["MEAN(angle_AP)"]) == pytest.approx(-row.angle_rl_deg, abs=1e-4)
+    assert float(record["MEAN(angle_RL)"]) == pytest.approx(row.angle_ap_deg, abs=1e-4)
+    assert float(record["SUM(length)"]) == pytest.approx(3 * np.sqrt(1.09), rel=0.01)
+    assert [r["Filename"] for r in records[:3]] == list(names.values())
+    assert records[3]["MEAN(area)"] == records[3]["STD(area)"] == ""
+
+
+def test_sct_needs_a_mask_name_for_each_tissue(table, tmp_path):
+    with pytest.raises(ValueError, match="dict"):
+        write_csv(table, tmp_path / "csa.csv", fmt="sct", filename="t2s.nii.gz")
+    write_csv(table, tmp_path / "csa.csv", fmt="sct", filename="seg.nii.gz", tissues=["SC"])
+    assert {r["Filename"] for r in read(tmp_path / "csa.csv")} == {"seg.nii.gz"}
+
+
+def test_level_table(table, tmp_path):
+    write_level_csv(table, tmp_path / "levels.csv", filename="t2s.nii.gz")
+    records = read(tmp_path / "levels.csv")
+    assert [(r["level"], r["tissue"]) for r in records[::3]] == [("4", "SC"), ("5", "SC"), ("all", "SC")]
+    assert [(r["n_slices"], r["n_averaged"]) for r in records[::3]] == [("2", "2"), ("2", "1"), ("4", "3")]
+    assert records[3]["area_mm2_sd"] == ""
+    assert "single_value" in records[3]["reason"]
+    areas = [row.area_mm2 for row in table.rows if row.tissue == "SC" and row.area_mm2]
+    assert float(records[6]["area_mm2_mean"]) == pytest.approx(np.mean(areas), abs=1e-4)
+
+
+def test_unknown_format(table, tmp_path):
+    with pytest.raises(ValueError, match="fmt"):
+        write_csv(table, tmp_path / "csa.csv", fmt="excel")
+
+
+def test_unwritable_place_is_named(table, tmp_path):
+    with pytest.raises(OutputError, match="nowhere"):
+        write_csv(table, tmp_path / "nowhere" / "csa.csv")
+
+
+def test_a_failed_write_keeps_the_old_file(table, tmp_path, monkeypatch):
+    path = tmp_path / "csa.csv"
+    path.write_text("old")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sctseg7t.measure.table.os.replace", fail)
+    with pytest.raises(OutputError, match="No space left"):
+        write_csv(table, path)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["csa.csv"]
