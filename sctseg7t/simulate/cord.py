@@ -120,12 +120,12 @@ class CordSimulator:
 
     # ---- anatomy -------------------------------------------------------------
 
-    def _place(self, gen, n):
+    def _place(self, gen, n, drift_mm=(0.0, 0.0)):
         """Cord coordinates (mm) of every pixel: shift, rotation, shear, scale, warps."""
         r = self.recipe
         far = chance(gen, r.far_shift_p, n)
         reach = r.shift + far * (r.far_shift - r.shift)
-        cx, cy = (uniform(gen, -1, 1, n, 1, 1, 1) * reach for _ in range(2))
+        cx, cy = (uniform(gen, -1, 1, n, 1, 1, 1) * reach + d for d in drift_mm)
         angle = normal(gen, math.radians(r.rotation_sd), n, 1, 1, 1)
         x, y = rotate(self.x - cx, self.y - cy, angle)
         x = x + normal(gen, r.shear_sd, n, 1, 1, 1) * y
@@ -138,10 +138,11 @@ class CordSimulator:
             y = y + sd * uniform(gen, 0, 1, n, 1, 1, 1) * smooth_noise(gen, n, nodes, self.size)
         return {"cord": (x / scale / aspect, y / scale * aspect), "canal": canal_xy, "scale": scale}
 
-    def _labels(self, gen, n, frame):
+    def _labels(self, gen, n, frame, index=None):
         """Fine tissue fractions, averaged over the slice thickness (tilt and neighbours)."""
         r = self.recipe
-        index = torch.multinomial(self.weights, n, replacement=True, generator=gen)
+        drawn = torch.multinomial(self.weights, n, replacement=True, generator=gen)
+        index = drawn if index is None else index
         thickness = uniform(gen, *r.thickness, n)
         tilt = normal(gen, math.tan(math.radians(r.tilt_sd)), 2, n, 1, 1, 1)
         level = {"SC": 0.5, "GM": uniform(gen, *r.gm_level, n, 1, 1, 1)}
@@ -284,7 +285,22 @@ class CordSimulator:
     # ---- acquisition ---------------------------------------------------------
 
     def _acquire(self, gen, image, frame):
-        """Bias, drop-out, motion, ghosts, finite pixels, Rician noise, gamma, cut field of view."""
+        """What the network sees of the slice: scanned, then resampled as inference does."""
+        n = len(image)
+        stored, pixel_xy, phase = self._scan(gen, image, frame)
+        back_x = (self.x - phase[:, 0].view(n, 1, 1, 1)) / pixel_xy[:, 0].view(n, 1, 1, 1)
+        back_y = (self.y - phase[:, 1].view(n, 1, 1, 1)) / pixel_xy[:, 1].view(n, 1, 1, 1)
+        image = sample_mm(stored, back_x, back_y, 1.0, padding="border")
+        image = image / image.flatten(1).amax(1).view(n, 1, 1, 1).clamp(min=1e-6)
+        image = image.clamp(min=0) ** uniform(gen, *self.recipe.gamma, n, 1, 1, 1)
+        return image, self._field_of_view(gen, n)
+
+    def _scan(self, gen, image, frame, noise_gen=None):
+        """Bias, drop-out, motion, ghosts, finite pixels, Rician noise: the stored image.
+
+        Returns the image (N, 1, P, P) on the scanner's own pixels, their size (N, 2) and the
+        place of the grid's centre (N, 2), both in mm along (x, y).
+        """
         r, n, size = self.recipe, len(image), self.size
         image = image * torch.exp(r.bias_sd * uniform(gen, 0, 1, n, 1, 1, 1) * smooth_noise(gen, n, 3, size))
         image = self._dropout(gen, n, frame, image)
@@ -301,13 +317,7 @@ class CordSimulator:
         phase = uniform(gen, -0.5, 0.5, n, 2) * pixel_xy
         stored_x, stored_y = self._stored_grid(pixel_xy, phase)
         stored = _box_sample(image, stored_x, stored_y, pixel_xy)
-        stored = self._noise(gen, n, stored, acquired / pixel_xy)
-        back_x = (self.x - phase[:, 0].view(n, 1, 1, 1)) / pixel_xy[:, 0].view(n, 1, 1, 1)
-        back_y = (self.y - phase[:, 1].view(n, 1, 1, 1)) / pixel_xy[:, 1].view(n, 1, 1, 1)
-        image = sample_mm(stored, back_x, back_y, 1.0, padding="border")
-        image = image / image.flatten(1).amax(1).view(n, 1, 1, 1).clamp(min=1e-6)
-        image = image.clamp(min=0) ** uniform(gen, *r.gamma, n, 1, 1, 1)
-        return image, self._field_of_view(gen, n)
+        return self._noise(noise_gen or gen, n, stored, acquired / pixel_xy), pixel_xy, phase
 
     def _stored_grid(self, pixel_xy, phase):
         """Positions (mm) of the stored pixels: a grid of whole pixels that covers the window."""
@@ -377,8 +387,10 @@ def _slice_weights(bank, source_weights):
 
 
 def _sharpen(probability, level, width=0.09):
-    """A crisp fraction from a probability map, its outline at ``level``."""
-    return torch.sigmoid((probability - level) / width)
+    """A crisp fraction from a probability map, its outline at ``level``; 0 and 1 stay so."""
+    level = torch.as_tensor(level)
+    low, high = torch.sigmoid(-level / width), torch.sigmoid((1 - level) / width)
+    return ((torch.sigmoid((probability - level) / width) - low) / (high - low)).clamp(0, 1)
 
 
 def _segment_distance(x, y, ax, ay, bx, by):

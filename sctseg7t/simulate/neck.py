@@ -29,6 +29,7 @@ from sctseg7t.simulate.fields import (
 )
 
 _SHRINK = 3
+BRAIN_SPACING_MM = 2.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class NeckRecipe:
     canal_x: tuple = (7.5, 13.5)
     canal_y: tuple = (5.5, 10.0)
     window_p: float = 0.45
-    empty_p: float = 0.16
+    empty_p: float = 0.33
     iso_csf_p: float = 0.15
     dark_csf_p: float = 0.15
     bias_sd: float = 0.6
@@ -77,6 +78,7 @@ class NeckSimulator:
         self.recipe, self.size = recipe, size
         self.maps = torch.from_numpy(np.ascontiguousarray(bank.maps[:, :2]))
         self.weights = _slice_weights(bank, recipe.source_weights)
+        self.brain = torch.from_numpy(_brain_maps())
         self.x, self.y = pixel_grid_mm(size, 1.0)
 
     def batch(self, count, seed):
@@ -153,19 +155,21 @@ class NeckSimulator:
         return tissue * outline
 
     def _without_cord(self, gen, n, place, image, fluid):
-        """Of the slices that hold no cord, turn some into a brain and some into pure noise."""
+        """Of the slices that hold no cord, turn half into a brain and some into pure noise."""
         x, y, empty = place["x"], place["y"], place["empty"]
-        brain = empty * chance(gen, 0.4, n)
-        head = closed_contour(gen, x, y, *uniform(gen, 55, 85, 2, n, 1, 1, 1), 0.03)
-        folds = edge(smooth_noise(gen, n, 26, self.size).abs() - 0.45, 0.15)
-        drawn = fluid * (uniform(gen, 0.3, 1.0, n, 1, 1, 1) + normal(gen, 0.3, n, 1, 1, 1) * folds)
-        for side in (-1, 1):
-            horn = closed_contour(gen, x - side * uniform(gen, 2, 9, n, 1, 1, 1), y, uniform(gen, 2, 7, n, 1, 1, 1),
-                                  uniform(gen, 6, 22, n, 1, 1, 1), 0.1)
-            drawn = _paint(drawn, edge(horn, 0.5), fluid * uniform(gen, 0.05, 1.4, n, 1, 1, 1))
-        drawn = drawn.clamp(min=0) * edge(head, 0.5)
+        brain = empty * chance(gen, 0.5, n)
+        index = torch.randint(len(self.brain), (n,), generator=gen)
+        grow = uniform(gen, 0.75, 1.15, n, 1, 1, 1)
+        maps = sample_mm(self.brain[index].float() / 255, x / grow, y / grow, BRAIN_SPACING_MM)
+        gm, wm, inside = maps.split(1, 1)
+        drawn = inside * fluid * uniform(gen, 0.05, 1.3, n, 1, 1, 1)
+        for tissue in (gm, wm):
+            drawn = _paint(drawn, tissue, fluid * uniform(gen, 0.1, 1.1, n, 1, 1, 1))
+        skull = closed_contour(gen, x, y, *uniform(gen, 70, 95, 2, n, 1, 1, 1), 0.02)
+        scalp = (edge(skull, 0.5) - edge(skull - uniform(gen, 3, 9, n, 1, 1, 1), 0.5)) * chance(gen, 0.6, n)
+        drawn = _paint(drawn, scalp * (1 - inside), fluid * uniform(gen, 0.2, 1.6, n, 1, 1, 1))
         image = image + brain * (drawn - image)
-        return image * (1 - empty * (1 - brain) * chance(gen, 0.15, n))
+        return image * (1 - empty * (1 - brain) * chance(gen, 0.25, n))
 
     def _acquire(self, gen, n, image):
         r, size = self.recipe, self.size
@@ -195,6 +199,27 @@ class NeckSimulator:
     def _cord_in_view(self, place, inside):
         near = (torch.hypot(self.x - place["cx"], self.y - place["cy"]) < 2.5).float()
         return ((near * inside).sum((1, 2, 3)) / near.sum((1, 2, 3)).clamp(min=1) > 0.9).float().view(-1, 1, 1, 1)
+
+
+def _brain_maps():
+    """Axial brain slices (N, 3, S, S) uint8: GM, WM and brain, from the MNI152 maps that nilearn ships.
+
+    Slices from the pons up (Fonov et al., NeuroImage 2011): lower ones show the cord's own beginning.
+    """
+    from nilearn import datasets
+
+    gm, wm, mask = (
+        getattr(datasets, f"load_mni152_{name}")(resolution=int(BRAIN_SPACING_MM))
+        for name in ("gm_template", "wm_template", "brain_mask")
+    )
+    first = int(np.ceil(np.linalg.inv(mask.affine).dot([0, 0, -36, 1])[2]))
+    stack = np.stack([np.clip(v.get_fdata(), 0, 1) for v in (gm, wm, mask)])[..., first:]
+    stack = stack.transpose(3, 0, 2, 1)[np.any(stack[2], (0, 1))]
+    size = 120
+    out = np.zeros((len(stack), 3, size, size), np.uint8)
+    top, left = (size - stack.shape[2]) // 2, (size - stack.shape[3]) // 2
+    out[:, :, top : top + stack.shape[2], left : left + stack.shape[3]] = np.rint(stack * 255)
+    return out
 
 
 def _paint(image, cover, level):

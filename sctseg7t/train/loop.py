@@ -92,7 +92,7 @@ def loss_cord(logits, batch):
 def loss_locator(logits, batch):
     """Cross-entropy against the heat map, weighted where the cord is."""
     bce = F.binary_cross_entropy_with_logits(logits, batch.target, reduction="none")
-    return (bce * (1 + 30 * batch.target)).mean()
+    return (bce * (1 + 12 * batch.target)).mean()
 
 
 def train(recipe, folders, out, *, device="cpu", threads=None, log=sys.stderr):
@@ -232,8 +232,8 @@ def _validate_locator(prob, target):
     top = prob.flatten(1).amax(1)
     return {
         "within_3mm": round((away[has] <= 3).float().mean().item(), 4),
-        "confident_with_cord": round((top[has] > 0.3).float().mean().item(), 4),
-        "confident_without": round((top[~has] > 0.3).float().mean().item(), 4) if (~has).any() else 0.0,
+        "confident_with_cord": round((top[has] > 0.5).float().mean().item(), 4),
+        "confident_without": round((top[~has] > 0.5).float().mean().item(), 4) if (~has).any() else 0.0,
     }
 
 
