@@ -8,7 +8,8 @@ EPILOG = """examples:
   sct7t_deepseg -i sub-*_T2starw.nii.gz -ofolder results -soft
   sct7t_deepseg -i t2s.nii.gz -levels t2s_labels.nii.gz -csa-format sct
 
-exit codes: 0 all well; 1 some input failed or gave nothing usable; 2 wrong usage
+exit codes: 0 all well; 1 some input failed or gave nothing usable; 2 wrong usage,
+or no model or device to work with; 130 interrupted
 """
 
 
@@ -72,6 +73,9 @@ def main(argv=None):
     except UserError as err:
         print(f"sct7t_deepseg: error: {err}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("sct7t_deepseg: interrupted; what was written is complete", file=sys.stderr)
+        return 130
 
 
 def remove_small_option(text):
@@ -94,8 +98,11 @@ def remove_small_option(text):
 
 
 def _options(args):
+    from sctseg7t.errors import UsageError
     from sctseg7t.pipeline import Options
 
+    if args.threads is not None and args.threads < 1:
+        raise UsageError(f"-threads {args.threads}: give a number of CPU threads from 1")
     return Options(
         threshold=args.thr,
         soft=args.soft,
@@ -121,38 +128,64 @@ def _run(args):
         outputs.plan(path, segmenter.suffixes(), output=args.output, folder=args.ofolder, csa=options.csa, levels=bool(args.levels))
         for path in args.input
     ]
-    refused = outputs.conflicts(plans)
+    outputs.check_report(args.report, plans, (args.centerline, args.levels))
+    refused = outputs.conflicts(plans, (args.centerline, args.levels))
     runs, progress = [], _progress(len(plans), args.verbose)
     for plan in plans:
         runs.append(_one(plan, segmenter, record, args, refused.get(plan.source), progress))
         progress.update()
     progress.close()
-    if args.report:
-        outputs.write_json(args.report, {"options": record, "runs": runs})
-    return _closing(plans, runs, args)
+    code = _closing(plans, runs, args)
+    return _report(args.report, {"options": record, "runs": runs}) or code
+
+
+def _report(path, content):
+    """Write the report of the run, if one is wanted; 1 if that failed."""
+    from sctseg7t import outputs
+    from sctseg7t.errors import OutputError
+
+    try:
+        if path:
+            outputs.write_json(path, content)
+    except OutputError as err:
+        print(f"error: {err}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _one(plan, segmenter, record, args, refused, progress):
     """Segment one input; a failure is recorded and never stops the others."""
     from sctseg7t import outputs
     from sctseg7t.errors import InputError, UserError
+    from sctseg7t.image.volume import check_header
 
     try:
         if refused:
             raise InputError(refused)
+        # First, so that no folder is made for an input that is not there.
+        check_header(plan.source)
         outputs.check_folder(plan)
         result = segmenter.run(plan.source, centerline=args.centerline, levels=args.levels)
         seconds = {**segmenter.seconds, **result.seconds}
         sidecar = outputs.provenance(result, plan, segmenter, record, seconds)
         outputs.write(result, plan, sidecar, args.csa_format)
     except UserError as err:
-        progress.write(f"error: {err}")
-        return {"input": str(plan.source), "ok": False, "error": str(err)}
+        return _failure(plan, str(err), progress)
     except MemoryError:
-        text = f"{plan.source}: not enough memory; crop the scan or close other programs"
-        progress.write(f"error: {text}")
-        return {"input": str(plan.source), "ok": False, "error": text}
-    if args.verbose:
+        return _failure(plan, f"{plan.source}: not enough memory; crop the scan or close other programs", progress)
+    except Exception as err:
+        # A fault of the tool's own: it must not cost the other inputs.
+        if args.verbose > 1:
+            import traceback
+
+            progress.write(traceback.format_exc())
+        reason = " ".join(f"{type(err).__name__}: {err}".split())
+        return _failure(plan, f"{plan.source}: internal error ({reason}); please report it with what -v 2 says", progress)
+    error = None
+    if not result.usable:
+        error = f"{plan.source}: no cord found; the masks are empty (give its place with -centerline if there is one)"
+        progress.write(f"error: {error}")
+    elif args.verbose:
         for text in result.warnings:
             progress.write(f"warning: {plan.source}: {text}")
     if args.verbose > 1:
@@ -161,11 +194,16 @@ def _one(plan, segmenter, record, args, refused, progress):
     return {
         "input": str(plan.source),
         "ok": result.usable,
-        "error": None if result.usable else "no cord found",
+        "error": error,
         "outputs": [str(path) for path in plan.files()],
         **{k: sidecar[k] for k in ("model", "locator", "device", "seconds", "warnings")},
         "input_sha256": sidecar["input"]["sha256"],
     }
+
+
+def _failure(plan, text, progress):
+    progress.write(f"error: {text}")
+    return {"input": str(plan.source), "ok": False, "error": text}
 
 
 def _closing(plans, runs, args):
@@ -185,7 +223,7 @@ def _closing(plans, runs, args):
     if failed and len(runs) > 1:
         print(f"{len(failed)} of {len(runs)} inputs failed:", file=sys.stderr)
         for run in failed:
-            print(f"  {run['input']}: {run['error']}", file=sys.stderr)
+            print(f"  {run['error']}", file=sys.stderr)
     return 1 if failed else 0
 
 

@@ -7,8 +7,10 @@ def parser():
     p = argparse.ArgumentParser(
         prog="sct7t_train",
         description="Train a network on simulated images, resuming where an earlier run stopped; export it with -export.",
+        allow_abbrev=False,
     )
-    p.add_argument("-config", "--config", required=True, help="recipe: a JSON file, or the name of a shipped one (cord_gm_sc, cord_locator)")
+    p.add_argument("-config", "--config",
+                   help="recipe: a JSON file, or the name of a shipped one (cord_gm_sc, cord_locator); not needed with -export")
     p.add_argument("-o", "--output", required=True, metavar="FOLDER", help="run folder: checkpoints, curves, exports")
     p.add_argument("-data", "--data", action="append", default=[], metavar="SOURCE=FOLDER",
                    help="folder of an anatomy source: AMU7T=..., PAM50=..., masks=... (gm-challenge layout)")
@@ -24,20 +26,26 @@ def main(argv=None):
     import dataclasses
     import sys
 
-    args = parser().parse_args(argv)
-    from sctseg7t.errors import UserError
+    p = parser()
+    args = p.parse_args(argv)
+    if not args.export and not args.config:
+        p.error("-config is required: sct7t_train -config cord_gm_sc -o run")
+    from sctseg7t.errors import UsageError, UserError
 
     try:
+        from sctseg7t.simulate.anatomy import anatomy_folders
         from sctseg7t.train.export import export, find_recipe
         from sctseg7t.train.loop import TrainRecipe, train
 
-        recipe = TrainRecipe.read(find_recipe(args.config))
-        if args.steps:
-            recipe = dataclasses.replace(recipe, steps=args.steps)
         if args.export:
             print(export(args.output, manifest=args.manifest))
             return 0
-        folders = dict(item.split("=", 1) for item in args.data)
+        recipe = TrainRecipe.read(find_recipe(args.config))
+        if args.steps is not None:
+            if args.steps < 1:
+                raise UsageError(f"-steps {args.steps}: give 1 or more")
+            recipe = dataclasses.replace(recipe, steps=args.steps)
+        folders = anatomy_folders(args.data)
         print(train(recipe, folders, args.output, device=args.device, threads=args.threads))
     except ImportError as err:
         print(f"sct7t_train: {err}; install the training extra: pip install 'sctseg7t[train]'", file=sys.stderr)

@@ -1,11 +1,13 @@
 """Where results go and how they are written: nothing lost, nothing half-written."""
 
+import contextlib
 import datetime
 import json
 import os
 import platform
+import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sctseg7t.errors import OutputError, UsageError
@@ -30,6 +32,16 @@ class Plan:
         """Every path that will be written."""
         return [*self.masks.values(), *(p for p in (self.csa, self.levels) if p), self.sidecar]
 
+    def within(self, folder):
+        """The same file names in another folder."""
+        return replace(
+            self,
+            masks={name: folder / path.name for name, path in self.masks.items()},
+            csa=self.csa and folder / self.csa.name,
+            levels=self.levels and folder / self.levels.name,
+            sidecar=folder / self.sidecar.name,
+        )
+
 
 def plan(source, suffixes, *, output=None, folder=None, csa=True, levels=False):
     """Decide the output names of one input.
@@ -50,10 +62,10 @@ def plan(source, suffixes, *, output=None, folder=None, csa=True, levels=False):
     exact = None
     if output:
         place = (place / Path(output).parent) if folder else Path(output).parent
-        stem, given = split_name(Path(output))
+        stem, given = split_name(output)
         extension = given or extension
-        if len(suffixes) == 1 and given:
-            exact = stem
+        exact = stem if len(suffixes) == 1 else None
+    extension = extension or ".nii.gz"
     masks = {name: place / f"{exact or stem + suffix}{extension}" for name, suffix in suffixes.items()}
     return Plan(
         source, masks, place / (stem + CSA) if csa else None, place / (stem + LEVELS) if csa and levels else None,
@@ -62,17 +74,20 @@ def plan(source, suffixes, *, output=None, folder=None, csa=True, levels=False):
 
 
 def split_name(path):
-    """File name without its NIfTI extension, and the extension (default .nii.gz for outputs)."""
+    """File name without its NIfTI extension, and the extension ("" if it has none)."""
     name = Path(path).name
     for extension in (".nii.gz", ".nii"):
         if name.lower().endswith(extension):
             return name[: -len(extension)], name[-len(extension) :]
-    return name, ".nii.gz" if "." not in name else ""
+    return name, ""
 
 
-def conflicts(plans):
-    """Problems between plans: source to reason. Both sides of a shared name are refused."""
-    inputs = {_key(p.source) for p in plans}
+def conflicts(plans, others=()):
+    """Problems between plans: source to reason. Both sides of a shared name are refused.
+
+    ``others`` are further files that the run reads (labels) or writes (its report).
+    """
+    inputs = {_key(path) for path in (*(p.source for p in plans), *(path for path in others if path))}
     owners = {}
     for p in plans:
         for path in p.files():
@@ -81,7 +96,9 @@ def conflicts(plans):
     for p in plans:
         for path in p.files():
             if _key(path) in inputs:
-                problems[p.source] = f"{p.source}: its output {path} would overwrite an input; choose -o or -ofolder"
+                problems[p.source] = (
+                    f"{p.source}: its output {path} would overwrite another file of this run; choose -o or -ofolder"
+                )
             elif len(owners[_key(path)]) > 1:
                 other = next((s for s in owners[_key(path)] if s != p.source), p.source)
                 problems[p.source] = (
@@ -99,10 +116,48 @@ def check_folder(plan_):
             pass
     except OSError as err:
         raise OutputError(f"{place}: cannot be written ({err.strerror or err}); choose another -ofolder") from err
+    for path in plan_.files():
+        if path.is_dir():
+            raise OutputError(f"{path}: is a folder; choose another output name or remove the folder")
 
 
 def write(result, plan_, provenance, csa_format="tidy"):
-    """Write masks, tables and sidecar of one scan; the sidecar last, as the sign that all is there."""
+    """Write masks, tables and sidecar of one scan: all of them, or none.
+
+    They are made in a hidden folder beside their places and moved once all are there, so that a
+    failure leaves an earlier run's files as they were. The sidecar comes last.
+
+    Raises
+    ------
+    OutputError
+        Folder read-only, disk full, a name taken by a folder.
+    """
+    place = plan_.sidecar.parent
+    with _staging(place) as stage:
+        staged = plan_.within(stage)
+        _write_files(result, staged, provenance, csa_format)
+        for made, path in zip(staged.files(), plan_.files()):
+            if made.exists():
+                os.replace(made, path)
+
+
+@contextlib.contextmanager
+def _staging(place):
+    """A hidden folder in ``place``, gone afterwards; errors in it speak of ``place``."""
+    stage = None
+    try:
+        stage = Path(tempfile.mkdtemp(prefix=".sct7t-", dir=place))
+        yield stage
+    except OutputError as err:
+        raise OutputError(str(err).replace(str(stage), str(place))) from err
+    except OSError as err:
+        raise OutputError(f"{place}: cannot be written ({err.strerror or err}); choose another -ofolder") from err
+    finally:
+        if stage:
+            shutil.rmtree(stage, ignore_errors=True)
+
+
+def _write_files(result, plan_, provenance, csa_format):
     from sctseg7t.image.volume import save
     from sctseg7t.measure import write_csv, write_level_csv
 
@@ -161,8 +216,10 @@ def write_json(path, value):
         temporary.write_text(json.dumps(value, indent=2) + "\n")
         os.replace(temporary, path)
     except OSError as err:
-        temporary.unlink(missing_ok=True)
         raise OutputError(f"{path}: cannot be written ({err.strerror or err}); choose another folder") from err
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
 
 
 def view_command(plan_):
@@ -176,9 +233,22 @@ def view_command(plan_):
 
 
 def check_single_output(output, count):
-    """``-o`` names one result (UsageError for more)."""
+    """``-o`` names one result, and a file (UsageError otherwise)."""
     if output and count > 1:
         raise UsageError(f"-o names one output but there are {count} inputs; use -ofolder")
+    if output and (str(output).endswith(("/", os.sep)) or Path(output).is_dir()):
+        raise UsageError(f"-o {output}: is a folder; name a file, or use -ofolder {output}")
+
+
+def check_report(report, plans, others=()):
+    """The run's report has a place of its own, in a folder that can be written (OutputError otherwise)."""
+    if not report:
+        return
+    taken = [*(path for p in plans for path in (p.source, *p.files())), *(path for path in others if path)]
+    if _key(report) in {_key(path) for path in taken}:
+        raise OutputError(f"-report {report}: would overwrite another file of this run; choose another name")
+    if Path(report).is_dir() or not Path(report).absolute().parent.is_dir():
+        raise OutputError(f"-report {report}: is a folder, or its folder does not exist; name a file in an existing one")
 
 
 def _identity(spec):

@@ -156,7 +156,9 @@ class Segmenter:
         if path is None:
             warnings.append(f"{tag}no cord found; masks are empty (give its place with -centerline if there is one)")
             empty = np.zeros(data.shape, np.float32 if self.options.soft else bool)
-            return _Part({name: empty for name in self.tissues}, None, None)
+            maps = {name: empty for name in self.suffixes()}
+            # A table of empty rows: a 4D scan keeps one a volume, and none of an earlier run stays beside the masks.
+            return _Part(maps, self._measure(maps, volume, level_map, None) if self.options.csa else None, None)
         found = segment_fractions(data, volume.affine, path.centres_vox, self.session, self.spec)
         clock.lap("network")
         maps = self._finish(found.maps, volume)
@@ -327,11 +329,16 @@ def _soft(fraction, before, after, volume):
 
 
 def _near(mask, volume):
-    from scipy import ndimage
-
-    reach = [max(1, round(_SOFT_REACH_MM / volume.spacing_mm[axis])) for axis in (0, 1)]
-    shape = (2 * reach[0] + 1, 2 * reach[1] + 1, 1)
-    return ndimage.maximum_filter(mask, size=shape)
+    """The mask grown in plane by about 1 mm."""
+    for axis in (0, 1):
+        grown = mask.copy()
+        for step in range(1, max(1, round(_SOFT_REACH_MM / volume.spacing_mm[axis])) + 1):
+            low, high = [slice(None)] * 3, [slice(None)] * 3
+            low[axis], high[axis] = slice(None, -step), slice(step, None)
+            grown[tuple(low)] |= mask[tuple(high)]
+            grown[tuple(high)] |= mask[tuple(low)]
+        mask = grown
+    return mask
 
 
 def _slice_flags(path, found):

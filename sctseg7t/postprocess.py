@@ -1,14 +1,15 @@
 """Mask operations, each named, applied in the order that the model's entry lists.
 
 Masks are boolean (X, Y, Z) on the native canonical grid. Slices are separate 2D images unless
-an operation says ``scope: volume``.
+an operation says ``scope: volume``. In a slice, mask pixels connect also by their corners and
+background pixels by their sides only, so a ring closed by corners encloses its hole.
 """
+
+import inspect
 
 import numpy as np
 
 from sctseg7t.errors import ModelError
-
-_CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)[..., None]
 
 
 def apply(masks, steps, voxel_mm3):
@@ -24,12 +25,12 @@ def apply(masks, steps, voxel_mm3):
     Returns
     -------
     dict of str to (X, Y, Z) bool
-        New arrays; the input is not changed.
+        The input arrays are not changed; one that no step touched is returned as it is.
 
     Raises
     ------
     ModelError
-        Unknown operation, label or parameter.
+        Unknown operation, label or parameter, whatever the masks hold.
     """
     masks = dict(masks)
     for step in steps:
@@ -38,16 +39,18 @@ def apply(masks, steps, voxel_mm3):
         if operation is None:
             raise ModelError(f"post-processing step {step['op']!r} is unknown; known: {', '.join(OPERATIONS)}")
         label = params.pop("label", None)
+        for name in (label, params.get("of")):
+            if name is not None and name not in masks:
+                raise ModelError(f"post-processing step {step['op']}: the model has no output {name!r}")
         if "of" in params:
-            params["of"] = masks.get(params["of"])
+            params["of"] = masks[params["of"]]
         if step["op"] == "remove_small":
             params["voxel_mm3"] = voxel_mm3
         for name in [label] if label else list(masks):
-            if name not in masks:
-                raise ModelError(f"post-processing step {step['op']}: the model has no output {name!r}")
             try:
+                inspect.signature(operation).bind(masks[name], **params)
                 masks[name] = _in_box(operation, masks[name], params)
-            except TypeError as err:
+            except (TypeError, ValueError) as err:
                 raise ModelError(f"post-processing step {step['op']}: {err}") from err
     return masks
 
@@ -56,69 +59,112 @@ def override(steps, *, largest=None, fill=None, small=None, labels=()):
     """Edit a list of steps as the options ``-largest``, ``-fill-holes``, ``-remove-small`` ask.
 
     None leaves an operation as the model has it; 0 takes it out; anything else puts it in for
-    every label (``small`` is a dict with ``min_voxels`` or ``min_mm3``).
+    every label (``small`` is a dict with ``min_voxels`` or ``min_mm3``; an empty one takes it out).
     """
-    changed = list(steps)
+    changed, added = list(steps), []
     for op, wanted, params in (("keep_largest", largest, {}), ("fill_holes", fill, {}), ("remove_small", small, small)):
         if wanted is None:
             continue
         changed = [s for s in changed if s["op"] != op]
         if wanted:
-            # In front: what the model lists last ("inside") must also hold for the edited masks.
-            changed[:0] = [{"op": op, "params": {"label": label, **params}} for label in labels]
-    return changed
+            added += [{"op": op, "params": {"label": label, **params}} for label in labels]
+    # In front: what the model lists last ("inside") must also hold for the edited masks.
+    return added + changed
 
 
 def keep_largest(mask, scope="slice"):
-    """Keep the largest connected component, of each slice or of the volume."""
-    from scipy import ndimage
-
-    structure = np.ones((3, 3, 3), bool)
-    if scope == "slice":
-        structure[..., (0, 2)] = False
-    labels, count = ndimage.label(mask, structure)
-    if count == 0:
-        return mask
+    """Keep the largest connected component, of each ``slice`` or of the ``volume``; of equals, the first."""
+    if scope not in ("slice", "volume"):
+        raise ValueError(f"scope {scope!r} is unknown; use slice or volume")
+    labels = components(mask, corners=True, through_plane=scope == "volume")
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
     if scope == "volume":
-        return labels == sizes.argmax()
-    kept = np.zeros(count + 1, bool)
-    for k in range(mask.shape[2]):
-        present = np.unique(labels[..., k])
-        if present[-1]:
-            kept[present[sizes[present].argmax()]] = True
+        return mask & (labels == sizes.argmax())
+    kept = np.zeros(len(sizes), bool)
+    for k in np.flatnonzero(mask.any((0, 1))):
+        present = np.unique(labels[..., k][mask[..., k]])
+        kept[present[sizes[present].argmax()]] = True
     return kept[labels]
 
 
 def fill_holes(mask):
     """Fill background that a slice's mask encloses."""
-    from scipy import ndimage
-
-    # Only in-plane neighbours connect; with a border, the outside is one region.
-    padded = np.pad(~mask, ((1, 1), (1, 1), (0, 0)), constant_values=True)
-    outside = np.zeros_like(padded)
-    outside[(0, -1), :, :] = outside[:, (0, -1), :] = True
-    reached = ndimage.binary_propagation(outside, np.pad(_CROSS, ((0, 0), (0, 0), (1, 1))), mask=padded)
-    return ~reached[1:-1, 1:-1, :]
+    # The added border makes all that surrounds the mask of a slice one component, its first.
+    labels = components(np.pad(~mask, ((1, 1), (1, 1), (0, 0)), constant_values=True), corners=False)
+    return (labels != labels[0, 0])[1:-1, 1:-1]
 
 
 def remove_small(mask, voxel_mm3, min_voxels=None, min_mm3=None):
-    """Remove in-plane components smaller than a number of voxels or a volume."""
-    from scipy import ndimage
+    """Remove the components of each slice that are smaller than a number of voxels or a volume.
 
-    limit = min_voxels if min_mm3 is None else min_mm3 / voxel_mm3
-    structure = np.zeros((3, 3, 3), bool)
-    structure[..., 1] = True
-    labels, count = ndimage.label(mask, structure)
-    large = np.bincount(labels.ravel(), minlength=count + 1) >= limit
+    A component never reaches beyond its slice; its volume is its area times the slice
+    thickness. One of exactly the limit is kept.
+    """
+    if (min_voxels is None) == (min_mm3 is None):
+        raise ValueError("give either min_voxels or min_mm3")
+    # The voxel's volume comes from a float32 header: a limit of n voxels must not become n + 1.
+    limit = min_voxels if min_mm3 is None else min_mm3 / voxel_mm3 * (1 - 1e-5)
+    labels = components(mask, corners=True)
+    large = np.bincount(labels.ravel()) >= limit
     large[0] = False
     return large[labels]
 
 
+def components(mask, corners, through_plane=False):
+    """Label connected components; numpy alone, since importing scipy costs more than all of this.
+
+    Parameters
+    ----------
+    mask : (X, Y, Z) bool
+    corners : bool
+        Whether voxels that share only a corner or an edge are connected.
+    through_plane : bool
+        Whether neighbouring slices are connected.
+
+    Returns
+    -------
+    (X, Y, Z) int
+        0 in the background, else 1, 2, ... in the order of the components' first voxels.
+    """
+    padded = np.ascontiguousarray(np.pad(mask, 1))
+    label = np.where(padded, np.arange(1, padded.size + 1).reshape(padded.shape), padded.size + 1)
+    sides = list(_half_neighbours(padded.strides, padded.itemsize, corners, through_plane))
+    flat = label.ravel()
+    where = np.flatnonzero(padded)
+    while True:
+        before = flat[where]
+        lowest = before
+        for step in sides:
+            lowest = np.minimum(lowest, np.minimum(flat[where + step], flat[where - step]))
+        # A voxel may take over what its representative has found: paths shorten by half each time.
+        flat[where] = lowest
+        flat[where] = flat[flat[where] - 1]
+        if np.array_equal(flat[where], before):
+            break
+    out = np.zeros(mask.shape, np.intp)
+    out[mask] = flat[where]
+    return _renumbered(out)
+
+
+def _half_neighbours(strides, itemsize, corners, through_plane):
+    """Flat steps to half of a voxel's neighbours; the other half are their opposites."""
+    reach = (-1, 0, 1)
+    for x in reach:
+        for y in reach:
+            for z in reach if through_plane else (0,):
+                if (x, y, z) > (0, 0, 0) and (corners or abs(x) + abs(y) + abs(z) == 1):
+                    yield (x * strides[0] + y * strides[1] + z * strides[2]) // itemsize
+
+
+def _renumbered(labels):
+    """Labels 0, 1, 2, ... in the order of the old ones."""
+    return np.unique(labels, return_inverse=True)[1].reshape(labels.shape) + (labels.min() > 0)
+
+
 def inside(mask, of):
     """Keep only what lies inside another mask."""
-    return mask if of is None else mask & of
+    return mask & of
 
 
 OPERATIONS = {

@@ -62,13 +62,20 @@ def locate(data, affine, session, spec):
     """
     images, to_voxel = resample_slices(data, affine, spec.input.spacing_mm[0])
     heat = _heat(images, session, spec)
-    rows, columns, confidence = _best_path(heat, spec.input.spacing_mm[0])
-    if np.quantile(confidence, 0.9) < PRESENT:
+    # A slice that shows nothing must not pull the path: its peaks are anywhere.
+    showing = np.flatnonzero(heat.max((1, 2)) >= UNSURE)
+    if showing.size == 0:
         return None
-    unsure = confidence < UNSURE
-    index = np.arange(len(rows))
+    rows, columns, value = _best_path(heat[showing], spec.input.spacing_mm[0])
+    sure = value >= UNSURE
+    if np.count_nonzero(value >= PRESENT) * 10 < len(heat):
+        return None
+    index = np.arange(len(heat))
+    unsure = ~np.isin(index, showing[sure])
     # Where a slice shows nothing, its place is what its neighbours say.
-    rows, columns = (np.interp(index, index[~unsure], v[~unsure]) for v in (rows, columns))
+    rows, columns = (np.interp(index, showing[sure], v[sure]) for v in (rows, columns))
+    confidence = heat[index, np.rint(rows).astype(int), np.rint(columns).astype(int)].astype(float)
+    confidence[showing[sure]] = value[sure]
     i, j = to_voxel(rows, columns)
     return CordPath(np.stack([i, j], 1), confidence, unsure, "locator")
 

@@ -48,7 +48,13 @@ def segment_fractions(data, affine, centres_vox, session, spec):
     Returns
     -------
     Fractions
+
+    Raises
+    ------
+    ModelError
+        The entry asks for what window models cannot do, or the network lacks one of its outputs.
     """
+    _check(spec)
     centres = np.array(centres_vox, float)
     maps = _window_maps(data, affine, centres, session, spec)
     lead = _lead_channel(spec)
@@ -86,7 +92,18 @@ def _window_maps(data, affine, centres, session, spec):
     return maps * inside[:, None]
 
 
+def _check(spec):
+    """Refuse an entry that the schema allows but this sampler cannot serve."""
+    size, spacing = spec.input.size, spec.input.spacing_mm
+    if size is None or len(set(size)) != 1 or len(set(spacing)) != 1 or spec.input.axes not in ("xy", "yx"):
+        raise ModelError(
+            f"{spec.label}: window models need a square input.size, one spacing and axes xy or yx; correct its entry"
+        )
+
+
 def _probabilities(maps, spec):
+    if max(output.channel for output in spec.outputs) >= maps.shape[1]:
+        raise ModelError(f"{spec.label}: its network returns {maps.shape[1]} maps, fewer than its entry lists")
     return 1 / (1 + np.exp(-maps)) if spec.activation == "logits" else maps
 
 

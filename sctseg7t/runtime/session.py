@@ -12,6 +12,7 @@ from sctseg7t.errors import DeviceError, ModelError, UsageError
 
 # Bounds the memory of a forward pass; larger batches were not faster on CPU.
 BATCH = 32
+_CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,7 @@ class Session:
         """
         node = self._ort.get_inputs()[0]
         fixed = node.shape[0]
-        size = fixed if isinstance(fixed, int) else min(BATCH, len(images))
+        size = fixed if isinstance(fixed, int) else _even_batch(len(images))
         parts = []
         for start in range(0, len(images), size):
             batch = np.ascontiguousarray(images[start : start + size], dtype=np.float32)
@@ -71,6 +72,8 @@ def open_session(path, device="auto", threads=None):
 
     Raises
     ------
+    UsageError
+        A malformed device, or a number of threads below 1.
     DeviceError
         A CUDA device was asked for and cannot be used.
     ModelError
@@ -80,7 +83,9 @@ def open_session(path, device="auto", threads=None):
 
     ort.set_default_logger_severity(4)
     index = cuda_index(device)
-    threads = threads or usable_cpus()
+    threads = usable_cpus() if threads is None else threads
+    if threads < 1:
+        raise UsageError(f"-threads {threads}: give a number of CPU threads, 1 or more")
     if index is not None:
         problem = _cuda_problem(ort, index)
         if problem is None:
@@ -100,21 +105,28 @@ def cuda_index(device):
     if device in ("auto", "cuda"):
         return 0
     kind, _, number = str(device).partition(":")
-    if kind == "cuda" and number.isdigit():
+    if kind == "cuda" and number.isdecimal():
         return int(number)
     raise UsageError(f"-device {device}: not a device; use auto, cpu, cuda or cuda:N")
 
 
 def usable_cpus():
-    """CPUs that this process may use: affinity, then the cgroup's quota."""
+    """CPUs that this process may use: affinity, then the cgroup's quota (version 2 or 1)."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            count = min(count, max(1, math.ceil(int(quota) / int(period))))
-    except (OSError, ValueError):
-        pass
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        try:
+            quota, period = " ".join((_CGROUP / name).read_text() for name in names).split()
+            # "max" in version 2 and -1 in version 1 mean no limit.
+            if quota != "max" and int(quota) > 0:
+                count = min(count, math.ceil(int(quota) / int(period)))
+        except (OSError, ValueError):
+            continue
     return count
+
+
+def _even_batch(count):
+    """Images per batch so that the last batch is nearly full too: 33 go as 17 and 16, not as 32 and 1."""
+    return -(-count // -(-count // BATCH))
 
 
 def _cuda_problem(ort, index):

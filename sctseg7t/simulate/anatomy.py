@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sctseg7t.errors import InputError
+from sctseg7t.errors import InputError, UsageError
 
 SIZE = 192
 SPACING_MM = 0.17578125
@@ -59,9 +59,11 @@ def load_bank(sources, folders=None, seed=0):
     Raises
     ------
     InputError
-        A source's files are not in its folder.
+        No source, an unknown one, or a source's files are not in its folder.
     """
     folders = folders or {}
+    if not sources:
+        raise InputError("no anatomy source given; use AMU7T, PAM50, masks or parametric")
     parts = []
     for name in sources:
         if name == "parametric":
@@ -79,6 +81,14 @@ def load_bank(sources, folders=None, seed=0):
     step = np.concatenate([np.full(len(p[1]), p[2], np.float32) for p in parts])
     source = np.concatenate([np.full(len(p[1]), p[0]) for p in parts])
     return AnatomyBank(maps, stack, step, source)
+
+
+def anatomy_folders(items):
+    """Folders by source from ``SOURCE=FOLDER`` texts (UsageError if one is malformed)."""
+    wrong = [item for item in items if "=" not in item]
+    if wrong:
+        raise UsageError(f"-data {wrong[0]}: give SOURCE=FOLDER, such as AMU7T=templates/AMU7T")
+    return dict(item.split("=", 1) for item in items)
 
 
 def _read(folders, source, name):
@@ -112,9 +122,16 @@ def _masks(folders):
 
     if "masks" not in folders:
         raise InputError("anatomy source masks: no folder given; get it with 'sct7t_download install gm-challenge'")
-    for path in sorted(Path(folders["masks"]).rglob("*_seg-manual.nii.gz")):
+    found = sorted(Path(folders["masks"]).rglob("*_seg-manual.nii.gz"))
+    if not found:
+        raise InputError(
+            f"{folders['masks']}: no *_seg-manual.nii.gz is there; get them with 'sct7t_download install gm-challenge'"
+        )
+    for path in found:
         img = nib.as_closest_canonical(nib.load(path))
         gm_path = path.with_name(path.name.replace("_seg-manual", "_gmseg-manual"))
+        if not gm_path.is_file():
+            raise InputError(f"{path}: its gray matter mask {gm_path.name} is not beside it; install the data set again")
         sc = (img.get_fdata(dtype=np.float32) > 0.5).astype(np.float32)
         gm = (nib.as_closest_canonical(nib.load(gm_path)).get_fdata(dtype=np.float32) > 0.5).astype(np.float32)
         keep = np.flatnonzero(sc.any((0, 1)) & gm.any((0, 1)))

@@ -6,14 +6,15 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from sctseg7t.simulate.anatomy import SPACING_MM
+from sctseg7t.errors import InputError, UsageError
+from sctseg7t.simulate.anatomy import SPACING_MM, load_bank
 from sctseg7t.simulate.cord import CordRecipe, CordSimulator
 from sctseg7t.simulate.fields import sample_mm
 
 
 @dataclass(frozen=True)
 class ScanPlan:
-    """Geometry and quality of one simulated scan. Lengths in mm."""
+    """Geometry and quality of one simulated scan. Lengths in mm (UsageError where they cannot be)."""
 
     seed: int = 0
     slices: int = 12
@@ -22,6 +23,16 @@ class ScanPlan:
     field_of_view_mm: float = 72.0
     snr: float = 25.0
     off_centre_mm: tuple = (6.0, -4.0)
+
+    def __post_init__(self):
+        if self.slices < 1:
+            raise UsageError(f"{self.slices} slices: a simulated scan has at least 1")
+        if self.pixel_mm < SPACING_MM:
+            raise UsageError(f"pixel {self.pixel_mm} mm: finer than the {SPACING_MM} mm of the anatomy; use a larger one")
+        if self.field_of_view_mm < 10 * self.pixel_mm:
+            raise UsageError(f"field of view {self.field_of_view_mm} mm: smaller than 10 pixels; use a larger one")
+        if not (self.thickness_mm > 0 and self.snr > 0):
+            raise UsageError(f"thickness {self.thickness_mm} mm, SNR {self.snr}: both must be above 0")
 
 
 def simulate_scan(bank, plan=ScanPlan(), recipe=CordRecipe()):
@@ -43,7 +54,7 @@ def simulate_scan(bank, plan=ScanPlan(), recipe=CordRecipe()):
     truth : dict of str to nibabel.Nifti1Image
         SC and GM fractions of each voxel, float32.
     record : dict
-        Every setting, enough to make the scan again.
+        Every setting; with the bank's own, enough for :func:`scan_from_record`.
     """
     recipe = replace(
         recipe, pixel=(plan.pixel_mm, plan.pixel_mm), thickness=(plan.thickness_mm,) * 2, snr=(plan.snr,) * 2,
@@ -75,6 +86,35 @@ def simulate_scan(bank, plan=ScanPlan(), recipe=CordRecipe()):
     }
     record = {"plan": asdict(plan), "recipe": asdict(recipe), "bank_slices": [int(i) for i in indices]}
     return _image(stack, pixel, plan), truth, record
+
+
+def scan_from_record(record, folders=None):
+    """Make a scan again from the record beside it, as ``sct7t_simulate`` writes it.
+
+    Parameters
+    ----------
+    record : dict
+        With ``anatomy`` (source of the bank), ``anatomy_seed`` (default 0), ``plan`` and ``recipe``.
+    folders : dict of str to path, optional
+        As for :func:`sctseg7t.simulate.anatomy.load_bank`.
+
+    Returns
+    -------
+    As :func:`simulate_scan`.
+
+    Raises
+    ------
+    InputError
+        The record lacks a part, or the anatomy's files are not there.
+    """
+    try:
+        sources, plan = record["anatomy"], dict(record["plan"])
+        recipe = CordRecipe.from_dict(record["recipe"])
+        plan = ScanPlan(**{**plan, "off_centre_mm": tuple(plan["off_centre_mm"])})
+    except (KeyError, TypeError) as err:
+        raise InputError(f"record of a simulated scan: {err} is missing or unknown; use one that sct7t_simulate wrote") from err
+    bank = load_bank([sources] if isinstance(sources, str) else sources, folders, record.get("anatomy_seed", 0))
+    return simulate_scan(bank, plan, recipe)
 
 
 def _walk(bank, plan):

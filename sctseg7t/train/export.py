@@ -12,6 +12,8 @@ import torch
 from sctseg7t.errors import InputError, ModelError
 from sctseg7t.train.loop import TrainRecipe, make_network
 from sctseg7t.train.network import count_parameters
+from sctseg7t.zoo.edit import pin, put_model, write_json
+from sctseg7t.zoo.manifest import load_manifest
 
 OPSET = 17
 # Largest difference of a probability between torch and ONNX Runtime that is still rounding.
@@ -47,7 +49,7 @@ def load_trained(run):
         raise InputError(f"{run}: holds no trained weights (model.pt); run sct7t_train without -export first")
     recipe = TrainRecipe.read(run / "recipe.json")
     network = make_network(recipe)
-    network.load_state_dict(torch.load(run / "model.pt", weights_only=True))
+    network.load_state_dict(torch.load(run / "model.pt", map_location="cpu", weights_only=True))
     return recipe, network.eval()
 
 
@@ -83,8 +85,8 @@ def export(run, *, manifest=None, version="1.0.0", weights_folder=None):
     run : path
         Folder of a training run.
     manifest : path, optional
-        ``models.json`` whose entry of this model and version is updated; without it only the ONNX
-        file and the card are written, into the run folder.
+        ``models.json`` whose entry of this model and version is updated. Without it the ONNX file goes
+        into the run folder, with its entry beside it: ``sct7t_deepseg -m RUN/NAME.onnx`` runs it at once.
     version : str
     weights_folder : path, optional
         Where the ONNX file goes; default ``sctseg7t/weights`` beside the manifest.
@@ -103,29 +105,42 @@ def export(run, *, manifest=None, version="1.0.0", weights_folder=None):
     """
     run = Path(run)
     recipe, network = load_trained(run)
-    size = (128, 128) if recipe.task == "cord" else None
+    # Before anything is written: the entry that says what the network's input and outputs are.
+    template = _template(manifest, recipe, version)
     folder = Path(weights_folder) if weights_folder else Path(manifest).resolve().parent / "sctseg7t/weights" if manifest else run
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"{recipe.model}-{version}.onnx"
-    temporary = final.with_name(f".{final.name}.tmp")
-    write_onnx(network, temporary, size)
-    difference = parity(network, temporary, size)
-    if not difference < PARITY:
-        temporary.unlink()
-        raise ModelError(f"{final}: ONNX Runtime differs from torch by {difference:.2g}; not written")
-    temporary.replace(final)
+    difference = _write_checked(network, final, (128, 128) if recipe.task == "cord" else None)
     training = _training_record(run, recipe, network, difference)
+    entry = _entry(template, recipe, version, final, training, packaged=manifest is not None)
     if manifest:
-        _update_entry(manifest, recipe, version, final, training)
-    (folder / f"{recipe.model}-{version}.md").write_text(_card(recipe, version, final, training, manifest))
+        put_model(manifest, entry)
+    else:
+        write_json(final.with_suffix(".json"), entry)
+    final.with_suffix(".md").write_text(_card(recipe, version, training, entry))
     return final
+
+
+def _write_checked(network, final, size):
+    """Write the ONNX file if ONNX Runtime agrees with torch; the largest difference."""
+    temporary = final.with_name(f".{final.name}.tmp")
+    try:
+        write_onnx(network, temporary, size)
+        difference = parity(network, temporary, size)
+        if not difference < PARITY:
+            raise ModelError(f"{final}: ONNX Runtime differs from torch by {difference:.2g}; not written")
+        temporary.replace(final)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return difference
 
 
 def _training_record(run, recipe, network, difference):
     curves = (run / "curves.csv").read_text().splitlines()
     names = curves[0].split(",")
     rows = [dict(zip(names, line.split(","))) for line in curves[1:]]
-    best = min(rows, key=lambda row: float(row["loss"]))
+    # Of equal losses the last one: its weights are those in model.pt.
+    best = min(reversed(rows), key=lambda row: float(row["loss"]))
     text = (run / "recipe.json").read_bytes()
     return {
         "data": f"simulated images only; anatomy from {', '.join(recipe.anatomy)}",
@@ -142,43 +157,53 @@ def _training_record(run, recipe, network, difference):
 
 def _commit():
     """Commit of the checkout that exports; None outside one."""
-    done = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or None
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _update_entry(manifest, recipe, version, path, training):
-    from sctseg7t.zoo.edit import pin, put_model
-    from sctseg7t.zoo.manifest import load_manifest
-
-    known = load_manifest(manifest).versions(recipe.model)
-    if not known:
+def _template(manifest, recipe, version):
+    """The entry to start from: the model's own, or for a model of the user's that of its task."""
+    zoo = load_manifest(manifest)
+    known = zoo.versions(recipe.model)
+    if not known and manifest:
         raise ModelError(f"{manifest}: has no entry {recipe.model!r} to update; write one first")
-    template = next((spec for spec in known if spec.version == version), known[-1])
-    entry = copy.deepcopy(template.raw)
+    if not known:
+        entry = copy.deepcopy(zoo.versions("cord_gm_sc" if recipe.task == "cord" else "cord_locator")[-1].raw)
+        return entry | {"id": recipe.model, "default": False, "description": f"Trained from the recipe {recipe.model}."}
+    return copy.deepcopy(next((spec for spec in known if spec.version == version), known[-1]).raw)
+
+
+def _entry(template, recipe, version, path, training, packaged):
     pinned = pin(path)
-    entry |= {"version": version, "activation": "sigmoid", "training": training}
-    entry["files"] = [
-        {**pinned, "path": pinned["name"], "urls": [f"package:weights/{path.name}"], "format": "onnx",
-         "opset": OPSET, "precision": "float32"}
-    ]  # fmt: skip
-    put_model(manifest, entry)
+    if pinned["sha256"] not in [f.get("sha256") for f in template["files"]]:
+        # What other weights scored says nothing of these.
+        template |= {"evaluation": [], "test_input": None, "test_output": None}
+    return template | {
+        "version": version,
+        "activation": "sigmoid",
+        "training": training,
+        "files": [
+            {**pinned, "path": pinned["name"], "urls": [f"package:weights/{path.name}"] if packaged else [path.name],
+             "format": "onnx", "opset": OPSET, "precision": "float32"}
+        ],
+    }  # fmt: skip
 
 
-def _card(recipe, version, path, training, manifest):
+def _card(recipe, version, training, entry):
     """The model card (Mitchell et al., FAccT 2019, in short)."""
-    entry = {}
-    if manifest:
-        models = json.loads(Path(manifest).read_text())["models"]
-        entry = next(m for m in models if m["id"] == recipe.model and m["version"] == version)
     lines = [f"# {recipe.model} {version}", "", entry.get("description", ""), ""]
     lines += ["## Training", ""]
     lines += [f"- {name}: {json.dumps(value) if isinstance(value, dict) else value}" for name, value in training.items()]
     lines += ["- patients' images in training: none", f"- recipe: `sctseg7t/train/recipes/{recipe.model}.json`", ""]
     lines += ["## Measured on real scans", ""]
     for row in entry.get("evaluation", []):
-        lines.append(f"- {row['dataset']} ({row['role']}, n = {row['n']}): {row['metric']} {row['mean']}"
+        n = f", n = {row['n']}" if row.get("n") else ""
+        lines.append(f"- {row['dataset']} ({row['role']}{n}): {row['structure']} {row['metric']} {row['mean']}"
                      + (f" (SD {row['sd']})" if row.get("sd") is not None else "") + f" {row['units']}")
     if not entry.get("evaluation"):
         lines.append("- nothing recorded")

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from sctseg7t.errors import InputError
+from sctseg7t.errors import DeviceError, InputError
 from sctseg7t.train.network import UNet, count_parameters
 
 VALIDATION_SEED = 10_000_000
@@ -45,14 +45,19 @@ class TrainRecipe:
 
     @classmethod
     def read(cls, path):
-        """Read a recipe; InputError on an unreadable file or an unknown name."""
+        """Read a recipe; InputError on an unreadable file, or an unknown or missing name."""
         try:
             values = json.loads(Path(path).read_text())
         except (OSError, ValueError) as err:
             raise InputError(f"{path}: not a readable JSON recipe ({err})") from err
+        if not isinstance(values, dict):
+            raise InputError(f"{path}: not a recipe; a recipe is a JSON object with model, task and anatomy")
         wrong = sorted(set(values) - {f.name for f in fields(cls)})
         if wrong:
             raise InputError(f"{path}: unknown name {wrong[0]!r} in the recipe")
+        missing = [name for name in ("model", "task", "anatomy") if name not in values]
+        if missing:
+            raise InputError(f"{path}: the recipe lacks {missing[0]!r}")
         return cls(**values)
 
 
@@ -73,7 +78,10 @@ def make_simulator(recipe, folders):
 def make_network(recipe):
     """The untrained network of a recipe."""
     options = {"outputs": 2 if recipe.task == "cord" else 1, **recipe.network}
-    return UNet(**options)
+    try:
+        return UNet(**options)
+    except TypeError as err:
+        raise InputError(f"recipe of {recipe.model}: its network cannot be built ({err}); give widths and fold") from err
 
 
 def loss_cord(logits, batch):
@@ -105,7 +113,10 @@ def train(recipe, folders, out, *, device="cpu", threads=None, log=sys.stderr):
     ------
     InputError
         The folder holds a run of another recipe.
+    DeviceError
+        torch cannot use the device.
     """
+    _check_device(device)
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     if threads:
@@ -153,6 +164,14 @@ def train(recipe, folders, out, *, device="cpu", threads=None, log=sys.stderr):
     return out / "model.pt"
 
 
+def _check_device(device):
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as err:
+        reason = str(err).strip().splitlines()[0]
+        raise DeviceError(f"-device {device}: torch cannot use it ({reason}); use -device cpu") from err
+
+
 def _simulated(simulator, recipe, first):
     """Steps and their batches; the next batch is simulated while this one trains."""
     with ThreadPoolExecutor(1) as pool:
@@ -170,12 +189,12 @@ def _schedule(step, recipe):
 
 
 def _resume(out, recipe, network, average, optimiser):
-    saved = torch.load(out / "last.pt", weights_only=False)
+    saved = torch.load(out / "last.pt", map_location="cpu", weights_only=True)
     old, new = dict(saved["recipe"]), asdict(recipe)
     # Only the length may change, and only before the learning rate began to fall.
     old_fall = old["steps"] * (1 - old["decay"])
     lengths = ("steps", "decay")
-    same = all(old[k] == new[k] for k in new if k not in lengths)
+    same = all(old.get(k) == new[k] for k in new if k not in lengths)
     if not same or (any(old[k] != new[k] for k in lengths) and saved["step"] > old_fall):
         raise InputError(f"{out}: holds a run of another recipe; choose another folder")
     network.load_state_dict(saved["network"])

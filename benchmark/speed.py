@@ -1,0 +1,120 @@
+"""Whole-process cost of the main job, next to sct_deepseg_gm's recipe, in one run.
+
+    python benchmark/speed.py [-runs 5] [-data ../shared/data]
+
+Prints cold start to finished outputs (process start to exit), peak memory, `--help`, the steps inside, and the
+networks alone in ONNX Runtime. The scan is the example, padded to 416 x 416 and
+20 slices. Figures depend on the machine; quote the ratios. Peers are left out where their weights or
+the packages that convert them (h5py, onnx) are absent.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from process import measure, paired  # noqa: E402
+
+
+def make_scan(path, slices=20, size=416):
+    """The example scan, padded in plane and repeated through plane."""
+    image = nib.load(HERE.parent / "examples/t2s.nii.gz")
+    data = np.asarray(image.dataobj)
+    pad = [(size - n) // 2 for n in data.shape[:2]]
+    data = np.pad(data, [(p, size - n - p) for p, n in zip(pad, data.shape[:2])] + [(0, 0)], mode="reflect")
+    order = np.abs((np.arange(slices) + data.shape[2]) % (2 * data.shape[2]) - data.shape[2]).clip(0, data.shape[2] - 1)
+    affine = image.affine.copy()
+    affine[:3, 3] -= affine[:3, :3] @ [pad[0], pad[1], 0]
+    nib.Nifti1Image(np.ascontiguousarray(data[..., order]), affine).to_filename(path)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("-runs", type=int, default=5)
+    p.add_argument("-data", default="../shared/data")
+    args = p.parse_args()
+    folder = Path(tempfile.mkdtemp())
+    scan = folder / "t2s.nii.gz"
+    make_scan(scan)
+    python = [sys.executable]
+    ours = [*python, "-m", "sctseg7t.cli.deepseg", "-i", str(scan), "-ofolder", str(folder / "out"), "-device", "cpu"]
+    helped = measure([*python, "-m", "sctseg7t.cli.deepseg", "--help"], runs=args.runs, warmup=1)
+    print(f"CPUs {len(os.sched_getaffinity(0))}, load {os.getloadavg()[0]:.1f}, {args.runs} runs, median (min - max)")
+    _row("sct7t_deepseg --help", helped)
+    networks = _peers(folder, Path(args.data))
+    if "sct_gm_large" in networks:
+        peer = [*python, str(HERE / "peer_sct_gm.py"), "-i", str(scan), "-o", str(folder / "peer.nii.gz"), "--onnx", str(networks["sct_gm_large"])]
+        both = paired(ours, peer, runs=args.runs, warmup=1)
+        _row("sct7t_deepseg, 20 slices of 416 x 416", both["a"])
+        _row("sct_deepseg_gm's recipe, same scan", both["b"])
+        ratios = [1 / r for r in both["pair_ratios"]]
+        print(f"{'times faster than the recipe':42} {1 / both['ratio']:.1f} (pairs {min(ratios):.1f} - {max(ratios):.1f})")
+    else:
+        _row("sct7t_deepseg, 20 slices of 416 x 416", measure(ours, runs=args.runs, warmup=1))
+    seconds = json.loads((folder / "out/t2s_deepseg.json").read_text())["seconds"]
+    print("steps (last run): " + ", ".join(f"{name} {value * 1000:.0f} ms" for name, value in seconds.items()))
+    _networks(networks)
+
+
+def _row(name, figures):
+    wall, peak = figures["wall_s"], figures["peak_mb"]
+    print(f"{name:42} {wall['median']:.2f} s ({wall['min']:.2f} - {wall['max']:.2f}), peak {peak['median']:.0f} MB, exit {figures['exit_code']}")
+
+
+def _peers(folder, data):
+    """ONNX files of the peers' networks that can be had here."""
+    found = {}
+    try:
+        import peer_sct_gm
+        import peer_unet7t
+
+        peer_unet7t.build_onnx(folder / "unet7t.onnx")
+        found["unet of the public 7 T model's shape"] = folder / "unet7t.onnx"
+        weights = data / "peers/large_model.hdf5"
+        if weights.exists():
+            peer_sct_gm.build_onnx(weights, folder / "large.onnx")
+            found["sct_gm_large"] = folder / "large.onnx"
+    except ImportError as err:
+        print(f"peers left out: {err}")
+    return found
+
+
+def _networks(networks, slices=20):
+    """Each network alone on 20 slices: our own with its flip, the peers as their recipes run them."""
+    from sctseg7t.runtime import open_session
+    from sctseg7t.zoo.download import weights
+    from sctseg7t.zoo.manifest import load_manifest
+
+    spec = load_manifest().model("cord_gm_sc")
+    double = 2 if spec.test_time.get("flip_lr") else 1
+    jobs = {f"{spec.label}{' with flip' if double == 2 else ''}": (weights(spec), (double * slices, 1, 128, 128), double * slices)}
+    for name, path in networks.items():
+        size = 200 if name.startswith("sct") else 128
+        jobs[name] = (path, (slices, 1, size, size), 1)
+    sessions = {name: open_session(path, "cpu") for name, (path, _, _) in jobs.items()}
+    times = {name: [] for name in jobs}
+    for _ in range(4):
+        for name, (_, shape, batch) in jobs.items():
+            images = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+            begun = time.perf_counter()
+            for start in range(0, len(images), batch):
+                sessions[name].run(images[start : start + batch])
+            times[name].append(time.perf_counter() - begun)
+    first = None
+    for name, values in times.items():
+        median = float(np.median(values[1:]))
+        first = first or median
+        print(f"network alone, {slices} slices: {name:42} {median:.3f} s ({median / first:.1f} x ours)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""What several test modules share: the example scan, a small cut of it, the command, the development scans."""
+
+import os
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def root():
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def example():
+    """Path of the shipped example scan (read only)."""
+    return ROOT / "examples" / "t2s.nii.gz"
+
+
+@pytest.fixture(scope="session")
+def data_dir():
+    """Folder of the development scans: SCT7T_DATA, else ../shared/data."""
+    folder = Path(os.environ.get("SCT7T_DATA", ROOT.parent / "shared" / "data"))
+    if not (folder / "cord").is_dir():
+        pytest.skip(f"no development scans in {folder} (set SCT7T_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small(example, tmp_path_factory):
+    """Path of three slices around the example's cord: enough for what is not about accuracy."""
+    path = tmp_path_factory.mktemp("small") / "t2s.nii.gz"
+    nib.save(nib.load(example).slicer[40:160, 40:160, 3:6], path)
+    return path
+
+
+@pytest.fixture
+def scan(small, tmp_path):
+    """A fresh copy of ``small``, alone in its folder."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    path = folder / "t2s.nii.gz"
+    path.write_bytes(small.read_bytes())
+    return path
+
+
+@pytest.fixture
+def deepseg(capsys):
+    """Run sct7t_deepseg in this process: (exit code, stdout, stderr)."""
+    from sctseg7t.cli.deepseg import main
+
+    def run(*argv):
+        argv = [str(arg) for arg in argv]
+        if not {"-device", "--device"} & set(argv):
+            # One device and one thread: results must not depend on the machine.
+            argv += ["-device", "cpu", "-threads", "1"]
+        capsys.readouterr()
+        try:
+            code = main(argv)
+        except SystemExit as stop:
+            code = stop.code
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def open_cpu():
+    """Open a segmenter on one CPU thread; the same task and options are opened once a session."""
+    from sctseg7t.pipeline import Options, open_segmenter
+
+    known = {}
+
+    def open_(task="gm_sc", **options):
+        key = (task, repr(sorted(options.items())))
+        if key not in known:
+            known[key] = open_segmenter(task, device="cpu", options=Options(**options), threads=1)
+        return known[key]
+
+    return open_
+
+
+@pytest.fixture(scope="session")
+def dice():
+    def measure(a, b):
+        a, b = np.asarray(a) > 0.5, np.asarray(b) > 0.5
+        return 2 * (a & b).sum() / max(a.sum() + b.sum(), 1)
+
+    return measure
