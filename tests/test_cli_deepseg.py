@@ -1,6 +1,7 @@
 """sct7t_deepseg as a user meets it: what it writes, what it says, how it ends."""
 
 import csv
+import errno
 import gzip
 import hashlib
 import json
@@ -185,11 +186,6 @@ def test_levels_give_a_table_per_level(deepseg, scan, tmp_path):
     assert float(cord["4"]["area_mm2_mean"]) == pytest.approx(np.mean(per_slice[:2]), abs=1e-3)
 
 
-def _mask_file(path, image, mask):
-    nib.save(nib.Nifti1Image(mask.astype(np.uint8), image.affine), path)
-    return path
-
-
 def _marks(kind, image, mask):
     """A cord mask or point labels, on the scan's grid or on one twice as fine in-plane."""
     out = np.zeros(image.shape)
@@ -366,7 +362,7 @@ def test_interrupted_run_leaves_only_complete_files(scan, tmp_path):
 # ---------------------------------------------------------------- inputs that cannot be used
 
 
-def _image(data, affine=None, path=None):
+def _image(data, affine=None):
     return nib.Nifti1Image(data, np.diag([0.5, 0.5, 3, 1]) if affine is None else affine)
 
 
@@ -566,30 +562,49 @@ def test_output_folder_under_a_file(deepseg, scan, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("call", ["os.replace", "builtins.open"])
 @pytest.mark.parametrize("number", ["ENOSPC", "EROFS", "EACCES"])
-def test_failed_write_leaves_the_earlier_run_as_it_was(deepseg, scan, tmp_path, monkeypatch, call, number):
-    """The third file cannot be written: neither half of it, nor the two before it."""
-    import builtins
-    import errno
-
+@pytest.mark.parametrize("failing", ["t2s_wmseg", "t2s_csa", "t2s_deepseg"])
+def test_failed_write_leaves_the_earlier_run_as_it_was(deepseg, scan, tmp_path, monkeypatch, failing, number):
+    """One file cannot be made: what was there before stays, also those that could be made."""
     deepseg("-i", scan, "-ofolder", tmp_path / "out")
     before = {name: (tmp_path / "out" / name).read_bytes() for name in OUTPUTS}
-    real = {"os.replace": os.replace, "builtins.open": builtins.open}[call]
+    real = os.replace
 
-    def fail(*args, **options):
-        if any("wmseg" in str(arg) or ".tmp-" in str(arg) and fail.count > 2 for arg in args[:2]):
+    def fail(source, target):
+        if Path(target).name.startswith(failing):
             raise OSError(getattr(errno, number), os.strerror(getattr(errno, number)))
-        fail.count += any(".tmp-" in str(arg) for arg in args[:1])
-        return real(*args, **options)
+        real(source, target)
 
-    fail.count = 1
-    monkeypatch.setattr(call, fail)
+    monkeypatch.setattr(os, "replace", fail)
     code, _, err = deepseg("-i", scan, "-ofolder", tmp_path / "out", "-thr", "0.2")
     monkeypatch.undo()
     assert code == 1 and len(err.splitlines()) == 1
     assert str(tmp_path / "out") in err and ".sct7t-" not in err and "Traceback" not in err
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a file size limit")
+def test_a_file_cut_short_by_the_system_is_not_left_behind(scan, tmp_path):
+    """A real write that stops in the middle, as on a full disk."""
+    import resource
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+    done = command("-i", scan, "-soft", "-ofolder", tmp_path / "out", preexec_fn=limit)
+    assert done.returncode == 1, done.stderr
+    assert len(done.stderr.splitlines()) == 1 and str(tmp_path / "out") in done.stderr
+    assert names(tmp_path / "out") == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file modes are otherwise on Windows")
+def test_outputs_have_the_usual_permissions(deepseg, scan):
+    before = os.umask(0o027)
+    try:
+        deepseg("-i", scan)
+    finally:
+        os.umask(before)
+    assert {(scan.parent / name).stat().st_mode & 0o777 for name in OUTPUTS} == {0o640}
 
 
 def test_output_name_taken_by_a_folder(deepseg, scan):
@@ -599,20 +614,18 @@ def test_output_name_taken_by_a_folder(deepseg, scan):
     assert names(scan.parent) == ["t2s.nii.gz", "t2s_gmseg.nii.gz"]
 
 
-def test_report_that_cannot_be_written(deepseg, scan, tmp_path, monkeypatch):
-    from sctseg7t import outputs
-    from sctseg7t.errors import OutputError
+def test_report_that_cannot_be_written_costs_only_the_report(deepseg, scan, tmp_path, monkeypatch):
+    real = os.replace
 
-    real = outputs.write_json
+    def fail(source, target):
+        if Path(target).name == "run.json":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(source, target)
 
-    def fail(path, value):
-        if path.name if hasattr(path, "name") else path.endswith("run.json"):
-            raise OutputError(f"{path}: cannot be written (disk full); choose another folder")
-        real(path, value)
-
-    monkeypatch.setattr(outputs, "write_json", lambda path, value: fail(str(path), value))
+    monkeypatch.setattr(os, "replace", fail)
     code, _, err = deepseg("-i", scan, "-no-csa", "-report", tmp_path / "run.json")
-    assert code == 1 and "run.json" in err and (scan.parent / "t2s_seg.nii.gz").exists()
+    assert code == 1 and "run.json" in err and len(err.splitlines()) == 1
+    assert (scan.parent / "t2s_seg.nii.gz").exists() and names(tmp_path) == ["in"]
 
 
 # ---------------------------------------------------------------- wrong usage

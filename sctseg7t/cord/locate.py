@@ -14,8 +14,10 @@ from sctseg7t.image.grid import in_plane_frame, resample_slices
 
 # Heat below which a slice's own peak is no evidence of a cord.
 UNSURE = 0.25
-# A scan holds a cord if at least one in ten of its slices shows one this clearly.
-PRESENT = 0.5
+# A scan holds a cord if this share of its slices shows one this clearly. Brains and noise
+# have single slices that look like a cord; cords are clear on most of theirs.
+PRESENT = 0.65
+PRESENT_SHARE = 0.4
 _PEAKS = 12
 _STEP_COST_PER_MM = 0.15
 _FLOOR = 1e-4
@@ -68,7 +70,7 @@ def locate(data, affine, session, spec):
         return None
     rows, columns, value = _best_path(heat[showing], spec.input.spacing_mm[0])
     sure = value >= UNSURE
-    if np.count_nonzero(value >= PRESENT) * 10 < len(heat):
+    if np.count_nonzero(value >= PRESENT) < PRESENT_SHARE * len(heat):
         return None
     index = np.arange(len(heat))
     unsure = ~np.isin(index, showing[sure])

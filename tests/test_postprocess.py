@@ -1,0 +1,286 @@
+"""Mask operations, against definitions spelled out pixel by pixel."""
+
+import numpy as np
+import pytest
+
+from sctseg7t.errors import ModelError
+from sctseg7t.postprocess import OPERATIONS, apply, override
+
+CROSS = [(-1, 0), (1, 0), (0, -1), (0, 1)]
+STAR = CROSS + [(-1, -1), (-1, 1), (1, -1), (1, 1)]
+
+
+def components(plane, steps):
+    """Connected sets of true pixels of a 2D mask, in scan order of their first pixel."""
+    left, found = {tuple(p) for p in np.argwhere(plane)}, []
+    for seed in sorted(left):
+        if seed not in left:
+            continue
+        left.discard(seed)
+        stack, members = [seed], []
+        while stack:
+            r, c = stack.pop()
+            members.append((r, c))
+            for dr, dc in steps:
+                if (r + dr, c + dc) in left:
+                    left.discard((r + dr, c + dc))
+                    stack.append((r + dr, c + dc))
+        found.append(members)
+    return found
+
+
+def drawn(shape, members):
+    out = np.zeros(shape, bool)
+    for member in members:
+        out[member] = True
+    return out
+
+
+def largest_by_definition(plane):
+    found = components(plane, STAR)
+    return drawn(plane.shape, max(found, key=len)) if found else plane
+
+
+def filled_by_definition(plane):
+    ringed = np.pad(~plane, 1, constant_values=True)
+    outside = next(c for c in components(ringed, CROSS) if (0, 0) in c)
+    return ~drawn(ringed.shape, outside)[1:-1, 1:-1]
+
+
+def without_small_by_definition(plane, limit):
+    return drawn(plane.shape, [p for c in components(plane, STAR) if len(c) >= limit for p in c])
+
+
+def random_mask(seed, density=0.4, shape=(17, 13, 6)):
+    mask = np.random.default_rng(seed).random(shape) < density
+    mask[..., 3] = False
+    return mask
+
+
+def one(op, mask, voxel_mm3=1.0, **params):
+    return apply({"SC": mask}, [{"op": op, "params": {"label": "SC", **params}}], voxel_mm3)["SC"]
+
+
+def by_slice(function, mask, *args):
+    return np.stack([function(mask[..., k], *args) for k in range(mask.shape[2])], -1)
+
+
+@pytest.mark.parametrize("density", [0.15, 0.4, 0.7])
+@pytest.mark.parametrize("seed", range(5))
+class TestAgainstDefinition:
+    def test_keep_largest(self, seed, density):
+        mask = random_mask(seed, density)
+        got, expected = one("keep_largest", mask), by_slice(largest_by_definition, mask)
+        # Between equally large components any may be kept; the size is what is defined.
+        assert np.array_equal(got.sum((0, 1)), expected.sum((0, 1)))
+        assert not (got & ~mask).any()
+        for k in range(mask.shape[2]):
+            assert len(components(got[..., k], STAR)) <= 1
+
+    def test_fill_holes(self, seed, density):
+        mask = random_mask(seed, density)
+        assert np.array_equal(one("fill_holes", mask), by_slice(filled_by_definition, mask))
+
+    @pytest.mark.parametrize("limit", [1, 2, 5])
+    def test_remove_small(self, seed, density, limit):
+        mask = random_mask(seed, density)
+        expected = by_slice(without_small_by_definition, mask, limit)
+        assert np.array_equal(one("remove_small", mask, min_voxels=limit), expected)
+        assert np.array_equal(one("remove_small", mask, 0.35, min_mm3=limit * 0.35), expected)
+
+    def test_slices_do_not_leak(self, seed, density):
+        mask = random_mask(seed, density)
+        for op, params in (("keep_largest", {}), ("fill_holes", {}), ("remove_small", {"min_voxels": 4})):
+            alone = [one(op, mask[..., k : k + 1], **params) for k in range(mask.shape[2])]
+            assert np.array_equal(one(op, mask, **params), np.concatenate(alone, -1))
+
+
+def test_largest_of_the_volume_joins_slices():
+    mask = np.zeros((10, 10, 4), bool)
+    mask[1:3, 1:3, :] = True  # 16 voxels through the stack
+    mask[5:8, 5:8, 2] = True  # 9 in its slice
+    volume = one("keep_largest", mask, scope="volume")
+    assert volume[1, 1].all() and not volume[5:8, 5:8].any()
+    by_slice_ = one("keep_largest", mask)
+    assert by_slice_[5:8, 5:8, 2].all() and not by_slice_[1:3, 1:3, 2].any()
+    assert by_slice_[1:3, 1:3, 1].all()
+
+
+def test_components_connect_by_corners():
+    mask = np.zeros((8, 8, 1), bool)
+    mask[1, 1] = mask[2, 2] = mask[3, 3] = True
+    mask[6, 5:7] = True
+    assert np.array_equal(np.argwhere(one("keep_largest", mask))[:, 0], [1, 2, 3])
+    assert one("remove_small", mask, min_voxels=3).sum() == 3
+
+
+def test_ring_closed_by_corners_encloses_its_hole_and_open_one_does_not():
+    ring = np.zeros((7, 7, 1), bool)
+    ring[2, 3] = ring[4, 3] = ring[3, 2] = ring[3, 4] = True
+    assert one("fill_holes", ring).sum() == 5
+    ring[2, 3] = False
+    assert one("fill_holes", ring).sum() == 3
+
+
+def test_bay_at_the_image_border_is_not_a_hole():
+    mask = np.zeros((5, 5, 1), bool)
+    mask[0:3, 0:3] = True
+    mask[0, 1] = False
+    assert np.array_equal(one("fill_holes", mask), mask)
+    mask[0, 1], mask[1, 1] = True, False
+    assert one("fill_holes", mask)[1, 1, 0]
+
+
+def test_hole_of_one_slice_stays_shut_between_open_slices():
+    mask = np.zeros((7, 7, 3), bool)
+    mask[1:6, 1:6, 1] = True
+    mask[3, 3, 1] = False
+    assert one("fill_holes", mask)[3, 3, 1]
+
+
+@pytest.mark.parametrize("voxel_mm3", [0.1, 0.3, float(np.float32(0.35)) ** 2 * 3, 0.17578125**2 * 5])
+def test_component_of_exactly_the_limit_is_kept(voxel_mm3):
+    """Also when the limit in mm3 comes out a rounding error above a whole number of voxels."""
+    mask = np.zeros((30, 30, 1), bool)
+    for count in range(1, 15):
+        mask[2 * count, :count] = True
+    for limit in range(1, 15):
+        assert (one("remove_small", mask, voxel_mm3, min_mm3=limit * voxel_mm3).any(1)).sum() == 15 - limit
+        assert (one("remove_small", mask, voxel_mm3, min_voxels=limit).any(1)).sum() == 15 - limit
+
+
+def test_volume_limit_is_of_the_component_in_its_slice():
+    mask = np.zeros((6, 6, 4), bool)
+    mask[2:4, 2:4, :] = True  # 4 voxels a slice, 16 through the stack
+    assert one("remove_small", mask, 0.5, min_mm3=2.0).all(where=mask)
+    assert not one("remove_small", mask, 0.5, min_mm3=2.1).any()
+
+
+def test_inside_cuts_by_the_other_mask():
+    gm, sc = random_mask(1), random_mask(2)
+    out = apply({"SC": sc, "GM": gm}, [{"op": "inside", "params": {"label": "GM", "of": "SC"}}], 1.0)
+    assert np.array_equal(out["GM"], gm & sc)
+    assert np.array_equal(out["SC"], sc)
+
+
+def test_steps_act_in_the_order_given():
+    mask = np.zeros((12, 12, 1), bool)
+    mask[0:7, 0:7] = True
+    mask[1:6, 1:6] = False  # a ring of 24 around a hole of 25
+    mask[8:12, 0:7] = True  # a plate of 28
+    fill, largest = ({"op": op, "params": {"label": "SC"}} for op in ("fill_holes", "keep_largest"))
+    assert apply({"SC": mask}, [fill, largest], 1.0)["SC"].sum() == 49
+    assert apply({"SC": mask}, [largest, fill], 1.0)["SC"].sum() == 28
+
+
+def test_inside_sees_what_earlier_steps_made_of_the_other_mask():
+    sc, gm = np.zeros((2, 9, 9, 1), bool)
+    sc[1:4, 1:4] = sc[7, 7] = True
+    gm[2, 2] = gm[7, 7] = True
+    steps = [
+        {"op": "keep_largest", "params": {"label": "SC"}},
+        {"op": "inside", "params": {"label": "GM", "of": "SC"}},
+    ]
+    assert np.array_equal(np.argwhere(apply({"SC": sc, "GM": gm}, steps, 1.0)["GM"]), [[2, 2, 0]])
+    assert apply({"SC": sc, "GM": gm}, steps[::-1], 1.0)["GM"].sum() == 2
+
+
+def test_step_without_label_acts_on_every_mask():
+    masks = {"SC": random_mask(1), "GM": random_mask(2)}
+    out = apply(masks, [{"op": "fill_holes"}], 1.0)
+    for name, mask in masks.items():
+        assert np.array_equal(out[name], one("fill_holes", mask))
+
+
+def test_input_is_unchanged_and_empty_masks_stay_empty():
+    masks = {"SC": random_mask(1), "GM": np.zeros((17, 13, 6), bool)}
+    before = {name: mask.copy() for name, mask in masks.items()}
+    steps = [
+        {"op": "keep_largest"},
+        {"op": "keep_largest", "params": {"scope": "volume"}},
+        {"op": "fill_holes"},
+        {"op": "remove_small", "params": {"min_voxels": 3}},
+        {"op": "inside", "params": {"label": "GM", "of": "SC"}},
+    ]
+    out = apply(masks, steps, 1.0)
+    assert {name: out[name].dtype for name in out} == {"SC": bool, "GM": bool}
+    assert out["SC"].any() and not out["GM"].any()
+    for name, mask in masks.items():
+        assert np.array_equal(mask, before[name])
+
+
+@pytest.mark.parametrize("empty", [True, False])
+@pytest.mark.parametrize(
+    ("step", "word"),
+    [
+        ({"op": "dilate"}, "dilate"),
+        ({"op": "fill_holes", "params": {"label": "CSF"}}, "CSF"),
+        ({"op": "inside", "params": {"label": "SC", "of": "CSF"}}, "CSF"),
+        ({"op": "inside", "params": {"label": "SC"}}, "of"),
+        ({"op": "fill_holes", "params": {"label": "SC", "size": 3}}, "size"),
+    ],
+)
+def test_wrong_step_is_refused_whatever_the_mask_holds(step, word, empty):
+    mask = np.zeros((5, 5, 1), bool) if empty else np.ones((5, 5, 1), bool)
+    with pytest.raises(ModelError, match=word) as caught:
+        apply({"SC": mask}, [step], 1.0)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("op", "params"),
+    [("keep_largest", {"scope": "stack"}), ("remove_small", {}), ("remove_small", {"min_voxels": 1, "min_mm3": 1})],
+)
+def test_wrong_value_is_refused(op, params):
+    with pytest.raises(ModelError, match=op):
+        one(op, np.ones((5, 5, 1), bool), **params)
+
+
+MODEL = (
+    {"op": "keep_largest", "params": {"label": "SC"}},
+    {"op": "remove_small", "params": {"label": "GM", "min_voxels": 3}},
+    {"op": "inside", "params": {"label": "GM", "of": "SC"}},
+)
+
+
+class TestOverride:
+    def test_none_leaves_the_model_alone(self):
+        assert override(MODEL, labels=("SC", "GM")) == list(MODEL)
+
+    @pytest.mark.parametrize(
+        ("option", "op"),
+        [({"largest": False}, "keep_largest"), ({"small": {}}, "remove_small"), ({"largest": 0}, "keep_largest")],
+    )
+    def test_zero_takes_out(self, option, op):
+        expected = [step for step in MODEL if step["op"] != op]
+        assert override(MODEL, labels=("SC", "GM"), **option) == expected
+
+    def test_taking_out_what_is_not_there_changes_nothing(self):
+        assert override(MODEL, fill=False, labels=("SC", "GM")) == list(MODEL)
+
+    def test_one_puts_in_for_every_label_before_the_models_own(self):
+        steps = override(MODEL, fill=True, labels=("SC", "GM"))
+        assert [(s["op"], s["params"]["label"]) for s in steps[:2]] == [("fill_holes", "SC"), ("fill_holes", "GM")]
+        assert steps[2:] == list(MODEL)
+
+    def test_put_in_replaces_the_models_own(self):
+        steps = override(MODEL, small={"min_mm3": 0.5}, labels=("SC", "GM"))
+        small = [step["params"] for step in steps if step["op"] == "remove_small"]
+        assert small == [{"label": "SC", "min_mm3": 0.5}, {"label": "GM", "min_mm3": 0.5}]
+        assert steps[-1]["op"] == "inside"
+
+    def test_several_keep_their_natural_order(self):
+        steps = override((), largest=True, fill=True, small={"min_voxels": 2}, labels=("SC",))
+        assert [step["op"] for step in steps] == ["keep_largest", "fill_holes", "remove_small"]
+
+    def test_model_is_unchanged_and_result_runs(self):
+        before = [dict(step, params=dict(step["params"])) for step in MODEL]
+        steps = override(MODEL, largest=True, fill=True, small={"min_mm3": 2.0}, labels=("SC", "GM"))
+        assert list(MODEL) == before
+        masks = {"SC": random_mask(5), "GM": random_mask(6)}
+        out = apply(masks, steps, 1.0)
+        assert not (out["GM"] & ~out["SC"]).any()
+
+    def test_every_operation_it_names_exists(self):
+        steps = override((), largest=True, fill=True, small={"min_voxels": 2}, labels=("SC",))
+        assert {step["op"] for step in steps} <= set(OPERATIONS)

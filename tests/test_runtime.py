@@ -1,0 +1,223 @@
+"""Sessions: devices, threads, batches, and what is said of a network that cannot be used."""
+
+import os
+
+import numpy as np
+import pytest
+
+from sctseg7t.errors import DeviceError, ModelError, UsageError
+from sctseg7t.runtime import open_session, session
+
+onnx = pytest.importorskip("onnx")
+
+WEIGHT = np.random.default_rng(0).standard_normal((2, 1, 3, 3)).astype(np.float32)
+
+
+def write_network(path, batch="n", size="s"):
+    """A convolution and a sigmoid: enough to tell images of a batch apart."""
+    helper, float_ = onnx.helper, onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["image", "weight"], ["map"], pads=[1, 1, 1, 1]),
+            helper.make_node("Sigmoid", ["map"], ["probability"]),
+        ],
+        "net",
+        [helper.make_tensor_value_info("image", float_, [batch, 1, size, size])],
+        [helper.make_tensor_value_info("probability", float_, [batch, 2, size, size])],
+        [onnx.numpy_helper.from_array(WEIGHT, "weight")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+    return path
+
+
+def expected(images):
+    padded = np.pad(images[:, 0], ((0, 0), (1, 1), (1, 1)))
+    height, width = images.shape[2:]
+    maps = sum(
+        WEIGHT[None, :, 0, r, c, None, None] * padded[:, None, r : r + height, c : c + width]
+        for r in range(3)
+        for c in range(3)
+    )
+    return 1 / (1 + np.exp(-maps))
+
+
+@pytest.fixture
+def network(tmp_path):
+    return write_network(tmp_path / "net.onnx")
+
+
+@pytest.fixture
+def has_cuda():
+    import onnxruntime as ort
+
+    return session._cuda_problem(ort, 0) is None
+
+
+def images(count, size=12):
+    return np.random.default_rng(count).standard_normal((count, 1, size, size)).astype(np.float32)
+
+
+class Recorder:
+    """Stands between a Session and the runtime, and notes the batches."""
+
+    def __init__(self, ort):
+        self.ort, self.batches = ort, []
+
+    def get_inputs(self):
+        return self.ort.get_inputs()
+
+    def run(self, names, feed):
+        self.batches.append(len(next(iter(feed.values()))))
+        return self.ort.run(names, feed)
+
+
+def recorded(opened):
+    recorder = Recorder(opened._ort)
+    return session.Session(opened.path, opened.device, opened.threads, recorder), recorder.batches
+
+
+@pytest.mark.parametrize("count", [1, 2, 31, 32, 33, 65, 100])
+def test_any_number_of_images_as_one_by_one(network, count):
+    opened = open_session(network, "cpu", 1)
+    stack = images(count)
+    together = opened.run(stack)
+    assert together.shape == (count, 2, 12, 12) and together.dtype == np.float32
+    np.testing.assert_allclose(together, expected(stack), atol=1e-5)
+    alone = np.concatenate([opened.run(stack[k : k + 1]) for k in range(count)])
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize(("count", "batches"), [(5, [5]), (32, [32]), (33, [17, 17]), (64, [32, 32]), (70, [24] * 3)])
+def test_batches_are_equal_and_bounded(network, count, batches):
+    opened, seen = recorded(open_session(network, "cpu", 1))
+    opened.run(images(count))
+    assert seen == batches
+    assert max(seen) <= session.BATCH
+
+
+@pytest.mark.parametrize("fixed", [1, 4])
+@pytest.mark.parametrize("count", [1, 4, 6])
+def test_fixed_batch_is_padded_and_the_padding_dropped(tmp_path, fixed, count):
+    opened, seen = recorded(open_session(write_network(tmp_path / "net.onnx", batch=fixed), "cpu", 1))
+    stack = images(count)
+    np.testing.assert_allclose(opened.run(stack), expected(stack), atol=1e-5)
+    assert seen == [fixed] * -(-count // fixed)
+
+
+def test_other_types_and_strides_are_accepted(network):
+    stack = images(3).astype(np.float64)
+    got = open_session(network, "cpu", 1).run(stack[..., ::-1])
+    np.testing.assert_allclose(got, expected(stack[..., ::-1]), atol=1e-5)
+
+
+def test_input_the_network_refuses_is_a_model_error(tmp_path):
+    opened = open_session(write_network(tmp_path / "net.onnx", size=8), "cpu", 1)
+    with pytest.raises(ModelError, match="net.onnx") as caught:
+        opened.run(images(2, size=10))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", ["text", "cut", "empty", "absent"])
+def test_damaged_file_is_a_model_error_of_one_line(network, damage):
+    content = network.read_bytes()
+    if damage == "absent":
+        network.unlink()
+    else:
+        network.write_bytes({"text": b"not a network", "cut": content[: len(content) // 2], "empty": b""}[damage])
+    with pytest.raises(ModelError, match="net.onnx") as caught:
+        open_session(network, "cpu", 1)
+    assert "\n" not in str(caught.value)
+
+
+class TestDevices:
+    @pytest.mark.parametrize(
+        ("name", "index"), [("cpu", None), ("auto", 0), ("cuda", 0), ("cuda:0", 0), ("cuda:3", 3)]
+    )
+    def test_names(self, name, index):
+        assert session.cuda_index(name) == index
+
+    @pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:1.0", "cuda:²", "cpu:0", "", "CPU", None])
+    def test_malformed_names_are_usage_errors(self, name, network):
+        with pytest.raises(UsageError, match="-device"):
+            open_session(network, name)
+
+    def test_auto_falls_back_to_the_cpu(self, network, has_cuda):
+        if has_cuda:
+            pytest.skip("this machine has a GPU")
+        opened = open_session(network, "auto", 1)
+        assert opened.device == "cpu"
+        assert opened.run(images(1)).shape == (1, 2, 12, 12)
+
+    @pytest.mark.parametrize("name", ["cuda", "cuda:1"])
+    def test_cuda_without_a_gpu_is_a_device_error(self, network, has_cuda, name):
+        if has_cuda:
+            pytest.skip("this machine has a GPU")
+        with pytest.raises(DeviceError, match="use -device cpu"):
+            open_session(network, name)
+
+    def test_cuda_that_does_not_start(self, network, monkeypatch):
+        """The driver answers but the provider is not loaded: auto goes on, cuda says why."""
+        real = session._create
+        monkeypatch.setattr(session, "_cuda_problem", lambda ort, index: None)
+        monkeypatch.setattr(session, "_create", lambda ort, path, threads, index: real(ort, path, threads, None))
+        assert open_session(network, "auto", 1).device == "cpu"
+        with pytest.raises(DeviceError, match="could not start CUDA"):
+            open_session(network, "cuda", 1)
+
+    @pytest.mark.gpu
+    def test_cuda_gives_the_results_of_the_cpu(self, network, has_cuda):
+        if not has_cuda:
+            pytest.skip("no GPU")
+        opened = open_session(network, "auto")
+        assert opened.device == "cuda:0"
+        stack = images(40)
+        np.testing.assert_allclose(opened.run(stack), open_session(network, "cpu").run(stack), atol=1e-3)
+
+
+class TestThreads:
+    def affinity(self, monkeypatch, count):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(count)), raising=False)
+
+    def cgroup(self, monkeypatch, folder, **files):
+        for name, text in files.items():
+            path = folder / {"v2": "cpu.max", "quota": "cpu/cpu.cfs_quota_us", "period": "cpu/cpu.cfs_period_us"}[name]
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text + "\n")
+        monkeypatch.setattr(session, "_CGROUP", folder)
+
+    def test_affinity_counts(self, monkeypatch, tmp_path):
+        self.cgroup(monkeypatch, tmp_path)
+        self.affinity(monkeypatch, 3)
+        assert session.usable_cpus() == 3
+
+    @pytest.mark.parametrize(
+        ("text", "count"),
+        [("max 100000", 8), ("200000 100000", 2), ("150000 100000", 2), ("50000 100000", 1), ("1600000 100000", 8), ("?", 8)],
+    )
+    def test_quota_of_cgroup_2(self, monkeypatch, tmp_path, text, count):
+        self.affinity(monkeypatch, 8)
+        self.cgroup(monkeypatch, tmp_path, v2=text)
+        assert session.usable_cpus() == count
+
+    @pytest.mark.parametrize(("quota", "count"), [("-1", 8), ("300000", 3), ("10000", 1)])
+    def test_quota_of_cgroup_1(self, monkeypatch, tmp_path, quota, count):
+        self.affinity(monkeypatch, 8)
+        self.cgroup(monkeypatch, tmp_path, quota=quota, period="100000")
+        assert session.usable_cpus() == count
+
+    def test_system_without_affinity(self, monkeypatch, tmp_path):
+        self.cgroup(monkeypatch, tmp_path)
+        monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+        monkeypatch.setattr(os, "cpu_count", lambda: None)
+        assert session.usable_cpus() == 1
+
+    def test_default_is_what_is_usable(self, network, monkeypatch):
+        monkeypatch.setattr(session, "usable_cpus", lambda: 1)
+        assert open_session(network, "cpu").threads == 1
+        assert open_session(network, "cpu", 2).threads == 2
+
+    @pytest.mark.parametrize("threads", [0, -1])
+    def test_less_than_one_is_refused(self, network, threads):
+        with pytest.raises(UsageError, match="-threads"):
+            open_session(network, "cpu", threads)
