@@ -173,7 +173,7 @@ def _one(plan, segmenter, record, args, refused, progress):
         return _failure(plan, str(err), progress)
     except MemoryError:
         return _failure(plan, f"{plan.source}: not enough memory; crop the scan or close other programs", progress)
-    except Exception as err:
+    except Exception as err:  # noqa: BLE001
         # A fault of the tool's own: it must not cost the other inputs.
         if args.verbose > 1:
             import traceback

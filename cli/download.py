@@ -20,6 +20,10 @@ def main(argv=None):
     except UserError as error:
         print(f"sct7t_download: {error}", file=sys.stderr)
         return 1 if isinstance(error, (DownloadError, OutputError)) else 2
+    except BrokenPipeError:
+        # The reader of a pipe (head, less) has seen enough; nothing more may be written at exit.
+        sys.stdout = None
+        return 0
     except KeyboardInterrupt:
         print("sct7t_download: interrupted; run again to resume", file=sys.stderr)
         return 130

@@ -18,7 +18,7 @@ def parser():
     p.add_argument("-fov", "--fov", type=float, default=72.0, help="field of view in mm (default 72)")
     p.add_argument("-snr", "--snr", type=float, default=25.0)
     p.add_argument("-anatomy", "--anatomy", default="parametric", help="AMU7T, PAM50, masks or parametric (default)")
-    p.add_argument("-data", "--data", action="append", default=[], metavar="SOURCE=FOLDER", help="folder of an anatomy source")
+    p.add_argument("-data", "--data", action="append", default=[], metavar="FOLDER", help="folder made by sct7t_download export, or SOURCE=FOLDER (AMU7T, PAM50, masks)")
     return p
 
 

@@ -35,6 +35,11 @@ def rows(path):
         return list(csv.DictReader(stream))
 
 
+def default_entry(manifest):
+    """The model that gm_sc uses unless told otherwise."""
+    return next(m for m in manifest["models"] if m["id"] == manifest["tasks"]["gm_sc"]["default"] and m["default"])
+
+
 def subprocess_env(**more):
     return {**os.environ, "OMP_NUM_THREADS": "1", **more}
 
@@ -42,7 +47,7 @@ def subprocess_env(**more):
 def command(*argv, **options):
     """The command in a process of its own, stdout and stderr in pipes."""
     line = [sys.executable, "-m", "sctseg7t.cli.deepseg", *map(str, argv), "-device", "cpu", "-threads", "1"]
-    return subprocess.run(line, capture_output=True, text=True, timeout=300, env=subprocess_env(), **options)
+    return subprocess.run(line, capture_output=True, text=True, timeout=300, env=subprocess_env(), **options, check=False)
 
 
 # ---------------------------------------------------------------- a normal run
@@ -50,7 +55,7 @@ def command(*argv, **options):
 
 def test_default_outputs_lie_beside_the_input(deepseg, scan):
     before = scan.read_bytes()
-    code, out, err = deepseg("-i", scan)
+    code, out, _ = deepseg("-i", scan)
     assert code == 0
     assert names(scan.parent) == sorted(("t2s.nii.gz", *OUTPUTS))
     assert scan.read_bytes() == before
@@ -218,7 +223,7 @@ def test_centerline_replaces_the_locator(deepseg, scan, tmp_path, dice, monkeypa
 def test_sidecar_says_what_was_done(deepseg, scan, root):
     deepseg("-i", scan, "-thr", "0.4")
     record = json.loads((scan.parent / "t2s_deepseg.json").read_text())
-    model = json.loads((root / "models.json").read_text())["models"][0]
+    model = default_entry(json.loads((root / "models.json").read_text()))
     assert record["tool"] == {"name": "sctseg7t", "version": __version__}
     assert (record["model"]["id"], record["model"]["version"]) == (model["id"], model["version"])
     assert record["model"]["sha256"] == model["files"][0]["sha256"]
@@ -316,14 +321,17 @@ def test_pipe_sees_no_progress_bar_and_clean_streams(scan, tmp_path):
     assert "\r" not in done.stdout and "b_seg.nii.gz" in done.stdout
 
 
-def test_main_job_imports_nothing_heavy(scan, tmp_path):
+@pytest.mark.parametrize("argv", [[], ["-soft", "-no-csa"]])
+def test_main_job_imports_nothing_heavy(scan, argv):
+    line = ["-i", str(scan), "-v", "0", "-device", "cpu", "-threads", "1", *argv]
+    heavy = ["torch", "nilearn", "skimage", "matplotlib", "requests", "pandas", "jsonschema", "onnx"]
     code = (
-        "import sys; from sctseg7t.cli.deepseg import main; "
-        f"code = main(['-i', {str(scan)!r}, '-v', '0', '-device', 'cpu', '-threads', '1']); "
-        "heavy = {'torch', 'nilearn', 'skimage', 'matplotlib', 'requests', 'pandas', 'jsonschema'} & set(sys.modules); "
-        "print(code, sorted(heavy))"
+        # nibabel looks whether there is a scipy; nothing may need it.
+        "import sys; sys.modules['scipy'] = None; "
+        f"from sctseg7t.cli.deepseg import main; code = main({line!r}); "
+        f"print(code, sorted(set({heavy!r}) & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=subprocess_env())
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=subprocess_env(), check=False)
     assert (done.stdout, done.stderr) == ("0 []\n", "")
 
 
@@ -333,7 +341,7 @@ def test_help_imports_only_the_standard_library():
         "try: main(['-h'])\n"
         "except SystemExit: print(sorted({'numpy', 'nibabel', 'onnxruntime'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=subprocess_env())
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=subprocess_env(), check=False)
     assert done.stdout.splitlines()[-1] == "[]" and "-centerline" in done.stdout
 
 
@@ -422,7 +430,7 @@ def test_bad_input_is_one_line_and_costs_nothing_else(deepseg, scan, tmp_path, k
     make, word = BAD[kind]
     bad = tmp_path / "in" / "bad one.nii.gz"
     make(bad)
-    code, out, err = deepseg("-i", bad, scan, "-ofolder", tmp_path / "out", "-c", "sc")
+    code, _, err = deepseg("-i", bad, scan, "-ofolder", tmp_path / "out", "-c", "sc")
     assert code == 1
     lines = [line for line in err.splitlines() if line.startswith("error:")]
     assert len(lines) == 1 and str(bad) in lines[0] and word in lines[0], err
@@ -685,7 +693,7 @@ def test_cuda_without_a_gpu(deepseg, scan):
 @pytest.fixture
 def model_copy(root, tmp_path):
     """The shipped model as a file of the user's: net.onnx and its entry net.json."""
-    entry = json.loads((root / "models.json").read_text())["models"][0]
+    entry = default_entry(json.loads((root / "models.json").read_text()))
     weights = root / "sctseg7t" / "weights" / entry["files"][0]["name"]
     folder = tmp_path / "model"
     folder.mkdir()
@@ -724,13 +732,14 @@ def test_damaged_model_file(deepseg, scan, model_copy, entry_knows):
 
 def test_weights_that_are_not_those_of_the_manifest(deepseg, scan, root, tmp_path, monkeypatch):
     manifest = json.loads((root / "models.json").read_text())
-    manifest["models"][0]["files"][0]["sha256"] = "0" * 64
+    weights = default_entry(manifest)["files"][0]
+    weights["sha256"] = "0" * 64
     (tmp_path / "models.json").write_text(json.dumps(manifest))
     monkeypatch.setenv("SCT7T_MANIFEST", str(tmp_path / "models.json"))
     monkeypatch.setenv("SCT7T_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("SCT7T_MIRROR", raising=False)
     code, _, err = deepseg("-i", scan, "-offline")
-    assert code == 2 and manifest["models"][0]["files"][0]["name"] in err and "Traceback" not in err
+    assert code == 2 and weights["name"] in err and "Traceback" not in err
     assert names(scan.parent) == ["t2s.nii.gz"]
 
 
@@ -760,21 +769,26 @@ def test_no_cord_is_said_and_recorded(deepseg, scan, monkeypatch, verbose):
     assert {(r["area_mm2"], r["reason"]) for r in rows(scan.parent / "t2s_csa.csv")} == {("", "empty")}
 
 
-@pytest.mark.xfail(strict=False, reason="interim locator weights may see a cord in noise")
-def test_noise_has_no_cord(deepseg, tmp_path):
-    nib.save(_image(_noise((160, 160, 6))), tmp_path / "noise.nii.gz")
+@pytest.mark.parametrize("kind", ["uniform", "normal"])
+def test_noise_has_no_cord(deepseg, tmp_path, kind):
+    random = np.random.default_rng(0)
+    data = random.uniform(1, 100, (160, 160, 6)) if kind == "uniform" else random.normal(100, 20, (200, 200, 10))
+    nib.save(_image(data.astype(np.float32)), tmp_path / "noise.nii.gz")
     code, _, err = deepseg("-i", tmp_path / "noise.nii.gz")
     assert code == 1 and "no cord found" in err
 
 
 @pytest.mark.data
-@pytest.mark.xfail(strict=False, reason="interim locator weights may see a cord in a brain")
-def test_brain_has_no_cord(deepseg, data_dir, tmp_path):
-    brains = sorted((data_dir / "brain").rglob("patient*/T2.nii.gz"))
+@pytest.mark.parametrize("contrast", ["T1", "T2", "FLAIR"])
+@pytest.mark.xfail(strict=False, reason="the locator still sees a cord in about one brain of six")
+def test_brain_has_no_cord(deepseg, data_dir, tmp_path, contrast):
+    brains = sorted((data_dir / "brain").rglob(f"patient*/{contrast}.nii.gz"))
     if not brains:
         pytest.skip(f"no brain in {data_dir}")
-    image = nib.as_closest_canonical(nib.load(brains[0]))
-    middle = image.shape[2] // 2
-    nib.save(image.slicer[:, :, middle : middle + 30 : 5], tmp_path / "brain.nii.gz")
-    code, _, err = deepseg("-i", tmp_path / "brain.nii.gz", "-ofolder", tmp_path)
-    assert code == 1 and "no cord found" in err
+    for number, path in enumerate(brains):
+        image = nib.as_closest_canonical(nib.load(path))
+        middle = image.shape[2] // 2
+        scan = tmp_path / f"brain{number}.nii.gz"
+        nib.save(image.slicer[:, :, middle : middle + 30 : 5], scan)
+        code, _, err = deepseg("-i", scan, "-no-csa")
+        assert code == 1 and "no cord found" in err, path

@@ -29,13 +29,14 @@ class Heat:
         return out
 
 
-def spec(multiple=16, activation="sigmoid"):
+def spec(multiple=16, activation="sigmoid", flip=False):
     normalisation = {"name": "percentile", "parameters": {"scope": "slice", "low": 1, "high": 99}}
     return SimpleNamespace(
         label="stub@1.0.0",
         input=SimpleNamespace(spacing_mm=(1.0, 1.0), size_multiple=multiple, normalisation=normalisation),
         outputs=(SimpleNamespace(name="heatmap", channel=0),),
         activation=activation,
+        test_time={"flip_lr": flip},
     )
 
 
@@ -141,6 +142,24 @@ def test_logits_are_turned_into_heat():
     path = found(np.log(heat / (1 - heat)), activation="logits")
     assert_near(path, bent(), 0.3)
     np.testing.assert_allclose(path.confidence, 0.9, atol=0.02)
+
+
+@pytest.mark.parametrize("multiple", [16, 32])
+def test_flip_averaging_takes_out_a_bias_to_one_side(multiple):
+    """A network that points 2 mm too far to the right, of an image whose width is padded or not."""
+
+    class Skewed:
+        def run(self, images):
+            peaks = images[:, 0].reshape(len(images), -1).argmax(1)
+            places = [np.unravel_index(peak, images.shape[2:]) for peak in peaks]
+            return np.stack([blob(images.shape[2:], r, c + 2, 0.95) for r, c in places])[:, None]
+
+    data = np.zeros((80, 60, 3))
+    for k in range(3):
+        data[50, 20 + k, k] = 1
+    for flip, away in ((False, 2), (True, 0)):
+        path = locate(data, IDENTITY, Skewed(), spec(multiple, flip=flip))
+        np.testing.assert_allclose(path.centres_vox, [(50 + away, 20 + k) for k in range(3)], atol=0.1)
 
 
 def test_images_are_scaled_by_percentiles_and_padded():

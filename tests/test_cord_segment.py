@@ -93,7 +93,7 @@ def test_restored_place_is_that_of_the_disc():
 
 
 class TestRecentring:
-    OFFSETS = [(0.0, 0.0), (3.0, 0.0), (-2.0, 2.2), (0.4, -0.3)]
+    OFFSETS = ((0.0, 0.0), (3.0, 0.0), (-2.0, 2.2), (0.4, -0.3))
 
     def run(self, policy="locator", radius=4.0):
         data, centres, affine = scan((0.35, 0.35), self.OFFSETS)
@@ -122,7 +122,7 @@ class TestRecentring:
         assert not found.maps["SC"].any() and not found.touches_edge.any()
 
     def test_given_centres_are_not_changed(self):
-        data, centres, affine = scan((0.35, 0.35), [(3.0, 0)])
+        data, _, affine = scan((0.35, 0.35), [(3.0, 0)])
         middle = (np.array(data.shape[:2]) - 1)[None] / 2
         before = middle.copy()
         segment_fractions(data, affine, middle, Stub(follow(4)), spec(["SC"], policy="locator"))
@@ -227,6 +227,10 @@ def test_beyond_the_scan_there_is_nothing():
     beyond = AXIS < -1.65 - SPACING
     assert (np.array(seen)[:, :, beyond] == 0).all()
     assert found.maps["SC"].max() <= 1 + 1e-5
+    # A cord seen only beyond the scan is none: it neither moves the window nor touches its border.
+    ghost = Stub(lambda image: np.where(beyond, 1.0, 0.0)[None, None].repeat(SIZE, 1))
+    found = segment_fractions(data, affine, centres, ghost, spec(["SC"], policy="locator"))
+    assert ghost.calls == [3] and not found.touches_edge.any()
 
 
 def test_flat_and_distant_windows_are_zero_images():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sctseg7t import postprocess
 from sctseg7t.errors import ModelError
 from sctseg7t.postprocess import OPERATIONS, apply, override
 
@@ -284,3 +285,50 @@ class TestOverride:
     def test_every_operation_it_names_exists(self):
         steps = override((), largest=True, fill=True, small={"min_voxels": 2}, labels=("SC",))
         assert {step["op"] for step in steps} <= set(OPERATIONS)
+
+
+def spiral(size=41):
+    """One component whose voxels reach each other only the long way round."""
+    out = np.zeros((size, size, 1), bool)
+    r = c = 0
+    dr, dc = 0, 1
+    seen = np.zeros((size, size), bool)
+    while True:
+        out[r, c] = seen[r, c] = True
+        for _ in range(2):
+            ahead, beyond = (r + dr, c + dc), (r + 2 * dr, c + 2 * dc)
+            free = 0 <= ahead[0] < size and 0 <= ahead[1] < size and not seen[ahead]
+            clear = not (0 <= beyond[0] < size and 0 <= beyond[1] < size) or not seen[beyond]
+            if free and clear:
+                break
+            dr, dc = dc, -dr
+        else:
+            return out
+        r, c = ahead
+
+
+@pytest.mark.parametrize("corners", [True, False])
+@pytest.mark.parametrize("through_plane", [True, False])
+@pytest.mark.parametrize("density", [0.1, 0.3, 0.6])
+def test_components_are_those_of_scipy(corners, through_plane, density):
+    from scipy import ndimage
+
+    structure = ndimage.generate_binary_structure(3, 3 if corners else 1)
+    if not through_plane:
+        structure[..., (0, 2)] = False
+    for seed in range(4):
+        mask = random_mask(seed, density)
+        got = postprocess.components(mask, corners, through_plane)
+        expected, count = ndimage.label(mask, structure)
+        assert got.max() == count
+        # The same partition, whatever the numbers: each label of one is one label of the other.
+        assert len(np.unique(np.stack([got.ravel(), expected.ravel()]), axis=1).T) == count + (not mask.all())
+
+
+def test_winding_component_is_one():
+    mask = spiral()
+    assert mask.sum() > 800
+    assert postprocess.components(mask, corners=False).max() == 1
+    assert np.array_equal(one("keep_largest", mask), mask)
+    assert one("remove_small", mask, min_voxels=int(mask.sum())).any()
+    assert not one("remove_small", mask, min_voxels=int(mask.sum()) + 1).any()

@@ -31,8 +31,10 @@ def test_shipped_manifest_fits_its_schema(shipped):
 def test_shipped_manifest_hangs_together():
     manifest = load_manifest()
     for task, entry in manifest.tasks().items():
-        assert manifest.default_for_task(task).task == task
-        assert entry["default"] in entry["models"]
+        spec = manifest.default_for_task(task)
+        assert spec.id == entry["default"] and spec.id in entry["models"]
+        assert set(entry["outputs"]) <= {part.name for part in (*spec.outputs, *spec.derived)}
+        assert entry["outputs"] or spec.task == task
     for spec in manifest.models:
         assert spec.task in manifest.tasks()
         if spec.centring["policy"] == "locator":

@@ -138,11 +138,19 @@ def _heat(images, session, spec):
     flat = images.reshape(len(images), -1)
     p_low, p_high = (v[:, None, None] for v in np.percentile(flat, (low, high), axis=1))
     scaled = np.clip((images - p_low) / np.maximum(p_high - p_low, 1e-12), -0.5, 2.0)
+    heat = _mapped(scaled, session, spec)
+    if spec.test_time.get("flip_lr"):
+        # The mean of both makes left and right equal by construction.
+        heat = (heat + _mapped(scaled[..., ::-1], session, spec)[..., ::-1]) / 2
+    return heat
+
+
+def _mapped(images, session, spec):
+    """The network's map of (Z, H, W) images, padded to the size that it can take."""
     height, width = images.shape[1:]
     step = spec.input.size_multiple
-    padded_shape = [-(-n // step) * step for n in (height, width)]
-    padded = np.zeros((len(images), 1, *padded_shape), np.float32)
-    padded[:, 0, :height, :width] = scaled
+    padded = np.zeros((len(images), 1, *(-(-n // step) * step for n in (height, width))), np.float32)
+    padded[:, 0, :height, :width] = images
     maps = session.run(padded)[:, spec.outputs[0].channel, :height, :width]
     return 1 / (1 + np.exp(-maps)) if spec.activation == "logits" else maps
 

@@ -17,6 +17,8 @@ from sctseg7t.errors import InputError, UsageError
 
 SIZE = 192
 SPACING_MM = 0.17578125
+# What sct7t_download export calls the folder of each source.
+_EXPORTED = {"AMU7T": "AMU7T", "PAM50": "PAM50", "masks": "gm-challenge"}
 
 
 @dataclass(frozen=True)
@@ -84,21 +86,44 @@ def load_bank(sources, folders=None, seed=0):
 
 
 def anatomy_folders(items):
-    """Folders by source from ``SOURCE=FOLDER`` texts (UsageError if one is malformed)."""
-    wrong = [item for item in items if "=" not in item]
-    if wrong:
-        raise UsageError(f"-data {wrong[0]}: give SOURCE=FOLDER, such as AMU7T=templates/AMU7T")
-    return dict(item.split("=", 1) for item in items)
+    """Folder of each source from what a command's ``-data`` was given.
+
+    Parameters
+    ----------
+    items : sequence of str
+        ``SOURCE=FOLDER``, or one folder as ``sct7t_download export`` makes it, which holds
+        ``AMU7T``, ``PAM50`` and ``gm-challenge`` (the source ``masks``).
+
+    Raises
+    ------
+    UsageError
+        A folder holds none of these.
+    """
+    folders = {}
+    for item in items:
+        name, equals, path = str(item).partition("=")
+        if equals:
+            folders[name] = path
+            continue
+        inside = {source: Path(item) / sub for source, sub in _EXPORTED.items() if (Path(item) / sub).is_dir()}
+        if not inside:
+            raise UsageError(f"-data {item}: holds no {', '.join(_EXPORTED.values())}; give SOURCE=FOLDER or a folder of them")
+        folders |= inside
+    return folders
+
+
+def _remedy(source):
+    return f"get it with 'sct7t_download export {_EXPORTED[source]} -o DATA' and give -data DATA"
 
 
 def _read(folders, source, name):
     import nibabel as nib
 
     if source not in folders:
-        raise InputError(f"anatomy source {source}: no folder given; get it with 'sct7t_download install {source}'")
+        raise InputError(f"anatomy source {source}: no folder given; {_remedy(source)}")
     found = sorted(Path(folders[source]).rglob(f"{name}.nii.gz"))
     if not found:
-        raise InputError(f"{folders[source]}: {name}.nii.gz is not there; get it with 'sct7t_download install {source}'")
+        raise InputError(f"{folders[source]}: {name}.nii.gz is not there; {_remedy(source)}")
     return nib.as_closest_canonical(nib.load(found[0]))
 
 
@@ -121,12 +146,10 @@ def _masks(folders):
     import nibabel as nib
 
     if "masks" not in folders:
-        raise InputError("anatomy source masks: no folder given; get it with 'sct7t_download install gm-challenge'")
+        raise InputError(f"anatomy source masks: no folder given; {_remedy('masks')}")
     found = sorted(Path(folders["masks"]).rglob("*_seg-manual.nii.gz"))
     if not found:
-        raise InputError(
-            f"{folders['masks']}: no *_seg-manual.nii.gz is there; get them with 'sct7t_download install gm-challenge'"
-        )
+        raise InputError(f"{folders['masks']}: no *_seg-manual.nii.gz is there; {_remedy('masks')}")
     for path in found:
         img = nib.as_closest_canonical(nib.load(path))
         gm_path = path.with_name(path.name.replace("_seg-manual", "_gmseg-manual"))
