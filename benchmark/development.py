@@ -83,6 +83,7 @@ def main():
     p.add_argument("-data", default="../shared/data", help="folder of the development data")
     p.add_argument("-m", "--model", help="model (default: the task's)")
     p.add_argument("-peer", action="store_true", help="also run sct_deepseg_gm's recipe (needs h5py, onnx, its weights)")
+    p.add_argument("-record", metavar="MODELS.JSON", help="put the figures into the model's entry and card")
     p.add_argument("-o", "--output", help="folder for overlays (needs matplotlib)")
     args = p.parse_args()
     from sctseg7t.pipeline import open_segmenter
@@ -106,6 +107,29 @@ def main():
             _overlay(result, reference, Path(args.output) / f"{name}.png")
     mean = {key: np.mean([row[key] for row in rows]) for key in ("dice_SC", "area_SC", "dice_GM", "area_GM", "peer")}
     print(f"{'mean':47} | {mean['dice_SC']:6.3f} {'':6} {mean['area_SC']:6.3f} | {mean['dice_GM']:6.3f} {'':6} {mean['area_GM']:6.3f} | {mean['peer']:7.3f}")
+    if args.record:
+        _record(args.record, segmenter, rows)
+
+
+def _record(manifest, segmenter, rows):
+    from sctseg7t.train.export import record_evaluation
+
+    def row(structure, metric, values, units):
+        return {
+            "dataset": "gm-challenge (4 scans, 3 T) and sct-testing t2s, development scans", "role": "validation",
+            "structure": structure, "metric": metric, "n": len(values), "mean": round(float(np.mean(values)), 4),
+            "sd": round(float(np.std(values, ddof=1)), 4), "units": units,
+        }  # fmt: skip
+
+    found = []
+    for name in ("SC", "GM"):
+        found.append(row(name, "Dice per scan", [r[f"dice_{name}"] for r in rows], "1"))
+        found.append(row(name, "area / reference area", [r[f"area_{name}"] for r in rows], "1"))
+    record_evaluation(manifest, segmenter.spec.label, found)
+    located = [row("SC", "locator error, median per scan", [r["locator_median_mm"] for r in rows], "mm")]
+    share = sum(r["within_3mm"] for r in rows) / sum(r["slices"] for r in rows)
+    located.append({**row("SC", "slices within 3 mm", [share], "1"), "n": sum(r["slices"] for r in rows), "sd": 0.0})
+    record_evaluation(manifest, segmenter.locator_spec.label, located)
 
 
 def _peer(data):

@@ -77,6 +77,20 @@ def parity(network, path, size):
     return float(np.abs(open_session(path, "cpu").run(image) - expected).max())
 
 
+def probe(path, shape):
+    """What a network makes of a known image: mean and maximum of each output.
+
+    The image ("ripples") is cos(r / 9) cos(c / 13) at row r, column c: any site can make it and
+    compare with ``test_output`` of the model's entry.
+    """
+    from sctseg7t.runtime import open_session
+
+    rows, columns = np.ogrid[: shape[2], : shape[3]]
+    image = np.broadcast_to(np.cos(rows / 9) * np.cos(columns / 13), shape).astype(np.float32)
+    maps = open_session(path, "cpu").run(image)[0]
+    return {"mean": [round(float(m.mean()), 5) for m in maps], "max": [round(float(m.max()), 5) for m in maps]}
+
+
 def export(run, *, manifest=None, version="1.0.0", weights_folder=None):
     """Export a run's best weights.
 
@@ -117,7 +131,7 @@ def export(run, *, manifest=None, version="1.0.0", weights_folder=None):
         put_model(manifest, entry)
     else:
         write_json(final.with_suffix(".json"), entry)
-    final.with_suffix(".md").write_text(_card(recipe, version, training, entry))
+    final.with_suffix(".md").write_text(card(entry))
     return final
 
 
@@ -182,7 +196,10 @@ def _entry(template, recipe, version, path, training, packaged):
     pinned = pin(path)
     if pinned["sha256"] not in [f.get("sha256") for f in template["files"]]:
         # What other weights scored says nothing of these.
-        template |= {"evaluation": [], "test_input": None, "test_output": None}
+        template |= {"evaluation": []}
+    shape = [1, 1, 128, 128] if recipe.task == "cord" else [1, 1, 64, 96]
+    template |= {"test_input": {"name": "ripples", "shape": shape}}
+    template |= {"test_output": {**probe(path, shape), "tolerance": 1e-3}}
     return template | {
         "version": version,
         "activation": "sigmoid",
@@ -194,13 +211,13 @@ def _entry(template, recipe, version, path, training, packaged):
     }  # fmt: skip
 
 
-def _card(recipe, version, training, entry):
-    """The model card (Mitchell et al., FAccT 2019, in short)."""
-    lines = [f"# {recipe.model} {version}", "", entry.get("description", ""), ""]
-    lines += ["## Training", ""]
-    lines += [f"- {name}: {json.dumps(value) if isinstance(value, dict) else value}" for name, value in training.items()]
-    lines += ["- patients' images in training: none", f"- recipe: `sctseg7t/train/recipes/{recipe.model}.json`", ""]
-    lines += ["## Measured on real scans", ""]
+def card(entry):
+    """The model card of a manifest entry (Mitchell et al., FAccT 2019, in short), as Markdown."""
+    lines = [f"# {entry['id']} {entry['version']}", "", entry.get("description", ""), "", "## Training", ""]
+    for name, value in entry["training"].items():
+        lines.append(f"- {name}: {json.dumps(value) if isinstance(value, dict) else value}")
+    lines += ["- patients' images in training: none", f"- recipe: `sctseg7t/train/recipes/{entry['id']}.json`"]
+    lines += ["", "## Measured on real scans", ""]
     for row in entry.get("evaluation", []):
         n = f", n = {row['n']}" if row.get("n") else ""
         lines.append(f"- {row['dataset']} ({row['role']}{n}): {row['structure']} {row['metric']} {row['mean']}"
@@ -209,3 +226,20 @@ def _card(recipe, version, training, entry):
         lines.append("- nothing recorded")
     lines += ["", "## Limits", "", *(f"- {text}" for text in entry.get("limitations", [])), ""]
     return "\n".join(lines)
+
+
+def record_evaluation(manifest, name, rows):
+    """Put measured results into a model's entry and rewrite its card.
+
+    Parameters
+    ----------
+    manifest : path
+    name : str
+        ``MODEL`` or ``MODEL@VERSION``.
+    rows : list of dict
+        As ``evaluation`` in the schema: dataset, role, structure, metric, n, mean, sd, units.
+    """
+    entry = {**load_manifest(manifest).model(name).raw, "evaluation": rows}
+    put_model(manifest, entry)
+    path = Path(manifest).resolve().parent / "sctseg7t/weights" / entry["files"][0]["name"]
+    path.with_suffix(".md").write_text(card(entry))
