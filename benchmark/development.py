@@ -82,7 +82,9 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("-data", default="../shared/data", help="folder of the development data")
     p.add_argument("-m", "--model", help="model (default: the task's)")
-    p.add_argument("-peer", action="store_true", help="also run sct_deepseg_gm's recipe (needs h5py, onnx, its weights)")
+    p.add_argument(
+        "-peer", action="store_true", help="also run sct_deepseg_gm's recipe (needs h5py, onnx, its weights)"
+    )
     p.add_argument("-record", metavar="MODELS.JSON", help="put the figures into the model's entry and card")
     p.add_argument("-o", "--output", help="folder for overlays (needs matplotlib)")
     args = p.parse_args()
@@ -90,23 +92,25 @@ def main():
 
     segmenter = open_segmenter("gm_sc", args.model, "cpu")
     peer = _peer(args.data) if args.peer else None
-    head = f"{'scan':10} {'slices':>6} {'found':>5} {'<=3mm':>5} {'loc.med':>7} {'loc.max':>7} | {'SC':>6} {'worst':>6} {'area':>6} | {'GM':>6} {'worst':>6} {'area':>6} | {'peer GM':>7}"
+    head = f"{'scan':10} {'slices':>6} {'found':>5} {'<=3mm':>5} {'loc.med':>7} {'loc.max':>7} | "
+    head += f"{'SC':>6} {'worst':>6} {'area':>6} | {'GM':>6} {'worst':>6} {'area':>6} | {'peer GM':>7}"
     print(head)
     rows = []
     for name, image, sc, gm in scans(args.data):
         row, result, reference = evaluate(image, sc, gm, segmenter)
         row["peer"] = dice(reference["GM"], canonical(peer(image))) if peer else float("nan")
         rows.append(row)
-        print(
-            f"{name:10} {row['slices']:6} {row['found']:5} {row['within_3mm']:5} {row['locator_median_mm']:7.2f} {row['locator_max_mm']:7.2f} | "
-            f"{row['dice_SC']:6.3f} {row['worst_SC']:6.3f} {row['area_SC']:6.3f} | {row['dice_GM']:6.3f} {row['worst_GM']:6.3f} {row['area_GM']:6.3f} | {row['peer']:7.3f}"
-        )
+        counts = f"{name:10} {row['slices']:6} {row['found']:5} {row['within_3mm']:5}"
+        places = f"{row['locator_median_mm']:7.2f} {row['locator_max_mm']:7.2f}"
+        tissues = [f"{row['dice_' + t]:6.3f} {row['worst_' + t]:6.3f} {row['area_' + t]:6.3f}" for t in ("SC", "GM")]
+        print(f"{counts} {places} | {' | '.join(tissues)} | {row['peer']:7.3f}")
         for text in row["warnings"]:
             print(f"{'':10} {text}")
         if args.output:
             _overlay(result, reference, Path(args.output) / f"{name}.png")
     mean = {key: np.mean([row[key] for row in rows]) for key in ("dice_SC", "area_SC", "dice_GM", "area_GM", "peer")}
-    print(f"{'mean':47} | {mean['dice_SC']:6.3f} {'':6} {mean['area_SC']:6.3f} | {mean['dice_GM']:6.3f} {'':6} {mean['area_GM']:6.3f} | {mean['peer']:7.3f}")
+    tissues = [f"{mean['dice_' + t]:6.3f} {'':6} {mean['area_' + t]:6.3f}" for t in ("SC", "GM")]
+    print(f"{'mean':45} | {' | '.join(tissues)} | {mean['peer']:7.3f}")
     if args.record:
         _record(args.record, segmenter, rows)
 
@@ -161,7 +165,8 @@ def _overlay(result, reference, path):
             for mask, line, style in ((reference[name], colour, "dotted"), (mine[name], mine_colour, "solid")):
                 if mask[window].any():
                     axis.contour(mask[window].T, [0.5], colors=line, linewidths=0.9, linestyles=style)
-        axis.set_title(f"{k}: SC {dice(reference['SC'][..., k], mine['SC'][..., k]):.2f} GM {dice(reference['GM'][..., k], mine['GM'][..., k]):.2f}", fontsize=7)
+        scores = [f"{t} {dice(reference[t][..., k], mine[t][..., k]):.2f}" for t in ("SC", "GM")]
+        axis.set_title(f"{k}: {' '.join(scores)}", fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
     figure.savefig(path, dpi=70)

@@ -32,7 +32,11 @@ def perturbations(data, mask, spacing):
     pad = [(2 * shift[0], 0), (0, 2 * shift[1]), (0, 0)]
     yield "shifted by 20 mm", np.pad(data, pad), np.pad(mask, pad)
     for angle in (-15, 15):
-        yield f"rotated by {angle} degrees", _rotate(data, angle, spacing, 1), _rotate(mask.astype(np.float32), angle, spacing, 1) > 0.5
+        yield (
+            f"rotated by {angle} degrees",
+            _rotate(data, angle, spacing, 1),
+            _rotate(mask.astype(np.float32), angle, spacing, 1) > 0.5,
+        )
     middle = data.shape[2] // 2
     yield "one slice", data[..., middle : middle + 1], mask[..., middle : middle + 1]
     yield "coarsened to 0.9 mm", *_coarsen(data, mask, spacing, 0.9)
@@ -53,7 +57,11 @@ def _rotate(volume, degrees, spacing, order):
     matrix = np.linalg.inv(scale) @ np.array([[c, -s], [s, c]]) @ scale
     centre = (np.array(volume.shape[:2]) - 1) / 2
     return np.stack(
-        [affine_transform(volume[..., k], matrix, centre - matrix @ centre, order=order) for k in range(volume.shape[2])], -1
+        [
+            affine_transform(volume[..., k], matrix, centre - matrix @ centre, order=order)
+            for k in range(volume.shape[2])
+        ],
+        -1,
     )
 
 
@@ -84,11 +92,14 @@ def main():
             for flip in flips:
                 label = "stored flipped along all axes" if flip else what
                 table.setdefault(label, []).append((name, *_errors(changed, reference, affine, segmenter, flip)))
-    print(f"{'development scans':42} {'slices':>6} {'<=3mm':>6} {'share':>7} {'median':>7} {'largest':>8} {'unsure':>6}")
+    print(
+        f"{'development scans':42} {'slices':>6} {'<=3mm':>6} {'share':>7} {'median':>7} {'largest':>8} {'unsure':>6}"
+    )
     for label, rows in table.items():
         errors, unsure = np.concatenate([r[1] for r in rows]), sum(r[2] for r in rows)
         good = int((errors <= 3).sum())
-        print(f"{label:42} {len(errors):6} {good:6} {good / len(errors):7.3f} {np.median(errors):7.2f} {errors.max():8.2f} {unsure:6}")
+        share, median, largest = good / len(errors), np.median(errors), errors.max()
+        print(f"{label:42} {len(errors):6} {good:6} {share:7.3f} {median:7.2f} {largest:8.2f} {unsure:6}")
         for name, e, _ in rows:
             if (e > 3).any():
                 print(f"{'':42} {name}: slices {np.flatnonzero(e > 3).tolist()}, {np.round(e[e > 3], 1).tolist()} mm")
@@ -121,7 +132,9 @@ def _without_cord(data, segmenter):
         noise = np.abs(rng.normal(size=(256, 256, (1, 5, 12, 20)[k]))).astype(np.float32)
         images[f"Rayleigh noise, {noise.shape[2]} slices"] = nib.Nifti1Image(noise, np.diag([0.4, 0.4, 3, 1]))
     brain = Path(data) / "brain"
-    for path in sorted([*brain.glob("lesjak-cross/patient*/[FT]*.nii.gz"), *brain.glob("lesjak-long/patient*/study*_FLAIR.nii.gz")]):
+    for path in sorted(
+        [*brain.glob("lesjak-cross/patient*/[FT]*.nii.gz"), *brain.glob("lesjak-long/patient*/study*_FLAIR.nii.gz")]
+    ):
         images[f"brain {path.parent.name} {path.name}"] = nib.load(path)
     for name, image in images.items():
         volume = load(image, axial=False)

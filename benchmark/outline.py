@@ -2,9 +2,10 @@
 
     python benchmark/outline.py -data ../shared/data
 
-Along 72 rays per slice it finds the radius at which the intensity passes half way from cord to CSF, and prints by how much the
-reference mask and ours differ from it (mm, positive outwards). Rays without a clear bright CSF are left out. A
-mask that follows the half maximum keeps the area of the blurred image; one inside it is smaller by convention.
+Along 72 rays per slice it finds the radius at which the intensity passes half way from cord to CSF, and prints
+by how much the reference mask and ours differ from it (mm, positive outwards). Rays without a clear bright CSF
+are left out. A mask that follows the half maximum keeps the area of the blurred image; one inside it is
+smaller by convention.
 """
 
 import argparse

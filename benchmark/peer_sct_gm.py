@@ -221,9 +221,7 @@ def segment_gm(nifti_path, onnx_path, threads=2, batch=1, centred=True):
         native = native.astype(np.float64)
 
     zooms = image.header.get_zooms()[:2]
-    grid = [
-        int(np.round(n * float(z) / SPACING_MM)) for n, z in zip(native.shape, zooms, strict=False)
-    ]
+    grid = [int(np.round(n * float(z) / SPACING_MM)) for n, z in zip(native.shape, zooms, strict=False)]
     fine = resample_in_plane(native, grid, centred)
     stack = fit_in_plane(fine, (SIZE, SIZE), "symmetric").transpose(2, 0, 1)
     stack = stack.astype(np.float32)[:, None]
@@ -278,10 +276,7 @@ def _run(onnx_path, stack, threads, batch):
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     session = ort.InferenceSession(str(onnx_path), options, providers=["CPUExecutionProvider"])
-    parts = [
-        session.run(["GM"], {"image": stack[start : start + batch]})[0]
-        for start in range(0, len(stack), batch)
-    ]
+    parts = [session.run(["GM"], {"image": stack[start : start + batch]})[0] for start in range(0, len(stack), batch)]
     return np.concatenate(parts)
 
 
@@ -315,9 +310,7 @@ def main(argv=None):
     parser.add_argument("--onnx", metavar="FILE", required=True, help="network")
     parser.add_argument("--threads", type=int, default=2, help="threads of the network")
     parser.add_argument("--batch", type=int, default=1, help="slices per call of the network")
-    parser.add_argument(
-        "--uncentred", action="store_true", help="resample as newer releases do (lower Dice)"
-    )
+    parser.add_argument("--uncentred", action="store_true", help="resample as newer releases do (lower Dice)")
     parser.add_argument("--build", action="store_true", help="first write the network to --onnx")
     parser.add_argument("--weights", metavar="FOLDER", help="Keras files [$SCT7T_DATA/peers]")
     parser.add_argument("--model", choices=("large", "challenge"), default="large")

@@ -11,7 +11,6 @@ unet2d-multiclass. The weights are random: the masks mean nothing.
 import sys
 
 import numpy as np
-
 from peer_sct_gm import Graph
 
 SIZE = 128
@@ -77,9 +76,7 @@ def _block(graph, weights, x, channels, width):
 def _double(graph, x):
     # Scales rather than sizes: sizes would fix the number of slices.
     scales = graph.constant(np.array([1, 1, 2, 2], np.float32))
-    return graph.node(
-        "Resize", [x, "", scales], mode="linear", coordinate_transformation_mode="align_corners"
-    )
+    return graph.node("Resize", [x, "", scales], mode="linear", coordinate_transformation_mode="align_corners")
 
 
 class _Weights:

@@ -1,6 +1,6 @@
 """Draw the README's picture: slices of a scan with the masks that the tool finds.
 
-    python benchmark/picture.py [-i examples/t2s.nii.gz] [-o docs/example.png]
+python benchmark/picture.py [-i examples/t2s.nii.gz] [-o docs/example.png]
 """
 
 import argparse

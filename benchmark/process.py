@@ -77,9 +77,7 @@ def paired(command_a, command_b, runs=5, env=None, warmup=0):
         for key, command in (("a", command_a), ("b", command_b)):
             record = _run_once(command, env)
             if record["exit_code"] != 0:
-                raise RuntimeError(
-                    f"{command[0]} ended with {record['exit_code']}: {record['stderr']}"
-                )
+                raise RuntimeError(f"{command[0]} ended with {record['exit_code']}: {record['stderr']}")
             if number >= warmup:
                 records[key].append(record)
     a, b = _summary(records["a"]), _summary(records["b"])
@@ -99,8 +97,7 @@ def _run_once(command, env):
         supervisor,
         env={**os.environ, **(env or {})},
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
     )
     if done.returncode != 0:
@@ -111,9 +108,7 @@ def _run_once(command, env):
 def _supervise(command):
     with tempfile.TemporaryFile() as errors:
         start = time.perf_counter()
-        child = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
-        )
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors)
         _, status, usage = os.wait4(child.pid, 0)
         wall_s = time.perf_counter() - start
         child.returncode = os.waitstatus_to_exitcode(status)

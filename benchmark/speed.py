@@ -52,12 +52,23 @@ def main():
     _row("sct7t_deepseg --help", helped)
     networks = _peers(folder, Path(args.data))
     if "sct_gm_large" in networks:
-        peer = [*python, str(HERE / "peer_sct_gm.py"), "-i", str(scan), "-o", str(folder / "peer.nii.gz"), "--onnx", str(networks["sct_gm_large"])]
+        peer = [
+            *python,
+            str(HERE / "peer_sct_gm.py"),
+            "-i",
+            str(scan),
+            "-o",
+            str(folder / "peer.nii.gz"),
+            "--onnx",
+            str(networks["sct_gm_large"]),
+        ]
         both = paired(ours, peer, runs=args.runs, warmup=1)
         _row("sct7t_deepseg, 20 slices of 416 x 416", both["a"])
         _row("sct_deepseg_gm's recipe, same scan", both["b"])
         ratios = [1 / r for r in both["pair_ratios"]]
-        print(f"{'times faster than the recipe':42} {1 / both['ratio']:.1f} (pairs {min(ratios):.1f} - {max(ratios):.1f})")
+        print(
+            f"{'times faster than the recipe':42} {1 / both['ratio']:.1f} (pairs {min(ratios):.1f} - {max(ratios):.1f})"
+        )
     else:
         _row("sct7t_deepseg, 20 slices of 416 x 416", measure(ours, runs=args.runs, warmup=1))
     seconds = json.loads((folder / "out/t2s_deepseg.json").read_text())["seconds"]
@@ -67,7 +78,8 @@ def main():
 
 def _row(name, figures):
     wall, peak = figures["wall_s"], figures["peak_mb"]
-    print(f"{name:42} {wall['median']:.2f} s ({wall['min']:.2f} - {wall['max']:.2f}), peak {peak['median']:.0f} MB, exit {figures['exit_code']}")
+    spread = f"{wall['median']:.2f} s ({wall['min']:.2f} - {wall['max']:.2f})"
+    print(f"{name:42} {spread}, peak {peak['median']:.0f} MB, exit {figures['exit_code']}")
 
 
 def _peers(folder, data):
@@ -96,7 +108,13 @@ def _networks(networks, slices=20):
 
     spec = load_manifest().model("cord_gm_sc")
     double = 2 if spec.test_time.get("flip_lr") else 1
-    jobs = {f"{spec.label}{' with flip' if double == 2 else ''}": (weights(spec), (double * slices, 1, 128, 128), double * slices)}
+    jobs = {
+        f"{spec.label}{' with flip' if double == 2 else ''}": (
+            weights(spec),
+            (double * slices, 1, 128, 128),
+            double * slices,
+        )
+    }
     for name, path in networks.items():
         size = 200 if name.startswith("sct") else 128
         jobs[name] = (path, (slices, 1, size, size), 1)

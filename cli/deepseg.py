@@ -16,39 +16,76 @@ or no model or device to work with; 130 interrupted
 def parser():
     p = argparse.ArgumentParser(
         prog="sct7t_deepseg",
-        description="Segment spinal cord (SC), gray (GM) and white matter (WM) on axial T2*-weighted slices, and measure "
-        "cross-sectional areas. Research use only.",
+        description="Segment spinal cord (SC), gray (GM) and white matter (WM) on axial T2*-weighted slices, "
+        "and measure cross-sectional areas. Research use only.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     main_ = p.add_argument_group("input and output")
     main_.add_argument("-i", "--input", nargs="+", metavar="FILE", help="one or many NIfTI scans (2D, 3D or 4D)")
-    main_.add_argument("-c", "--task", default="gm_sc", metavar="TASK", help="gm_sc (default), gm or sc; see -list-tasks")
-    main_.add_argument("-o", "--output", metavar="FILE", help="base name of the outputs (one input); with one tissue, the mask's name")
+    main_.add_argument(
+        "-c", "--task", default="gm_sc", metavar="TASK", help="gm_sc (default), gm or sc; see -list-tasks"
+    )
+    main_.add_argument(
+        "-o", "--output", metavar="FILE", help="base name of the outputs (one input); with one tissue, the mask's name"
+    )
     main_.add_argument("-ofolder", "--ofolder", metavar="FOLDER", help="output folder (default: beside the input)")
-    main_.add_argument("-csa-format", "--csa-format", choices=("tidy", "sct"), default="tidy",
-                       help="tidy: a row per slice and tissue (default); sct: the columns of sct_process_segmentation")
+    main_.add_argument(
+        "-csa-format",
+        "--csa-format",
+        choices=("tidy", "sct"),
+        default="tidy",
+        help="tidy: a row per slice and tissue (default); sct: the columns of sct_process_segmentation",
+    )
     main_.add_argument("-no-csa", "--no-csa", action="store_true", help="write no area table")
     main_.add_argument("-report", "--report", metavar="FILE", help="write a JSON report of the whole run")
     model = p.add_argument_group("model and device")
-    model.add_argument("-m", "--model", metavar="MODEL", help="MODEL or MODEL@VERSION of the zoo, or an .onnx file with its .json entry beside it")
+    model.add_argument(
+        "-m",
+        "--model",
+        metavar="MODEL",
+        help="MODEL or MODEL@VERSION of the zoo, or an .onnx file with its .json entry beside it",
+    )
     model.add_argument("-device", "--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
-    model.add_argument("-threads", "--threads", type=int, metavar="N", help="CPU threads (default: all this process may use)")
+    model.add_argument(
+        "-threads", "--threads", type=int, metavar="N", help="CPU threads (default: all this process may use)"
+    )
     model.add_argument("-offline", "--offline", action="store_true", help="never download")
     how = p.add_argument_group("segmentation")
     how.add_argument("-thr", "--thr", type=float, metavar="T", help="threshold, 0 to 1 (default: the model's)")
-    how.add_argument("-soft", "--soft", action="store_true", help="save partial-volume fractions instead of binary masks")
-    how.add_argument("-largest", "--largest", type=int, choices=(0, 1), help="keep the largest component of each slice (default: as the model has it)")
-    how.add_argument("-fill-holes", "--fill-holes", type=int, choices=(0, 1), help="fill holes (default: as the model has it)")
-    how.add_argument("-remove-small", "--remove-small", metavar="N[vox|mm3]", help="remove smaller components; 0 removes none")
-    how.add_argument("-centerline", "--centerline", metavar="FILE", help="cord mask or point labels to use in place of the locator")
+    how.add_argument(
+        "-soft", "--soft", action="store_true", help="save partial-volume fractions instead of binary masks"
+    )
+    how.add_argument(
+        "-largest",
+        "--largest",
+        type=int,
+        choices=(0, 1),
+        help="keep the largest component of each slice (default: as the model has it)",
+    )
+    how.add_argument(
+        "-fill-holes", "--fill-holes", type=int, choices=(0, 1), help="fill holes (default: as the model has it)"
+    )
+    how.add_argument(
+        "-remove-small", "--remove-small", metavar="N[vox|mm3]", help="remove smaller components; 0 removes none"
+    )
+    how.add_argument(
+        "-centerline", "--centerline", metavar="FILE", help="cord mask or point labels to use in place of the locator"
+    )
     how.add_argument("-levels", "--levels", metavar="FILE", help="vertebral labels: also measure per level")
-    how.add_argument("-volumes", "--volumes", choices=("each", "mean"), default="each",
-                     help="4D scans: segment each volume (default) or their mean")
+    how.add_argument(
+        "-volumes",
+        "--volumes",
+        choices=("each", "mean"),
+        default="each",
+        help="4D scans: segment each volume (default) or their mean",
+    )
     other = p.add_argument_group("other")
     other.add_argument("-list-tasks", "--list-tasks", action="store_true", help="list tasks and models, and stop")
-    other.add_argument("-v", "--verbose", type=int, choices=(0, 1, 2), default=1, help="0 errors only, 1 normal, 2 with timings")
+    other.add_argument(
+        "-v", "--verbose", type=int, choices=(0, 1, 2), default=1, help="0 errors only, 1 normal, 2 with timings"
+    )
     other.add_argument("-version", "--version", action="store_true", help="print the version, and stop")
     return p
 
@@ -125,7 +162,14 @@ def _run(args):
         options, args.task, centerline=args.centerline, levels=args.levels, csa_format=args.csa_format
     )
     plans = [
-        outputs.plan(path, segmenter.suffixes(), output=args.output, folder=args.ofolder, csa=options.csa, levels=bool(args.levels))
+        outputs.plan(
+            path,
+            segmenter.suffixes(),
+            output=args.output,
+            folder=args.ofolder,
+            csa=options.csa,
+            levels=bool(args.levels),
+        )
         for path in args.input
     ]
     outputs.check_report(args.report, plans, (args.centerline, args.levels))
@@ -180,7 +224,9 @@ def _one(plan, segmenter, record, args, refused, progress):
 
             progress.write(traceback.format_exc())
         reason = " ".join(f"{type(err).__name__}: {err}".split())
-        return _failure(plan, f"{plan.source}: internal error ({reason}); please report it with what -v 2 says", progress)
+        return _failure(
+            plan, f"{plan.source}: internal error ({reason}); please report it with what -v 2 says", progress
+        )
     error = None
     if not result.usable:
         error = f"{plan.source}: no cord found; the masks are empty (give its place with -centerline if there is one)"

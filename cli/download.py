@@ -127,9 +127,9 @@ def _info(args):
 
 
 def _install(args):
+    from sctseg7t.zoo.download import fetch
     from sctseg7t.zoo.manage import files_of
     from sctseg7t.zoo.manifest import load_manifest
-    from sctseg7t.zoo.download import fetch
 
     manifest = load_manifest()
     files = {file: None for name in args.names for file in files_of(manifest, name)}
@@ -143,9 +143,7 @@ def _export(args):
     manifest = load_manifest()
     for name in args.names:
         files_of(manifest, name)
-    code = _for_each(
-        args.names, lambda name: export(name, args.output, manifest, offline=args.offline)
-    )
+    code = _for_each(args.names, lambda name: export(name, args.output, manifest, offline=args.offline))
     if code == 0:
         print(f"at the other site: export SCT7T_MIRROR={args.output}")
     return code

@@ -13,12 +13,21 @@ def parser():
     p.add_argument("-n", "--count", type=int, default=1, help="number of scans (default 1)")
     p.add_argument("-seed", "--seed", type=int, default=0, help="seed of the first scan (default 0)")
     p.add_argument("-slices", "--slices", type=int, default=12)
-    p.add_argument("-pixel", "--pixel", type=float, default=0.35, help="in-plane pixel size in mm, 0.176 or more (default 0.35)")
+    p.add_argument(
+        "-pixel", "--pixel", type=float, default=0.35, help="in-plane pixel size in mm, 0.176 or more (default 0.35)"
+    )
     p.add_argument("-thickness", "--thickness", type=float, default=3.0, help="slice thickness in mm (default 3)")
     p.add_argument("-fov", "--fov", type=float, default=72.0, help="field of view in mm (default 72)")
     p.add_argument("-snr", "--snr", type=float, default=25.0)
     p.add_argument("-anatomy", "--anatomy", default="parametric", help="AMU7T, PAM50, masks or parametric (default)")
-    p.add_argument("-data", "--data", action="append", default=[], metavar="FOLDER", help="folder made by sct7t_download export, or SOURCE=FOLDER (AMU7T, PAM50, masks)")
+    p.add_argument(
+        "-data",
+        "--data",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="folder made by sct7t_download export, or SOURCE=FOLDER (AMU7T, PAM50, masks)",
+    )
     return p
 
 
@@ -66,7 +75,10 @@ def _run(args):
         save(image, folder / f"{stem}_T2starw.nii.gz")
         for name, fraction in truth.items():
             save(fraction, folder / f"{stem}_label-{name}_probseg.nii.gz")
-        write_json(folder / f"{stem}_T2starw.json", {"simulated": True, "anatomy": args.anatomy, "anatomy_seed": args.seed, **record})
+        write_json(
+            folder / f"{stem}_T2starw.json",
+            {"simulated": True, "anatomy": args.anatomy, "anatomy_seed": args.seed, **record},
+        )
         print(folder / f"{stem}_T2starw.nii.gz")
 
 

@@ -6,14 +6,23 @@ import argparse
 def parser():
     p = argparse.ArgumentParser(
         prog="sct7t_train",
-        description="Train a network on simulated images, resuming where an earlier run stopped; export it with -export.",
+        description="Train a network on simulated images, resuming where an earlier run stopped, and export it.",
         allow_abbrev=False,
     )
-    p.add_argument("-config", "--config",
-                   help="recipe: a JSON file, or the name of a shipped one (cord_gm_sc, cord_locator); not needed with -export")
+    p.add_argument(
+        "-config",
+        "--config",
+        help="recipe: a JSON file, or the name of a shipped one (cord_gm_sc, cord_locator); not needed with -export",
+    )
     p.add_argument("-o", "--output", required=True, metavar="FOLDER", help="run folder: checkpoints, curves, exports")
-    p.add_argument("-data", "--data", action="append", default=[], metavar="FOLDER",
-                   help="folder made by sct7t_download export, or SOURCE=FOLDER (AMU7T, PAM50, masks)")
+    p.add_argument(
+        "-data",
+        "--data",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="folder made by sct7t_download export, or SOURCE=FOLDER (AMU7T, PAM50, masks)",
+    )
     p.add_argument("-device", "--device", default="cpu", help="cpu or cuda[:N] (default cpu)")
     p.add_argument("-threads", "--threads", type=int, help="CPU threads (default: all)")
     p.add_argument("-steps", "--steps", type=int, help="train this many steps instead of the recipe's")

@@ -248,7 +248,9 @@ def check_report(report, plans, others=()):
     if _key(report) in {_key(path) for path in taken}:
         raise OutputError(f"-report {report}: would overwrite another file of this run; choose another name")
     if Path(report).is_dir() or not Path(report).absolute().parent.is_dir():
-        raise OutputError(f"-report {report}: is a folder, or its folder does not exist; name a file in an existing one")
+        raise OutputError(
+            f"-report {report}: is a folder, or its folder does not exist; name a file in an existing one"
+        )
 
 
 def _identity(spec):

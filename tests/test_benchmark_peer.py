@@ -15,7 +15,6 @@ PEERS = DATA / "peers"
 
 pytest.importorskip("onnxruntime")
 import onnxruntime as ort  # noqa: E402
-
 import peer_sct_gm  # noqa: E402
 import process  # noqa: E402
 

@@ -47,7 +47,9 @@ def subprocess_env(**more):
 def command(*argv, **options):
     """The command in a process of its own, stdout and stderr in pipes."""
     line = [sys.executable, "-m", "sctseg7t.cli.deepseg", *map(str, argv), "-device", "cpu", "-threads", "1"]
-    return subprocess.run(line, capture_output=True, text=True, timeout=300, env=subprocess_env(), **options, check=False)
+    return subprocess.run(
+        line, capture_output=True, text=True, timeout=300, env=subprocess_env(), **options, check=False
+    )
 
 
 # ---------------------------------------------------------------- a normal run
@@ -331,7 +333,9 @@ def test_main_job_imports_nothing_heavy(scan, argv):
         f"from sctseg7t.cli.deepseg import main; code = main({line!r}); "
         f"print(code, sorted(set({heavy!r}) & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=subprocess_env(), check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=subprocess_env(), check=False
+    )
     assert (done.stdout, done.stderr) == ("0 []\n", "")
 
 
@@ -341,7 +345,9 @@ def test_help_imports_only_the_standard_library():
         "try: main(['-h'])\n"
         "except SystemExit: print(sorted({'numpy', 'nibabel', 'onnxruntime'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=subprocess_env(), check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=subprocess_env(), check=False
+    )
     assert done.stdout.splitlines()[-1] == "[]" and "-centerline" in done.stdout
 
 
@@ -418,8 +424,9 @@ BAD = {
     "absurd voxel size": (lambda path: nib.save(_image(_noise(), np.diag([500, 500, 3e4, 1])), path), "voxel size"),
     "5D": (lambda path: nib.save(_image(_noise((20, 20, 3, 2, 2))), path), "axes"),
     "sagittal": (
-        lambda path: nib.save(_image(_noise(), np.array([[0, 0, 3, 0], [0.5, 0, 0, 0], [0, 0.5, 0, 0], [0, 0, 0, 1.0]])),
-                              path),
+        lambda path: nib.save(
+            _image(_noise(), np.array([[0, 0, 3, 0], [0.5, 0, 0, 0], [0, 0.5, 0, 0], [0, 0, 0, 1.0]])), path
+        ),
         "sagittal",
     ),
 }  # fmt: skip

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from test_image_volume import ORIENTATIONS, affine_of, make, rotation, stored_as
 
 from sctseg7t.image.grid import SPACING_MM, in_plane_frame, resample_slices, restore_windows, sample_windows
 from sctseg7t.image.volume import load, to_native
-from test_image_volume import ORIENTATIONS, affine_of, make, rotation, stored_as
 
 SHEAR = np.array([[1, 0.15, 0.1], [0, 1, 0.2], [0, 0, 1]])
 GRIDS = {

@@ -131,13 +131,13 @@ def test_damaged_file_is_a_model_error_of_one_line(network, damage):
 
 
 class TestDevices:
-    @pytest.mark.parametrize(
-        ("name", "index"), [("cpu", None), ("auto", 0), ("cuda", 0), ("cuda:0", 0), ("cuda:3", 3)]
-    )
+    @pytest.mark.parametrize(("name", "index"), [("cpu", None), ("auto", 0), ("cuda", 0), ("cuda:0", 0), ("cuda:3", 3)])
     def test_names(self, name, index):
         assert session.cuda_index(name) == index
 
-    @pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:1.0", "cuda:²", "cpu:0", "", "CPU", None])
+    @pytest.mark.parametrize(
+        "name", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:1.0", "cuda:²", "cpu:0", "", "CPU", None]
+    )
     def test_malformed_names_are_usage_errors(self, name, network):
         with pytest.raises(UsageError, match="-device"):
             open_session(network, name)
@@ -193,7 +193,14 @@ class TestThreads:
 
     @pytest.mark.parametrize(
         ("text", "count"),
-        [("max 100000", 8), ("200000 100000", 2), ("150000 100000", 2), ("50000 100000", 1), ("1600000 100000", 8), ("?", 8)],
+        [
+            ("max 100000", 8),
+            ("200000 100000", 2),
+            ("150000 100000", 2),
+            ("50000 100000", 1),
+            ("1600000 100000", 8),
+            ("?", 8),
+        ],
     )
     def test_quota_of_cgroup_2(self, monkeypatch, tmp_path, text, count):
         self.affinity(monkeypatch, 8)

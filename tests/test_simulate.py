@@ -132,7 +132,9 @@ class TestAnatomy:
         assert np.array_equal(again.maps, bank.maps)
         assert not np.array_equal(other.maps, bank.maps)
 
-    @pytest.mark.parametrize(("source", "data_set"), [("AMU7T", "AMU7T"), ("PAM50", "PAM50"), ("masks", "gm-challenge")])
+    @pytest.mark.parametrize(
+        ("source", "data_set"), [("AMU7T", "AMU7T"), ("PAM50", "PAM50"), ("masks", "gm-challenge")]
+    )
     @pytest.mark.parametrize("given", [True, False])
     def test_missing_folder_names_the_remedy(self, tmp_path, source, data_set, given):
         from sctseg7t.zoo.manifest import load_manifest
@@ -405,7 +407,14 @@ class TestScan:
 
     @pytest.mark.parametrize(
         "change",
-        [{"slices": 0}, {"pixel_mm": 0.1}, {"pixel_mm": -1.0}, {"thickness_mm": 0.0}, {"snr": 0.0}, {"field_of_view_mm": 3.0}],
+        [
+            {"slices": 0},
+            {"pixel_mm": 0.1},
+            {"pixel_mm": -1.0},
+            {"thickness_mm": 0.0},
+            {"snr": 0.0},
+            {"field_of_view_mm": 3.0},
+        ],
     )
     def test_impossible_plan_is_refused(self, change):
         with pytest.raises(UsageError):
@@ -436,7 +445,10 @@ class TestCommand:
         assert [p.rpartition("/")[2] for p in printed] == ["sub-sim0008_T2starw.nii.gz", "sub-sim0009_T2starw.nii.gz"]
         folder = tmp_path / "sub-sim0009/anat"
         stem = folder / "sub-sim0009_T2starw"
-        names = {f"sub-sim0009_{n}" for n in ("label-GM_probseg.nii.gz", "label-SC_probseg.nii.gz", "T2starw.json", "T2starw.nii.gz")}
+        names = {
+            f"sub-sim0009_{n}"
+            for n in ("label-GM_probseg.nii.gz", "label-SC_probseg.nii.gz", "T2starw.json", "T2starw.nii.gz")
+        }
         assert {p.name for p in folder.iterdir()} == names
         image = nib.load(f"{stem}.nii.gz")
         record = json.loads(stem.with_suffix(".json").read_text())

@@ -232,7 +232,9 @@ class TestLoop:
         train(RECIPE, {}, run, log=Log())
         assert ((run / "model.pt").read_bytes(), (run / "curves.csv").read_bytes()) == before
 
-    @pytest.mark.parametrize("change", [{"seed": 4}, {"batch": 4}, {"network": {"widths": [16, 24], "fold": 4}}, {"steps": 9}])
+    @pytest.mark.parametrize(
+        "change", [{"seed": 4}, {"batch": 4}, {"network": {"widths": [16, 24], "fold": 4}}, {"steps": 9}]
+    )
     def test_another_recipe_in_the_folder_is_refused(self, run, change):
         before = (run / "recipe.json").read_bytes()
         with pytest.raises(InputError, match="another recipe"):
@@ -267,7 +269,9 @@ class TestLoop:
 
     def test_validated_weights_are_the_averaged_ones(self, run):
         saved = weights(run / "last.pt")
-        moved = [n for n, v in saved["network"].items() if v.is_floating_point() and not torch.equal(v, saved["average"][n])]
+        moved = [
+            n for n, v in saved["network"].items() if v.is_floating_point() and not torch.equal(v, saved["average"][n])
+        ]
         assert moved
         assert curves(run)[-1]["loss"] != curves(run)[0]["loss"]
 
@@ -318,7 +322,9 @@ class TestExport:
         spec = spec_from_onnx(onnx_path)
         assert spec.id == "cord_gm_sc" and spec.training["onnx_parity"] < 1e-4
         assert not list(run.glob(".*.tmp"))
-        code = deepseg.main(["-i", str(EXAMPLE), "-m", str(onnx_path), "-ofolder", str(tmp_path / "out"), "-device", "cpu", "-v", "0"])
+        code = deepseg.main(
+            ["-i", str(EXAMPLE), "-m", str(onnx_path), "-ofolder", str(tmp_path / "out"), "-device", "cpu", "-v", "0"]
+        )
         # Six steps teach it nothing: the masks may be empty (1), but the run itself must work.
         assert code in (0, 1)
         sidecar = json.loads((tmp_path / "out/t2s_deepseg.json").read_text())
@@ -377,7 +383,9 @@ class TestExport:
         mine.mkdir()
         for name in ("model.pt", "curves.csv"):
             (mine / name).write_bytes((run / name).read_bytes())
-        (mine / "recipe.json").write_text(json.dumps({**json.loads((run / "recipe.json").read_text()), "model": "mine"}))
+        (mine / "recipe.json").write_text(
+            json.dumps({**json.loads((run / "recipe.json").read_text()), "model": "mine"})
+        )
         spec = spec_from_onnx(export.export(mine))
         assert spec.id == "mine" and not spec.default and spec.task == "gm_sc" and spec.evaluation == ()
 

@@ -27,7 +27,12 @@ def test_known_image_gives_the_recorded_output(name):
 def test_card_lies_beside_the_weights_and_tells_the_essentials(name):
     spec = load_manifest().model(name)
     card = weights(spec).with_suffix(".md").read_text()
-    for text in (str(spec.training["seed"]), str(spec.training["parameters"]), spec.training["config_sha256"], "## Limits"):
+    for text in (
+        str(spec.training["seed"]),
+        str(spec.training["parameters"]),
+        spec.training["config_sha256"],
+        "## Limits",
+    ):
         assert text in card
 
 

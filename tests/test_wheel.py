@@ -28,7 +28,18 @@ def wheel(root, tmp_path_factory):
             shutil.copytree(root / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(root / name, source / name)
-    line = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "--quiet", ".", "-w", str(folder)]
+    line = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--quiet",
+        ".",
+        "-w",
+        str(folder),
+    ]
     built = subprocess.run(line, cwd=source, capture_output=True, text=True, check=False)
     if built.returncode and "bdist_wheel" in built.stderr:
         pytest.skip("this setuptools needs the package wheel to build one")
@@ -53,13 +64,17 @@ def test_contents(wheel, root):
     ):
         expected = {f"{place}/{path.name}" for path in folder.glob(pattern)}
         assert expected and expected <= names
-    assert {name.split("/")[0] for name in names} - {"sctseg7t"} == {next(n for n in names if "dist-info" in n).split("/")[0]}
+    assert {name.split("/")[0] for name in names} - {"sctseg7t"} == {
+        next(n for n in names if "dist-info" in n).split("/")[0]
+    }
 
 
 def test_every_module_is_shipped(wheel, root):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-    modules = {path.relative_to(root).as_posix() for path in (root / "sctseg7t").rglob("*.py") if "cli" not in path.parts}
+    modules = {
+        path.relative_to(root).as_posix() for path in (root / "sctseg7t").rglob("*.py") if "cli" not in path.parts
+    }
     assert modules <= names, f"add the package to setup.cfg: {sorted(modules - names)}"
 
 
@@ -76,6 +91,8 @@ def test_run_from_the_unpacked_wheel(wheel, example, tmp_path):
     assert sorted(path.name for path in out.iterdir()) == [
         "t2s_csa.csv", "t2s_deepseg.json", "t2s_gmseg.nii.gz", "t2s_seg.nii.gz", "t2s_wmseg.nii.gz",
     ]  # fmt: skip
-    code = "import sctseg7t.cli.deepseg, sctseg7t.pipeline as p; print(sctseg7t.cli.deepseg.__file__); print(p.__file__)"
+    code = (
+        "import sctseg7t.cli.deepseg, sctseg7t.pipeline as p; print(sctseg7t.cli.deepseg.__file__); print(p.__file__)"
+    )
     found = subprocess.run([sys.executable, "-c", code], cwd=cwd, env=env, capture_output=True, text=True, check=True)
     assert all(path.startswith(str(place)) for path in found.stdout.split())

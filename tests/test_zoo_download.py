@@ -101,9 +101,7 @@ def test_complete_partial_file_needs_no_request(server, cache):
     assert server.requests == []
 
 
-@pytest.mark.parametrize(
-    "bad", [b"y" * len(CONTENT), CONTENT[:-1], CONTENT + b"z"], ids=["same size", "short", "long"]
-)
+@pytest.mark.parametrize("bad", [b"y" * len(CONTENT), CONTENT[:-1], CONTENT + b"z"], ids=["same size", "short", "long"])
 @pytest.mark.parametrize("announce", [True, False])
 def test_wrong_content_falls_to_the_next_mirror(server, cache, bad, announce):
     urls = [server.script("bad", Answer(bad, announce=announce)), server.script("good", Answer())]
@@ -208,9 +206,7 @@ def test_git_hash_without_size_resumes_too(server, cache):
 
 def hash_by_git(content):
     try:
-        done = subprocess.run(
-            ["git", "hash-object", "--stdin"], input=content, capture_output=True, check=True
-        )
+        done = subprocess.run(["git", "hash-object", "--stdin"], input=content, capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("git, the reference for its own hash, is not installed")
     return done.stdout.decode().strip()
@@ -249,10 +245,7 @@ def test_two_processes_download_once(server, cache):
     url = server.script("net", Answer(stall_s=0.5, announce=True))
     command = [sys.executable, "-c", TWO_PROCESSES, str(Path(__file__).parent), url]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    jobs = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
-        for _ in range(2)
-    ]
+    jobs = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env) for _ in range(2)]
     outputs = [job.communicate(timeout=60) for job in jobs]
     assert [job.returncode for job in jobs] == [0, 0], outputs
     assert {out.decode().strip() for out, _ in outputs} == {str(cached_path(file_spec()))}

@@ -52,12 +52,8 @@ def manifest(server, cache, tmp_path, monkeypatch):
     """Two versions of a model that needs a locator, and a data set with folders."""
     finder = model_entry("finder", files=[served(server, "finder.onnx", b"finder")])
     centring = {"policy": "locator", "model": "finder"}
-    old = model_entry(
-        default=False, centring=centring, files=[served(server, "net-1.onnx", b"one")]
-    )
-    new = model_entry(
-        version="2.0.0", centring=centring, files=[served(server, "net-2.onnx", b"two")]
-    )
+    old = model_entry(default=False, centring=centring, files=[served(server, "net-1.onnx", b"one")])
+    new = model_entry(version="2.0.0", centring=centring, files=[served(server, "net-2.onnx", b"two")])
     scans = {
         "name": "scans",
         "description": "d",
@@ -235,9 +231,7 @@ def test_command_usage_is_exit_code_2(command, argv, capsys):
     assert caught.value.code == 2
 
 
-@pytest.mark.parametrize(
-    "argv", [["info", "x"], ["install", "x"], ["verify", "x"], ["export", "net", "x", "-o", "f"]]
-)
+@pytest.mark.parametrize("argv", [["info", "x"], ["install", "x"], ["verify", "x"], ["export", "net", "x", "-o", "f"]])
 def test_command_unknown_name_is_exit_code_2(command, manifest, server, argv, capsys):
     assert command(argv) == 2
     assert "'x'" in capsys.readouterr().err

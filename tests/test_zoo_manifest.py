@@ -131,9 +131,7 @@ def test_model_for_a_newer_tool(tmp_path):
         load_manifest(path).model("net")
 
 
-@pytest.mark.parametrize(
-    "low, high", [("0.9.0", "0.10.0"), ("1.0.0", "2"), ("1.2.3rc1", "1.2.4"), ("0", "0.1.0")]
-)
+@pytest.mark.parametrize("low, high", [("0.9.0", "0.10.0"), ("1.0.0", "2"), ("1.2.3rc1", "1.2.4"), ("0", "0.1.0")])
 def test_versions_compare_by_number(low, high):
     assert parse_version(low) < parse_version(high)
 
@@ -220,9 +218,7 @@ WRONG = {
     "activation": lambda m: m.update(activation="softmax?"),
     "postprocess": lambda m: m.update(postprocess=["keep_largest"]),
     "locator without a model": lambda m: m.update(centring={"policy": "locator"}),
-    "derived from one": lambda m: m.update(
-        derived=[{"name": "WM", "minus": ["SC"], "suffix": "_wm"}]
-    ),
+    "derived from one": lambda m: m.update(derived=[{"name": "WM", "minus": ["SC"], "suffix": "_wm"}]),
 }
 
 

@@ -128,9 +128,7 @@ def model_entry(model_id="net", version="1.0.0", **fields):
             "normalisation": {"name": "zscore", "parameters": {"scope": "slice"}},
             "interpolation": "linear",
         },
-        "outputs": [
-            {"name": "SC", "channel": 0, "threshold": 0.5, "meaning": "cord", "suffix": "_seg"}
-        ],
+        "outputs": [{"name": "SC", "channel": 0, "threshold": 0.5, "meaning": "cord", "suffix": "_seg"}],
         "activation": "sigmoid",
         "centring": {"policy": "none"},
         **fields,

@@ -178,7 +178,12 @@ def _peaks(plane):
     ringed = np.pad(plane, 1, constant_values=-np.inf)
     height, width = plane.shape
     around = np.max(
-        [ringed[1 + r : 1 + r + height, 1 + c : 1 + c + width] for r in (-1, 0, 1) for c in (-1, 0, 1) if (r, c) != (0, 0)],
+        [
+            ringed[1 + r : 1 + r + height, 1 + c : 1 + c + width]
+            for r in (-1, 0, 1)
+            for c in (-1, 0, 1)
+            if (r, c) != (0, 0)
+        ],
         axis=0,
     )
     where = np.argwhere(plane >= around)

@@ -73,8 +73,7 @@ def check_axial(affine, shape_xyz, name, *, oriented=True):
     spacing_mm = np.sqrt((np.asarray(affine)[:3, :3] ** 2).sum(axis=0))
     if sum(n == 1 for n in shape_xyz) > 1:
         raise InputError(
-            f"{name}: has a single row of voxels (canonical shape {_times(shape_xyz)}); "
-            "give an image of axial slices"
+            f"{name}: has a single row of voxels (canonical shape {_times(shape_xyz)}); give an image of axial slices"
         )
     _check_plane(affine, shape_xyz, spacing_mm, name, oriented)
     coarse_mm = float(max(spacing_mm[:2]))

@@ -55,9 +55,7 @@ SCT_COLUMNS = (
 )
 
 
-def write_csv(
-    tables, path, fmt="tidy", *, filename="", tool_version="", volume=None, tissues=None, timestamp=None
-):
+def write_csv(tables, path, fmt="tidy", *, filename="", tool_version="", volume=None, tissues=None, timestamp=None):
     """Write one row for each volume, slice and tissue, in that order.
 
     Both formats: UTF-8, comma, LF, a header, empty cells for what is not known.

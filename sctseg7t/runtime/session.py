@@ -161,7 +161,9 @@ def _create(ort, path, threads, index):
     try:
         return ort.InferenceSession(str(path), options, providers=providers)
     except Exception as err:
-        raise ModelError(f"{path}: not a network that ONNX Runtime can load ({_one_line(err)}); install it again") from err
+        raise ModelError(
+            f"{path}: not a network that ONNX Runtime can load ({_one_line(err)}); install it again"
+        ) from err
 
 
 def _one_line(err):

@@ -107,7 +107,9 @@ def anatomy_folders(items):
             continue
         inside = {source: Path(item) / sub for source, sub in _EXPORTED.items() if (Path(item) / sub).is_dir()}
         if not inside:
-            raise UsageError(f"-data {item}: holds no {', '.join(_EXPORTED.values())}; give SOURCE=FOLDER or a folder of them")
+            raise UsageError(
+                f"-data {item}: holds no {', '.join(_EXPORTED.values())}; give SOURCE=FOLDER or a folder of them"
+            )
         folders |= inside
     return folders
 
@@ -154,7 +156,9 @@ def _masks(folders):
         img = nib.as_closest_canonical(nib.load(path))
         gm_path = path.with_name(path.name.replace("_seg-manual", "_gmseg-manual"))
         if not gm_path.is_file():
-            raise InputError(f"{path}: its gray matter mask {gm_path.name} is not beside it; install the data set again")
+            raise InputError(
+                f"{path}: its gray matter mask {gm_path.name} is not beside it; install the data set again"
+            )
         sc = (img.get_fdata(dtype=np.float32) > 0.5).astype(np.float32)
         gm = (nib.as_closest_canonical(nib.load(gm_path)).get_fdata(dtype=np.float32) > 0.5).astype(np.float32)
         keep = np.flatnonzero(sc.any((0, 1)) & gm.any((0, 1)))

@@ -89,7 +89,9 @@ class NeckSimulator:
             image = self._tissue(gen, count, place)
             image = self._acquire(gen, count, image)
             inside = self._window(gen, count, place)
-            heat = torch.exp(-((self.x - place["cx"]) ** 2 + (self.y - place["cy"]) ** 2) / (2 * self.recipe.heat_sd**2))
+            heat = torch.exp(
+                -((self.x - place["cx"]) ** 2 + (self.y - place["cy"]) ** 2) / (2 * self.recipe.heat_sd**2)
+            )
             seen = self._cord_in_view(place, inside)
             image = _percentile_scale(image, inside)
         return NeckBatch(image, heat * (1 - place["empty"]) * seen)
@@ -125,7 +127,9 @@ class NeckSimulator:
         room = scale.clamp(min=0.9)
         semi = [uniform(gen, *v, n, 1, 1, 1) * room for v in (r.canal_x, r.canal_y)]
         oy = uniform(gen, -1.2, 2.4, n, 1, 1, 1)
-        canal = closed_contour(gen, x - normal(gen, 0.6, n, 1, 1, 1), y - oy, *semi, 0.05, uniform(gen, 0, 0.1, n, 1, 1, 1))
+        canal = closed_contour(
+            gen, x - normal(gen, 0.6, n, 1, 1, 1), y - oy, *semi, 0.05, uniform(gen, 0, 0.1, n, 1, 1, 1)
+        )
         shown = 1 - place["empty"]
         ring = edge(canal + uniform(gen, 0.3, 3.0, n, 1, 1, 1), 0.4) * shown * chance(gen, 0.85, n)
         image = _paint(image, ring, fluid * uniform(gen, 0.02, 0.8, n, 1, 1, 1))
@@ -145,10 +149,17 @@ class NeckSimulator:
             disc = closed_contour(gen, x - px, y - py, *uniform(gen, 1.5, 10, 2, n, 1, 1, 1), 0.1)
             inner = edge(disc - uniform(gen, 0.5, 4, n, 1, 1, 1), 0.5) * chance(gen, 0.3, n)
             free = edge(torch.hypot(px, py) - 22, 1.0)
-            tissue = _paint(tissue, edge(disc, 0.5) * free * chance(gen, 0.5, n), fluid * uniform(gen, 0.0, 1.6, n, 1, 1, 1))
+            tissue = _paint(
+                tissue, edge(disc, 0.5) * free * chance(gen, 0.5, n), fluid * uniform(gen, 0.0, 1.6, n, 1, 1, 1)
+            )
             tissue = _paint(tissue, inner * free, fluid * uniform(gen, 0.0, 1.3, n, 1, 1, 1))
-        neck = closed_contour(gen, x - normal(gen, 8, n, 1, 1, 1), y - uniform(gen, -15, 25, n, 1, 1, 1),
-                              *uniform(gen, 42, 95, 2, n, 1, 1, 1), 0.06)
+        neck = closed_contour(
+            gen,
+            x - normal(gen, 8, n, 1, 1, 1),
+            y - uniform(gen, -15, 25, n, 1, 1, 1),
+            *uniform(gen, 42, 95, 2, n, 1, 1, 1),
+            0.06,
+        )
         fat = edge(-(neck - uniform(gen, 2, 14, n, 1, 1, 1)), 0.6) * chance(gen, 0.7, n)
         tissue = _paint(tissue, fat, fluid * uniform(gen, 0.1, 1.6, n, 1, 1, 1))
         outline = edge(neck, 0.5) + (1 - edge(neck, 0.5)) * chance(gen, 0.25, n)

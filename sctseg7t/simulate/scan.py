@@ -28,7 +28,9 @@ class ScanPlan:
         if self.slices < 1:
             raise UsageError(f"{self.slices} slices: a simulated scan has at least 1")
         if self.pixel_mm < SPACING_MM:
-            raise UsageError(f"pixel {self.pixel_mm} mm: finer than the {SPACING_MM} mm of the anatomy; use a larger one")
+            raise UsageError(
+                f"pixel {self.pixel_mm} mm: finer than the {SPACING_MM} mm of the anatomy; use a larger one"
+            )
         if self.field_of_view_mm < 10 * self.pixel_mm:
             raise UsageError(f"field of view {self.field_of_view_mm} mm: smaller than 10 pixels; use a larger one")
         if not (self.thickness_mm > 0 and self.snr > 0):
@@ -112,7 +114,9 @@ def scan_from_record(record, folders=None):
         recipe = CordRecipe.from_dict(record["recipe"])
         plan = ScanPlan(**{**plan, "off_centre_mm": tuple(plan["off_centre_mm"])})
     except (KeyError, TypeError) as err:
-        raise InputError(f"record of a simulated scan: {err} is missing or unknown; use one that sct7t_simulate wrote") from err
+        raise InputError(
+            f"record of a simulated scan: {err} is missing or unknown; use one that sct7t_simulate wrote"
+        ) from err
     bank = load_bank([sources] if isinstance(sources, str) else sources, folders, record.get("anatomy_seed", 0))
     return simulate_scan(bank, plan, recipe)
 
@@ -132,7 +136,9 @@ def _native_fractions(target, simulator, pixel, phase):
     x, y = simulator._stored_grid(pixel, phase)
     subs = (np.arange(4) + 0.5) / 4 - 0.5
     total = sum(
-        sample_mm(target, x + float(fx * pixel[0, 0]), y + float(fy * pixel[0, 1]), SPACING_MM) for fx in subs for fy in subs
+        sample_mm(target, x + float(fx * pixel[0, 0]), y + float(fy * pixel[0, 1]), SPACING_MM)
+        for fx in subs
+        for fy in subs
     )
     return total / len(subs) ** 2
 

@@ -121,7 +121,13 @@ def export(run, *, manifest=None, version="1.0.0", weights_folder=None):
     recipe, network = load_trained(run)
     # Before anything is written: the entry that says what the network's input and outputs are.
     template = _template(manifest, recipe, version)
-    folder = Path(weights_folder) if weights_folder else Path(manifest).resolve().parent / "sctseg7t/weights" if manifest else run
+    folder = (
+        Path(weights_folder)
+        if weights_folder
+        else Path(manifest).resolve().parent / "sctseg7t/weights"
+        if manifest
+        else run
+    )
     folder.mkdir(parents=True, exist_ok=True)
     final = folder / f"{recipe.model}-{version}.onnx"
     difference = _write_checked(network, final, (128, 128) if recipe.task == "cord" else None)
@@ -220,8 +226,11 @@ def card(entry):
     lines += ["", "## Measured on real scans", ""]
     for row in entry.get("evaluation", []):
         n = f", n = {row['n']}" if row.get("n") else ""
-        lines.append(f"- {row['dataset']} ({row['role']}{n}): {row['structure']} {row['metric']} {row['mean']}"
-                     + (f" (SD {row['sd']})" if row.get("sd") is not None else "") + f" {row['units']}")
+        lines.append(
+            f"- {row['dataset']} ({row['role']}{n}): {row['structure']} {row['metric']} {row['mean']}"
+            + (f" (SD {row['sd']})" if row.get("sd") is not None else "")
+            + f" {row['units']}"
+        )
     if not entry.get("evaluation"):
         lines.append("- nothing recorded")
     lines += ["", "## Limits", "", *(f"- {text}" for text in entry.get("limitations", [])), ""]

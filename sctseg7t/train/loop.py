@@ -81,7 +81,9 @@ def make_network(recipe):
     try:
         return UNet(**options)
     except TypeError as err:
-        raise InputError(f"recipe of {recipe.model}: its network cannot be built ({err}); give widths and fold") from err
+        raise InputError(
+            f"recipe of {recipe.model}: its network cannot be built ({err}); give widths and fold"
+        ) from err
 
 
 def loss_cord(logits, batch):
@@ -157,8 +159,16 @@ def train(recipe, folders, out, *, device="cpu", threads=None, log=sys.stderr):
             _append(out / "curves.csv", row)
             if row["loss"] <= state["best"]:
                 _save(average.state_dict(), out / "model.pt")
-            _save({**state, "recipe": asdict(recipe), "network": network.state_dict(),
-                   "average": average.state_dict(), "optimiser": optimiser.state_dict()}, out / "last.pt")
+            _save(
+                {
+                    **state,
+                    "recipe": asdict(recipe),
+                    "network": network.state_dict(),
+                    "average": average.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                },
+                out / "last.pt",
+            )
             left = (time.time() - started) / (done - first) * (recipe.steps - done)
             print(f"{row}  {left / 60:.0f} min left", file=log, flush=True)
     return out / "model.pt"
@@ -257,9 +267,7 @@ def _validate_locator(prob, target):
 
 
 def _to(batch, device):
-    return type(batch)(
-        *(getattr(batch, f.name).to(device, memory_format=torch.channels_last) for f in fields(batch))
-    )
+    return type(batch)(*(getattr(batch, f.name).to(device, memory_format=torch.channels_last) for f in fields(batch)))
 
 
 def _append(path, row):

@@ -28,9 +28,7 @@ class UNet(nn.Module):
         self.fold = fold
         ins = [inputs * fold**2, *widths[:-1]]
         self.down = nn.ModuleList(_block(i, w) for i, w in zip(ins, widths))
-        self.up = nn.ModuleList(
-            _block(low + skip, skip) for low, skip in zip(widths[:0:-1], widths[-2::-1])
-        )
+        self.up = nn.ModuleList(_block(low + skip, skip) for low, skip in zip(widths[:0:-1], widths[-2::-1]))
         self.head = nn.Conv2d(widths[0], outputs * fold**2, 1)
 
     def forward(self, x):

@@ -96,9 +96,7 @@ def find_in_mirror(file, mirror=None):
         if candidate.is_file():
             wrong.append(candidate)
     for candidate in wrong:
-        log.warning(
-            "%s: not the file that the manifest names (%s); passed over", candidate, describe(file)
-        )
+        log.warning("%s: not the file that the manifest names (%s); passed over", candidate, describe(file))
     return None
 
 

@@ -59,9 +59,7 @@ def fetch(file, *, offline=False, progress=None, mirror=None, cache=None, policy
         raise DownloadError(_offline_message(file, mirror))
     with _writing_into(cache_dir(cache)), _locked(file, cache) as locked:
         # Another process may have brought the file while this one waited.
-        return find_in_cache(file, cache) or _download(
-            file, cache, locked, progress, policy, mirror
-        )
+        return find_in_cache(file, cache) or _download(file, cache, locked, progress, policy, mirror)
 
 
 def weights(spec, **options):

@@ -178,9 +178,7 @@ def _remove(digest, targets, cache, dry_run):
     except filelock.Timeout:
         return []
     except OSError as error:
-        raise DownloadError(
-            f"{cache_dir(cache)}: cannot prune the cache folder: {error.strerror or error}"
-        ) from error
+        raise DownloadError(f"{cache_dir(cache)}: cannot prune the cache folder: {error.strerror or error}") from error
     return removed
 
 

@@ -60,9 +60,7 @@ class Manifest:
             found = [spec for spec in versions if spec.default and not spec.deprecated]
             if not found:
                 known = ", ".join(spec.label for spec in versions)
-                raise ModelError(
-                    f"every version of {wanted} is deprecated; ask for one by name: {known}"
-                )
+                raise ModelError(f"every version of {wanted} is deprecated; ask for one by name: {known}")
         return check_tool_version(found[0])
 
     def versions(self, model_id):
@@ -72,9 +70,7 @@ class Manifest:
     def default_for_task(self, task):
         """Return the model that ``task`` uses unless told otherwise (ModelError if unknown)."""
         if task not in self.task_entries:
-            raise ModelError(
-                f"no task is called '{task}'; the tasks are: {', '.join(self.task_entries)}"
-            )
+            raise ModelError(f"no task is called '{task}'; the tasks are: {', '.join(self.task_entries)}")
         return self.model(self.task_entries[task]["default"])
 
     def tasks(self):
@@ -153,13 +149,11 @@ def parse_model(raw, folder):
         input=_parse_input(raw["input"]),
         outputs=tuple(_parse_output(entry) for entry in raw["outputs"]),
         derived=tuple(
-            DerivedSpec(entry["name"], tuple(entry["minus"]), entry["suffix"])
-            for entry in raw.get("derived", ())
+            DerivedSpec(entry["name"], tuple(entry["minus"]), entry["suffix"]) for entry in raw.get("derived", ())
         ),
         activation=raw["activation"],
         postprocess=tuple(
-            {"op": step["op"], "params": dict(step.get("params", {}))}
-            for step in raw.get("postprocess", ())
+            {"op": step["op"], "params": dict(step.get("params", {}))} for step in raw.get("postprocess", ())
         ),
         centring=dict(raw["centring"]),
         test_time=dict(raw.get("test_time", {})),
@@ -187,7 +181,7 @@ def parse_file(raw, folder):
     given = {name: raw[name] for name in _HEX_LENGTH if raw.get(name)}
     if len(given) != 1:
         raise ValueError(f"{raw['name']}: give exactly one of sha256, git_blob_sha1")
-    (algorithm, digest), = given.items()
+    ((algorithm, digest),) = given.items()
     if not re.fullmatch(rf"[0-9a-f]{{{_HEX_LENGTH[algorithm]}}}", digest):
         raise ValueError(f"{raw['name']}: '{digest}' is not a {algorithm} in lower-case hex")
     return FileSpec(

@@ -31,9 +31,7 @@ def spec_from_onnx(path):
         raise ModelError(f"{path}: no such model file")
     entry_path = path.with_suffix(".json")
     if not entry_path.is_file():
-        raise ModelError(
-            f"{path}: needs {entry_path.name} beside it, one entry in the format of models.json"
-        )
+        raise ModelError(f"{path}: needs {entry_path.name} beside it, one entry in the format of models.json")
     raw = read_json(entry_path, "model entry")
     problem = schema_problem(raw, "model")
     if problem:

@@ -156,14 +156,11 @@ def _get_once(session, url, part, size, policy, progress):
     if start:
         headers["Range"] = f"bytes={start}-"
     try:
-        with session.get(
-            url, headers=headers, stream=True, timeout=(policy.connect_s, policy.read_s)
-        ) as response:
+        with session.get(url, headers=headers, stream=True, timeout=(policy.connect_s, policy.read_s)) as response:
             _receive(response, part, start, size, progress)
     except requests.exceptions.SSLError as error:
         raise SourceError(
-            "secure connection refused (behind a company proxy, name its certificate in "
-            "REQUESTS_CA_BUNDLE)"
+            "secure connection refused (behind a company proxy, name its certificate in REQUESTS_CA_BUNDLE)"
         ) from error
     except requests.exceptions.Timeout as error:
         raise _Transient("timed out") from error
@@ -184,9 +181,7 @@ def _receive(response, part, start, size, progress):
     length = response.headers.get("Content-Length", "")
     announced = start + int(length) if length.isdigit() else None
     if size is not None and announced is not None and announced != size:
-        raise SourceError(
-            f"offers {announced} bytes where {size} are expected (another file, or a proxy's page)"
-        )
+        raise SourceError(f"offers {announced} bytes where {size} are expected (another file, or a proxy's page)")
     total = size if size is not None else announced
     with open(part, "ab" if start else "wb") as target:
         received = start
@@ -247,4 +242,3 @@ def _size_of(path):
         return os.path.getsize(path)
     except FileNotFoundError:
         return 0
-
