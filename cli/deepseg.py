@@ -185,12 +185,12 @@ def _run(args):
 
 def _report(path, content):
     """Write the report of the run, if one is wanted; 1 if that failed."""
-    from sctseg7t import outputs
     from sctseg7t.errors import OutputError
+    from sctseg7t.files import write_json
 
     try:
         if path:
-            outputs.write_json(path, content)
+            write_json(path, content)
     except OutputError as err:
         print(f"error: {err}", file=sys.stderr)
         return 1

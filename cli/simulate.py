@@ -53,8 +53,8 @@ def _run(args):
     from pathlib import Path
 
     from sctseg7t.errors import OutputError, UsageError
+    from sctseg7t.files import write_json
     from sctseg7t.image.volume import save
-    from sctseg7t.outputs import write_json
     from sctseg7t.simulate.anatomy import anatomy_folders, load_bank
     from sctseg7t.simulate.scan import ScanPlan, simulate_scan
 

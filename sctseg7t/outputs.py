@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import json
 import os
 import platform
 import shutil
@@ -11,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sctseg7t.errors import OutputError, UsageError
+from sctseg7t.files import write_json
 from sctseg7t.version import __version__
 
 SIDECAR = "_deepseg.json"
@@ -206,20 +206,6 @@ def provenance(result, plan_, segmenter, options, seconds):
 def options_record(options, task, **others):
     """Options as plain values for a record."""
     return {"task": task, **asdict(options), **{k: str(v) if isinstance(v, Path) else v for k, v in others.items()}}
-
-
-def write_json(path, value):
-    """Write JSON atomically (OutputError if the folder refuses)."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(value, indent=2) + "\n")
-        os.replace(temporary, path)
-    except OSError as err:
-        raise OutputError(f"{path}: cannot be written ({err.strerror or err}); choose another folder") from err
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def view_command(plan_):

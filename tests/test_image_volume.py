@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from nibabel.orientations import inv_ornt_aff
 
+from sctseg7t import files
 from sctseg7t.errors import InputError, OutputError
-from sctseg7t.image import nifti
 from sctseg7t.image.volume import check_header, load, resample_nearest_to, save, to_native
 
 ORIENTATIONS = [
@@ -443,9 +443,9 @@ def test_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch,
         write = fail
 
     if step == "replace":
-        monkeypatch.setattr(nifti.os, "replace", fail)
+        monkeypatch.setattr(files.os, "replace", fail)
     else:
-        monkeypatch.setattr(nifti, "open", fail if step == "open" else Stream, raising=False)
+        monkeypatch.setattr(files, "open", fail if step == "open" else Stream, raising=False)
     with pytest.raises(OutputError, match=match) as caught:
         save(make(scan()), path)
     monkeypatch.undo()
@@ -457,7 +457,7 @@ def test_interrupted_save_leaves_nothing(tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(nifti.os, "replace", interrupt)
+    monkeypatch.setattr(files.os, "replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
         save(make(scan()), tmp_path / "a.nii.gz")
     assert os.listdir(tmp_path) == []

@@ -126,8 +126,8 @@ def test_a_failed_write_keeps_the_old_file(table, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sctseg7t.measure.table.os.replace", fail)
-    with pytest.raises(OutputError, match="No space left"):
+    monkeypatch.setattr("sctseg7t.files.os.replace", fail)
+    with pytest.raises(OutputError, match="disk is full"):
         write_csv(table, path)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["csa.csv"]

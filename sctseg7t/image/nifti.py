@@ -1,12 +1,9 @@
 """Reading NIfTI files with their hash, and writing them whole or not at all."""
 
 import contextlib
-import errno
 import gzip
 import hashlib
 import io
-import os
-import secrets
 import threading
 import zlib
 from pathlib import Path
@@ -19,6 +16,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
 from sctseg7t.errors import InputError, OutputError
+from sctseg7t.files import write_bytes
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _HEADER_BYTES = 544
@@ -120,15 +118,8 @@ def save(image, path):
     """
     path = Path(path)
     extension = _extension(path)
-    if not path.parent.is_dir():
-        raise OutputError(f"{path}: folder {path.parent} does not exist; create it or choose another output path")
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; choose another output name or remove the folder")
     payload = image.to_bytes()
-    if extension == ".nii.gz":
-        payload = _compress(payload)
-    _replace(path, path.parent / f".tmp-{secrets.token_hex(6)}{extension}", payload)
-    return path
+    return write_bytes(path, _compress(payload) if extension == ".nii.gz" else payload)
 
 
 @contextlib.contextmanager
@@ -140,30 +131,6 @@ def _quiet():
             yield
         finally:
             nibabel_logger.disabled = before
-
-
-def _replace(path, temporary, payload):
-    try:
-        with open(temporary, "xb") as stream:
-            stream.write(payload)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({_reason(error)}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def _reason(error):
-    remedies = {
-        errno.ENOSPC: "the disk is full); free some space and run again",
-        errno.EDQUOT: "the disk quota is used up); free some space and run again",
-        errno.EROFS: "read-only file system); choose an output folder on another one",
-        errno.EACCES: "permission denied); make the folder writable or choose another one",
-        errno.EPERM: "permission denied); make the folder writable or choose another one",
-        errno.ENAMETOOLONG: "the name is too long); choose a shorter one",
-    }
-    return remedies.get(error.errno, f"{error.strerror or error}); check the folder and the disk, then run again")
 
 
 def _extension(path):

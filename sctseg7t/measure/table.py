@@ -1,11 +1,10 @@
 """CSA tables on disk: tidy CSV, or the columns of sct_process_segmentation."""
 
 import csv
-import os
-import tempfile
+import io
 from datetime import datetime
 
-from ..errors import OutputError
+from ..files import write_bytes
 from .csa import MEASURES, CsaTable
 
 TIDY_COLUMNS = (
@@ -193,27 +192,8 @@ def _cell(value):
 
 
 def _write(path, columns, records):
-    folder = os.path.dirname(os.path.abspath(path))
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=".", suffix=".csv.tmp", dir=folder)
-        with open(handle, "w", newline="", encoding="utf-8") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(columns)
-            writer.writerows([_cell(record[name]) for name in columns] for record in records)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-        temporary = None
-    except OSError as error:
-        raise OutputError(
-            f"{os.fspath(path)}: the table cannot be written ({error.strerror}); check the folder and its free space"
-        ) from error
-    finally:
-        if temporary is not None:
-            os.unlink(temporary)
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([_cell(record[name]) for name in columns] for record in records)
+    write_bytes(path, stream.getvalue().encode("utf-8"))

@@ -85,6 +85,19 @@ def load_bank(sources, folders=None, seed=0):
     return AnatomyBank(maps, stack, step, source)
 
 
+def slice_weights(bank, source_weights):
+    """Sampling weight per bank slice (N,) so that each source gets its share (equal ones without shares)."""
+    import torch
+
+    weights = torch.zeros(len(bank))
+    names = sorted(set(bank.source.tolist()))
+    for name in names:
+        member = torch.from_numpy(bank.source == name)
+        share = (source_weights or {}).get(name, 1.0)
+        weights[member] = share / member.sum()
+    return weights
+
+
 def anatomy_folders(items):
     """Folder of each source from what a command's ``-data`` was given.
 

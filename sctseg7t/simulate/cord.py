@@ -7,14 +7,14 @@ seeded generator, so ``batch(n, seed)`` is replayable.
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from sctseg7t.errors import InputError
-from sctseg7t.simulate.anatomy import SPACING_MM
+from sctseg7t.simulate.anatomy import SPACING_MM, slice_weights
 from sctseg7t.simulate.fields import (
+    Recipe,
     chance,
     closed_contour,
     edge,
@@ -29,7 +29,7 @@ from sctseg7t.simulate.fields import (
 
 
 @dataclass(frozen=True)
-class CordRecipe:
+class CordRecipe(Recipe):
     """Ranges and probabilities of the effects. Lengths in mm, angles in degrees.
 
     Pairs are uniform ranges unless the name ends in ``_sd`` or ``_p`` (probability).
@@ -70,15 +70,6 @@ class CordRecipe:
     gamma: tuple = (0.7, 1.4)
     fov_cut_p: float = 0.06
 
-    @classmethod
-    def from_dict(cls, values):
-        """Build from a recipe file's ``simulation`` object; unknown names are refused."""
-        known = {f.name for f in fields(cls)}
-        wrong = sorted(set(values) - known)
-        if wrong:
-            raise InputError(f"simulation recipe: unknown name {wrong[0]!r}; known: {', '.join(sorted(known))}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-
 
 @dataclass(frozen=True)
 class CordBatch:
@@ -105,7 +96,7 @@ class CordSimulator:
         self.maps = torch.from_numpy(bank.maps)
         self.stack = torch.from_numpy(np.asarray(bank.stack))
         self.step_mm = torch.from_numpy(np.asarray(bank.step_mm))
-        self.weights = _slice_weights(bank, recipe.source_weights)
+        self.weights = slice_weights(bank, recipe.source_weights)
         self.x, self.y = pixel_grid_mm(size, SPACING_MM)
 
     def batch(self, count, seed):
@@ -373,17 +364,6 @@ class CordSimulator:
         angle = torch.floor(uniform(gen, 0, 4, n, 1, 1, 1)) * (math.pi / 2)
         beyond = (self.x * torch.cos(angle) + self.y * torch.sin(angle)) > limit
         return inside * (1 - has * beyond.float())
-
-
-def _slice_weights(bank, source_weights):
-    """Sampling weight per bank slice so that each source gets its share."""
-    weights = torch.zeros(len(bank))
-    names = sorted(set(bank.source.tolist()))
-    for name in names:
-        member = torch.from_numpy(bank.source == name)
-        share = (source_weights or {}).get(name, 1.0)
-        weights[member] = share / member.sum()
-    return weights
 
 
 def _sharpen(probability, level, width=0.09):

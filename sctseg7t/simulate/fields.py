@@ -1,9 +1,26 @@
 """Random fields and grids that the simulators share. Every draw comes from one generator."""
 
 import math
+from dataclasses import dataclass, fields
 
 import torch
 import torch.nn.functional as F
+
+from sctseg7t.errors import InputError
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Base of the simulators' settings: named ranges and probabilities with defaults."""
+
+    @classmethod
+    def from_dict(cls, values):
+        """Build from a recipe file's ``simulation`` object; InputError on an unknown name."""
+        known = {f.name for f in fields(cls)}
+        wrong = sorted(set(values) - known)
+        if wrong:
+            raise InputError(f"simulation recipe: unknown name {wrong[0]!r}; known: {', '.join(sorted(known))}")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 def uniform(gen, low, high, *shape):

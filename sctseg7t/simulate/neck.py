@@ -6,16 +6,15 @@ hold no cord at all (plain tissue, a brain, noise): the locator must then stay s
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from sctseg7t.errors import InputError
-from sctseg7t.simulate.anatomy import SPACING_MM
-from sctseg7t.simulate.cord import _slice_weights
+from sctseg7t.simulate.anatomy import SPACING_MM, slice_weights
 from sctseg7t.simulate.fields import (
+    Recipe,
     chance,
     closed_contour,
     edge,
@@ -33,7 +32,7 @@ BRAIN_SPACING_MM = 2.0
 
 
 @dataclass(frozen=True)
-class NeckRecipe:
+class NeckRecipe(Recipe):
     """Ranges and probabilities. Lengths in mm, angles in degrees."""
 
     source_weights: dict = None
@@ -54,14 +53,6 @@ class NeckRecipe:
     snr: tuple = (5.0, 60.0)
     gamma: tuple = (0.6, 1.6)
 
-    @classmethod
-    def from_dict(cls, values):
-        """Build from a recipe file's ``simulation`` object; unknown names are refused."""
-        wrong = sorted(set(values) - {f.name for f in fields(cls)})
-        if wrong:
-            raise InputError(f"simulation recipe: unknown name {wrong[0]!r}")
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-
 
 @dataclass(frozen=True)
 class NeckBatch:
@@ -77,7 +68,7 @@ class NeckSimulator:
     def __init__(self, bank, recipe=NeckRecipe(), size=128):
         self.recipe, self.size = recipe, size
         self.maps = torch.from_numpy(np.ascontiguousarray(bank.maps[:, :2]))
-        self.weights = _slice_weights(bank, recipe.source_weights)
+        self.weights = slice_weights(bank, recipe.source_weights)
         self.brain = torch.from_numpy(_brain_maps())
         self.x, self.y = pixel_grid_mm(size, 1.0)
 

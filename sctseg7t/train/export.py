@@ -12,7 +12,7 @@ import torch
 from sctseg7t.errors import InputError, ModelError
 from sctseg7t.train.loop import TrainRecipe, make_network
 from sctseg7t.train.network import count_parameters
-from sctseg7t.zoo.edit import pin, put_model, write_json
+from sctseg7t.zoo.edit import pin, put_model, write_entry
 from sctseg7t.zoo.manifest import load_manifest
 
 OPSET = 17
@@ -136,7 +136,7 @@ def export(run, *, manifest=None, version="1.0.0", weights_folder=None):
     if manifest:
         put_model(manifest, entry)
     else:
-        write_json(final.with_suffix(".json"), entry)
+        write_entry(final.with_suffix(".json"), entry)
     final.with_suffix(".md").write_text(card(entry))
     return final
 

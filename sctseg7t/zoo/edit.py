@@ -1,11 +1,11 @@
 """Writing entries: what an exporter of weights calls to put a model into a manifest."""
 
 import json
-import os
 from datetime import date
 from pathlib import Path
 
 from sctseg7t.errors import ModelError
+from sctseg7t.files import write_bytes
 from sctseg7t.zoo.cache import file_digest
 from sctseg7t.zoo.manifest import read_json
 from sctseg7t.zoo.sidecar import schema_problem
@@ -54,15 +54,12 @@ def put_model(manifest_path, entry):
     problem = schema_problem(raw)
     if problem:
         raise ModelError(f"{path}: the entry of {entry.get('id')} does not fit: {problem}")
-    write_json(path, raw)
+    write_entry(path, raw)
 
 
-def write_json(path, value):
+def write_entry(path, value):
     """Write JSON that a person can read: what fits on one line stays on one line."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(_format(value, 0) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    write_bytes(path, (_format(value, 0) + "\n").encode())
 
 
 def _key(entry):

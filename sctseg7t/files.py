@@ -1,0 +1,62 @@
+"""Writing a file whole or not at all: a temporary name in the same folder, then a rename."""
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+from pathlib import Path
+
+from sctseg7t.errors import OutputError
+
+
+def write_bytes(path, payload):
+    """Write a file; one of that name is replaced only once the new one is complete.
+
+    Parameters
+    ----------
+    path : path
+    payload : bytes
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    OutputError
+        Folder missing or read-only, disk full, name taken by a folder. Nothing is left behind.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: folder {path.parent} does not exist; create it or choose another output path")
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; choose another output name or remove the folder")
+    temporary = path.parent / f".tmp-{secrets.token_hex(6)}"
+    try:
+        with open(temporary, "xb") as stream:
+            stream.write(payload)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({_reason(error)}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    return path
+
+
+def write_json(path, value):
+    """Write a value as indented JSON, see :func:`write_bytes`."""
+    return write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def _reason(error):
+    remedies = {
+        errno.ENOSPC: "the disk is full); free some space and run again",
+        errno.EDQUOT: "the disk quota is used up); free some space and run again",
+        errno.EROFS: "read-only file system); choose an output folder on another one",
+        errno.EACCES: "permission denied); make the folder writable or choose another one",
+        errno.EPERM: "permission denied); make the folder writable or choose another one",
+        errno.ENAMETOOLONG: "the name is too long); choose a shorter one",
+    }
+    return remedies.get(error.errno, f"{error.strerror or error}); check the folder and the disk, then run again")
