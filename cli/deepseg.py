@@ -147,7 +147,6 @@ def _options(args):
         largest=None if args.largest is None else bool(args.largest),
         fill_holes=None if args.fill_holes is None else bool(args.fill_holes),
         remove_small=remove_small_option(args.remove_small),
-        csa=not args.no_csa,
     )
 
 
@@ -159,7 +158,12 @@ def _run(args):
     outputs.check_single_output(args.output, len(args.input))
     segmenter = open_segmenter(args.task, args.model, args.device, options, threads=args.threads, offline=args.offline)
     record = outputs.options_record(
-        options, args.task, centerline=args.centerline, levels=args.levels, csa_format=args.csa_format
+        options,
+        args.task,
+        centerline=args.centerline,
+        levels=args.levels,
+        csa=not args.no_csa,
+        csa_format=args.csa_format,
     )
     plans = [
         outputs.plan(
@@ -167,7 +171,7 @@ def _run(args):
             segmenter.suffixes(),
             output=args.output,
             folder=args.ofolder,
-            csa=options.csa,
+            csa=not args.no_csa,
             levels=bool(args.levels),
         )
         for path in args.input

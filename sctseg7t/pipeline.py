@@ -8,7 +8,9 @@ import numpy as np
 from sctseg7t.cord.locate import from_labels, image_centre, locate
 from sctseg7t.cord.segment import segment_fractions
 from sctseg7t.errors import InputError, ModelError, UsageError
+from sctseg7t.flags import slice_flags, warning_lines
 from sctseg7t.image.volume import Volume, load, resample_nearest_to, to_native
+from sctseg7t.measure import measure_csa
 from sctseg7t.postprocess import apply, override
 
 # Soft values further than this from the mask belong to something else.
@@ -30,8 +32,6 @@ class Options:
     largest, fill_holes : bool or None
     remove_small : dict or None
         ``{"min_voxels": n}`` or ``{"min_mm3": v}``; ``{}`` switches it off.
-    csa : bool
-        Measure areas and shape.
     """
 
     threshold: float | None = None
@@ -40,7 +40,6 @@ class Options:
     largest: bool | None = None
     fill_holes: bool | None = None
     remove_small: dict | None = None
-    csa: bool = True
 
     def __post_init__(self):
         if self.threshold is not None and not 0 < self.threshold < 1:
@@ -60,7 +59,7 @@ class Result:
     suffixes : dict of str to str
         File suffix of each mask.
     tables : list of CsaTable
-        One a volume; empty without measuring.
+        One a volume.
     warnings : list of str
     seconds : dict of str to float
         Time of each step.
@@ -136,7 +135,7 @@ class Segmenter:
             part.maps[name].any() for part in parts for name in self.tissues
         )
         return Result(
-            volume, masks, self.suffixes(), [part.table for part in parts if part.table is not None],
+            volume, masks, self.suffixes(), [part.table for part in parts],
             warnings, clock.seconds, usable, [part.centres for part in parts],
             user_path.source if user_path else self.spec.centring["policy"],
         )  # fmt: skip
@@ -158,14 +157,15 @@ class Segmenter:
             empty = np.zeros(data.shape, np.float32 if self.options.soft else bool)
             maps = {name: empty for name in self.suffixes()}
             # A table of empty rows: a 4D scan keeps one a volume, and none of an earlier run stays beside the masks.
-            return _Part(maps, self._measure(maps, volume, level_map, None) if self.options.csa else None, None)
+            return _Part(maps, self._measure(maps, volume, level_map, None), None)
         found = segment_fractions(data, volume.affine, path.centres_vox, self.session, self.spec)
         clock.lap("network")
         maps = self._finish(found.maps, volume)
         clock.lap("postprocess")
-        flags = _slice_flags(path, found)
-        table = self._measure(maps, volume, level_map, flags) if self.options.csa else None
-        warnings += [tag + text for text in _flag_warnings(flags, table, maps)]
+        flags = slice_flags(path, found)
+        # Measured even if no table is wanted: the areas tell which slices to doubt.
+        table = self._measure(maps, volume, level_map, flags)
+        warnings += [tag + text for text in warning_lines(flags, table)]
         clock.lap("measure")
         return _Part({name: maps[name] for name in self.tissues}, table, found.centres_vox)
 
@@ -194,8 +194,6 @@ class Segmenter:
         return maps
 
     def _measure(self, maps, volume, level_map, flags):
-        from sctseg7t.measure import measure_csa
-
         known = {name: maps[name] for name in ("SC", "GM", "WM") if name in maps}
         return measure_csa(known, volume.affine, levels=level_map, flags=flags)
 
@@ -339,50 +337,3 @@ def _near(mask, volume):
             grown[tuple(high)] |= mask[tuple(low)]
         mask = grown
     return mask
-
-
-def _slice_flags(path, found):
-    flags = [[] for _ in path.unsure]
-    for k, (unsure, edge) in enumerate(zip(path.unsure, found.touches_edge)):
-        if unsure:
-            flags[k].append("locator_unsure")
-        if edge:
-            flags[k].append("touches_window_edge")
-    return flags
-
-
-def _flag_warnings(flags, table, maps):
-    """One line for each kind of doubt, with the slices it holds for."""
-    texts = {
-        "locator_unsure": "the cord's place is unsure (taken from the neighbouring slices)",
-        "touches_window_edge": "the cord touches the window's edge; its area may be cut",
-    }
-    lines = []
-    for flag, text in texts.items():
-        slices = [k for k, names in enumerate(flags) if flag in names]
-        if slices:
-            lines.append(f"{flag}: {text} on slice {_ranges(slices)}")
-    if table is not None:
-        from sctseg7t.measure import check_areas
-
-        lines += [f"{w.flag}: {w.text}" for w in check_areas(table)]
-        cut = sorted({r.slice for r in table.rows if "touches_image_edge" in r.flags})
-        if cut:
-            lines.append(f"touches_image_edge: the cord is cut by the image's border on slice {_ranges(cut)}")
-    else:
-        lead = maps.get("SC", next(iter(maps.values())))
-        empty = np.flatnonzero(~lead.any((0, 1)))
-        if empty.size:
-            lines.append(f"empty: no cord on slice {_ranges(empty)}")
-    return lines
-
-
-def _ranges(numbers):
-    """Sorted numbers as text: 0-3, 7."""
-    runs = []
-    for n in map(int, numbers):
-        if runs and n == runs[-1][1] + 1:
-            runs[-1][1] = n
-        else:
-            runs.append([n, n])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)

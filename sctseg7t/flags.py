@@ -1,0 +1,59 @@
+"""Doubt, written down: per-slice flags for the table, and one line each for people."""
+
+from sctseg7t.measure import check_areas
+
+_TEXTS = {
+    "locator_unsure": "the cord's place is unsure (taken from the neighbouring slices)",
+    "touches_window_edge": "the cord touches the window's edge; its area may be cut",
+    "touches_image_edge": "the cord is cut by the image's border",
+}
+
+
+def slice_flags(path, fractions):
+    """Flags of every slice that locating and segmenting raise.
+
+    Parameters
+    ----------
+    path : CordPath
+    fractions : Fractions
+
+    Returns
+    -------
+    list of list of str
+    """
+    flags = [[] for _ in path.unsure]
+    for k, (unsure, edge) in enumerate(zip(path.unsure, fractions.touches_edge)):
+        if unsure:
+            flags[k].append("locator_unsure")
+        if edge:
+            flags[k].append("touches_window_edge")
+    return flags
+
+
+def warning_lines(flags, table):
+    """One line for each kind of doubt, with the slices it holds for.
+
+    Parameters
+    ----------
+    flags : list of list of str
+        From :func:`slice_flags`.
+    table : CsaTable
+    """
+    cut = {row.slice for row in table.rows if "touches_image_edge" in row.flags}
+    lines = []
+    for flag, text in _TEXTS.items():
+        slices = [k for k, names in enumerate(flags) if flag in names or (flag == "touches_image_edge" and k in cut)]
+        if slices:
+            lines.append(f"{flag}: {text} on slice {ranges(slices)}")
+    return lines + [f"{warning.flag}: {warning.text}" for warning in check_areas(table)]
+
+
+def ranges(numbers):
+    """Sorted numbers as text: ``0-3, 7``."""
+    runs = []
+    for n in map(int, numbers):
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
+        else:
+            runs.append([n, n])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
