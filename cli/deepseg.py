@@ -55,7 +55,10 @@ def parser():
     how = p.add_argument_group("segmentation")
     how.add_argument("-thr", "--thr", type=float, metavar="T", help="threshold, 0 to 1 (default: the model's)")
     how.add_argument(
-        "-soft", "--soft", action="store_true", help="save partial-volume fractions instead of binary masks"
+        "-soft",
+        "--soft",
+        action="store_true",
+        help="save partial-volume fractions, within 1 mm of the mask, instead of the mask",
     )
     how.add_argument(
         "-largest",
@@ -73,7 +76,12 @@ def parser():
     how.add_argument(
         "-centerline", "--centerline", metavar="FILE", help="cord mask or point labels to use in place of the locator"
     )
-    how.add_argument("-levels", "--levels", metavar="FILE", help="vertebral labels: also measure per level")
+    how.add_argument(
+        "-levels",
+        "--levels",
+        metavar="FILE",
+        help="also measure per vertebral level: a labelled cord, or a point in the middle of each vertebra (no discs)",
+    )
     how.add_argument(
         "-volumes",
         "--volumes",

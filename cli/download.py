@@ -115,10 +115,10 @@ def _info(args):
 
     manifest = load_manifest()
     raw = entry(manifest, args.name).raw
-    rows = verify(args.name, manifest)
     if args.json:
-        local = {row.file.path: str(row.path) for row in rows if row.path}
-        return _print_json({**raw, "installed": local})
+        # The entry and nothing else: it is what an entry of one's own starts from.
+        return _print_json(raw)
+    rows = verify(args.name, manifest)
     _print_tree({key: value for key, value in raw.items() if value not in (None, [], {})})
     print("\nfiles on this machine:")
     for row in rows:

@@ -172,7 +172,7 @@ def _write_files(result, plan_, provenance, csa_format):
         else:
             write_csv(tables, plan_.csa, filename=plan_.source.name, tool_version=__version__, tissues=tissues)
         if plan_.levels:
-            write_level_csv(tables, plan_.levels, filename=plan_.source.name, tool_version=__version__)
+            write_level_csv(tables, plan_.levels, filename=plan_.source.name, tool_version=__version__, tissues=tissues)
     write_json(plan_.sidecar, provenance)
 
 

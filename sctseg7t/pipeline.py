@@ -6,15 +6,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sctseg7t.cord.locate import from_labels, image_centre, locate
-from sctseg7t.cord.segment import segment_fractions
+from sctseg7t.cord.segment import check_spec, segment_fractions
 from sctseg7t.errors import InputError, ModelError, UsageError
 from sctseg7t.flags import slice_flags, warning_lines
-from sctseg7t.image.volume import Volume, load, resample_nearest_to, to_native
+from sctseg7t.image.volume import Volume, load, load_labels, resample_nearest_to, to_native
 from sctseg7t.measure import measure_csa
 from sctseg7t.postprocess import apply, override
 
 # Soft values further than this from the mask belong to something else.
 _SOFT_REACH_MM = 1.0
+# SCT numbers vertebrae and discs from 1, and the pontomedullary landmarks up to 60.
+_HIGHEST_LEVEL = 60
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,7 @@ class Segmenter:
         volume = load(source, volumes=self.options.volumes)
         warnings = list(volume.notes)
         user_path = _user_path(centerline, volume) if centerline is not None else None
-        level_map = resample_nearest_to(levels, volume) if levels is not None else None
-        if level_map is not None and not level_map.any():
-            raise InputError(f"{levels}: holds no vertebral label; give a labelled cord or labels of single voxels")
+        level_map = _level_map(levels, volume) if levels is not None else None
         clock.lap("load")
         parts = [
             self._run_volume(volume, t, user_path, level_map, warnings, clock) for t in range(volume.data.shape[3])
@@ -223,6 +223,10 @@ def open_segmenter(task="gm_sc", model=None, device="auto", options=Options(), *
     clock = _Clock()
     manifest = load_manifest()
     spec = find_model(manifest, task, model)
+    tissues = _tissues(manifest, task, spec)
+    check_spec(spec)
+    # On nothing: a wrong step is the entry's fault, not that of the first scan.
+    apply({output.name: np.zeros((1, 1, 1), bool) for output in spec.outputs}, spec.postprocess, 1.0)
     path = weights(spec, offline=offline)
     session = open_session(path, device, threads)
     locator_spec = locator = None
@@ -231,7 +235,7 @@ def open_segmenter(task="gm_sc", model=None, device="auto", options=Options(), *
         # Small and fast on any device; where the segmenter's device was settled, it is not asked again.
         locator = open_session(weights(locator_spec, offline=offline), session.device, threads)
     clock.lap("open")
-    return Segmenter(spec, session, locator_spec, locator, _tissues(manifest, task, spec), options, clock.seconds)
+    return Segmenter(spec, session, locator_spec, locator, tissues, options, clock.seconds)
 
 
 def find_model(manifest, task, model=None):
@@ -312,11 +316,24 @@ def _tissues(manifest, task, spec):
 
 
 def _user_path(centerline, volume):
-    import nibabel as nib
+    labels, affine, name = load_labels(centerline, volume)
+    return from_labels(labels, affine, volume, name)
 
-    image = load(centerline, axial=False)
-    name = str(centerline) if not isinstance(centerline, nib.spatialimages.SpatialImage) else "centreline image"
-    return from_labels(image.data.max(3), image.affine, volume, name)
+
+def _level_map(levels, volume):
+    """Vertebral labels on the grid of the scan."""
+    found, name = resample_nearest_to(levels, volume)
+    low, high = int(found.min()), int(found.max())
+    if low < 0 or high > _HIGHEST_LEVEL:
+        raise InputError(
+            f"{name}: holds values from {low} to {high}, which are not vertebral levels (1 to {_HIGHEST_LEVEL}); "
+            "give a labelled cord or labels of single voxels"
+        )
+    if not high:
+        raise InputError(
+            f"{name}: holds no vertebral label within {volume.name}; give a labelled cord or labels of single voxels"
+        )
+    return found
 
 
 def _soft(fraction, before, after, volume):

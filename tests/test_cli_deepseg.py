@@ -202,6 +202,11 @@ def _marks(kind, image, mask):
         for k in (0, image.shape[2] - 1):
             i, j = np.argwhere(mask[..., k]).mean(0).round().astype(int)
             out[i, j, k] = k + 1
+    if kind.endswith("no orientation"):
+        image = nib.Nifti1Image(out.astype(np.uint8), image.affine)
+        image.set_sform(None, 0)
+        image.set_qform(None, 0)
+        return image
     if kind.endswith("same grid"):
         return nib.Nifti1Image(out.astype(np.uint8), image.affine)
     fine = np.repeat(np.repeat(out, 2, 0), 2, 1) if kind.startswith("mask") else np.zeros((240, 240, 3))
@@ -211,7 +216,10 @@ def _marks(kind, image, mask):
     return nib.Nifti1Image(fine.astype(np.uint8), affine)
 
 
-@pytest.mark.parametrize("kind", ["mask, same grid", "points, same grid", "mask, other grid", "points, other grid"])
+@pytest.mark.parametrize(
+    "kind",
+    ["mask, same grid", "points, same grid", "mask, other grid", "points, other grid", "mask, no orientation"],
+)
 def test_centerline_replaces_the_locator(deepseg, scan, tmp_path, dice, monkeypatch, kind):
     deepseg("-i", scan, "-c", "sc", "-ofolder", tmp_path / "located")
     found = values(tmp_path / "located" / "t2s_seg.nii.gz")
@@ -507,6 +515,14 @@ def test_bad_label_files(deepseg, scan, tmp_path, option):
         assert names(scan.parent) == ["t2s.nii.gz"]
 
 
+def test_levels_that_are_none(deepseg, scan, tmp_path):
+    image = nib.load(scan)
+    for value in (-3, 119):
+        nib.save(nib.Nifti1Image(np.full(image.shape, value, np.int16), image.affine), tmp_path / "levels.nii.gz")
+        code, _, err = deepseg("-i", scan, "-levels", tmp_path / "levels.nii.gz")
+        assert code == 1 and str(value) in err and "not vertebral levels" in err and len(err.splitlines()) == 1
+
+
 # ---------------------------------------------------------------- names that collide
 
 
@@ -723,6 +739,32 @@ def test_model_by_path(deepseg, scan, tmp_path, model_copy):
     for suffix in ("seg", "gmseg", "wmseg"):
         name = f"t2s_{suffix}.nii.gz"
         np.testing.assert_array_equal(values(tmp_path / "zoo" / name), values(tmp_path / "path" / name))
+
+
+def test_new_weights_with_the_old_entry_are_told_what_to_write(deepseg, scan, model_copy):
+    net, _ = model_copy
+    net.write_bytes(b"retrained")
+    code, _, err = deepseg("-i", scan, "-m", net)
+    assert code == 2 and "9 bytes" in err and hashlib.sha256(b"retrained").hexdigest() in err
+
+
+@pytest.mark.parametrize(
+    "part, change, word",
+    [
+        ("input", {"interpolation": "cubic"}, "input.interpolation"),
+        ("centring", {"policy": "none"}, "centring.policy"),
+        ("postprocess", [{"op": "sharpen"}], "sharpen"),
+    ],
+)
+def test_entry_that_asks_for_what_is_not_there_ends_the_run(deepseg, scan, model_copy, part, change, word):
+    net, _ = model_copy
+    path = net.with_suffix(".json")
+    entry = json.loads(path.read_text())
+    entry[part] = entry[part] | change if part == "input" else change
+    path.write_text(json.dumps(entry))
+    code, _, err = deepseg("-i", scan, "-m", net)
+    assert code == 2 and word in err and len(err.splitlines()) == 1
+    assert names(scan.parent) == ["t2s.nii.gz"]
 
 
 @pytest.mark.parametrize("entry_knows", [False, True], ids=["entry of the sound file", "entry of the damaged file"])

@@ -13,12 +13,23 @@ AXIS = (np.arange(SIZE) - (SIZE - 1) / 2) * SPACING
 
 
 def spec(outputs=("SC", "GM"), axes="yx", flip=False, policy="image", **changes):
-    normalisation = {"name": changes.pop("normalisation", "zscore"), "parameters": {"scope": "slice"}}
-    fields = {"size": (SIZE, SIZE), "spacing_mm": (SPACING, SPACING), **changes}
+    normalisation = {
+        "name": changes.pop("normalisation", "zscore"),
+        "parameters": {"scope": changes.pop("scope", "slice")},
+    }
+    output = {"threshold": 0.5, "suffix": "_x", **changes.pop("output", {})}
+    fields = {
+        "size": (SIZE, SIZE),
+        "spacing_mm": (SPACING, SPACING),
+        "orientation": "RAS",
+        "channels": ("T2star",),
+        "interpolation": "linear",
+        **changes,
+    }
     return SimpleNamespace(
         label="stub@1.0.0",
         input=SimpleNamespace(axes=axes, normalisation=normalisation, **fields),
-        outputs=tuple(SimpleNamespace(name=name, channel=k) for k, name in enumerate(outputs)),
+        outputs=tuple(SimpleNamespace(name=name, channel=k, **output) for k, name in enumerate(outputs)),
         activation="sigmoid",
         centring={"policy": policy},
         test_time={"flip_lr": flip},
@@ -158,7 +169,8 @@ def test_gray_matter_stays_within_the_cord():
 def test_channels_go_by_the_entry_and_not_by_their_order():
     data, centres, affine = scan((0.4, 0.4), [(0, 0)])
     entry = spec()
-    entry.outputs = (SimpleNamespace(name="SC", channel=1), SimpleNamespace(name="GM", channel=0))
+    for output, channel in zip(entry.outputs, (1, 0)):
+        output.channel = channel
     maps = segment_fractions(data, affine, centres, Stub(lambda image: np.stack([disc(2), disc(5)])), entry).maps
     np.testing.assert_allclose(area(maps["SC"], (0.4, 0.4)), disc_area(5), rtol=0.01)
     np.testing.assert_allclose(area(maps["GM"], (0.4, 0.4)), disc_area(2), rtol=0.01)
@@ -255,6 +267,13 @@ def test_logits_are_turned_into_probabilities():
     "changes",
     [
         {"normalisation": "percentile"},
+        {"scope": "stack"},
+        {"interpolation": "cubic"},
+        {"orientation": "LPI"},
+        {"channels": ("T2star", "T1")},
+        {"output": {"threshold": None}},
+        {"output": {"suffix": None}},
+        {"policy": "none"},
         {"size": None},
         {"size": (128, 96)},
         {"spacing_mm": (0.2, 0.3)},

@@ -472,7 +472,7 @@ def test_labels_on_the_same_grid_are_copied_whatever_their_order(orientation):
     affine = affine_of(rotation(0, 15))
     volume = load(make(scan(), affine))
     image = make(*stored_as(labels, affine, orientation))
-    result = resample_nearest_to(image, volume)
+    result, _ = resample_nearest_to(image, volume)
     assert np.issubdtype(result.dtype, np.integer)
     np.testing.assert_array_equal(result, labels)
 
@@ -484,7 +484,18 @@ def test_labels_on_another_grid_take_the_nearest_voxel():
     fine[6:12, 8:14, 2:6] = 3
     expected = np.zeros((8, 10, 4))
     expected[3:6, 4:7, 1:3] = 3
-    np.testing.assert_array_equal(resample_nearest_to(make(fine, fine_affine), volume), expected)
+    np.testing.assert_array_equal(resample_nearest_to(make(fine, fine_affine), volume)[0], expected)
+
+
+def test_point_labels_between_coarse_slices_are_not_lost():
+    volume = load(make(scan((8, 10, 4)), affine_of(spacing=(0.5, 0.5, 5.0), origin=(0, 0, 0))))
+    points = np.zeros((4, 5, 20), np.uint8)
+    # Heights 2, 6 and 11 mm: slices at 0, 5, 10 and 15 mm pass them by.
+    for height, level in ((2, 5), (6, 4), (11, 3)):
+        points[2, 2, height] = level
+    result, _ = resample_nearest_to(make(points, affine_of(spacing=(1, 1, 1), origin=(0, 0, 0))), volume)
+    assert [result[..., k].max() for k in range(4)] == [5, 4, 3, 0]
+    assert np.count_nonzero(result) == 3 and result[4, 4, 0] == 5
 
 
 def test_labels_without_overlap_or_orientation(tmp_path):
@@ -493,7 +504,7 @@ def test_labels_without_overlap_or_orientation(tmp_path):
     with pytest.raises(InputError, match="does not overlap"):
         resample_nearest_to(far, volume)
     labels = scan() % 5
-    np.testing.assert_array_equal(resample_nearest_to(make(labels, qform=0, sform=0), volume), labels)
+    np.testing.assert_array_equal(resample_nearest_to(make(labels, qform=0, sform=0), volume)[0], labels)
     with pytest.raises(InputError, match="no orientation and another shape"):
         resample_nearest_to(make(labels[:-1], qform=0, sform=0), volume)
     with pytest.raises(InputError, match="3 volumes"):

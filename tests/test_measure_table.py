@@ -99,6 +99,8 @@ def test_sct_needs_a_mask_name_for_each_tissue(table, tmp_path):
 
 
 def test_level_table(table, tmp_path):
+    write_level_csv(table, tmp_path / "gm.csv", tissues=["GM"])
+    assert {r["tissue"] for r in read(tmp_path / "gm.csv")} == {"GM"}
     write_level_csv(table, tmp_path / "levels.csv", filename="t2s.nii.gz")
     records = read(tmp_path / "levels.csv")
     assert [(r["level"], r["tissue"]) for r in records[::3]] == [("4", "SC"), ("5", "SC"), ("all", "SC")]

@@ -54,7 +54,7 @@ def segment_fractions(data, affine, centres_vox, session, spec):
     ModelError
         The entry asks for what window models cannot do, or the network lacks one of its outputs.
     """
-    _check(spec)
+    check_spec(spec)
     centres = np.array(centres_vox, float)
     maps = _window_maps(data, affine, centres, session, spec)
     lead = _lead_channel(spec)
@@ -77,7 +77,7 @@ def _window_maps(data, affine, centres, session, spec):
     """Probability maps (Z, C, H, W); rows to anterior, columns to the right."""
     size, spacing = spec.input.size[0], spec.input.spacing_mm[0]
     windows, inside = sample_windows(data, affine, centres, size=size, spacing_mm=spacing)
-    images = _normalise(windows, inside, spec.input.normalisation)[:, None]
+    images = _normalise(windows, inside)[:, None]
     transposed = spec.input.axes == "xy"
     images = images.swapaxes(2, 3) if transposed else images
     if spec.test_time.get("flip_lr"):
@@ -92,13 +92,26 @@ def _window_maps(data, affine, centres, session, spec):
     return maps * inside[:, None]
 
 
-def _check(spec):
-    """Refuse an entry that the schema allows but this sampler cannot serve."""
-    size, spacing = spec.input.size, spec.input.spacing_mm
-    if size is None or len(set(size)) != 1 or len(set(spacing)) != 1 or spec.input.axes not in ("xy", "yx"):
-        raise ModelError(
-            f"{spec.label}: window models need a square input.size, one spacing and axes xy or yx; correct its entry"
-        )
+def check_spec(spec):
+    """Refuse an entry that the schema allows but window models cannot serve (ModelError naming the field)."""
+    given, normalisation = spec.input, spec.input.normalisation
+    needs = {
+        "input.size must be square": given.size is not None and len(set(given.size)) == 1,
+        "input.spacing_mm must be the same along both axes": len(set(given.spacing_mm)) == 1,
+        "input.axes must be xy or yx": given.axes in ("xy", "yx"),
+        "input.orientation must be RAS": given.orientation == "RAS",
+        "input.channels must be one": len(given.channels) == 1,
+        "input.interpolation must be linear": given.interpolation == "linear",
+        "input.normalisation must be zscore with the scope slice": normalisation["name"] == "zscore"
+        and normalisation["parameters"].get("scope", "slice") == "slice",
+        "outputs must each have a threshold and a suffix": all(
+            output.threshold is not None and output.suffix for output in spec.outputs
+        ),
+        "centring.policy must be locator or image": spec.centring["policy"] in ("locator", "image"),
+    }
+    for need, met in needs.items():
+        if not met:
+            raise ModelError(f"{spec.label}: {need}; correct its entry")
 
 
 def _probabilities(maps, spec):
@@ -107,11 +120,8 @@ def _probabilities(maps, spec):
     return 1 / (1 + np.exp(-maps)) if spec.activation == "logits" else maps
 
 
-def _normalise(windows, inside, normalisation):
-    """Scale each window as the model's entry says; pixels beyond the image become 0."""
-    name = normalisation["name"]
-    if name != "zscore":
-        raise ModelError(f"normalisation {name!r} is not known for window models; use zscore")
+def _normalise(windows, inside):
+    """The z-score of each window; pixels beyond the image become 0."""
     count = np.maximum(inside.sum((1, 2)), 1)
     # Double precision: the result must not depend on the scale or offset of the intensities.
     values = np.where(inside, windows, 0).astype(np.float64)

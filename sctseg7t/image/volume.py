@@ -13,7 +13,7 @@ from sctseg7t.image.geometry import Geometry, Source, geometry_of, is_oriented, 
 from sctseg7t.image.nifti import READ_ERRORS, read_header, read_image, save
 
 __all__ = [
-    "Geometry", "Source", "Volume", "check_header", "load", "resample_nearest_to", "save", "to_native",
+    "Geometry", "Source", "Volume", "check_header", "load", "load_labels", "resample_nearest_to", "save", "to_native",
 ]  # fmt: skip
 
 
@@ -151,26 +151,28 @@ def to_native(volume, array, dtype):
     return _image_like(stored, source)
 
 
-def resample_nearest_to(image, volume):
-    """Bring a mask or label image onto the canonical grid of `volume`.
+def load_labels(image, volume):
+    """Load a mask or label image that belongs to `volume`, on its own canonical grid.
 
     Parameters
     ----------
     image : str, Path or nibabel SpatialImage
         3D labels; soft masks are rounded.
     volume : Volume
+        Lends its affine to labels of its shape that record no orientation.
 
     Returns
     -------
-    (X, Y, Z) int32
-        An exact copy where the grids agree, else the nearest voxel through the
-        two affines, 0 outside the field of view. On a coarser grid labels
-        of a single voxel may fall between voxels.
+    labels : (A, B, C) int32
+    affine : (4, 4) float64
+        Voxel to world RAS, mm.
+    name : str
+        For messages.
 
     Raises
     ------
     InputError
-        Unusable file, more than one volume, or no common field of view.
+        Unusable file, or more than one volume.
     """
     image, path, _ = _open(image)
     name = str(path) if path else "label image in memory"
@@ -184,7 +186,6 @@ def resample_nearest_to(image, volume):
     if np.abs(values).max() > np.iinfo(np.int32).max:
         raise InputError(f"{name}: has values too large for labels; give a mask or label image")
     values = values.astype(np.int32)
-    grid = volume.data.shape[:3]
     if not is_oriented(image.header):
         if (*geometry.source.shape, 1)[:3] != (*volume.source.shape, 1)[:3]:
             raise InputError(
@@ -192,10 +193,50 @@ def resample_nearest_to(image, volume):
                 "set its orientation (sform or qform) or draw it on that image"
             )
         geometry = geometry._replace(source=volume.source._replace(shape=geometry.source.shape), affine=volume.affine)
-    labels = _canonical(values, geometry)[..., 0]
-    if labels.shape == grid and _same_grid(geometry.affine, volume.affine, grid):
-        return labels
-    return _nearest(labels, np.linalg.inv(geometry.affine) @ volume.affine, grid, name, volume.name)
+    return _canonical(values, geometry)[..., 0], geometry.affine, name
+
+
+def resample_nearest_to(image, volume):
+    """Bring a mask or label image onto the canonical grid of `volume`.
+
+    Parameters
+    ----------
+    image : str, Path or nibabel SpatialImage
+        3D labels; soft masks are rounded.
+    volume : Volume
+
+    Returns
+    -------
+    labels : (X, Y, Z) int32
+        An exact copy where the grids agree, else the nearest voxel through the
+        two affines, 0 outside the field of view. Labels too small to be the nearest
+        of any voxel (points between coarse slices) go to the voxel nearest to them.
+    name : str
+        For messages.
+
+    Raises
+    ------
+    InputError
+        Unusable file, more than one volume, or no common field of view.
+    """
+    labels, affine, name = load_labels(image, volume)
+    grid = volume.data.shape[:3]
+    if labels.shape == grid and _same_grid(affine, volume.affine, grid):
+        return labels, name
+    out = _nearest(labels, np.linalg.inv(affine) @ volume.affine, grid, name, volume.name)
+    _add_lost(out, labels, np.linalg.inv(volume.affine) @ affine)
+    return out, name
+
+
+def _add_lost(out, labels, to_out):
+    """Put labels that none of `out`'s voxels took into the voxels nearest to them."""
+    lost = np.setdiff1d(labels[labels != 0], out)
+    marked = np.argwhere(np.isin(labels, lost)) if lost.size else np.zeros((0, 3), int)
+    where = np.floor(marked @ to_out[:3, :3].T + to_out[:3, 3] + 0.5).astype(np.intp)
+    within = ((where >= 0) & (where < out.shape)).all(axis=1)
+    where, value = where[within], labels[tuple(marked[within].T)]
+    free = out[tuple(where.T)] == 0
+    out[tuple(where[free].T)] = value[free]
 
 
 def _open(source):

@@ -58,7 +58,7 @@ def check_areas(table):
         gm = area.get("GM", {}).get(k)
         low, high = GM_SC_RATIO
         if gm is not None and not low <= gm / value <= high:
-            text = f"slice {k}: GM is {100 * gm / value:.0f} % of SC (expected {100 * low:.0f} to {100 * high:.0f} %)"
+            text = f"slice {k}: GM is {100 * gm / value:.1f} % of SC (expected {100 * low:.0f} to {100 * high:.0f} %)"
             found.append(AreaWarning("gm_sc_ratio_implausible", k, "GM", text))
     order = {"SC": 0, "GM": 1, "WM": 2}
     return sorted(found, key=lambda w: (w.slice, order[w.tissue]))

@@ -108,7 +108,7 @@ def write_csv(tables, path, fmt="tidy", *, filename="", tool_version="", volume=
     _write(path, columns, [_sct_row(n, r, filename, tool_version, timestamp) for n, r in rows])
 
 
-def write_level_csv(tables, path, *, filename="", tool_version="", volume=None):
+def write_level_csv(tables, path, *, filename="", tool_version="", volume=None, tissues=None):
     """Write one row for each volume, level (then "all") and tissue.
 
     Parameters and errors as for :func:`write_csv`.
@@ -116,6 +116,8 @@ def write_level_csv(tables, path, *, filename="", tool_version="", volume=None):
     records = []
     for number, table in _numbered(tables, volume):
         for row in table.level_rows:
+            if tissues is not None and row.tissue not in tissues:
+                continue
             record = {
                 "filename": _name(filename, row.tissue),
                 "volume": number,

@@ -1,11 +1,12 @@
 """A model named by path: ``net.onnx`` with its entry in ``net.json`` beside it."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
 from sctseg7t.errors import ModelError
-from sctseg7t.zoo.cache import describe, matches
+from sctseg7t.zoo.cache import describe, file_digest, matches
 from sctseg7t.zoo.manifest import check_tool_version, parse_model, read_json
 
 SCHEMA_PATH = Path(__file__).with_name("models.schema.json")
@@ -27,8 +28,8 @@ def spec_from_onnx(path):
         or the weights are not the ones that it describes.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ModelError(f"{path}: no such model file")
+    if not (path.is_file() and os.access(path, os.R_OK)):
+        raise ModelError(f"{path}: no such model file, or it may not be read")
     entry_path = path.with_suffix(".json")
     if not entry_path.is_file():
         raise ModelError(f"{path}: needs {entry_path.name} beside it, one entry in the format of models.json")
@@ -43,7 +44,8 @@ def spec_from_onnx(path):
     if not matches(path, spec.files[0]):
         raise ModelError(
             f"{path}: not the file that {entry_path.name} describes "
-            f"({describe(spec.files[0])}): export the model again, or correct the entry"
+            f"({describe(spec.files[0])}): export the model again, or correct the entry "
+            f"(the file has {path.stat().st_size} bytes, sha256 {file_digest(path, 'sha256')})"
         )
     return check_tool_version(replace(spec, local_path=path.resolve()))
 
