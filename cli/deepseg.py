@@ -163,7 +163,7 @@ def _run(args):
     from sctseg7t.pipeline import open_segmenter
 
     options = _options(args)
-    outputs.check_single_output(args.output, len(args.input))
+    outputs.check_single(len(args.input), args.output, centerline=args.centerline, levels=args.levels)
     segmenter = open_segmenter(args.task, args.model, args.device, options, threads=args.threads, offline=args.offline)
     record = outputs.options_record(
         options,

@@ -28,6 +28,11 @@ class Plan:
     levels: Path | None
     sidecar: Path
 
+    def tables(self):
+        """Every table that a run of this input can write."""
+        stem = self.sidecar.name.removesuffix(SIDECAR)
+        return {self.sidecar.with_name(stem + suffix) for suffix in (CSA, LEVELS)}
+
     def files(self):
         """Every path that will be written."""
         return [*self.masks.values(), *(p for p in (self.csa, self.levels) if p), self.sidecar]
@@ -139,6 +144,9 @@ def write(result, plan_, provenance, csa_format="tidy"):
         for made, path in zip(staged.files(), plan_.files()):
             if made.exists():
                 os.replace(made, path)
+        for stale in plan_.tables() - set(plan_.files()):
+            # A table of an earlier run beside new masks would be taken for theirs.
+            stale.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -170,9 +178,9 @@ def _write_files(result, plan_, provenance, csa_format):
         if csa_format == "sct":
             write_csv(tables, plan_.csa, "sct", filename=names, tool_version=__version__, tissues=tissues)
         else:
-            write_csv(tables, plan_.csa, filename=plan_.source.name, tool_version=__version__, tissues=tissues)
+            write_csv(tables, plan_.csa, filename=str(plan_.source), tool_version=__version__, tissues=tissues)
         if plan_.levels:
-            write_level_csv(tables, plan_.levels, filename=plan_.source.name, tool_version=__version__, tissues=tissues)
+            write_level_csv(tables, plan_.levels, filename=str(plan_.source), tool_version=__version__, tissues=tissues)
     write_json(plan_.sidecar, provenance)
 
 
@@ -218,8 +226,11 @@ def view_command(plan_):
     return " ".join(parts) + " &"
 
 
-def check_single_output(output, count):
-    """``-o`` names one result, and a file (UsageError otherwise)."""
+def check_single(count, output=None, **labels):
+    """What belongs to one scan is not given for many; ``-o`` names a file (UsageError otherwise)."""
+    for name, path in labels.items():
+        if path and count > 1:
+            raise UsageError(f"-{name} {path}: belongs to one scan but there are {count} inputs; run them one by one")
     if output and count > 1:
         raise UsageError(f"-o names one output but there are {count} inputs; use -ofolder")
     if output and (str(output).endswith(("/", os.sep)) or Path(output).is_dir()):

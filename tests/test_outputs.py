@@ -74,11 +74,13 @@ def test_conflict_through_a_link(tmp_path):
 
 
 def test_output_option_names_one_file(tmp_path):
-    outputs.check_single_output("x", 1)
-    outputs.check_single_output(None, 2)
+    outputs.check_single(1, "x", levels="l.nii.gz")
+    outputs.check_single(2, None, levels=None)
+    with pytest.raises(UsageError, match="-levels l.nii.gz: belongs to one scan"):
+        outputs.check_single(2, None, levels="l.nii.gz")
     for output, count in (("x", 2), (str(tmp_path), 1), ("new/", 1)):
         with pytest.raises(UsageError, match="-ofolder"):
-            outputs.check_single_output(output, count)
+            outputs.check_single(count, output)
 
 
 def test_folder_is_made_and_left_empty(tmp_path):
