@@ -1,6 +1,8 @@
 """sct7t_deepseg: segment spinal cord and gray matter, and measure their areas."""
 
 import argparse
+import contextlib
+import os
 import sys
 
 EPILOG = """examples:
@@ -323,5 +325,15 @@ def _progress(count, verbose):
     return Bar(total=count, unit="scan", file=sys.stderr)
 
 
+def command():
+    """Run the command as a process of its own, and leave at once when it is done."""
+    code = main()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    # All files are closed. Taking the runtime and its threads apart would take longer than writing the masks did.
+    os._exit(code)
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    command()

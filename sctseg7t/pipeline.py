@@ -9,6 +9,7 @@ from sctseg7t.cord.locate import from_labels, image_centre, locate
 from sctseg7t.cord.segment import check_spec, segment_fractions
 from sctseg7t.errors import InputError, ModelError, UsageError
 from sctseg7t.flags import slice_flags, warning_lines
+from sctseg7t.image.grid import box_around
 from sctseg7t.image.volume import Volume, load, load_labels, resample_nearest_to, to_native
 from sctseg7t.measure import measure_csa
 from sctseg7t.postprocess import apply, override
@@ -157,17 +158,24 @@ class Segmenter:
             empty = np.zeros(data.shape, np.float32 if self.options.soft else bool)
             maps = {name: empty for name in self.suffixes()}
             # A table of empty rows: a 4D scan keeps one a volume, and none of an earlier run stays beside the masks.
-            return _Part(maps, self._measure(maps, volume, level_map, None), None)
-        found = segment_fractions(data, volume.affine, path.centres_vox, self.session, self.spec)
+            return _Part(maps, self._measure(maps, volume.affine, level_map, None), None)
+        # A window's width each way: room for windows that are centred again, and none of them is cut.
+        reach_mm = max(self.spec.input.size) * max(self.spec.input.spacing_mm)
+        box, affine = box_around(path.centres_vox, volume.affine, data.shape, reach_mm)
+        corner = [part.start for part in box]
+        found = segment_fractions(data[box], affine, path.centres_vox - corner, self.session, self.spec)
         clock.lap("network")
         maps = self._finish(found.maps, volume)
         clock.lap("postprocess")
         flags = slice_flags(path, found)
         # Measured even if no table is wanted: the areas tell which slices to doubt.
-        table = self._measure(maps, volume, level_map, flags)
+        table = self._measure(maps, affine, None if level_map is None else level_map[box], flags)
         warnings += [tag + text for text in warning_lines(flags, table)]
         clock.lap("measure")
-        return _Part({name: maps[name] for name in self.tissues}, table, found.centres_vox)
+        whole = {name: np.zeros(data.shape, maps[name].dtype, order="F") for name in self.tissues}
+        for name, full in whole.items():
+            full[box] = maps[name]
+        return _Part(whole, table, found.centres_vox + corner)
 
     def _find(self, data, volume):
         if self.spec.centring["policy"] == "image":
@@ -193,9 +201,9 @@ class Segmenter:
             maps[derived.name] = np.maximum(whole - part, 0) if options.soft else whole & ~part
         return maps
 
-    def _measure(self, maps, volume, level_map, flags):
+    def _measure(self, maps, affine, level_map, flags):
         known = {name: maps[name] for name in ("SC", "GM", "WM") if name in maps}
-        return measure_csa(known, volume.affine, levels=level_map, flags=flags)
+        return measure_csa(known, affine, levels=level_map, flags=flags)
 
 
 def open_segmenter(task="gm_sc", model=None, device="auto", options=Options(), *, threads=None, offline=False):

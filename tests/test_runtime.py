@@ -88,12 +88,12 @@ def test_any_number_of_images_as_one_by_one(network, count):
     np.testing.assert_allclose(together, alone, atol=1e-6)
 
 
-@pytest.mark.parametrize(("count", "batches"), [(5, [5]), (32, [32]), (33, [17, 17]), (64, [32, 32]), (70, [24] * 3)])
+@pytest.mark.parametrize(("count", "batches"), [(3, [3]), (4, [4]), (5, [3, 3]), (9, [3] * 3), (20, [4] * 5)])
 def test_batches_are_equal_and_bounded(network, count, batches):
     opened, seen = recorded(open_session(network, "cpu", 1))
     opened.run(images(count))
     assert seen == batches
-    assert max(seen) <= session.BATCH
+    assert max(seen) <= session.BATCH["cpu"]
 
 
 @pytest.mark.parametrize("fixed", [1, 4])

@@ -9,7 +9,7 @@ from sctseg7t.errors import ModelError
 from sctseg7t.image.grid import in_plane_frame, restore_windows, sample_windows
 
 # A window whose cord lies further than this from its centre is sampled again around it.
-RECENTRE_MM = 1.0
+RECENTRE_MM = 2.0
 # Cord this close to the window's border (mm) may be cut by it.
 EDGE_MM = 0.5
 

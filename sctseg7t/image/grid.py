@@ -179,6 +179,34 @@ def restore_windows(maps, affine, shape_xyz, centres_vox, spacing_mm=SPACING_MM)
     return out.transpose(0, 3, 2, 1)
 
 
+def box_around(centres_vox, affine, shape_xyz, reach_mm):
+    """In-plane box that holds everything within a distance of any centre, clipped to the image.
+
+    The cord and its windows are a few per cent of a slice; what is computed outside them is wasted.
+
+    Parameters
+    ----------
+    centres_vox : (Z, 2) array
+    affine : (4, 4) array
+        Canonical, mm.
+    shape_xyz : tuple of int
+    reach_mm : float
+
+    Returns
+    -------
+    box : tuple of 2 slice
+        Along i and j.
+    affine : (4, 4) array
+        Of the box.
+    """
+    reach = np.abs(in_plane_frame(affine).frame_to_voxel).sum(axis=1) * reach_mm
+    low = np.maximum(np.floor(np.nanmin(centres_vox, axis=0) - reach), 0).astype(int)
+    high = np.minimum(np.ceil(np.nanmax(centres_vox, axis=0) + reach) + 1, shape_xyz[:2]).astype(int)
+    moved = np.array(affine, dtype=np.float64)
+    moved[:3, 3] += moved[:3, :2] @ low
+    return tuple(slice(a, b) for a, b in zip(low, high)), moved
+
+
 def resample_slices(data_xyz, affine, spacing_mm=1.0):
     """Resample whole slices along the voxel axes, as the cord locator sees them.
 
