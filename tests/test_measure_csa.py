@@ -352,3 +352,17 @@ def test_bad_calls(change):
     call = {"fractions": {"SC": np.zeros((4, 4, 3))}, "affine": np.eye(4)} | change
     with pytest.raises(ValueError):
         measure_csa(call.pop("fractions"), call.pop("affine"), **call)
+
+
+def test_shape_agrees_with_scikit_image():
+    measure = pytest.importorskip("skimage.measure")
+    y, x = np.meshgrid(np.arange(60), np.arange(60))
+    mask = ((x - 30.3) / 17) ** 2 + ((y - 28.6) / 11) ** 2 <= 1
+    mask &= ~((np.abs(x - 30) < 2) & (y > 34))
+    region = measure.regionprops(mask.astype(int))[0]
+    row = measure_csa({"SC": mask[..., None].astype(float)}, np.diag([0.3, 0.3, 3, 1])).rows[0]
+    assert row.area_mm2 == pytest.approx(region.area * 0.09)
+    assert row.eccentricity == pytest.approx(region.eccentricity, rel=0.01)
+    assert row.diameter_rl_mm == pytest.approx(region.axis_major_length * 0.3, rel=0.01)
+    assert row.diameter_ap_mm == pytest.approx(region.axis_minor_length * 0.3, rel=0.01)
+    assert row.solidity == pytest.approx(region.solidity, rel=0.02)
