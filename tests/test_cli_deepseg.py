@@ -366,7 +366,15 @@ def test_interrupted_run_leaves_only_complete_files(scan, tmp_path):
     for path in many:
         shutil.copy(scan, path)
     line = [sys.executable, "-m", "sctseg7t.cli.deepseg", "-i", *map(str, many), "-device", "cpu", "-threads", "1"]
-    process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=subprocess_env())
+    process = subprocess.Popen(
+        line,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=subprocess_env(),
+        # A shell's background jobs ignore the signal, and their children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.monotonic() + 120
     while not (tmp_path / "in" / "s0_deepseg.json").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
