@@ -145,11 +145,8 @@ def remove_small_option(text):
 
 
 def _options(args):
-    from sctseg7t.errors import UsageError
     from sctseg7t.pipeline import Options
 
-    if args.threads is not None and args.threads < 1:
-        raise UsageError(f"-threads {args.threads}: give a number of CPU threads from 1")
     return Options(
         threshold=args.thr,
         soft=args.soft,

@@ -2,6 +2,8 @@
 
 import argparse
 
+from sctseg7t.cli import add_data_option
+
 
 def parser():
     p = argparse.ArgumentParser(
@@ -20,14 +22,7 @@ def parser():
     p.add_argument("-fov", "--fov", type=float, default=72.0, help="field of view in mm (default 72)")
     p.add_argument("-snr", "--snr", type=float, default=25.0)
     p.add_argument("-anatomy", "--anatomy", default="parametric", help="AMU7T, PAM50, masks or parametric (default)")
-    p.add_argument(
-        "-data",
-        "--data",
-        action="append",
-        default=[],
-        metavar="FOLDER",
-        help="folder made by sct7t_download export, or SOURCE=FOLDER (AMU7T, PAM50, masks)",
-    )
+    add_data_option(p)
     return p
 
 

@@ -2,6 +2,8 @@
 
 import argparse
 
+from sctseg7t.cli import add_data_option
+
 
 def parser():
     p = argparse.ArgumentParser(
@@ -15,14 +17,7 @@ def parser():
         help="recipe: a JSON file, or the name of a shipped one (cord_gm_sc, cord_locator); not needed with -export",
     )
     p.add_argument("-o", "--output", required=True, metavar="FOLDER", help="run folder: checkpoints, curves, exports")
-    p.add_argument(
-        "-data",
-        "--data",
-        action="append",
-        default=[],
-        metavar="FOLDER",
-        help="folder made by sct7t_download export, or SOURCE=FOLDER (AMU7T, PAM50, masks)",
-    )
+    add_data_option(p)
     p.add_argument("-device", "--device", default="cpu", help="cpu or cuda[:N] (default cpu)")
     p.add_argument("-threads", "--threads", type=int, help="CPU threads (default: all)")
     p.add_argument("-steps", "--steps", type=int, help="train this many steps instead of the recipe's")
