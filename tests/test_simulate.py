@@ -1,13 +1,11 @@
-"""Simulated images: replayable, physically bounded, and true to their labels."""
+"""Simulated images: fields and anatomy that they are made from, cord windows as a whole, and whole necks."""
 
-import json
 import math
 from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
-from sctseg7t.cli import simulate as cli
 
 from sctseg7t.errors import InputError, UsageError
 
@@ -15,9 +13,8 @@ torch = pytest.importorskip("torch", reason="needs the [train] extra")
 
 from sctseg7t.simulate import anatomy, fields, neck
 from sctseg7t.simulate.anatomy import SIZE, SPACING_MM, AnatomyBank, load_bank
-from sctseg7t.simulate.cord import CordRecipe, CordSimulator
+from sctseg7t.simulate.cord import CordSimulator
 from sctseg7t.simulate.neck import NeckRecipe, NeckSimulator
-from sctseg7t.simulate.scan import ScanPlan, scan_from_record, simulate_scan
 
 pytestmark = pytest.mark.train
 
@@ -182,8 +179,12 @@ class TestAnatomy:
         bank = load_bank(["masks", "parametric"], {"masks": self.folder(tmp_path)})
         assert len(bank) == len(bank.stack) == len(bank.step_mm) == len(bank.source) == 164
         assert bank.stack[3] != bank.stack[4]
-        weights = CordSimulator(bank, CordRecipe(source_weights={"masks": 3.0, "parametric": 1.0}), 32).weights
+        weights = anatomy.slice_weights(bank, {"masks": 3.0, "parametric": 1.0})
         assert float(weights[:4].sum() / weights.sum()) == pytest.approx(0.75)
+        equal = anatomy.slice_weights(bank, None)
+        assert float(equal[:4].sum()) == pytest.approx(float(equal[4:].sum()))
+        with pytest.raises(InputError, match="'AMU7T'"):
+            CordSimulator(bank, {"subject": {"source_weights": {"AMU7T": 1.0}}})
 
     def test_folders_by_source_and_as_exported(self, tmp_path):
         assert anatomy.anatomy_folders(["AMU7T=a=b", "masks=c"]) == {"AMU7T": "a=b", "masks": "c"}
@@ -194,6 +195,31 @@ class TestAnatomy:
         assert anatomy.anatomy_folders([str(tmp_path), "masks=c"]) == {**exported, "masks": "c"}
         with pytest.raises(UsageError, match="SOURCE=FOLDER"):
             anatomy.anatomy_folders([str(tmp_path / "other")])
+
+    def test_horns_of_a_known_cord(self):
+        """Horns drawn at known places: tip, direction and way to the surface are found, and no horns give zeros."""
+        axis = (np.arange(SIZE) - (SIZE - 1) / 2) * SPACING_MM
+        y, x = np.meshgrid(axis, axis, indexing="ij")
+        gray = anatomy._capsule(x, y, (-1.0, 0.5), (1.0, 0.5), 0.3)
+        for side in (-1, 1):
+            gray = np.maximum(gray, anatomy._capsule(side * x, y, (2.0, 1.8), (2.4, 1.8), 0.8))
+            gray = np.maximum(gray, anatomy._capsule(side * x, y, (1.0, 0.5), (2.5, -2.5), 0.35))
+        maps = np.zeros((2, 3, SIZE, SIZE), np.uint8)
+        maps[:, 0] = 255 * (np.hypot(x, y) < 6)
+        maps[0, 1] = 255 * (gray > 0)
+        horns = {name: values[0] for name, values in anatomy.describe_horns(maps).items()}
+        assert all(values[1] == 0 for values in anatomy.describe_horns(maps).values())
+        assert horns["commissure_y"] == pytest.approx(0.5, abs=0.1)
+        assert horns["ventral_x"] == pytest.approx(2.1, abs=0.3) and horns["ventral_y"] == pytest.approx(1.7, abs=0.3)
+        way = np.array([1.5, -3.0]) / np.hypot(1.5, 3.0)
+        for side, sign in (("left", -1), ("right", 1)):
+            tip = np.array([sign * horns[f"{side}_x"], horns[f"{side}_y"]])
+            assert np.hypot(*(tip - (2.5, -2.5) - 0.1 * way)) < 0.3
+            assert np.dot((sign * horns[f"{side}_ux"], horns[f"{side}_uy"]), way) > 0.98
+            # From the tip along its direction to the circle.
+            ahead = np.dot(tip, way)
+            room = -ahead + np.sqrt(ahead**2 + 36 - tip @ tip)
+            assert horns[f"{side}_room"] == pytest.approx(room, abs=0.35)
 
     @pytest.mark.data
     @pytest.mark.parametrize("source", ["AMU7T", "PAM50"])
@@ -239,12 +265,12 @@ class TestCord:
         """Nothing beyond the largest cord (half width 7 mm x 1.34 x 1.1) and its largest shift (4.5 mm)."""
         simulator = CordSimulator(bank, size=200)
         target = simulator.batch(6, seed=3).target
-        far = torch.hypot(simulator.x, simulator.y)[0, 0] > 16.5
+        far = torch.hypot(*fields.pixel_grid_mm(200, SPACING_MM))[0, 0] > 16.5
         assert far.sum() > 1000
         assert (target[..., far] == 0).all()
 
     def test_image_is_zscored_inside_and_zero_outside(self, bank):
-        batch = CordSimulator(bank, CordRecipe(fov_cut_p=0.6), 128).batch(16, seed=2)
+        batch = CordSimulator(bank, {"field_of_view": {"p": 0.6}}, 128).batch(16, seed=2)
         assert 0 < (batch.inside.mean((1, 2, 3)) < 1).sum() < 16
         assert set(batch.inside.unique().tolist()) == {0.0, 1.0}
         for image, inside in zip(batch.image, batch.inside):
@@ -254,33 +280,33 @@ class TestCord:
             assert (image[inside == 0] == 0).all()
 
     def test_tissues_can_be_told_apart_without_nuisances(self, bank):
-        recipe = CordRecipe(
-            gm_gain=(0.3, 0.3), dark_gm_p=0, flat_gm_p=0, lesion_p=0, bias_sd=0, ghost_p=0, motion_p=0, dropout_p=0,
-            snr=(300.0, 300.0), pixel=(0.2, 0.2), gamma=(1.0, 1.0), fov_cut_p=0, tract_sd=0,
-        )  # fmt: skip
+        plain = ("lesions", "bias", "ghosting", "motion", "spikes", "dropout", "gamma", "field_of_view", "tracts")
+        recipe = {
+            **dict.fromkeys(plain, False), "noise": {"snr": [300, 300]}, "resolution": {"pixel": [0.2, 0.2]},
+            "tissues": {"gm_gain": [0.3, 0.3], "dark_gm_p": 0, "flat_gm_p": 0}, "slab": {"thickness": [1, 2]},
+        }  # fmt: skip
         batch = CordSimulator(bank, recipe, 96).batch(8, seed=1)
         for image, (sc, gm) in zip(batch.image[:, 0], batch.target):
-            assert image[gm > 0.95].mean() > image[(sc > 0.95) & (gm < 0.05)].mean()
+            assert image[gm > 0.9].mean() > image[(sc > 0.95) & (gm < 0.05)].mean()
 
     def test_neighbours_stay_within_their_stack(self):
         maps = np.zeros((6, 3, SIZE, SIZE), np.uint8)
         stack, step = np.array([0, 0, 0, 1, 1, 1]), np.full(6, 1.0, np.float32)
         simulator = CordSimulator(AnatomyBank(maps, stack, step, np.full(6, "x")), size=32)
         index = torch.arange(6)
-        assert simulator._neighbour(index, torch.full((6,), 1.0)).tolist() == [1, 2, 2, 4, 5, 5]
-        assert simulator._neighbour(index, torch.full((6,), -2.0)).tolist() == [0, 0, 0, 3, 4, 3]
-
-    @pytest.mark.parametrize("recipe", [CordRecipe, NeckRecipe])
-    def test_unknown_name_in_a_recipe(self, recipe):
-        with pytest.raises(InputError, match="'snrr'"):
-            recipe.from_dict({"snr": [1, 2], "snrr": [1, 2]})
-        assert recipe.from_dict({"snr": [1, 2]}) == replace(recipe(), snr=(1, 2))
+        assert simulator.bank.neighbour(index, torch.full((6,), 1.0)).tolist() == [1, 2, 2, 4, 5, 5]
+        assert simulator.bank.neighbour(index, torch.full((6,), -2.0)).tolist() == [0, 0, 0, 3, 4, 3]
 
 
 # ---- whole slices --------------------------------------------------------------
 
 
 class TestNeck:
+    def test_unknown_name_in_a_recipe(self):
+        with pytest.raises(InputError, match="'snrr'"):
+            NeckRecipe.from_dict({"snr": [1, 2], "snrr": [1, 2]})
+        assert NeckRecipe.from_dict({"snr": [1, 2]}) == replace(NeckRecipe(), snr=(1, 2))
+
     def test_seed_decides_every_bit(self, necks):
         batch = necks.batch(8, seed=4)
         assert same(necks.batch(8, seed=4), batch)
@@ -320,165 +346,3 @@ class TestNeck:
         # A brain is longer than wide, and rows go to anterior.
         widest = maps[maps[:, 2].sum((1, 2)).argmax(), 2] > 0
         assert widest.any(1).sum() > widest.any(0).sum()
-
-
-# ---- whole scans ---------------------------------------------------------------
-
-PLAN = ScanPlan(seed=2, slices=3, pixel_mm=0.5, thickness_mm=4.0, field_of_view_mm=32.0, off_centre_mm=(2.0, -1.5))
-
-
-@pytest.fixture(scope="module")
-def scan(bank):
-    return simulate_scan(bank, PLAN)
-
-
-class TestScan:
-    def test_grid(self, scan):
-        image, truth, _ = scan
-        assert image.shape == (64, 64, 3) and image.get_data_dtype() == np.int16
-        assert nib.aff2axcodes(image.affine) == ("L", "A", "S")
-        zooms = image.header.get_zooms()
-        assert zooms[0] == pytest.approx(0.5) and zooms[2] == pytest.approx(4.0)
-        assert zooms[1] == pytest.approx(0.5, rel=0.25)
-        assert image.header["qform_code"] == image.header["sform_code"] == 1
-        np.testing.assert_allclose(image.get_qform(), image.affine, atol=1e-4)
-        for fraction in truth.values():
-            assert fraction.shape == image.shape and fraction.get_data_dtype() == np.float32
-            np.testing.assert_array_equal(fraction.affine, image.affine)
-
-    def test_truth_integrates_to_the_fine_area(self, bank, scan):
-        """The voxels' fractions times their area against the labels that the image was made from."""
-        _, truth, record = scan
-        recipe = CordRecipe.from_dict(record["recipe"])
-        simulator = CordSimulator(bank, recipe, int(PLAN.field_of_view_mm / SPACING_MM) // 2 * 2)
-        voxel = np.prod(truth["SC"].header.get_zooms()[:2])
-        for k, index in enumerate(record["bank_slices"]):
-            gen = torch.Generator().manual_seed(PLAN.seed)
-            bend = k / (PLAN.slices - 1) - 0.5
-            frame = simulator._place(gen, 1, (PLAN.off_centre_mm[0] + bend, PLAN.off_centre_mm[1] + 3 * bend))
-            fine = simulator._labels(gen, 1, frame, torch.tensor([index]))["target"][0]
-            for channel, name in enumerate(("SC", "GM")):
-                area = truth[name].get_fdata()[..., k].sum() * voxel
-                assert area == pytest.approx(float(fine[channel].sum()) * SPACING_MM**2, rel=0.01)
-
-    def test_truth_lies_where_it_was_put(self, scan):
-        """Right and anterior of the middle as the plan says: the voxel order is the affine's."""
-        _, truth, _ = scan
-        sc = nib.as_closest_canonical(truth["SC"])
-        data, (px, py) = sc.get_fdata(), sc.header.get_zooms()[:2]
-        i, j, _ = np.indices(data.shape)
-        x = ((data * i).sum() / data.sum() - (data.shape[0] - 1) / 2) * px
-        y = ((data * j).sum() / data.sum() - (data.shape[1] - 1) / 2) * py
-        assert x == pytest.approx(PLAN.off_centre_mm[0], abs=1.0)
-        assert y == pytest.approx(PLAN.off_centre_mm[1], abs=1.0)
-
-    def test_truth_lies_on_the_image(self, scan):
-        """Cord and CSF have different brightness, so the mean step across the truth's outline is large."""
-        image, truth, _ = scan
-        data, sc = image.get_fdata(), truth["SC"].get_fdata()
-        from scipy.ndimage import binary_dilation, binary_erosion
-
-        cross = np.ones((3, 3, 1), bool)
-        here = np.array([abs(np.median(data[ring]) - np.median(data[sc > 0.9])) for ring in (
-            binary_dilation(sc > 0.05, cross, 2) & ~binary_dilation(sc > 0.05, cross, 1),
-            binary_erosion(sc > 0.95, cross, 2) & ~binary_erosion(sc > 0.95, cross, 3),
-        )])  # fmt: skip
-        assert here[0] > 2 * here[1]
-
-    def test_fractions_are_bounded(self, scan):
-        _, truth, _ = scan
-        sc, gm = (truth[name].get_fdata() for name in ("SC", "GM"))
-        assert 0 <= gm.min() and sc.max() <= 1 + 1e-6 and (gm <= sc + 1e-6).all()
-        assert (sc.max((0, 1)) > 0.9).all()
-
-    def test_record_makes_it_again(self, scan):
-        image, truth, record = scan
-        stored = json.loads(json.dumps({"anatomy": "parametric", **record}))
-        again, truth_again, record_again = scan_from_record(stored)
-        assert np.array_equal(again.dataobj, image.dataobj)
-        assert np.array_equal(truth_again["GM"].dataobj, truth["GM"].dataobj)
-        assert json.loads(json.dumps(record_again)) == json.loads(json.dumps(record))
-
-    def test_one_slice_and_another_seed(self, bank, scan):
-        one = simulate_scan(bank, replace(PLAN, slices=1))[0]
-        assert one.shape[2] == 1
-        other = simulate_scan(bank, replace(PLAN, seed=3))[0]
-        assert not np.array_equal(other.dataobj, scan[0].dataobj)
-
-    @pytest.mark.parametrize(
-        "change",
-        [
-            {"slices": 0},
-            {"pixel_mm": 0.1},
-            {"pixel_mm": -1.0},
-            {"thickness_mm": 0.0},
-            {"snr": 0.0},
-            {"field_of_view_mm": 3.0},
-        ],
-    )
-    def test_impossible_plan_is_refused(self, change):
-        with pytest.raises(UsageError):
-            replace(PLAN, **change)
-
-    def test_finest_pixel_fills_the_field_of_view(self, bank):
-        plan = replace(PLAN, slices=1, pixel_mm=SPACING_MM, field_of_view_mm=24.0)
-        image = simulate_scan(bank, plan)[0]
-        assert image.shape[:2] == (136, 136)
-
-    @pytest.mark.parametrize("missing", ["plan", "recipe", "anatomy"])
-    def test_incomplete_record_is_an_input_error(self, scan, missing):
-        record = {"anatomy": "parametric", **scan[2]}
-        del record[missing]
-        with pytest.raises(InputError, match="record"):
-            scan_from_record(record)
-
-
-# ---- command line --------------------------------------------------------------
-
-
-class TestCommand:
-    SMALL = ("-slices", "2", "-fov", "24", "-pixel", "0.5")
-
-    def test_writes_image_truth_and_record(self, tmp_path, capsys):
-        assert cli.main(["-o", str(tmp_path), "-n", "2", "-seed", "8", *self.SMALL]) == 0
-        printed = capsys.readouterr().out.split()
-        assert [p.rpartition("/")[2] for p in printed] == ["sub-sim0008_T2starw.nii.gz", "sub-sim0009_T2starw.nii.gz"]
-        folder = tmp_path / "sub-sim0009/anat"
-        stem = folder / "sub-sim0009_T2starw"
-        names = {
-            f"sub-sim0009_{n}"
-            for n in ("label-GM_probseg.nii.gz", "label-SC_probseg.nii.gz", "T2starw.json", "T2starw.nii.gz")
-        }
-        assert {p.name for p in folder.iterdir()} == names
-        image = nib.load(f"{stem}.nii.gz")
-        record = json.loads(stem.with_suffix(".json").read_text())
-        assert record["simulated"] is True
-        # The second scan too: its own seed is not that of the bank.
-        again, truth, _ = scan_from_record(record)
-        assert np.array_equal(again.dataobj, image.dataobj)
-        np.testing.assert_allclose(again.affine, image.affine, atol=1e-5)
-        gm = nib.load(folder / "sub-sim0009_label-GM_probseg.nii.gz")
-        assert np.array_equal(truth["GM"].dataobj, gm.dataobj)
-
-    @pytest.mark.parametrize(
-        ("options", "word"),
-        [
-            (["-n", "0"], "-n"),
-            (["-seed", "-1"], "-seed"),
-            (["-pixel", "0.1"], "pixel"),
-            (["-slices", "0"], "slices"),
-            (["-anatomy", "AMU7T"], "sct7t_download export AMU7T "),
-            (["-anatomy", "AMU7T", "-data", "AMU7T"], "SOURCE=FOLDER"),
-            (["-anatomy", "atlas"], "atlas"),
-        ],
-    )
-    def test_wrong_use_is_one_line_and_2(self, tmp_path, capsys, options, word):
-        assert cli.main(["-o", str(tmp_path), *self.SMALL, *options]) == 2
-        error = capsys.readouterr().err
-        assert word in error and error.count("\n") == 1
-        assert not list(tmp_path.iterdir())
-
-    def test_folder_that_cannot_be_made(self, tmp_path, capsys):
-        (tmp_path / "file").write_text("")
-        assert cli.main(["-o", str(tmp_path / "file"), *self.SMALL]) == 2
-        assert "choose another -o" in capsys.readouterr().err

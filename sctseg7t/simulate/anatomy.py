@@ -86,16 +86,77 @@ def load_bank(sources, folders=None, seed=0):
 
 
 def slice_weights(bank, source_weights):
-    """Sampling weight per bank slice (N,) so that each source gets its share (equal ones without shares)."""
+    """Sampling weight per bank slice (N,) so that each source gets its share (equal ones without shares).
+
+    Raises
+    ------
+    InputError
+        A share is given to a source that the bank lacks.
+    """
     import torch
 
-    weights = torch.zeros(len(bank))
     names = sorted(set(bank.source.tolist()))
+    absent = sorted(set(source_weights or {}) - set(names))
+    if absent:
+        raise InputError(f"simulation recipe: source_weights name {absent[0]!r}; the anatomy has {', '.join(names)}")
+    weights = torch.zeros(len(bank))
     for name in names:
         member = torch.from_numpy(bank.source == name)
         share = (source_weights or {}).get(name, 1.0)
         weights[member] = share / member.sum()
     return weights
+
+
+def describe_horns(maps):
+    """Where each slice's gray matter ends and joins, from its outline at half its probability.
+
+    Parameters
+    ----------
+    maps : (N, 3, SIZE, SIZE) uint8
+        As in :class:`AnatomyBank`.
+
+    Returns
+    -------
+    dict of str to (N,) float32
+        In mm, right and anterior of the map's centre: ``commissure_y``; ``ventral_x`` (from the midline) and
+        ``ventral_y``, the mean of the ventral horns' centres; for ``left`` and ``right``: the dorsal horn's tip
+        ``_x``, ``_y``, its direction ``_ux``, ``_uy`` and ``_room``, the way from the tip to the cord's surface.
+    """
+    axis = (np.arange(SIZE) - (SIZE - 1) / 2) * SPACING_MM
+    names = ["commissure_y", "ventral_x", "ventral_y"]
+    names += [f"{side}_{k}" for side in ("left", "right") for k in ("x", "y", "ux", "uy", "room")]
+    out = {name: np.zeros(len(maps), np.float32) for name in names}
+    for k, (cord, gray) in enumerate(maps[:, :2]):
+        rows, columns = np.nonzero(gray > 127)
+        if not rows.size:
+            continue
+        x, y = axis[columns], axis[rows]
+        middle = y[np.abs(x) < 0.4]
+        out["commissure_y"][k] = join = middle.mean() if middle.size else np.median(y)
+        front = y > join
+        out["ventral_x"][k], out["ventral_y"][k] = np.abs(x[front]).mean(), y[front].mean()
+        for side, sign in (("left", -1), ("right", 1)):
+            of_side = (sign * x > 0) & (y < join)
+            if of_side.sum() < 8:
+                continue
+            for name, value in _dorsal_horn(x[of_side], y[of_side], cord).items():
+                out[f"{side}_{name}"][k] = value
+    return out
+
+
+def _dorsal_horn(x, y, cord):
+    """Tip, direction and room of one dorsal horn from its pixels (mm)."""
+    low = y.min()
+    end, above = y < low + 0.45, (y > low + 0.9) & (y < low + 1.8)
+    tip = np.array([x[end].mean(), low + 0.15])
+    if not above.any():
+        return {"x": tip[0], "y": tip[1], "uy": -1.0}
+    way = tip - (x[above].mean(), y[above].mean())
+    way /= np.hypot(*way)
+    steps = np.arange(0, 5, 0.05)
+    at = np.rint((tip[None] + steps[:, None] * way) / SPACING_MM + (SIZE - 1) / 2).astype(int).clip(0, SIZE - 1)
+    beyond = np.flatnonzero(cord[at[:, 1], at[:, 0]] < 128)
+    return {"x": tip[0], "y": tip[1], "ux": way[0], "uy": way[1], "room": steps[beyond[0]] if beyond.size else 0.0}
 
 
 def anatomy_folders(items):
@@ -153,6 +214,9 @@ def _template(folders, source, sc_name, gm_name, atlas_name):
     if source == "PAM50":
         keep = keep[keep >= keep.max() - 330]
     zooms = sc_img.header.get_zooms()
+    if zooms[0] > 0.4:
+        # Drawn on coarse voxels: without this its outline is a polygon.
+        sc = _soften(sc, zooms, 0.3)
     maps = _regrid(sc, gm, atlas, keep, zooms)
     yield maps, float(zooms[2])
 
@@ -182,11 +246,11 @@ def _masks(folders):
         yield _regrid(_soften(sc, zooms), _soften(gm, zooms), None, keep, zooms), float(zooms[2])
 
 
-def _soften(mask, zooms):
-    """Smooth a binary mask in plane so that its 0.5 level is a smooth outline."""
+def _soften(mask, zooms, sigma_mm=0.22):
+    """Smooth a mask in plane so that its 0.5 level is a smooth outline."""
     from scipy.ndimage import gaussian_filter
 
-    return gaussian_filter(mask, (0.22 / zooms[0], 0.22 / zooms[1], 0))
+    return gaussian_filter(mask, (sigma_mm / zooms[0], sigma_mm / zooms[1], 0))
 
 
 def _regrid(sc, gm, atlas, keep, zooms):
@@ -213,7 +277,8 @@ def _parametric(rng, count=160):
     """Cord outlines and GM horns drawn from morphometry.
 
     Diameters follow Fradet et al. 2014 and Frostell et al. 2016 (cervical cord 6.5-8.5 mm AP,
-    10-14.5 mm RL, largest at C4-C6); horns are capsules joined by a commissure, wide anteriorly.
+    10-14.5 mm RL, largest at C4-C6). Each side has a ventral horn that is broad at the enlargement, a slender
+    dorsal horn towards the dorsolateral surface, and its share of the commissure.
     """
     axis = (np.arange(SIZE) - (SIZE - 1) / 2) * SPACING_MM
     y, x = np.meshgrid(axis, axis, indexing="ij")
@@ -228,15 +293,26 @@ def _parametric(rng, count=160):
         notch = 0.05 * np.exp(-(((angle - np.pi / 2) / 0.12) ** 2))
         flat = 0.03 * np.cos(2 * angle) * rng.uniform(0, 1)
         sc = _logistic((1 - notch + flat - radius) * ap, 0.12)
-        ax = np.abs(x)
-        cy = rng.normal(0.25, 0.15)
-        ventral = _capsule(ax, y, (0.9, cy + 0.3), (1.3 + 1.1 * bulge, cy + 1.5), 0.62 + 0.35 * bulge)
-        dorsal = _capsule(ax, y, (1.0, cy), (2.1 + 0.7 * bulge, cy - 2.6), 0.33 + 0.08 * bulge)
-        commissure = _capsule(ax, y, (0.0, cy + 0.1), (0.9, cy + 0.1), 0.38)
-        gm = _logistic(np.maximum(np.maximum(ventral, dorsal), commissure), 0.08)
-        gm = np.minimum(gm, sc)
+        cy = rng.normal(0.35, 0.15)
+        commissure = _capsule(x, y, (-0.9, cy), (0.9, cy), rng.uniform(0.18, 0.4))
+        gm = commissure
+        for side in (-1, 1):
+            gm = np.maximum(gm, _horns(rng, side * x, y, cy, rl, ap, bulge))
+        gm = np.minimum(_logistic(gm, 0.08), sc)
         out[k, 0], out[k, 1] = np.rint(sc * 255), np.rint(gm * 255)
     return out, 0.8
+
+
+def _horns(rng, x, y, cy, rl, ap, bulge):
+    """Signed distance (mm) inside the gray matter of one side; ``x`` grows outwards."""
+    out_x = (1.35 + 0.75 * bulge) * rng.normal(1, 0.07)
+    ventral = _capsule(x, y, (1.0, cy + 0.35), (out_x, cy + rng.normal(1.0, 0.15)), 0.62 + 0.35 * bulge)
+    apex = rng.uniform(0.8, 0.96)
+    turn = np.radians(rng.normal(232, 5))
+    tip = -apex * rl * np.cos(turn), apex * ap * np.sin(turn)
+    neck = 1.15 + 0.35 * bulge, cy - 1.0
+    upper = _capsule(x, y, (1.0, cy), neck, rng.uniform(0.45, 0.62))
+    return np.maximum(np.maximum(ventral, upper), _capsule(x, y, neck, tip, rng.uniform(0.28, 0.48)))
 
 
 def _capsule(x, y, start, stop, radius):

@@ -111,3 +111,10 @@ def closed_contour(gen, x, y, semi_x, semi_y, roughness=0.05, triangle=0.0, orde
 def edge(distance_mm, softness_mm=0.12):
     """Fraction inside a border at distance zero."""
     return torch.sigmoid(distance_mm / softness_mm)
+
+
+def segment_distance(x, y, ax, ay, bx, by):
+    """Distance of positions to the segment from a to b."""
+    dx, dy = bx - ax, by - ay
+    t = (((x - ax) * dx + (y - ay) * dy) / (dx * dx + dy * dy).clamp(min=1e-8)).clamp(0, 1)
+    return torch.sqrt((x - ax - t * dx) ** 2 + (y - ay - t * dy) ** 2 + 1e-8)

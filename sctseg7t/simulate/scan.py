@@ -1,15 +1,30 @@
 """A whole simulated scan: a stack of coherent slices with its true tissue fractions."""
 
-from dataclasses import asdict, dataclass, replace
+import contextlib
+import math
+from dataclasses import asdict, dataclass
 
 import nibabel as nib
 import numpy as np
 import torch
 
 from sctseg7t.errors import InputError, UsageError
-from sctseg7t.simulate.anatomy import SPACING_MM, load_bank
-from sctseg7t.simulate.cord import CordRecipe, CordSimulator
+from sctseg7t.simulate.anatomy import SPACING_MM, load_bank, slice_weights
+from sctseg7t.simulate.cord import CordSimulator, acquisition
+from sctseg7t.simulate.effect import EFFECTS, read_settings
 from sctseg7t.simulate.fields import sample_mm
+
+# A plan's scan is of ordinary contrast, wherever its recipe does not say otherwise.
+_ORDINARY = {
+    "place": {"shift": 0.0, "far_p": 0.0},
+    "tissues": {"iso_csf_p": 0.0, "dark_csf_p": 0.0, "dark_gm_p": 0.0, "flat_gm_p": 0.0},
+    "resolution": {"interpolated_p": 0.0},
+    # Its map is drawn with the noise, so anew per slice: a strong one would make slices of unlike SNR.
+    "noise": {"uneven": 0.1},
+}
+# How far the same lesions reach along the cord, and the spread of a compression about its level.
+_LESION_MM, _COMPRESSION_SD_MM = 9.0, 5.0
+_STAGES = ("anatomy", "contrast", "acquisition")
 
 
 @dataclass(frozen=True)
@@ -37,66 +52,136 @@ class ScanPlan:
             raise UsageError(f"thickness {self.thickness_mm} mm, SNR {self.snr}: both must be above 0")
 
 
-def simulate_scan(bank, plan=ScanPlan(), recipe=CordRecipe()):
+def simulate_scan(bank, plan=ScanPlan(), recipe=None):
     """Simulate a scan.
 
-    All slices share one draw of the effects; anatomy moves along the bank, the cord drifts
-    a little through the stack, and noise is drawn anew per slice.
+    All slices share one draw of the effects, so what chance switches on is on for the whole scan; a probability
+    of 1 or 0 decides it. Anatomy moves along the bank and the cord drifts a little through the stack. Noise is
+    drawn anew per slice and lesions every 9 mm; compression has one level, from which it fades.
 
     Parameters
     ----------
     bank : AnatomyBank
     plan : ScanPlan
-    recipe : CordRecipe
+        Decides pixel size, slice thickness and SNR whatever the recipe has for them.
+    recipe : dict, optional
+        By effect: the settings that differ from an ordinary scan's, or False to leave it out.
 
     Returns
     -------
     image : nibabel.Nifti1Image
         int16, in LAS voxel order as scanners often store it.
     truth : dict of str to nibabel.Nifti1Image
-        SC and GM fractions of each voxel, float32.
+        SC and GM fractions of each voxel, float32; the tissue's own, never with an inset.
     record : dict
-        Every setting; with the bank's own, enough for :func:`scan_from_record`.
+        Every setting, and what was drawn from it for the scan (``drawn``: effect → name → number) or, where
+        slices differ, for each (``drawn_by_slice``); with the bank's own, enough for :func:`scan_from_record`.
+
+    Raises
+    ------
+    InputError
+        The recipe names an unknown effect, setting or anatomy source.
     """
-    recipe = replace(
-        recipe, pixel=(plan.pixel_mm, plan.pixel_mm), thickness=(plan.thickness_mm,) * 2, snr=(plan.snr,) * 2,
-        far_shift_p=0.0, shift=0.0, interpolated_p=0.0, iso_csf_p=0.0, dark_csf_p=0.0, dark_gm_p=0.0, flat_gm_p=0.0,
-    )  # fmt: skip
+    settings = _plan_settings(plan, recipe or {})
     size = int(plan.field_of_view_mm / SPACING_MM) // 2 * 2
-    simulator = CordSimulator(bank, recipe, size)
-    indices = _walk(bank, plan)
+    simulator = CordSimulator(bank, settings, size)
+    indices = _walk(bank, plan, settings["subject"]["source_weights"])
     count = int(plan.field_of_view_mm / plan.pixel_mm) // 2 * 2
-    images, fractions = [], []
-    with torch.no_grad():
-        for k, index in enumerate(indices):
-            gen = torch.Generator().manual_seed(plan.seed)
-            noise = torch.Generator().manual_seed(plan.seed * 1000 + 17 + k)
-            bend = k / max(plan.slices - 1, 1) - 0.5
-            drift = (plan.off_centre_mm[0] + 1.0 * bend, plan.off_centre_mm[1] + 3.0 * bend)
-            frame = simulator._place(gen, 1, drift)
-            labels = simulator._labels(gen, 1, frame, torch.tensor([index]))
-            fine = simulator._contrast(gen, 1, frame, labels)
-            stored, pixel, phase = simulator._scan(gen, fine, frame, noise)
-            images.append(_centre(stored, count)[0])
-            fractions.append(_centre(_native_fractions(labels["target"], simulator, pixel, phase), count))
-    pixel = pixel[0].numpy()
+    images, fractions, drawn = [], [], []
+    with _one_thread():
+        for scene in _scenes(simulator, plan, indices):
+            images.append(_centre(scene.stored, count)[0])
+            fractions.append(_centre(_native_fractions(scene), count))
+            drawn.append({name: kept for name, kept in scene.settings_of(0).items() if name != "subject"})
+    pixel = scene.pixel[0].numpy()
     stack = np.stack(images, -1)
     stack = np.rint(stack / np.quantile(stack, 0.995) * 800).clip(0, 4000).astype(np.int16)
     truth = {
         name: _image(np.stack([f[c] for f in fractions], -1).astype(np.float32), pixel, plan)
         for c, name in enumerate(("SC", "GM"))
     }
-    record = {"plan": asdict(plan), "recipe": asdict(recipe), "bank_slices": [int(i) for i in indices]}
+    record = {
+        "plan": asdict(plan), "recipe": settings, "bank_slices": [int(i) for i in indices], **_drawn(drawn),
+    }  # fmt: skip
     return _image(stack, pixel, plan), truth, record
 
 
+def _scenes(simulator, plan, indices):
+    """The scene of each slice, inferior to superior."""
+    together = dict(simulator.settings)
+    for k, index in enumerate(indices):
+        bend = k / max(plan.slices - 1, 1) - 0.5
+        simulator.settings = _slice_settings(together, plan, k)
+        yield simulator.scene(
+            1, plan.seed, index=torch.tensor([index]), stages=_STAGES,
+            drift_mm=(plan.off_centre_mm[0] + 1.0 * bend, plan.off_centre_mm[1] + 3.0 * bend),
+            reseed=_slice_seeds(plan, k),
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _one_thread():
+    """One thread of torch: sums over several depend on their number in the last bit; slices are small anyway."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _plan_settings(plan, recipe):
+    """All settings: the defaults, an ordinary scan's, the recipe's, then the plan's."""
+    planned = {
+        "slab": {"thickness": (plan.thickness_mm,) * 2, "inset_mm": 0.0},
+        "noise": {"snr": (plan.snr,) * 2},
+        "resolution": {"pixel": (plan.pixel_mm,) * 2},
+    }
+    merged = {name: False for name in EFFECTS}
+    for name, settings in read_settings(recipe).items():
+        given = recipe.get(name) or {}
+        merged[name] = {**settings, **_ORDINARY.get(name, {}), **given, **planned.get(name, {})}
+    return merged
+
+
+def _slice_seeds(plan, k):
+    """Seeds of the effects that slice ``k`` does not share with the whole scan."""
+    run = int(k * plan.thickness_mm / _LESION_MM)
+    return {"noise": plan.seed * 1000 + 17 + k, "lesions": plan.seed * 1000 + 17 + run}
+
+
+def _slice_settings(settings, plan, k):
+    """Settings of slice ``k``: those of the scan, its compression faded by the distance from its level."""
+    if "compression" not in settings:
+        return settings
+    full = settings["compression"]
+    level = np.random.default_rng((plan.seed, 1)).uniform(0.25, 0.75) * (plan.slices - 1)
+    fade = math.exp(-0.5 * ((k - level) * plan.thickness_mm / _COMPRESSION_SD_MM) ** 2) if plan.slices > 1 else 1.0
+    faded = {
+        **full,
+        "p": full["p"] if fade > 0.1 else 0.0,
+        "depth": tuple(fade * v for v in full["depth"]),
+        "flat": tuple(1 + fade * (v - 1) for v in full["flat"]),
+    }
+    return {**settings, "compression": faded}
+
+
+def _drawn(slices):
+    """What was drawn, apart for the effects in which slices differ."""
+    differ = [name for name in slices[0] if any(kept[name] != slices[0][name] for kept in slices)]
+    return {
+        "drawn": {name: kept for name, kept in slices[0].items() if name not in differ},
+        "drawn_by_slice": {name: [kept[name] for kept in slices] for name in differ},
+    }
+
+
 def scan_from_record(record, folders=None):
-    """Make a scan again from the record beside it, as ``sct7t_simulate`` writes it.
+    """Make a scan again, bit for bit, from the record beside it, as ``sct7t_simulate`` writes it.
 
     Parameters
     ----------
     record : dict
-        With ``anatomy`` (source of the bank), ``anatomy_seed`` (default 0), ``plan`` and ``recipe``.
+        With ``anatomy`` (source of the bank, or a list), ``anatomy_seed`` (default 0), ``plan`` and ``recipe``.
     folders : dict of str to path, optional
         As for :func:`sctseg7t.simulate.anatomy.load_bank`.
 
@@ -107,36 +192,67 @@ def scan_from_record(record, folders=None):
     Raises
     ------
     InputError
-        The record lacks a part, or the anatomy's files are not there.
+        The record lacks a part, another version of the simulator wrote it, or the anatomy's files are not there.
     """
     try:
-        sources, plan = record["anatomy"], dict(record["plan"])
-        recipe = CordRecipe.from_dict(record["recipe"])
+        sources, plan, recipe = record["anatomy"], dict(record["plan"]), dict(record["recipe"])
         plan = ScanPlan(**{**plan, "off_centre_mm": tuple(plan["off_centre_mm"])})
-    except (KeyError, TypeError) as err:
+    except (KeyError, TypeError, ValueError) as err:
         raise InputError(
             f"record of a simulated scan: {err} is missing or unknown; use one that sct7t_simulate wrote"
         ) from err
+    _check_complete(recipe)
     bank = load_bank([sources] if isinstance(sources, str) else sources, folders, record.get("anatomy_seed", 0))
-    return simulate_scan(bank, plan, recipe)
+    made = simulate_scan(bank, plan, recipe)
+    _check_drawn(record.get("drawn", {}), made[2]["drawn"])
+    return made
 
 
-def _walk(bank, plan):
-    """Indices through one stack of the bank, spaced as the slices are."""
+def _check_complete(recipe):
+    """InputError unless a record's recipe has every effect and setting, and no other."""
+    for name in [*recipe, *EFFECTS]:
+        given = recipe.get(name)
+        if name not in EFFECTS:
+            _other_version(f"it has {name!r}, which this version has not")
+        if given is None:
+            _other_version(f"it lacks {name!r}")
+        keys = set(given) ^ set(EFFECTS[name].defaults) if isinstance(given, dict) else ()
+        for key in sorted(keys):
+            _other_version(f"it and this version differ in {key!r} of {name!r}")
+
+
+def _check_drawn(recorded, drawn):
+    """InputError if the recorded numbers are not those that were drawn now."""
+    for name, kept in recorded.items():
+        for key, value in kept.items():
+            if not math.isclose(drawn.get(name, {}).get(key, math.nan), value, rel_tol=1e-5, abs_tol=1e-6):
+                _other_version(f"{key!r} of {name!r} is drawn differently now")
+
+
+def _other_version(reason):
+    raise InputError(
+        f"record of a simulated scan: {reason}; another version of sctseg7t wrote it: use that, or simulate anew"
+    )
+
+
+def _walk(bank, plan, shares=None):
+    """Indices through one stack of the bank, spaced as the slices are; ``shares`` by source."""
     rng = np.random.default_rng(plan.seed)
-    stack = rng.choice(np.unique(bank.stack))
+    stacks, member = np.unique(bank.stack, return_inverse=True)
+    weights = np.bincount(member, slice_weights(bank, shares).numpy())
+    stack = rng.choice(stacks, p=weights / weights.sum())
     members = np.flatnonzero(bank.stack == stack)
     step = plan.thickness_mm / float(bank.step_mm[members[0]])
     room = max(len(members) - 1 - step * (plan.slices - 1), 0)
     return members[np.clip(rng.uniform(0, 1) * room + step * np.arange(plan.slices), 0, len(members) - 1).astype(int)]
 
 
-def _native_fractions(target, simulator, pixel, phase):
+def _native_fractions(scene):
     """Mean of the fine fractions over each stored pixel."""
-    x, y = simulator._stored_grid(pixel, phase)
+    x, y = acquisition.stored_grid(scene)
     subs = (np.arange(4) + 0.5) / 4 - 0.5
     total = sum(
-        sample_mm(target, x + float(fx * pixel[0, 0]), y + float(fy * pixel[0, 1]), SPACING_MM)
+        sample_mm(scene.target, x + float(fx * scene.pixel[0, 0]), y + float(fy * scene.pixel[0, 1]), SPACING_MM)
         for fx in subs
         for fy in subs
     )

@@ -1,0 +1,161 @@
+"""Contrast: what each tissue looks like, before the scanner has its say."""
+
+import math
+
+import torch
+
+from sctseg7t.simulate.effect import effect
+from sctseg7t.simulate.fields import closed_contour, edge, segment_distance
+
+
+@effect("contrast", required=True)
+def tissues(
+    scene, draw, *, white=(0.2, 0.6), gm_gain=(0.05, 0.45), dark_gm_p=0.04, flat_gm_p=0.06, fluid=(1.1, 2.7),
+    iso_csf_p=0.2, iso_csf=(0.95, 1.3), dark_csf_p=0.05,
+):  # fmt: skip
+    """Levels of WM, GM and CSF: GM and CSF mostly brighter, sometimes WM's equal or darker."""
+    scene.white = draw.uniform("white", *white)
+    gain = scene.white * draw.uniform("gm_gain", *gm_gain)
+    gain = torch.where(draw.chance("dark_gm", dark_gm_p) > 0, -0.7 * gain, gain)
+    scene.gain = torch.where(draw.chance("flat_gm", flat_gm_p) > 0, 0.25 * gain, gain)
+    ratio = draw.uniform("fluid", *fluid)
+    ratio = torch.where(draw.chance("iso_csf", iso_csf_p) > 0, draw.uniform("iso_ratio", *iso_csf), ratio)
+    ratio = torch.where(draw.chance("dark_csf", dark_csf_p) > 0, draw.uniform("dark_ratio", 0.15, 0.8), ratio)
+    scene.fluid = scene.white * ratio
+    scene.inner = scene.white + scene.gain * scene.gm / scene.sc.clamp(min=0.05)
+
+
+@effect("contrast")
+def tracts(scene, draw, *, sd=0.035, drift=0.05):
+    """Slight contrast between the white matter tracts, and a smooth drift."""
+    table = sd * torch.randn(draw.count, 256, generator=draw.gen)
+    table[:, 0] = 0
+    local = torch.gather(table, 1, scene.regions.view(draw.count, -1)).view(scene.regions.shape)
+    scene.inner = scene.inner + scene.white * (local + draw.uniform("drift", 0, drift) * draw.noise(4))
+
+
+@effect("contrast")
+def pia(scene, draw, *, sd=0.12):
+    """A rim at the surface, dark or bright."""
+    scene.inner = scene.inner + scene.white * 4 * scene.sc * (1 - scene.sc) * draw.normal("level", sd)
+
+
+@effect("contrast")
+def fissures(scene, draw, *, strength=0.7, septum_sd=0.08):
+    """Anterior median fissure, filled with fluid or a vessel, and posterior septum."""
+    x, y = scene.cord
+    line = torch.exp(-((x / draw.uniform("width", 0.12, 0.3)) ** 2))
+    front = line * edge(y - draw.uniform("front", 0.6, 1.4), 0.2)
+    back = line * edge(-y - draw.uniform("back", 0.8, 1.8), 0.2)
+    fluid = torch.where(draw.chance("fluid", 0.5) > 0, scene.fluid - scene.white, -0.4 * scene.white)
+    scene.inner = scene.inner + front * fluid * draw.uniform("strength", 0, strength)
+    scene.inner = scene.inner + back * scene.white * draw.normal("septum", septum_sd)
+
+
+@effect("contrast")
+def central_canal(scene, draw, *, sd=0.15):
+    """A dot in the middle."""
+    x, y = scene.cord
+    dot = torch.exp(-((x**2 + (y - 0.2) ** 2) / draw.uniform("size", 0.05, 0.2)))
+    scene.inner = scene.inner + dot * scene.white * draw.normal("level", sd)
+
+
+@effect("contrast")
+def lesions(scene, draw, *, p=0.25, count=2, semi_mm=(0.6, 2.6), lift=(0.05, 0.45)):
+    """MS lesions: bright blobs, mostly in white matter, often at the lateral and dorsal surface."""
+    x, y = scene.cord
+    on = draw.chance("on", p)
+    for k in range(count):
+        lx, ly = draw.uniform(f"x{k}", -5.5, 5.5), draw.uniform(f"y{k}", -3.5, 3.0)
+        semi = [draw.uniform(f"semi_{axis}{k}", *semi_mm) for axis in "xy"]
+        blob = edge(closed_contour(draw.gen, x - lx, y - ly, *semi, 0.15), 0.25)
+        seen = on * draw.chance(f"on{k}", 0.6) * (1 - 0.6 * scene.gm)
+        scene.inner = scene.inner + seen * blob * scene.white * draw.uniform(f"lift{k}", *lift)
+
+
+@effect("contrast", required=True)
+def canal(
+    scene, draw, *, semi_x=(8.0, 13.5), semi_y=(6.0, 10.0), shift_y=(-1.2, 2.6), layer=(0.03, 0.3), uneven=0.12,
+):  # fmt: skip
+    """The thecal sac and its fluid, of uneven brightness where it flows."""
+    x, y = scene.canal
+    room = scene.scale.clamp(min=0.9)
+    semi = [draw.uniform(name, *v) * room for name, v in (("semi_x", semi_x), ("semi_y", semi_y))]
+    ox, oy = draw.normal("x", 0.6), draw.uniform("y", *shift_y)
+    triangle = draw.uniform("triangle", 0, 0.1)
+    scene.wall = closed_contour(draw.gen, x - ox, y - oy, *semi, 0.05, triangle)
+    # Fluid always leaves a thin layer around the cord, as far as the cord reaches.
+    scene.layer = torch.nn.functional.avg_pool2d(scene.sc, 9, 1, 4)
+    thin = edge((scene.layer - draw.uniform("layer", *layer)) * 2, 0.1)
+    scene.in_canal = torch.maximum(edge(scene.wall), thin)
+    scene.csf = scene.fluid * (1 + draw.uniform("uneven", 0, uneven) * draw.noise(6))
+
+
+@effect("contrast")
+def roots(scene, draw, *, p=0.6):
+    """Nerve roots and denticulate ligaments: lines through the fluid."""
+    x, y = scene.cord
+    for side, sx in (("l", -1), ("r", 1)):
+        for face, sy in (("d", -1), ("v", 1)):
+            at = f"_{side}{face}"
+            ax, ay = sx * draw.uniform("from_x" + at, 2.5, 4.5), sy * draw.uniform("from_y" + at, 1.8, 3.2)
+            bx, by = sx * draw.uniform("to_x" + at, 6.5, 11), ay + draw.uniform("to_y" + at, -3.5, 3.5)
+            near = segment_distance(x, y, ax, ay, bx, by) / draw.uniform("width" + at, 0.15, 0.5)
+            level = scene.white * draw.uniform("level" + at, 0.5, 1.3)
+            seen = draw.chance("on" + at, p) * draw.uniform("strength" + at, 0, 0.9)
+            scene.csf = scene.csf + seen * torch.exp(-(near**2)) * (level - scene.csf)
+
+
+@effect("contrast")
+def vessels(scene, draw, *, p=0.5, count=4):
+    """Vessels in the fluid: dots, dark or bright."""
+    x, y = scene.cord
+    for k in range(count):
+        angle, away = draw.uniform(f"angle{k}", 0, 2 * math.pi), draw.uniform(f"away{k}", 1.0, 1.4)
+        dx, dy = x - 6.0 * away * torch.cos(angle), y - 4.2 * away * torch.sin(angle)
+        dot = torch.exp(-(dx**2 + dy**2) / draw.uniform(f"size{k}", 0.04, 0.35))
+        level = scene.white * draw.uniform(f"level{k}", 0.0, 2.5)
+        scene.csf = scene.csf + dot * draw.chance(f"on{k}", p) * (level - scene.csf)
+
+
+@effect("contrast", required=True)
+def surroundings(scene, draw, *, vertebra_p=0.5, epidural_p=0.5):
+    """Bone, discs, ligaments, fat and muscle: piecewise smooth tissues; a vertebra; epidural tissue."""
+    (x, y), fluid = scene.canal, scene.fluid
+    tissue = fluid * draw.uniform("level", 0.05, 0.9)
+    for nodes in (4, 6, 9, 13):
+        part = edge(draw.noise(nodes) - draw.uniform(f"share{nodes}", -0.6, 1.0), 0.12)
+        level = fluid * draw.uniform(f"level{nodes}", 0.0, 1.25)
+        tissue = tissue + part * draw.chance(f"on{nodes}", 0.8) * (level - tissue)
+    body = edge(closed_contour(draw.gen, x, y - draw.uniform("vertebra_y", 13, 20), 11.0, 8.0, 0.06), 0.3)
+    level = fluid * draw.uniform("vertebra", 0.05, 1.0)
+    tissue = tissue + body * draw.chance("vertebra_on", vertebra_p) * (level - tissue)
+    near = edge(scene.wall + draw.uniform("epidural_mm", 0.5, 3.5)) * draw.chance("epidural_on", epidural_p)
+    scene.outside = tissue + near * (fluid * draw.uniform("epidural", 0.1, 1.3) - tissue)
+
+
+@effect("contrast", required=True)
+def compose(scene, draw, *, dura_p=0.75):
+    """Cord in its fluid in its canal, and the dura around."""
+    around = scene.in_canal * scene.csf + (1 - scene.in_canal) * scene.outside
+    ring = torch.exp(-((scene.wall / draw.uniform("dura_mm", 0.15, 0.8)) ** 2)) * draw.chance("dura_on", dura_p)
+    ring = ring * (1 - edge((scene.layer - 0.02) * 3, 0.05))
+    around = around + ring * (scene.fluid * draw.uniform("dura", 0.05, 0.7) - around)
+    scene.image = scene.sc * scene.inner + (1 - scene.sc) * around
+
+
+@effect("contrast")
+def pial_vessels(scene, draw, *, p=0.35):
+    """Dark veins on the cord's surface at the front and back of the midline."""
+    x, y = scene.cord
+    for name, at in (("front", 3.9), ("back", -4.1)):
+        dx, dy = x - draw.normal(f"{name}_x", 0.4), y - at * draw.normal(f"{name}_y", 0.12, 1.0)
+        dot = torch.exp(-(dx**2 + dy**2) / draw.uniform(f"{name}_size", 0.04, 0.5))
+        seen = draw.chance(f"{name}_on", p) * draw.uniform(f"{name}_strength", 0.1, 0.8)
+        scene.image = scene.image * (1 - seen * dot)
+
+
+@effect("contrast")
+def texture(scene, draw, *, strength=0.05):
+    """Fine unevenness of every tissue."""
+    scene.image = (scene.image * (1 + draw.uniform("strength", 0, strength) * draw.noise(28))).clamp(min=0.0)

@@ -1,0 +1,167 @@
+"""Anatomy: which slice of which cord, where it lies, how it differs, and the labels that follow."""
+
+import math
+
+import torch
+
+from sctseg7t.simulate.anatomy import SPACING_MM
+from sctseg7t.simulate.effect import effect
+from sctseg7t.simulate.fields import edge, rotate, sample_mm, segment_distance
+
+
+@effect("anatomy", required=True)
+def subject(scene, draw, *, source_weights=None):
+    """A slice of the anatomy bank; ``source_weights`` gives each source its share."""
+    weights = scene.bank.weights(source_weights)
+    drawn = torch.multinomial(weights, draw.count, replacement=True, generator=draw.gen)
+    if getattr(scene, "index", None) is None:
+        scene.index = drawn
+    draw.keep("slice", scene.index)
+
+
+@effect("anatomy", required=True)
+def place(scene, draw, *, shift=2.0, far_p=0.2, far_shift=4.5, rotation_sd=9.0, shear_sd=0.07):
+    """Cord off the window's centre, turned in plane (degrees) and sheared."""
+    reach = shift + draw.chance("far", far_p) * (far_shift - shift)
+    cx = draw.uniform("x", -1, 1) * reach + scene.drift_mm[0]
+    cy = draw.uniform("y", -1, 1) * reach + scene.drift_mm[1]
+    x, y = rotate(scene.x - cx, scene.y - cy, draw.normal("angle_rad", math.radians(rotation_sd)))
+    x = x + draw.normal("shear", shear_sd) * y
+    scene.canal = scene.cord = (x, y)
+
+
+@effect("anatomy")
+def warp(scene, draw, *, coarse_sd=0.45, fine_sd=0.13):
+    """Smooth displacements of the cord, of some 5 mm and 2 mm extent."""
+    x, y = scene.cord
+    for name, nodes, sd in (("coarse", 5, coarse_sd), ("fine", 10, fine_sd)):
+        x = x + sd * draw.uniform(f"{name}_x", 0, 1) * draw.noise(nodes)
+        y = y + sd * draw.uniform(f"{name}_y", 0, 1) * draw.noise(nodes)
+    scene.cord = (x, y)
+
+
+@effect("anatomy", required=True)
+def build(scene, draw, *, scale=(0.86, 1.34), aspect=(0.84, 1.2)):
+    """Size of the cord and its ratio of widths, the spread between people and levels."""
+    x, y = scene.cord
+    scene.scale = draw.uniform("scale", *scale)
+    flat = draw.uniform("aspect", *aspect).sqrt()
+    scene.cord = (x / scene.scale / flat, y / scene.scale * flat)
+
+
+@effect("anatomy")
+def compression(scene, draw, *, p=0.07, depth=(0.4, 2.0), width=(1.5, 5.0), flat=(1.0, 1.35)):
+    """A disc or bone spur dents the cord from the front, and the canal with it."""
+    on = draw.chance("on", p)
+    middle, wide = draw.uniform("middle", -2.5, 2.5), draw.uniform("width", *width)
+    dent = on * draw.uniform("depth", *depth)
+    squash = 1 + on * (draw.uniform("flat", *flat) - 1)
+
+    def pushed(xy, more):
+        x, y = xy
+        push = (dent + more * on) * torch.exp(-0.5 * ((x - middle) / wide) ** 2) * edge(y, 0.8)
+        return x, y + push
+
+    x, y = pushed(scene.cord, 0.0)
+    scene.cord = (x / squash.sqrt(), y * squash.sqrt())
+    scene.canal = pushed(scene.canal, 1.0)
+
+
+@effect("anatomy")
+def atrophy(scene, draw, *, p=0.2, cord=(0.78, 1.0), gray=(0.88, 1.0)):
+    """Loss of tissue, as in MS: a smaller cord in an unchanged canal, and less gray matter in it."""
+    on = draw.chance("on", p)
+    shrink = 1 + on * (draw.uniform("cord", *cord) - 1)
+    scene.cord = tuple(v / shrink for v in scene.cord)
+    scene.gray = tuple(v / (1 + on * (draw.uniform("gray", *gray) - 1)) for v in scene.cord)
+
+
+@effect("anatomy", required=True)
+def gray_matter(scene, draw, *, level=(0.3, 0.56), scale_sd=0.05, warp_sd=0.13):
+    """Gray matter's own size and form; ``level`` is the probability at which a template's outline is taken."""
+    x, y = getattr(scene, "gray", scene.cord)
+    x = x * draw.normal("scale_x", scale_sd, 1.0) + warp_sd * draw.noise(9)
+    y = y * draw.normal("scale_y", scale_sd, 1.0) + warp_sd * draw.noise(9)
+    scene.gray = (x, y)
+    scene.gray_level = draw.uniform("level", *level)
+
+
+@effect("anatomy")
+def ventral_horns(scene, draw, *, p=0.1, shrink=(0.6, 0.95)):
+    """Thin ventral horns, as motor neurone loss in ALS leaves them."""
+    x, y = scene.gray
+    on = draw.chance("on", p)
+    less = on * (1 / draw.uniform("shrink", *shrink) - 1)
+    horn_x, horn_y = scene.bank.of(scene.index, "ventral_x"), scene.bank.of(scene.index, "ventral_y")
+    near = edge(y - scene.bank.of(scene.index, "commissure_y"), 0.3) * edge(x.abs() - 0.6, 0.15)
+    scene.gray = (x + near * less * (x - torch.sign(x) * horn_x), y + near * less * (y - horn_y))
+
+
+@effect("anatomy")
+def dorsal_horns(scene, draw, *, p=0.8, reach=(0.2, 1.0), margin=(0.15, 0.9), half_width=(0.15, 0.36)):
+    """Dorsal horns that reach on towards the surface; means over subjects end short of it."""
+    on = draw.chance("on", p)
+    scene.horns["dorsal"] = {
+        "reach": on * draw.uniform("reach", *reach),
+        "margin": draw.uniform("margin", *margin),
+        "half_width": draw.uniform("half_width", *half_width) - 2.0 * (1 - on),
+    }
+
+
+@effect("anatomy")
+def commissure(scene, draw, *, p=0.6, half_width=(0.2, 0.6)):
+    """A thinner bridge of gray matter than the mean over subjects shows."""
+    on = draw.chance("on", p)
+    scene.horns["bridge"] = draw.uniform("half_width", *half_width) + 5.0 * (1 - on)
+
+
+@effect("anatomy", required=True)
+def slab(scene, draw, *, thickness=(1.0, 7.0), tilt_sd=6.0, inset_mm=0.0):
+    """Tissue fractions over the slice's thickness, tilted against the cord (degrees).
+
+    ``inset_mm`` places the cord's label inside the tissue's border; the image is not changed by it.
+    """
+    thick = draw.uniform("thickness", *thickness)
+    tilt = [draw.normal(f"tilt_{axis}", math.tan(math.radians(tilt_sd))) for axis in "xy"]
+    x, y = scene.cord
+    gx, gy = scene.gray
+    inset = 1 + inset_mm / scene.scale / torch.hypot(x, y).clamp(min=1.0)
+    parts = []
+    for depth in (-0.35, 0.0, 0.35):
+        away = depth * thick
+        near = scene.bank.neighbour(scene.index, away.flatten())
+        dx, dy = away * tilt[0], away * tilt[1]
+        maps = scene.bank.maps[near].float()
+        cord_map = maps[:, :1] / 255
+        sc = _sharpen(sample_mm(cord_map, x + dx, y + dy, SPACING_MM), 0.5)
+        label = _sharpen(sample_mm(cord_map, x * inset + dx, y * inset + dy, SPACING_MM), 0.5) if inset_mm else sc
+        gm = torch.minimum(_gray(scene, maps[:, 1:2] / 255, near, gx + dx, gy + dy), sc)
+        parts.append((sc, gm, label))
+        if depth == 0.0:
+            scene.regions = sample_mm(maps[:, 2:3], x, y, SPACING_MM, mode="nearest").long()
+    scene.sc, scene.gm, label = (sum(column) / len(parts) for column in zip(*parts))
+    scene.target = torch.cat([label, torch.minimum(scene.gm, label)], 1)
+
+
+def _gray(scene, gray_map, near, x, y):
+    """Gray matter of bank slices at positions in its frame, its horns as the effects made them."""
+    gm, bank = _sharpen(sample_mm(gray_map, x, y, SPACING_MM), scene.gray_level), scene.bank
+    if "bridge" in scene.horns:
+        off = (y - bank.of(near, "commissure_y")).abs()
+        middle = edge(1.3 - x.abs(), 0.15)
+        gm = gm * (1 - middle * (1 - edge(scene.horns["bridge"] - off, 0.08)))
+    if "dorsal" in scene.horns:
+        horn = scene.horns["dorsal"]
+        for side in ("left", "right"):
+            tx, ty, ux, uy, room = (bank.of(near, f"{side}_{k}") for k in ("x", "y", "ux", "uy", "room"))
+            far = horn["reach"] * (room - horn["margin"]).clamp(min=0)
+            line = segment_distance(x, y, tx - 0.4 * ux, ty - 0.4 * uy, tx + far * ux, ty + far * uy)
+            gm = torch.maximum(gm, edge(horn["half_width"] - line, 0.06))
+    return gm
+
+
+def _sharpen(probability, level, width=0.09):
+    """A crisp fraction from a probability map, its outline at ``level``; 0 and 1 stay so."""
+    level = torch.as_tensor(level)
+    low, high = torch.sigmoid(-level / width), torch.sigmoid((1 - level) / width)
+    return ((torch.sigmoid((probability - level) / width) - low) / (high - low)).clamp(0, 1)

@@ -1,0 +1,533 @@
+"""Every effect of the simulator: settings, its own random stream, and that it does what it says."""
+
+import math
+
+import numpy as np
+import pytest
+
+from sctseg7t.errors import InputError
+
+torch = pytest.importorskip("torch", reason="needs the [train] extra")
+
+from sctseg7t.simulate.anatomy import SPACING_MM, load_bank
+from sctseg7t.simulate.cord import CordSimulator
+from sctseg7t.simulate.effect import EFFECTS, STAGES, Draw, Scene, read_settings
+from sctseg7t.simulate.fields import pixel_grid_mm, smooth_noise
+
+pytestmark = pytest.mark.train
+
+OPTIONAL = [name for name, entry in EFFECTS.items() if not entry.required]
+# Without chance: nothing optional, a straight cord of the bank's size, one brightness per tissue.
+PLAIN = {
+    **dict.fromkeys(OPTIONAL, False),
+    "place": {"shift": 0.0, "far_p": 0.0, "rotation_sd": 0.0, "shear_sd": 0.0},
+    "build": {"scale": (1.0, 1.0), "aspect": (1.0, 1.0)},
+    "gray_matter": {"scale_sd": 0.0, "warp_sd": 0.0},
+    "slab": {"tilt_sd": 0.0},
+    "tissues": {"dark_gm_p": 0.0, "flat_gm_p": 0.0, "iso_csf_p": 0.0, "dark_csf_p": 0.0},
+    "resolution": {"pixel": (0.2, 0.2), "interpolated_p": 0.0, "anisotropy_sd": 0.0},
+}
+COUNT, SIZE = 4, 96
+X, Y = (axis[0, 0] for axis in pixel_grid_mm(SIZE, SPACING_MM))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def bank():
+    return load_bank(["parametric"])
+
+
+@pytest.fixture(scope="module")
+def run(bank):
+    """Run effects over PLAIN: scene of ``COUNT`` windows; ``stages`` up to the one named last."""
+
+    def scene(last="anatomy", count=COUNT, seed=4, size=SIZE, base=PLAIN, **changed):
+        merged = {**base}
+        for name, values in changed.items():
+            merged[name] = {**(base.get(name) or {}), **values} if isinstance(values, dict) else values
+        stages = STAGES[: STAGES.index(last) + 1]
+        return CordSimulator(bank, merged, size).scene(count, seed, stages=stages)
+
+    return scene
+
+
+def area(fraction):
+    """Area (mm²) of each window's fraction."""
+    return fraction.flatten(1).sum(1) * SPACING_MM**2
+
+
+def others(drawn, name):
+    return {effect: kept for effect, kept in drawn.items() if effect != name}
+
+
+# ---- registry ------------------------------------------------------------------
+
+
+class TestRegistry:
+    def test_effects_run_stage_by_stage(self):
+        stages = [STAGES.index(entry.stage) for entry in EFFECTS.values()]
+        assert stages == sorted(stages) and set(stages) == set(range(len(STAGES)))
+
+    def test_every_effect_says_what_it_does(self):
+        assert all(entry.summary.endswith(".") for entry in EFFECTS.values())
+
+    def test_defaults_are_filled_in(self):
+        settings = read_settings({"noise": {"snr": [5, 6]}, "lesions": False})
+        assert list(settings) == [name for name in EFFECTS if name != "lesions"]
+        assert settings["noise"] == {**EFFECTS["noise"].defaults, "snr": (5, 6)}
+        assert settings["slab"] == EFFECTS["slab"].defaults
+
+    @pytest.mark.parametrize(
+        ("recipe", "words"),
+        [
+            ({"noize": {}}, ("'noize'", "known", "noise")),
+            ({"noise": {"snrr": 3}}, ("'noise'", "'snrr'", "snr, uneven")),
+            ({"window": {"size": 3}}, ("'size'", "none")),
+            ({"noise": True}, ("'noise'", "object")),
+            ({"noise": [1, 2]}, ("'noise'", "object")),
+        ],
+    )
+    def test_wrong_recipes(self, bank, recipe, words):
+        with pytest.raises(InputError) as caught:
+            CordSimulator(bank, recipe, 32)
+        assert all(word in str(caught.value) for word in words) and "\n" not in str(caught.value)
+
+    @pytest.mark.parametrize("name", EFFECTS)
+    def test_optional_effects_can_be_left_out_and_others_not(self, run, name):
+        if EFFECTS[name].required:
+            with pytest.raises(InputError, match=f"{name!r} cannot be left out"):
+                read_settings({name: False})
+            return
+        scene = run("view", count=2, size=48, base={}, **{name: False})
+        assert name not in scene.drawn
+        assert torch.isfinite(scene.image).all() and torch.isfinite(scene.target).all()
+
+
+# ---- random streams ------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def usual(run):
+    return run("view", count=3, size=32, base={})
+
+
+class TestStreams:
+    @pytest.mark.parametrize("name", OPTIONAL)
+    def test_leaving_one_out_changes_no_other(self, run, usual, name):
+        assert run("view", count=3, size=32, base={}, **{name: False}).drawn == others(usual.drawn, name)
+
+    @pytest.mark.parametrize(
+        ("name", "settings"),
+        [
+            ("subject", {"source_weights": {"parametric": 2.0}}),
+            ("place", {"far_p": 1.0}),
+            ("compression", {"p": 1.0}),
+            ("warp", {"coarse_sd": 0.1}),
+            ("lesions", {"count": 5, "p": 1.0}),
+            ("vessels", {"count": 1}),
+            ("canal", {"semi_x": (9.0, 9.5)}),
+            ("resolution", {"pixel": (0.4, 0.5)}),
+            ("motion", {"p": 1.0}),
+            ("noise", {"snr": (3.0, 4.0)}),
+        ],
+    )
+    def test_changing_one_changes_no_other(self, run, usual, name, settings):
+        drawn = run("view", count=3, size=32, base={}, **{name: settings}).drawn
+        assert others(drawn, name) == others(usual.drawn, name)
+
+    def test_same_seed_same_bits(self, run, usual):
+        again = run("view", count=3, size=32, base={})
+        assert torch.equal(again.image, usual.image) and torch.equal(again.target, usual.target)
+        assert again.drawn == usual.drawn
+        other = run("view", count=3, size=32, base={}, seed=5)
+        assert all(other.drawn[name] != kept for name, kept in usual.drawn.items() if kept and name != "subject")
+
+    def test_reseeding_one_effect_changes_only_it(self, bank):
+        simulator = CordSimulator(bank, {"lesions": {"p": 1.0}}, 32)
+        first, second = simulator.scene(2, 1), simulator.scene(2, 1, reseed={"lesions": 9})
+        assert first.drawn["lesions"] != second.drawn["lesions"]
+        assert others(first.drawn, "lesions") == others(second.drawn, "lesions")
+
+    def test_numbers_stay_in_the_ranges_of_their_settings(self, run):
+        scene = run("contrast", count=300, size=8, base={})
+        checked = 0
+        for name, kept in scene.drawn.items():
+            defaults = EFFECTS[name].defaults
+            assert all(len(values) == 300 for values in kept.values())
+            for key, values in kept.items():
+                span = defaults.get(key)
+                # The tissues' choices are named as the ranges that they choose.
+                if isinstance(span, tuple) and set(values) != {0.0, 1.0}:
+                    checked += 1
+                    assert span[0] <= min(values) and max(values) <= span[1], (name, key)
+                    # The whole range is used.
+                    assert max(values) - min(values) > 0.9 * (span[1] - span[0]), (name, key)
+            if "p" in defaults and "on" in kept:
+                p = defaults["p"]
+                assert abs(np.mean(kept["on"]) - p) < 3.5 * math.sqrt(p * (1 - p) / 300), name
+        assert checked >= 15
+
+    def test_drawn_numbers_of_one_image(self, run):
+        scene = run("contrast", base={})
+        one = scene.settings_of(2)
+        assert one["build"]["scale"] == scene.drawn["build"]["scale"][2]
+        assert set(one) == set(scene.drawn) and isinstance(one["subject"]["slice"], int)
+
+
+class TestDraw:
+    def test_distributions(self):
+        draw = Draw(1, "noise", 20000, 8)
+        uniform, log = draw.uniform("a", 2.0, 4.0), draw.log_uniform("b", 1.0, 100.0)
+        assert uniform.shape == (20000, 1, 1, 1) and abs(uniform.mean() - 3) < 0.02
+        assert 1 <= log.min() and log.max() <= 100 and abs(log.log10().mean() - 1) < 0.02
+        normal = draw.normal("c", 2.0, 5.0)
+        assert abs(normal.mean() - 5) < 0.06 and abs(normal.std() - 2) < 0.05
+        assert abs(draw.chance("d", 0.3).mean() - 0.3) < 0.015
+        assert set(draw.kept) == set("abcd") and draw.kept["a"] == uniform.flatten().tolist()
+
+    def test_streams_follow_seed_and_name(self):
+        def first(seed, name):
+            return Draw(seed, name, 3, 8).uniform("x", 0, 1).flatten().tolist()
+
+        assert first(1, "noise") == first(1, "noise")
+        assert len({tuple(first(seed, name)) for seed in (1, 2) for name in ("noise", "bias")}) == 4
+
+
+# ---- anatomy -------------------------------------------------------------------
+
+
+class TestAnatomy:
+    def test_place(self, run):
+        scene = run(place={"shift": 3.0, "far_p": 0.0})
+        sc = scene.target[:, 0]
+        for axis, grid in (("x", X), ("y", Y)):
+            centre = (sc * grid).sum((1, 2)) / sc.sum((1, 2))
+            # The bank's cords are centred within 0.5 mm.
+            np.testing.assert_allclose(centre, np.array(scene.drawn["place"][axis]) * 3.0, atol=0.5)
+
+    def test_build(self, run):
+        usual, larger = run(), run(build={"scale": (1.2, 1.2)})
+        np.testing.assert_allclose(area(larger.target[:, 0]), 1.44 * area(usual.target[:, 0]), rtol=0.01)
+        wider = run(build={"aspect": (1.2, 1.2)}).target[:, 0]
+        np.testing.assert_allclose(area(wider), area(usual.target[:, 0]), rtol=0.01)
+        assert ((wider > 0.5).any(1).sum(1) > (usual.target[:, 0] > 0.5).any(1).sum(1)).all()
+
+    def test_warp_moves_the_outline_and_keeps_the_size(self, run):
+        usual, warped = run().target[:, 0], run(warp={}).target[:, 0]
+        assert ((usual - warped).abs().flatten(1).sum(1) > 20).all()
+        np.testing.assert_allclose(area(warped), area(usual), rtol=0.25)
+
+    def test_compression_dents_cord_and_canal_from_the_front(self, run):
+        usual = run("contrast")
+        dented = run("contrast", compression={"p": 1.0, "depth": (1.5, 1.5), "flat": (1.0, 1.0)})
+        for k, middle in enumerate(dented.drawn["compression"]["middle"]):
+            at = int(round(middle / SPACING_MM + (SIZE - 1) / 2))
+            depth, fluid, back = [], [], []
+            for scene in (usual, dented):
+                column = scene.target[k, 0, :, at] > 0.5
+                depth.append(column.sum() * SPACING_MM)
+                back.append(Y[column, at].min())
+                front = Y[:, at] > Y[column, at].max()
+                fluid.append((scene.in_canal[k, 0, :, at] * front).sum() * SPACING_MM)
+            assert depth[0] - depth[1] == pytest.approx(1.5, abs=0.4)
+            assert fluid[1] < fluid[0] - 0.3
+            assert abs(back[0] - back[1]) < 0.2
+        flat = run(compression={"p": 1.0, "depth": (0.0, 0.0), "flat": (1.3, 1.3)}).target[:, 0]
+        np.testing.assert_allclose(area(flat), area(usual.target[:, 0]), rtol=0.01)
+        assert ((flat > 0.5).any(2).sum(1) < (usual.target[:, 0] > 0.5).any(2).sum(1)).all()
+
+    def test_atrophy_takes_from_cord_and_gray_matter_not_from_the_canal(self, run):
+        usual = run("contrast")
+        thin = run("contrast", atrophy={"p": 1.0, "cord": (0.8, 0.8), "gray": (0.9, 0.9)})
+        np.testing.assert_allclose(area(thin.target[:, 0]), 0.64 * area(usual.target[:, 0]), rtol=0.01)
+        np.testing.assert_allclose(area(thin.target[:, 1]), 0.64 * 0.81 * area(usual.target[:, 1]), rtol=0.03)
+        assert torch.equal(thin.wall, usual.wall)
+
+    def front_and_back(self, bank, scene):
+        """Area of gray matter before and behind the commissure."""
+        join = torch.from_numpy(np.stack([_commissure(bank, int(k)) for k in scene.index])).view(-1, 1, 1)
+        gm = scene.target[:, 1]
+        return area(gm * (Y > join + 0.3)), area(gm * (Y < join - 0.3))
+
+    def test_ventral_horns_thin_at_the_front_alone(self, bank, run):
+        usual, thin = run(), run(ventral_horns={"p": 1.0, "shrink": (0.7, 0.7)})
+        (front, back), (thin_front, thin_back) = (self.front_and_back(bank, s) for s in (usual, thin))
+        assert (thin_front < 0.8 * front).all()
+        np.testing.assert_allclose(thin_back, back, rtol=0.03)
+        assert torch.equal(thin.target[:, 0], usual.target[:, 0])
+
+    def test_dorsal_horns_reach_towards_the_surface_and_end_inside(self, bank, run):
+        reach = {"p": 1.0, "reach": (1.0, 1.0), "margin": (0.3, 0.3), "half_width": (0.25, 0.25)}
+        thin = {"tilt_sd": 0.0, "thickness": (0.5, 0.5)}
+        short = {**PLAIN, "gray_matter": {**PLAIN["gray_matter"], "level": (0.5, 0.5)}, "slab": thin}
+        usual, longer = run(base=short), run(base=short, dorsal_horns=reach)
+        (front, back), (long_front, long_back) = (self.front_and_back(bank, s) for s in (usual, longer))
+        np.testing.assert_allclose(long_front, front, rtol=1e-3)
+        assert (long_back >= back - 1e-4).all() and (long_back > back + 0.05).any()
+        sc, added = longer.target[:, 0], longer.target[:, 1] - usual.target[:, 1]
+        assert (longer.target[:, 1] <= sc).all() and not added[sc < 0.2].gt(0.2).any()
+        assert (longer.target[:, 1] >= usual.target[:, 1] - 1e-5).all()
+        none = run(base=short, dorsal_horns={**reach, "p": 0.0})
+        assert torch.allclose(none.target, usual.target, atol=1e-4)
+
+    def test_commissure_thins_the_bridge_alone(self, run):
+        usual, thin = run(), run(commissure={"p": 1.0, "half_width": (0.15, 0.15)})
+        gone = usual.target[:, 1] - thin.target[:, 1]
+        assert (gone.flatten(1).sum(1) > 0).any() and gone.min() > -1e-6
+        assert gone[:, X.abs() > 2.2].abs().max() < 1e-3
+        off = run(commissure={"p": 0.0})
+        assert torch.allclose(off.target, usual.target, atol=1e-5)
+
+    def test_slab_inset_moves_the_label_not_the_image(self, run):
+        usual, inset = run("acquisition"), run("acquisition", slab={"inset_mm": 0.11})
+        assert torch.equal(usual.image, inset.image) and torch.equal(usual.stored, inset.stored)
+        sc, label = usual.target[:, 0], inset.target[:, 0]
+        edge = (sc > 0.5).float()
+        # Perimeter from the mean gradient over all directions of the half-level outline (Cauchy-Crofton).
+        steps = sum((edge.diff(dim=d)).abs().flatten(1).sum(1) for d in (1, 2)) * SPACING_MM * math.pi / 4
+        np.testing.assert_allclose(area(sc) - area(label), 0.11 * steps, rtol=0.12)
+        assert (inset.target[:, 1] <= label + 1e-6).all()
+
+    def test_slab_averages_over_its_thickness(self, run):
+        thin = run(slab={"thickness": (1.0, 1.0), "tilt_sd": 0.0}).target[:, 0]
+        thick = run(slab={"thickness": (7.0, 7.0), "tilt_sd": 10.0}).target[:, 0]
+        partial = [((t > 0.05) & (t < 0.95)).sum() for t in (thin, thick)]
+        assert partial[1] > 1.3 * partial[0]
+
+
+def _commissure(bank, k):
+    from sctseg7t.simulate.anatomy import describe_horns
+
+    return describe_horns(bank.maps[k : k + 1])["commissure_y"][0]
+
+
+# ---- contrast ------------------------------------------------------------------
+
+
+class TestContrast:
+    @pytest.mark.parametrize("name", [name for name in OPTIONAL if EFFECTS[name].stage != "anatomy"])
+    def test_labels_are_the_anatomys_alone(self, run, name):
+        settings = {"p": 1.0} if "p" in EFFECTS[name].defaults else {}
+        # Parallel imaging shapes the noise: without noise it changes nothing.
+        usual, changed = run("view", noise={}), run("view", **{"noise": {}, name: settings})
+        if name == "noise":
+            usual = run("view")
+        assert torch.equal(usual.target, changed.target)
+        assert not torch.equal(usual.image * usual.inside, changed.image * changed.inside)
+
+    @pytest.mark.parametrize(
+        ("settings", "low", "high"),
+        [
+            ({"fluid": (1.5, 2.0)}, 1.5, 2.0),
+            ({"iso_csf_p": 1.0}, 0.95, 1.3),
+            ({"dark_csf_p": 1.0}, 0.15, 0.8),
+        ],
+    )
+    def test_csf_against_white_matter(self, run, settings, low, high):
+        scene = run("contrast", count=30, size=16, tissues=settings)
+        ratio = (scene.fluid / scene.white).flatten()
+        assert low <= ratio.min() and ratio.max() <= high + 1e-5
+
+    @pytest.mark.parametrize(
+        ("settings", "gain"), [({}, 0.3), ({"dark_gm_p": 1.0}, -0.21), ({"flat_gm_p": 1.0}, 0.075)]
+    )
+    def test_gray_against_white_matter(self, run, settings, gain):
+        scene = run("contrast", tissues={"gm_gain": (0.3, 0.3), **settings})
+        for k in range(COUNT):
+            sc, gm = scene.target[k]
+            gray, white = (scene.image[k, 0][part].mean() for part in (gm > 0.99, (sc > 0.999) & (gm < 1e-3)))
+            assert float(gray / white - 1) == pytest.approx(gain, abs=0.01)
+
+    def test_lesions_are_bright_and_inside_the_cord(self, run):
+        usual = run("contrast")
+        struck = run("contrast", lesions={"p": 1.0, "count": 4, "lift": (0.3, 0.4)})
+        more = struck.image - usual.image
+        assert more.min() > -1e-6 and (more.flatten(1).amax(1) > 0).any()
+        assert (more / usual.white)[struck.sc.expand_as(more) < 1e-6].abs().max() < 1e-6
+        assert float((more / usual.white).max()) <= 4 * 0.4 + 1e-5
+
+    @pytest.mark.parametrize("name", ["roots", "vessels", "canal", "surroundings"])
+    def test_what_lies_around_leaves_the_cord_alone(self, run, name):
+        settings = {
+            "roots": {"p": 1.0},
+            "vessels": {"p": 1.0},
+            "canal": {"uneven": 0.0},
+            "surroundings": {"vertebra_p": 1},
+        }
+        usual, changed = run("contrast"), run("contrast", **{name: settings[name]})
+        inside = usual.sc > 1 - 1e-6
+        assert inside.any() and torch.allclose(usual.image[inside], changed.image[inside], atol=1e-5)
+        assert not torch.equal(usual.image, changed.image)
+
+    @pytest.mark.parametrize("name", ["fissures", "central_canal", "pia", "tracts"])
+    def test_what_lies_inside_leaves_the_rest_alone(self, run, name):
+        usual, changed = run("contrast"), run("contrast", **{name: {}})
+        outside = usual.sc == 0
+        assert torch.equal(usual.image[outside], changed.image[outside])
+        assert not torch.equal(usual.image, changed.image)
+
+    def test_fluid_surrounds_the_cord(self, run):
+        """Just outside the cord lies CSF, brighter than white matter, however narrow the canal."""
+        scene = run(
+            "contrast", canal={"semi_x": (5.0, 5.0), "semi_y": (3.0, 3.0), "uneven": 0.0}, compose={"dura_p": 0.0}
+        )
+        rim = (scene.sc < 0.01) & (scene.layer > 0.25)
+        assert rim.sum() > 50 and scene.in_canal[rim].mean() > 0.9
+
+    def test_pial_vessels_only_darken(self, run):
+        usual, changed = run("contrast"), run("contrast", pial_vessels={"p": 1.0})
+        assert (changed.image <= usual.image).all() and (changed.image < 0.95 * usual.image).any()
+
+    def test_texture_is_fine_and_weak(self, run):
+        usual, changed = run("contrast"), run("contrast", texture={"strength": 0.05})
+        ratio = changed.image / usual.image.clamp(min=1e-6) - 1
+        assert ratio.abs().max() < 0.05 * 6 and abs(ratio.mean()) < 0.01
+
+
+# ---- acquisition ---------------------------------------------------------------
+
+
+def apply(bank, name, scene, seed=3, **settings):
+    """One effect on a scene of our own making; returns its draw."""
+    draw = Draw(seed, name, scene.count, scene.size)
+    EFFECTS[name].apply(scene, draw, **settings)
+    return draw
+
+
+def scan_of(image):
+    """A scene at the point where the scanner's image is stored."""
+    scene = Scene(None, len(image), image.shape[-1], SPACING_MM)
+    scene.image = scene.stored = image
+    scene.noise_map, scene.smoothing = torch.ones(1, 1, 1, 1), torch.ones(len(image), 2)
+    return scene
+
+
+class TestAcquisition:
+    @pytest.mark.parametrize("name", ["motion", "ghosting", "spikes"])
+    def test_corruption_keeps_the_cord_in_place(self, bank, run, name):
+        pytest.importorskip("torchio")
+        sc = run(count=8).sc
+        scene = scan_of(sc.clone())
+        apply(bank, name, scene, p=1.0)
+        assert not torch.equal(scene.image, sc) and torch.isfinite(scene.image).all() and scene.image.min() >= 0
+        shifts = []
+        for before, after in zip(sc[:, 0], scene.image[:, 0]):
+            centres = []
+            for image in (before, after):
+                weight = (image > 0.5 * image.max()).float()
+                centres.append([float((weight * axis).sum() / weight.sum()) for axis in (X, Y)])
+            shifts.append(np.hypot(*np.subtract(*centres)))
+        assert np.mean(shifts) < 0.1 and max(shifts) < 0.25, shifts
+
+    @pytest.mark.parametrize("name", ["motion", "ghosting", "spikes"])
+    def test_corruption_is_off_at_zero(self, bank, run, name):
+        sc = run().sc
+        scene = scan_of(sc)
+        apply(bank, name, scene, p=0.0)
+        assert torch.equal(scene.image, sc)
+
+    def test_bias_is_smooth_and_positive(self, bank):
+        scene = scan_of(torch.ones(6, 1, SIZE, SIZE))
+        apply(bank, "bias", scene)
+        assert scene.image.min() > 0
+        assert scene.image.log().diff(dim=3).abs().max() < 0.06
+        assert scene.image.std((2, 3)).max() > 0.03
+
+    def test_dropout_only_darkens(self, run):
+        usual, lost = (
+            run("acquisition", noise=False),
+            run("acquisition", noise=False, dropout={"p": 1.0, "loss": (0.8, 0.8)}),
+        )
+        assert (lost.image <= usual.image + 1e-6).all() and (lost.image < 0.3 * usual.image + 1e-6).any()
+
+    def test_larger_pixels_lose_fine_detail(self, bank, run):
+        gen = torch.Generator().manual_seed(0)
+        detail = 1 + 0.3 * smooth_noise(gen, 3, 40, SIZE)
+        spread = []
+        for pixel in (0.18, 0.9):
+            scene = scan_of(detail)
+            apply(bank, "resolution", scene, pixel=(pixel, pixel), interpolated_p=0.0, anisotropy_sd=0.0)
+            apply(bank, "window", scene)
+            spread.append(float(scene.image[..., 8:-8, 8:-8].std()))
+            assert scene.image.mean() == pytest.approx(float(detail.mean()), abs=0.02)
+        assert spread[1] < 0.45 * spread[0] and spread[0] > 0.6 * float(detail.std())
+
+    def test_stored_pixels_have_their_size_and_place(self, bank):
+        x, y = pixel_grid_mm(SIZE, SPACING_MM)
+        scene = scan_of((1 + 0.01 * x + 0.02 * y).expand(3, 1, SIZE, SIZE))
+        apply(bank, "resolution", scene, pixel=(0.5, 0.5), interpolated_p=0.0, anisotropy_sd=0.05)
+        middle = scene.stored.shape[-1] // 2
+        across = scene.stored[:, 0, middle, middle + 5] - scene.stored[:, 0, middle, middle - 5]
+        np.testing.assert_allclose(across / 0.1, scene.pixel[:, 0], rtol=0.05)
+        np.testing.assert_allclose(scene.pixel[:, 0], 0.5, rtol=1e-5)
+        # Back on the window's grid, each position has its value again.
+        apply(bank, "window", scene)
+        np.testing.assert_allclose(
+            scene.image[..., 20:-20, 20:-20],
+            (1 + 0.01 * x + 0.02 * y)[..., 20:-20, 20:-20].expand(3, 1, 56, 56),
+            atol=0.01,
+        )
+
+    @pytest.mark.parametrize("snr", [8.0, 40.0])
+    def test_noise_has_its_snr(self, bank, snr):
+        scene = scan_of(torch.full((4, 1, 128, 128), 50.0))
+        apply(bank, "noise", scene, snr=(snr, snr), uneven=0.0)
+        assert float(scene.stored.mean() / scene.stored.std()) == pytest.approx(snr, rel=0.05)
+
+    def test_noise_is_rician_where_there_is_no_signal(self, bank):
+        image = torch.full((4, 1, 128, 128), 50.0)
+        image[..., :50] = 0.0
+        scene = scan_of(image)
+        apply(bank, "noise", scene, snr=(10.0, 10.0), uneven=0.0)
+        dark = scene.stored[..., :50]
+        # Rayleigh: mean sd √(π/2), SD sd √(2 − π/2); sd is 50 / 10.
+        assert float(dark.mean()) == pytest.approx(5 * math.sqrt(math.pi / 2), rel=0.03)
+        assert float(dark.std()) == pytest.approx(5 * math.sqrt(2 - math.pi / 2), rel=0.05)
+
+    def test_noise_of_an_interpolated_image_is_smooth(self, bank):
+        def neighbours(smoothing):
+            scene = scan_of(torch.full((2, 1, 128, 128), 50.0))
+            scene.smoothing = torch.full((2, 2), smoothing)
+            apply(bank, "noise", scene, snr=(20.0, 20.0), uneven=0.0)
+            rest = scene.stored - 50
+            return float((rest[..., 1:] * rest[..., :-1]).mean() / rest.var())
+
+        assert abs(neighbours(1.0)) < 0.12 and neighbours(2.0) > 0.4
+
+    def test_parallel_imaging_raises_noise_in_bands(self, bank):
+        scene = scan_of(torch.full((6, 1, 128, 128), 50.0))
+        draw = apply(bank, "parallel_imaging", scene, p=1.0, gain=(1.0, 1.0))
+        assert scene.noise_map.min() >= 1 and scene.noise_map.max() == pytest.approx(2.0, abs=0.01)
+        apply(bank, "noise", scene, snr=(40.0, 40.0), uneven=0.0)
+        for k, along_y in enumerate(draw.kept["along_y"]):
+            axis = 0 if along_y else 1
+            spread, raised = scene.stored[k, 0].std(1 - axis), scene.noise_map[k, 0].mean(1 - axis)
+            assert np.corrcoef(spread, raised)[0, 1] > 0.9
+        off = scan_of(torch.full((6, 1, 128, 128), 50.0))
+        apply(bank, "parallel_imaging", off, p=0.0)
+        assert (off.noise_map == 1).all()
+
+
+# ---- view ----------------------------------------------------------------------
+
+
+class TestView:
+    def test_gamma_keeps_the_order_of_brightness(self, run):
+        usual, changed = run("view"), run("view", gamma={"exponent": (0.7, 0.7)})
+        a, b = (s.image[0].flatten() for s in (usual, changed))
+        assert (b[a.argsort()].diff() >= -1e-6).all() and b.max() == pytest.approx(1.0)
+
+    def test_field_of_view_ends_where_it_says(self, run):
+        scene = run("view", count=12, size=128, field_of_view={"p": 1.0, "limit_mm": (6.0, 6.0)})
+        x, y = pixel_grid_mm(128, SPACING_MM)
+        assert set(scene.inside.unique().tolist()) == {0.0, 1.0}
+        for inside in scene.inside[:, 0]:
+            reach = [float(v[inside > 0].max()) for v in (x[0, 0], -x[0, 0], y[0, 0], -y[0, 0])]
+            assert sorted(reach)[0] == pytest.approx(6.0, abs=SPACING_MM) and sorted(reach)[1] > 11
