@@ -1,17 +1,16 @@
 """From a training run to a model of the zoo: ONNX, parity check, manifest entry, model card."""
 
-import copy
-import hashlib
-import json
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from sctseg7t.errors import InputError, ModelError
+from sctseg7t.errors import InputError, ModelError, OutputError
+from sctseg7t.files import write_bytes
+from sctseg7t.train import checkpoint
+from sctseg7t.train.card import card
+from sctseg7t.train.entry import template, training_record
 from sctseg7t.train.loop import TrainRecipe, make_network
-from sctseg7t.train.network import count_parameters
 from sctseg7t.zoo.edit import pin, put_model, write_entry
 from sctseg7t.zoo.manifest import load_manifest
 
@@ -45,11 +44,13 @@ def find_recipe(name):
 def load_trained(run):
     """Recipe and network (evaluation mode, best weights) of a run folder."""
     run = Path(run)
-    if not (run / "model.pt").is_file():
-        raise InputError(f"{run}: holds no trained weights (model.pt); run sct7t_train without -export first")
+    path = run / checkpoint.WEIGHTS
+    if not path.is_file():
+        raise InputError(f"{run}: holds no trained weights ({path.name}); train with sct7t_train -config first")
     recipe = TrainRecipe.read(run / "recipe.json")
     network = make_network(recipe)
-    network.load_state_dict(torch.load(run / "model.pt", map_location="cpu", weights_only=True))
+    remedy = "train on to the next validation, or again in another folder"
+    checkpoint.fit(network, checkpoint.read(path, remedy), path, remedy)
     return recipe, network.eval()
 
 
@@ -120,7 +121,7 @@ def export(run, *, manifest=None, version="1.0.0", weights_folder=None):
     run = Path(run)
     recipe, network = load_trained(run)
     # Before anything is written: the entry that says what the network's input and outputs are.
-    template = _template(manifest, recipe, version)
+    source = template(manifest, recipe, version)
     folder = (
         Path(weights_folder)
         if weights_folder
@@ -128,16 +129,19 @@ def export(run, *, manifest=None, version="1.0.0", weights_folder=None):
         if manifest
         else run
     )
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise OutputError(f"{folder}: cannot be made ({err.strerror or err}); choose another folder") from err
     final = folder / f"{recipe.model}-{version}.onnx"
     difference = _write_checked(network, final, (128, 128) if recipe.task == "cord" else None)
-    training = _training_record(run, recipe, network, difference)
-    entry = _entry(template, recipe, version, final, training, packaged=manifest is not None)
+    training = training_record(run, recipe, network, difference)
+    entry = _entry(source, recipe, version, final, training, packaged=manifest is not None)
     if manifest:
         put_model(manifest, entry)
     else:
         write_entry(final.with_suffix(".json"), entry)
-    final.with_suffix(".md").write_text(card(entry))
+    _write_card(entry, final)
     return final
 
 
@@ -155,58 +159,15 @@ def _write_checked(network, final, size):
     return difference
 
 
-def _training_record(run, recipe, network, difference):
-    curves = (run / "curves.csv").read_text().splitlines()
-    names = curves[0].split(",")
-    rows = [dict(zip(names, line.split(","))) for line in curves[1:]]
-    # Of equal losses the last one: its weights are those in model.pt.
-    best = min(reversed(rows), key=lambda row: float(row["loss"]))
-    text = (run / "recipe.json").read_bytes()
-    return {
-        "data": f"simulated images only; anatomy from {', '.join(recipe.anatomy)}",
-        "n": recipe.batch * int(best["step"]),
-        "seed": recipe.seed,
-        "config_sha256": hashlib.sha256(text).hexdigest(),
-        "parameters": count_parameters(network),
-        "steps": int(best["step"]),
-        "commit": _commit(),
-        "onnx_parity": float(f"{difference:.1e}"),
-        "validation": {k: float(v) for k, v in best.items() if k not in ("step", "seconds")},
-    }
-
-
-def _commit():
-    """Commit of the checkout that exports; None outside one."""
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-        )
-    except OSError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
-
-
-def _template(manifest, recipe, version):
-    """The entry to start from: the model's own, or for a model of the user's that of its task."""
-    zoo = load_manifest(manifest)
-    known = zoo.versions(recipe.model)
-    if not known and manifest:
-        raise ModelError(f"{manifest}: has no entry {recipe.model!r} to update; write one first")
-    if not known:
-        entry = copy.deepcopy(zoo.versions("cord_gm_sc" if recipe.task == "cord" else "cord_locator")[-1].raw)
-        return entry | {"id": recipe.model, "default": False, "description": f"Trained from the recipe {recipe.model}."}
-    return copy.deepcopy(next((spec for spec in known if spec.version == version), known[-1]).raw)
-
-
-def _entry(template, recipe, version, path, training, packaged):
+def _entry(source, recipe, version, path, training, packaged):
     pinned = pin(path)
-    if pinned["sha256"] not in [f.get("sha256") for f in template["files"]]:
+    if pinned["sha256"] not in [f.get("sha256") for f in source["files"]]:
         # What other weights scored says nothing of these.
-        template |= {"evaluation": []}
+        source |= {"evaluation": []}
     shape = [1, 1, 128, 128] if recipe.task == "cord" else [1, 1, 64, 96]
-    template |= {"test_input": {"name": "ripples", "shape": shape}}
-    template |= {"test_output": {**probe(path, shape), "tolerance": 1e-3}}
-    return template | {
+    source |= {"test_input": {"name": "ripples", "shape": shape}}
+    source |= {"test_output": {**probe(path, shape), "tolerance": 1e-3}}
+    return source | {
         "version": version,
         "activation": "sigmoid",
         "training": training,
@@ -215,26 +176,6 @@ def _entry(template, recipe, version, path, training, packaged):
              "format": "onnx", "opset": OPSET, "precision": "float32"}
         ],
     }  # fmt: skip
-
-
-def card(entry):
-    """The model card of a manifest entry (Mitchell et al., FAccT 2019, in short), as Markdown."""
-    lines = [f"# {entry['id']} {entry['version']}", "", entry.get("description", ""), "", "## Training", ""]
-    for name, value in entry["training"].items():
-        lines.append(f"- {name}: {json.dumps(value) if isinstance(value, dict) else value}")
-    lines += ["- patients' images in training: none", f"- recipe: `sctseg7t/train/recipes/{entry['id']}.json`"]
-    lines += ["", "## Measured on real scans", ""]
-    for row in entry.get("evaluation", []):
-        n = f", n = {row['n']}" if row.get("n") else ""
-        lines.append(
-            f"- {row['dataset']} ({row['role']}{n}): {row['structure']} {row['metric']} {row['mean']}"
-            + (f" (SD {row['sd']})" if row.get("sd") is not None else "")
-            + f" {row['units']}"
-        )
-    if not entry.get("evaluation"):
-        lines.append("- nothing recorded")
-    lines += ["", "## Limits", "", *(f"- {text}" for text in entry.get("limitations", [])), ""]
-    return "\n".join(lines)
 
 
 def record_evaluation(manifest, name, rows):
@@ -248,7 +189,15 @@ def record_evaluation(manifest, name, rows):
     rows : list of dict
         As ``evaluation`` in the schema: dataset, role, structure, metric, n, mean, sd, units.
     """
-    entry = {**load_manifest(manifest).model(name).raw, "evaluation": rows}
-    put_model(manifest, entry)
-    path = Path(manifest).resolve().parent / "sctseg7t/weights" / entry["files"][0]["name"]
-    path.with_suffix(".md").write_text(card(entry))
+    put_model(manifest, {**load_manifest(manifest).model(name).raw, "evaluation": rows})
+    rewrite_card(manifest, name)
+
+
+def rewrite_card(manifest, name):
+    """Write a model's card again, after its entry or its pictures of failures changed; its path."""
+    entry = load_manifest(manifest).model(name).raw
+    return _write_card(entry, Path(manifest).resolve().parent / "sctseg7t/weights" / entry["files"][0]["name"])
+
+
+def _write_card(entry, weights):
+    return write_bytes(weights.with_suffix(".md"), card(entry, weights.parent).encode())

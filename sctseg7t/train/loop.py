@@ -5,71 +5,46 @@ can be shortened or lengthened by its ``steps`` alone until the fall begins. Ste
 batch from seed ``seed + k``: a resumed run sees the batches that an unbroken one would.
 """
 
-import csv
 import json
-import os
+import math
+import platform
 import sys
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from torch.nn import functional as F
 
-from sctseg7t.errors import DeviceError, InputError
+from sctseg7t.errors import InputError
+from sctseg7t.files import write_bytes, write_json
+from sctseg7t.train import checkpoint, curves, real
+from sctseg7t.train.checkpoint import STATE, WEIGHTS
+from sctseg7t.train.device import place as settle
+from sctseg7t.train.entry import spec_in_training
+from sctseg7t.train.losses import loss_of
 from sctseg7t.train.network import UNet, count_parameters
+from sctseg7t.train.progress import Progress, Stopped, duration, stop_requests
+from sctseg7t.train.recipe import TrainRecipe
+from sctseg7t.train.validate import held_out, validate
+from sctseg7t.version import __version__
 
-VALIDATION_SEED = 10_000_000
+# Drawing takes about a second; runs whose validations come faster than this skip some.
+_DRAW_SECONDS = 30
 
-
-@dataclass(frozen=True)
-class TrainRecipe:
-    """What a recipe file says. ``task`` is ``cord`` or ``locator``."""
-
-    model: str
-    task: str
-    anatomy: list
-    steps: int = 3000
-    batch: int = 16
-    learning_rate: float = 2.5e-3
-    warmup: int = 100
-    decay: float = 0.35
-    weight_decay: float = 1e-4
-    ema: float = 0.997
-    seed: int = 7
-    validate_every: int = 250
-    validation_images: int = 96
-    network: dict = field(default_factory=dict)
-    simulation: dict = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, path):
-        """Read a recipe; InputError on an unreadable file, or an unknown or missing name."""
-        try:
-            values = json.loads(Path(path).read_text())
-        except (OSError, ValueError) as err:
-            raise InputError(f"{path}: not a readable JSON recipe ({err})") from err
-        if not isinstance(values, dict):
-            raise InputError(f"{path}: not a recipe; a recipe is a JSON object with model, task and anatomy")
-        wrong = sorted(set(values) - {f.name for f in fields(cls)})
-        if wrong:
-            raise InputError(f"{path}: unknown name {wrong[0]!r} in the recipe")
-        missing = [name for name in ("model", "task", "anatomy") if name not in values]
-        if missing:
-            raise InputError(f"{path}: the recipe lacks {missing[0]!r}")
-        return cls(**values)
+__all__ = ["TrainRecipe", "make_network", "make_simulator", "train"]
 
 
 def make_simulator(recipe, folders):
     """The simulator that the recipe's task trains on."""
     from sctseg7t.simulate.anatomy import load_bank
-    from sctseg7t.simulate.cord import CordRecipe, CordSimulator
+    from sctseg7t.simulate.cord import CordSimulator
     from sctseg7t.simulate.neck import NeckRecipe, NeckSimulator
 
     bank = load_bank(recipe.anatomy, folders, seed=recipe.seed)
     if recipe.task == "cord":
-        return CordSimulator(bank, CordRecipe.from_dict(recipe.simulation))
+        return CordSimulator(bank, recipe.simulation)
     if recipe.task == "locator":
         return NeckSimulator(bank, NeckRecipe.from_dict(recipe.simulation))
     raise InputError(f"recipe task {recipe.task!r} is unknown; use cord or locator")
@@ -86,131 +61,279 @@ def make_network(recipe):
         ) from err
 
 
-def loss_cord(logits, batch):
-    """Cross-entropy plus soft Dice against partial-volume fractions, inside the image."""
-    inside = batch.inside
-    bce = F.binary_cross_entropy_with_logits(logits, batch.target, reduction="none")
-    weight = torch.tensor([1.0, 2.0]).view(1, 2, 1, 1).to(logits.device)
-    bce = (bce * inside * weight).sum() / inside.sum()
-    prob, target = torch.sigmoid(logits) * inside, batch.target * inside
-    overlap = (prob * target).sum((0, 2, 3))
-    # Squared soft Dice has its optimum at prob == target, also for fractions.
-    total = (prob**2).sum((0, 2, 3)) + (target**2).sum((0, 2, 3))
-    return bce + (1 - (2 * overlap + 1) / (total + 1)).mean()
+@dataclass(eq=False)
+class _State:
+    """Everything that a step changes, and the weights that the run started from (sha256)."""
+
+    network: torch.nn.Module
+    average: torch.nn.Module
+    optimiser: torch.optim.Optimizer
+    step: int = 0
+    best: float = math.inf
+    seconds: float = 0.0
+    running: object = None
+    start: str | None = None
 
 
-def loss_locator(logits, batch):
-    """Cross-entropy against the heat map, weighted where the cord is."""
-    bce = F.binary_cross_entropy_with_logits(logits, batch.target, reduction="none")
-    return (bce * (1 + 12 * batch.target)).mean()
-
-
-def train(recipe, folders, out, *, device="cpu", threads=None, log=sys.stderr):
+def train(
+    recipe, folders, out, *, device="cpu", precision="auto", threads=None, start=None, scans=(), scans_every=1,
+    report_every=50, log=sys.stderr,
+):  # fmt: skip
     """Train to ``recipe.steps``, resuming from ``out/last.pt`` when it is there.
 
-    Writes ``recipe.json``, ``curves.csv``, ``last.pt`` (everything) and ``model.pt`` (the averaged
-    weights of the best validation).
+    Writes ``recipe.json``, ``run.json`` (sittings: device, precision, versions), ``curves.csv``, ``curves.png``,
+    ``last.pt`` (everything) and ``model.pt`` (the averaged weights of the best validation on simulated images),
+    and with scans ``real.csv``. Ctrl-C and SIGTERM end it after the step at hand, its state saved.
+
+    Parameters
+    ----------
+    recipe : TrainRecipe
+    folders : dict of str to path
+        Of each anatomy source.
+    out : path
+        Run folder.
+    device, precision, threads
+        As for :func:`sctseg7t.train.device.place`. No part of the run's identity: a sitting may change them.
+    start : path, optional
+        Run folder or ``.pt`` file whose averaged weights the run starts from (fine-tuning).
+    scans : list of LabelledScan
+        Real scans to measure the averaged network on. They never choose the weights.
+    scans_every : int
+        Measure at every so many-th validation, and at the last.
+    report_every : int
+        Steps between two lines of progress.
+
+    Returns
+    -------
+    Path
+        ``out/model.pt``.
 
     Raises
     ------
     InputError
-        The folder holds a run of another recipe.
+        The folder holds a run of another recipe or damaged files, starting weights do not fit, a scan cannot be
+        used, or the loss is no number any more.
+    OutputError
+        The folder cannot be written to, or another training is at work in it.
     DeviceError
         torch cannot use the device.
+    Stopped
+        A signal ended the run early.
     """
-    _check_device(device)
+    place = settle(device, precision, threads)
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    if threads:
-        torch.set_num_threads(threads)
+    with checkpoint.claim(out):
+        state = _open(recipe, out, place, start)
+        _record(recipe, out, place, state, start, scans)
+        progress = Progress(log, recipe.steps, state.step, recipe.batch, report_every)
+        size = f"{count_parameters(state.network)} parameters, {place.device}, {place.precision}"
+        progress.say(f"{size}, from step {state.step} of {recipe.steps}")
+        artist = _Artist(out, recipe, progress)
+        if not (out / curves.PICTURE).exists():
+            artist.draw()
+        if state.step < recipe.steps:
+            spec = spec_in_training(recipe) if scans else None
+            # First: a scan that cannot be used should not cost the minutes that the anatomy takes.
+            cases = real.prepare(scans, spec)
+            simulator = make_simulator(recipe, folders)
+            jury = _Jury(recipe, place, held_out(simulator, recipe), cases, spec, scans_every)
+            _run(recipe, simulator, state, jury, out, progress, artist)
+        artist.draw()
+    return out / WEIGHTS
+
+
+def _run(recipe, simulator, state, jury, out, progress, artist):
+    """Steps from the state's to the last."""
+    place, measure = jury.place, loss_of(recipe.task)
+    begun = time.time() - state.seconds
+    progress.begun = time.monotonic()
+    with stop_requests() as asked:
+        for step, batch in _simulated(simulator, recipe, state.step, place.workers):
+            loss = _learn(state, place.batch(batch), step, recipe, place, measure)
+            # On the device, in double precision: reading every loss would make a GPU wait.
+            state.running = loss if state.running is None else 0.98 * state.running + 0.02 * loss
+            state.step = done = step + 1
+            due, stop = done % recipe.validate_every == 0 or done == recipe.steps, bool(asked)
+            if due or stop or progress.due(done):
+                _check_loss(state, recipe, out)
+                state.seconds = time.time() - begun
+            if progress.due(done):
+                progress.report(done, state.running.item())
+            said = jury.judge(state, out) if due else []
+            if due or stop:
+                _save(state, recipe, out)
+            for text in said:
+                progress.say(f"{text}  {duration(progress.left(done))} left")
+            if due:
+                artist.draw(least=_DRAW_SECONDS)
+            if stop and done < recipe.steps:
+                artist.draw()
+                raise Stopped(
+                    f"stopped after step {done} of {recipe.steps}; {out / STATE} holds the state: "
+                    "the same command goes on from there",
+                    asked[0],
+                )
+
+
+def _learn(state, batch, step, recipe, place, measure):
+    """One step of the optimiser; the loss as a tensor of double precision."""
+    for group in state.optimiser.param_groups:
+        group["lr"] = recipe.learning_rate * _schedule(step, recipe)
+    state.network.train()
+    with place.products():
+        logits = state.network(batch.image)
+    loss = measure(logits.float(), batch)
+    state.optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(state.network.parameters(), 5.0)
+    state.optimiser.step()
+    _average(state.average, state.network, min(recipe.ema, (step + 1) / (step + 20)))
+    return loss.detach().double()
+
+
+class _Jury:
+    """Validates the averaged network; keeps the best weights by simulated images alone."""
+
+    def __init__(self, recipe, place, batches, cases, spec, scans_every):
+        self.recipe, self.place, self.batches = recipe, place, batches
+        self.cases, self.spec, self.scans_every = cases, spec, scans_every
+
+    def judge(self, state, out):
+        """Add a row to ``curves.csv``, perhaps some to ``real.csv``, and keep the weights if they are the best.
+
+        Returns
+        -------
+        list of str
+            What there is to tell.
+        """
+        done, recipe = state.step, self.recipe
+        row = {"step": done, "seconds": round(state.seconds), "train_loss": round(state.running.item(), 5)}
+        row |= validate(state.average, self.batches, recipe, self.place)
+        curves.append(out / curves.SIMULATED, [row])
+        said = f"step {done}: {_told(row, ('step', 'seconds'))}"
+        if row["loss"] <= state.best:
+            state.best = row["loss"]
+            checkpoint.save(state.average.state_dict(), out / WEIGHTS)
+            said += "  best so far"
+        count = -(-done // recipe.validate_every)
+        if not self.cases or (count % self.scans_every and done < recipe.steps):
+            return [said]
+        rows = real.evaluate(self.cases, state.average, self.spec, self.place)
+        curves.append(out / curves.REAL, [{"step": done, **row} for row in rows])
+        return [said, f"step {done}: real scans (n = {len(rows)}): {_told(real.mean_of(rows))}"]
+
+
+class _Artist:
+    """Draws the curves now and then; says once if it cannot."""
+
+    def __init__(self, out, recipe, progress):
+        self.out, self.recipe, self.progress = out, recipe, progress
+        self.able, self.last = True, time.monotonic()
+
+    def draw(self, least=0):
+        """Draw unless that was done less than ``least`` seconds ago."""
+        if not self.able or time.monotonic() - self.last < least:
+            return
+        self.last = time.monotonic()
+        try:
+            curves.draw(self.out, lambda step: self.recipe.learning_rate * _schedule(step, self.recipe))
+        except Exception as err:  # noqa: BLE001
+            # A picture must never cost a training.
+            self.able = False
+            reason = " ".join(f"{type(err).__name__}: {err}".split())
+            self.progress.say(f"no {curves.PICTURE} is drawn ({reason}); the numbers are in {curves.SIMULATED}")
+
+
+def _open(recipe, out, place, start):
+    """The state that a run begins or goes on with."""
     torch.manual_seed(recipe.seed)
-    simulator = make_simulator(recipe, folders)
-    # Channels-last convolutions take two thirds of the time on CPU, and suit tensor cores.
-    network = make_network(recipe).to(device, memory_format=torch.channels_last)
-    average = make_network(recipe).to(device, memory_format=torch.channels_last).eval()
-    average.load_state_dict(network.state_dict())
+    network = place.network(make_network(recipe))
+    average = place.network(make_network(recipe)).eval()
+    weights, path, sha256 = checkpoint.starting_weights(start) if start else (None, None, None)
     optimiser = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
-    state = {"step": 0, "best": float("inf"), "seconds": 0.0}
-    if (out / "last.pt").exists():
-        state = _resume(out, recipe, network, average, optimiser)
-    _write(out / "recipe.json", json.dumps(asdict(recipe), indent=2).encode())
-    held_out = _batches(simulator, recipe)
-    print(f"{count_parameters(network)} parameters, from step {state['step']} of {recipe.steps}", file=log, flush=True)
-    begun, first = time.time() - state["seconds"], state["step"]
-    loss_of = loss_cord if recipe.task == "cord" else loss_locator
-    running, started = 0.0, time.time()
-    for step, batch in _simulated(simulator, recipe, state["step"]):
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.learning_rate * _schedule(step, recipe)
-        batch = _to(batch, device)
-        network.train()
-        loss = loss_of(network(batch.image), batch)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimiser.step()
-        _average(average, network, min(recipe.ema, (step + 1) / (step + 20)))
-        running = loss.item() if step == first else 0.98 * running + 0.02 * loss.item()
-        done = step + 1
-        if done % recipe.validate_every == 0 or done == recipe.steps:
-            row = {"step": done, "seconds": round(time.time() - begun), "train_loss": round(running, 5)}
-            row |= _validate(average, held_out, recipe, device)
-            state = {"step": done, "best": min(state["best"], row["loss"]), "seconds": time.time() - begun}
-            _append(out / "curves.csv", row)
-            if row["loss"] <= state["best"]:
-                _save(average.state_dict(), out / "model.pt")
-            _save(
-                {
-                    **state,
-                    "recipe": asdict(recipe),
-                    "network": network.state_dict(),
-                    "average": average.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                },
-                out / "last.pt",
-            )
-            left = (time.time() - started) / (done - first) * (recipe.steps - done)
-            print(f"{row}  {left / 60:.0f} min left", file=log, flush=True)
-    return out / "model.pt"
+    state = _State(network, average, optimiser, start=sha256)
+    if (out / STATE).exists():
+        for name, value in checkpoint.resume(out, recipe, network, average, optimiser, sha256).items():
+            setattr(state, name, value)
+        if state.running is not None:
+            state.running = torch.tensor(state.running, dtype=torch.float64, device=place.device)
+    else:
+        _check_empty(recipe, out)
+        if start:
+            checkpoint.fit(network, weights, path, "give the recipe the network of those weights")
+        average.load_state_dict(network.state_dict())
+    # What was written after the last saved state will be written again.
+    for name in (curves.SIMULATED, curves.REAL):
+        curves.drop_after(out / name, state.step)
+    return state
 
 
-def _check_device(device):
+def _check_empty(recipe, out):
+    """Refuse a folder with the weights of another recipe and no state to go on from."""
+    if (out / WEIGHTS).exists() and (out / "recipe.json").exists():
+        try:
+            same = json.loads((out / "recipe.json").read_text()) == json.loads(json.dumps(asdict(recipe)))
+        except ValueError:
+            same = False
+        if not same:
+            raise InputError(f"{out}: holds a run of another recipe; choose another folder")
+
+
+def _record(recipe, out, place, state, start, scans):
+    """Write the recipe, and a line of ``run.json`` on this sitting."""
+    write_bytes(out / "recipe.json", json.dumps(asdict(recipe), indent=2).encode())
+    told = {"start": None, "sittings": []}
+    if state.step:
+        try:
+            told |= json.loads((out / "run.json").read_text())
+        except (OSError, ValueError):
+            pass
+    if start and not told["start"]:
+        told["start"] = {"path": str(start), "sha256": state.start}
+    if state.step >= recipe.steps:
+        return
+    told["sittings"].append(
+        {
+            "begun": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "from_step": state.step, "device": str(place.device),
+            "device_kind": place.kind, "precision": place.precision, "threads": torch.get_num_threads(),
+            "simulating": place.workers, "torch": torch.__version__, "python": platform.python_version(),
+            "tool_version": __version__, "real_scans": [scan.name for scan in scans],
+        }
+    )  # fmt: skip
+    write_json(out / "run.json", told)
+
+
+def _save(state, recipe, out):
+    parts = {name: getattr(state, name).state_dict() for name in ("network", "average", "optimiser")}
+    kept = {name: getattr(state, name) for name in ("step", "best", "seconds", "start")}
+    checkpoint.save({**kept, "running": state.running.item(), "recipe": asdict(recipe), **parts}, out / STATE)
+
+
+def _check_loss(state, recipe, out):
+    if not math.isfinite(state.running.item()):
+        raise InputError(
+            f"{out}: the loss is no number any more at step {state.step}; "
+            f"take a learning_rate below {recipe.learning_rate} in another folder"
+        )
+
+
+def _simulated(simulator, recipe, first, workers=1):
+    """Steps and their batches, in order; the next ones are simulated while this one trains."""
+    pool, ahead, following = ThreadPoolExecutor(workers), deque(), first
     try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as err:
-        reason = str(err).strip().splitlines()[0]
-        raise DeviceError(f"-device {device}: torch cannot use it ({reason}); use -device cpu") from err
-
-
-def _simulated(simulator, recipe, first):
-    """Steps and their batches; the next batch is simulated while this one trains."""
-    with ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(simulator.batch, recipe.batch, recipe.seed + first)
         for step in range(first, recipe.steps):
-            batch = ahead.result()
-            ahead = pool.submit(simulator.batch, recipe.batch, recipe.seed + step + 1)
-            yield step, batch
+            while following < recipe.steps and len(ahead) <= workers:
+                ahead.append(pool.submit(simulator.batch, recipe.batch, recipe.seed + following))
+                following += 1
+            yield step, ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _schedule(step, recipe):
     warm = min(1.0, (step + 1) / max(recipe.warmup, 1))
     fall = (recipe.steps - step) / max(recipe.decay * recipe.steps, 1)
     return min(warm, fall, 1.0)
-
-
-def _resume(out, recipe, network, average, optimiser):
-    saved = torch.load(out / "last.pt", map_location="cpu", weights_only=True)
-    old, new = dict(saved["recipe"]), asdict(recipe)
-    # Only the length may change, and only before the learning rate began to fall.
-    old_fall = old["steps"] * (1 - old["decay"])
-    lengths = ("steps", "decay")
-    same = all(old.get(k) == new[k] for k in new if k not in lengths)
-    if not same or (any(old[k] != new[k] for k in lengths) and saved["step"] > old_fall):
-        raise InputError(f"{out}: holds a run of another recipe; choose another folder")
-    network.load_state_dict(saved["network"])
-    average.load_state_dict(saved["average"])
-    optimiser.load_state_dict(saved["optimiser"])
-    return {k: saved[k] for k in ("step", "best", "seconds")}
 
 
 def _average(average, network, keep):
@@ -223,67 +346,5 @@ def _average(average, network, keep):
                 a.copy_(b)
 
 
-def _batches(simulator, recipe):
-    count = max(1, recipe.validation_images // recipe.batch)
-    return [simulator.batch(recipe.batch, VALIDATION_SEED + k) for k in range(count)]
-
-
-def _validate(network, batches, recipe, device):
-    """Loss and, per output, Dice at 0.5 and the ratio of areas, over simulated images."""
-    loss_of = loss_cord if recipe.task == "cord" else loss_locator
-    losses, prob, target = [], [], []
-    with torch.no_grad():
-        for batch in batches:
-            batch = _to(batch, device)
-            logits = network(batch.image)
-            losses.append(loss_of(logits, batch).item())
-            prob.append((torch.sigmoid(logits) * getattr(batch, "inside", 1)).cpu())
-            target.append((batch.target * getattr(batch, "inside", 1)).cpu())
-    prob, target = torch.cat(prob), torch.cat(target)
-    row = {"loss": round(sum(losses) / len(losses), 5)}
-    if recipe.task == "locator":
-        return row | _validate_locator(prob, target)
-    for channel, name in enumerate(("SC", "GM")):
-        p, t = prob[:, channel], target[:, channel]
-        hard_p, hard_t = p > 0.5, t > 0.5
-        dice = 2 * (hard_p & hard_t).sum((1, 2)) / (hard_p.sum((1, 2)) + hard_t.sum((1, 2))).clamp(min=1)
-        row[f"dice_{name}"] = round(dice.mean().item(), 4)
-        row[f"area_ratio_{name}"] = round((p.sum() / t.sum()).item(), 4)
-    return row
-
-
-def _validate_locator(prob, target):
-    peak = prob.flatten(1).argmax(1)
-    true = target.flatten(1).argmax(1)
-    width = prob.shape[-1]
-    away = torch.hypot((peak % width - true % width).float(), (peak // width - true // width).float())
-    has = target.flatten(1).amax(1) > 0.5
-    top = prob.flatten(1).amax(1)
-    return {
-        "within_3mm": round((away[has] <= 3).float().mean().item(), 4),
-        "confident_with_cord": round((top[has] > 0.5).float().mean().item(), 4),
-        "confident_without": round((top[~has] > 0.5).float().mean().item(), 4) if (~has).any() else 0.0,
-    }
-
-
-def _to(batch, device):
-    return type(batch)(*(getattr(batch, f.name).to(device, memory_format=torch.channels_last) for f in fields(batch)))
-
-
-def _append(path, row):
-    new = not path.exists()
-    with open(path, "a", newline="") as stream:
-        writer = csv.DictWriter(stream, row)
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
-def _save(value, path):
-    torch.save(value, path.with_suffix(".tmp"))
-    os.replace(path.with_suffix(".tmp"), path)
-
-
-def _write(path, data):
-    path.with_suffix(".tmp").write_bytes(data)
-    os.replace(path.with_suffix(".tmp"), path)
+def _told(row, but=()):
+    return "  ".join(f"{name} {value}" for name, value in row.items() if name not in but)

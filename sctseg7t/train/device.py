@@ -1,0 +1,93 @@
+"""Where and how exactly a training computes: device, number format, simulating threads."""
+
+import contextlib
+from dataclasses import dataclass, fields
+
+import torch
+
+from sctseg7t.errors import DeviceError, UsageError
+from sctseg7t.runtime.session import usable_cpus
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+# Compute capability from which tensor cores multiply bfloat16 (NVIDIA Ampere).
+_BFLOAT16_FROM = (8, 0)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A device and the precision of the network's products on it.
+
+    Attributes
+    ----------
+    device : str
+    precision : str
+        ``float32`` or ``bfloat16``. Weights, loss and averages are float32 in both.
+    workers : int
+        Threads that simulate ahead.
+    """
+
+    device: str
+    precision: str
+    workers: int
+
+    @property
+    def kind(self):
+        return torch.device(self.device).type
+
+    def products(self):
+        """Context in which the network runs while it learns."""
+        if self.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.kind, torch.bfloat16)
+
+    def network(self, network):
+        """The network on the device. Channels-last takes two thirds of the time on a CPU, and suits tensor cores."""
+        return network.to(self.device, memory_format=torch.channels_last)
+
+    def batch(self, batch):
+        """A batch on the device."""
+        move = {"device": self.device, "memory_format": torch.channels_last}
+        return type(batch)(*(getattr(batch, f.name).to(**move) for f in fields(batch)))
+
+
+def place(device="cpu", precision="auto", threads=None):
+    """Settle device, precision and threads.
+
+    On the CPU ``threads`` are those of the arithmetic, and one thread simulates ahead. On a GPU they all
+    simulate, one batch each: the GPU is the faster of the two.
+
+    Raises
+    ------
+    DeviceError
+        torch cannot use the device, or not with this precision.
+    UsageError
+        An unknown precision, or fewer than one thread.
+    """
+    if precision not in PRECISIONS:
+        raise UsageError(f"-precision {precision}: not a precision; use {', '.join(PRECISIONS)}")
+    if threads is not None and threads < 1:
+        raise UsageError(f"-threads {threads}: give a number of CPU threads, 1 or more")
+    try:
+        kind = torch.device(device).type
+        if kind not in ("cpu", "cuda"):
+            raise RuntimeError("it trains on cpu and cuda only")
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as err:
+        reason = str(err).strip().splitlines()[0]
+        raise DeviceError(f"-device {device}: torch cannot use it ({reason}); use -device cpu") from err
+    if precision == "auto":
+        precision = "bfloat16" if kind == "cuda" and _multiplies_bfloat16(device) else "float32"
+    elif precision == "bfloat16" and kind == "cuda" and not _multiplies_bfloat16(device):
+        raise DeviceError(f"-precision bfloat16: {device} is too old for it; use -precision float32")
+    if kind == "cuda":
+        # Each simulating thread works alone: together they fill the cores.
+        torch.set_num_threads(1)
+        torch.backends.cudnn.benchmark = True
+        return Place(device, precision, threads or usable_cpus())
+    if threads:
+        torch.set_num_threads(threads)
+    return Place(device, precision, 1)
+
+
+def _multiplies_bfloat16(device):
+    return torch.cuda.get_device_capability(device) >= _BFLOAT16_FROM
