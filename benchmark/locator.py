@@ -16,7 +16,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from development import centres, scans  # noqa: E402
+from scans import centres, scans  # noqa: E402
 
 
 def perturbations(data, mask, spacing):

@@ -16,7 +16,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from development import canonical, scans  # noqa: E402
+from scans import canonical, scans  # noqa: E402
 
 RADIUS_MM = np.arange(0, 12, 0.05)
 CLEAR = 1.4

@@ -1,0 +1,229 @@
+"""Stress tables: how accuracy changes when a scan does. Run by ``accuracy.py -stress``.
+
+Three tables. Development scans perturbed in known ways: mean Dice, its change against the row that the block
+starts with, the worst scan's change, slices lost. Changes that must not change a mask: voxels that differ.
+Simulated scans, whose true fractions are known: Dice and CSA against them.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from evaluation import LOST
+from perturb import (
+    Case,
+    dimmed_csf,
+    noisy,
+    off_centre,
+    resampled,
+    scaled,
+    tilted,
+    turned_affine,
+    turned_voxels,
+)
+from scans import canonical
+
+TISSUES = ("SC", "GM")
+SEEDS = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows of the table that share a baseline; each row is a list of changes (both directions, say)."""
+
+    baseline: str
+    unchanged: object
+    rows: dict
+
+
+def blocks():
+    """What is done to every development scan."""
+    as_is = Block("as it is", lambda c: c, {})
+    for degrees in (5, 10, 20):
+        as_is.rows[f"turned {degrees} deg both ways (affine)"] = [
+            lambda c, d=d: turned_affine(c, d) for d in (degrees, -degrees)
+        ]
+    for degrees in (10, 20):
+        as_is.rows[f"slices tilted {degrees} deg both ways"] = [
+            lambda c, d=d: tilted(c, d) for d in (degrees, -degrees)
+        ]
+    for snr in (20, 10):
+        as_is.rows[f"Rician noise added, SNR {snr}"] = [lambda c, s=snr: noisy(c, s)]
+    for mm in (0.3, 0.5, 0.7):
+        as_is.rows[f"pixels of {mm} mm"] = [lambda c, m=mm: resampled(c, m)]
+    for share in (0.5, 0.2):
+        as_is.rows[f"CSF contrast to cord x {share}"] = [lambda c, s=share: dimmed_csf(c, s)]
+    turned = Block("on half the pixel size, not turned", lambda c: turned_voxels(c, 0), {})
+    for degrees in (5, 10, 20):
+        turned.rows[f"turned {degrees} deg both ways (voxels)"] = [
+            lambda c, d=d: turned_voxels(c, d) for d in (degrees, -degrees)
+        ]
+    shifted = Block("40 mm field of view, centred", lambda c: off_centre(c, 0, 0), {})
+    for mm in (4, 8):
+        shifted.rows[f"cord {mm} mm off, four directions"] = [
+            lambda c, x=x, y=y: off_centre(c, x, y) for x, y in ((mm, 0), (-mm, 0), (0, mm), (0, -mm))
+        ]
+    return [as_is, turned, shifted]
+
+
+def run(found, segmenter):
+    """Run and print everything; the tables as lists of dicts."""
+    cases = {scan.name: Case.load(scan) for scan in found}
+    tables = {"perturbed": perturbed(cases, segmenter), "unchanged": invariant(cases, segmenter)}
+    try:
+        tables["simulated"] = simulated(segmenter)
+    except ImportError as error:
+        print(f"\nsimulated scans left out: {error}")
+    return tables
+
+
+# --- perturbed scans ------------------------------------------------------------------
+
+
+def perturbed(cases, segmenter):
+    """Dice of every block's rows over the scans."""
+    print(f"\n{'perturbed development scans':40} |  SC Dice  change  worst lost |  GM Dice  change  worst lost")
+    table = []
+    for block in blocks():
+        base = {name: _score(block.unchanged(case), segmenter) for name, case in cases.items()}
+        for label, changes in {block.baseline: None, **block.rows}.items():
+            row = {"change": label, "against": block.baseline}
+            scores = {
+                name: [_score(change(case), segmenter) for change in changes] if changes else [base[name]]
+                for name, case in cases.items()
+            }
+            for tissue in TISSUES:
+                dice = {name: np.array([s[tissue][0] for s in runs]) for name, runs in scores.items()}
+                apart = [float((values - base[name][tissue][0]).min()) for name, values in dice.items()]
+                mean = float(np.mean([values.mean() for values in dice.values()]))
+                row[tissue] = {
+                    "dice": mean,
+                    "change": mean - float(np.mean([base[name][tissue][0] for name in cases])),
+                    "worst_change": min(apart),
+                    "lost": sum(s[tissue][1] for runs in scores.values() for s in runs),
+                    "slices": sum(s[tissue][2] for runs in scores.values() for s in runs),
+                }
+            table.append(row)
+            print(f"{label:40} | " + " | ".join(_perturbed_cells(row[t]) for t in TISSUES), flush=True)
+    return table
+
+
+def _perturbed_cells(cell):
+    return f"{cell['dice']:8.3f} {cell['change']:+7.3f} {cell['worst_change']:+6.3f} {cell['lost']:4d}"
+
+
+def _score(case, segmenter):
+    """By tissue: Dice (3D), slices lost, slices."""
+    from sctseg7t.measure.agreement import dice
+
+    masks = _masks(segmenter, case.image)
+    scores = {}
+    for tissue, reference in (("SC", case.sc), ("GM", case.gm)):
+        known = np.flatnonzero(reference.any((0, 1)))
+        lost = sum(not dice(reference[..., k], masks[tissue][..., k]) > LOST for k in known)
+        scores[tissue] = (dice(reference, masks[tissue]), int(lost), len(known))
+    return scores
+
+
+def _masks(segmenter, image):
+    result = segmenter.run(image)
+    return {tissue: canonical(result.masks[tissue]) for tissue in TISSUES}
+
+
+# --- changes that must not matter -------------------------------------------------------
+
+
+def invariant(cases, segmenter):
+    """Voxels of SC and GM that differ after changes that should leave the masks alone."""
+    flips = {f"stored axis {axis} flipped, affine with it": _flip(axis) for axis in range(3)}
+    stored = {**flips, "stored axes in the order z, x, y": np.array([[1, 1], [2, 1], [0, 1]])}
+    changes = {
+        "intensity x 0.01": lambda c: scaled(c, 0.01).image,
+        "intensity x 1000": lambda c: scaled(c, 1000).image,
+        "intensity - 5000": lambda c: scaled(c, offset=-5000).image,
+        **{label: lambda c, o=order: c.image.as_reoriented(o) for label, order in stored.items()},
+        "content mirrored left-right": lambda c: c.map(lambda array: array[::-1]).image,
+    }
+    plain = {name: _masks(segmenter, case.image) for name, case in cases.items()}
+    total = {t: sum(int(masks[t].sum()) for masks in plain.values()) for t in TISSUES}
+    print(f"\n{'voxels that differ, all scans':40} | {'SC of':>5} {total['SC']} | {'GM of':>5} {total['GM']}")
+    table = []
+    for label, change in changes.items():
+        differ = dict.fromkeys(TISSUES, 0)
+        for name, case in cases.items():
+            masks = _masks(segmenter, change(case))
+            for tissue in TISSUES:
+                mask = masks[tissue][::-1] if label.startswith("content") else masks[tissue]
+                differ[tissue] += int((mask != plain[name][tissue]).sum())
+        table.append({"change": label, **differ})
+        print(f"{label:40} | {differ['SC']:11d} | {differ['GM']:11d}", flush=True)
+    return table
+
+
+def _flip(axis):
+    order = np.array([[0, 1], [1, 1], [2, 1]])
+    order[axis, 1] = -1
+    return order
+
+
+# --- simulated scans --------------------------------------------------------------------
+
+
+def simulated(segmenter):
+    """Dice and CSA bias against the true fractions, a quality of the scan varied at a time."""
+    from sctseg7t.simulate.anatomy import load_bank
+    from sctseg7t.simulate.scan import ScanPlan, simulate_scan
+
+    usual = {
+        "slices": 8,
+        "field_of_view_mm": 48.0,
+        "pixel_mm": 0.35,
+        "thickness_mm": 3.0,
+        "snr": 20.0,
+        "off_centre_mm": (0.0, 0.0),
+    }
+    rows = {"0.35 mm, 3 mm slices, SNR 20, centred": {}}
+    rows |= {f"pixels of {mm} mm": {"pixel_mm": mm} for mm in (0.18, 0.25, 0.5, 0.7)}
+    rows |= {f"slices of {mm} mm": {"thickness_mm": float(mm)} for mm in (1, 5, 7)}
+    rows |= {f"SNR {snr}": {"snr": float(snr)} for snr in (5, 10, 40)}
+    rows |= {f"cord {abs(x) + abs(y):.0f} mm off": {"off_centre_mm": (x, y)} for x, y in ((4.0, 0.0), (0.0, -8.0))}
+    bank = load_bank(["parametric"])
+    heads = [f"{tissue:>4} Dice  worst   CSA %  lost" for tissue in TISSUES]
+    print(f"\n{'simulated scans, true fractions known':40} | {' | '.join(heads)}")
+    table = []
+    for label, change in rows.items():
+        scans = [simulate_scan(bank, ScanPlan(seed=seed, **{**usual, **change}))[:2] for seed in SEEDS]
+        scores = [_simulated_score(image, truth, segmenter) for image, truth in scans]
+        row = {"scan": label}
+        for tissue in TISSUES:
+            dice, bias, lost = (np.array([s[tissue][n] for s in scores]) for n in range(3))
+            row[tissue] = {
+                "dice": float(dice.mean()),
+                "worst": float(dice.min()),
+                "csa_bias_percent": float(bias.mean()),
+                "lost": int(lost.sum()),
+            }
+        table.append(row)
+        print(f"{label:40} | " + " | ".join(_simulated_cells(row[t]) for t in TISSUES), flush=True)
+    return table
+
+
+def _simulated_cells(cell):
+    return f"{cell['dice']:8.3f} {cell['worst']:6.3f} {cell['csa_bias_percent']:+7.1f} {cell['lost']:5d}"
+
+
+def _simulated_score(image, truth, segmenter):
+    """By tissue: Dice against the fractions' half, area against their sum (%), slices lost."""
+    import nibabel as nib
+
+    from sctseg7t.measure.agreement import dice
+
+    masks = _masks(segmenter, image)
+    scores = {}
+    for tissue in TISSUES:
+        fraction = nib.as_closest_canonical(truth[tissue]).get_fdata()
+        reference = fraction >= 0.5
+        known = np.flatnonzero(reference.any((0, 1)))
+        lost = sum(not dice(reference[..., k], masks[tissue][..., k]) > LOST for k in known)
+        bias = 100 * (masks[tissue].sum() / fraction.sum() - 1)
+        scores[tissue] = (dice(reference, masks[tissue]), bias, lost)
+    return scores
