@@ -12,7 +12,7 @@ from sctseg7t.flags import slice_flags, warning_lines
 from sctseg7t.image.grid import box_around
 from sctseg7t.image.volume import Volume, load, load_labels, resample_nearest_to, to_native
 from sctseg7t.measure import measure_csa
-from sctseg7t.postprocess import apply, override
+from sctseg7t.postprocess import apply, area_matched, override
 
 # Soft values further than this from the mask belong to something else.
 _SOFT_REACH_MM = 1.0
@@ -103,7 +103,7 @@ class Segmenter:
 
         Parameters
         ----------
-        source : path or nibabel image
+        source : path, nibabel image, or Volume loaded with these options
         centerline : path or nibabel image, optional
             Cord mask or point labels, used in place of the locator.
         levels : path or nibabel image, optional
@@ -119,7 +119,7 @@ class Segmenter:
             The scan or a label file cannot be used.
         """
         clock = _Clock()
-        volume = load(source, volumes=self.options.volumes)
+        volume = source if isinstance(source, Volume) else load(source, volumes=self.options.volumes)
         warnings = list(volume.notes)
         user_path = _user_path(centerline, volume) if centerline is not None else None
         level_map = _level_map(levels, volume) if levels is not None else None
@@ -143,8 +143,7 @@ class Segmenter:
 
     def suffixes(self):
         """File suffix of every tissue this segmenter returns."""
-        known = {o.name: o.suffix for o in (*self.spec.outputs, *self.spec.derived)}
-        return {name: known[name] for name in self.tissues}
+        return suffixes_of(self.spec, self.tissues)
 
     def _run_volume(self, volume, t, user_path, level_map, warnings, clock):
         data = volume.data[..., t]
@@ -177,6 +176,12 @@ class Segmenter:
             full[box] = maps[name]
         return _Part(whole, table, found.centres_vox + corner)
 
+    def _binary(self, fraction, output):
+        """Mask of one output, as its entry or the user's threshold says."""
+        if self.options.threshold is None and output.binarise == "area":
+            return area_matched(fraction)
+        return fraction >= (self.options.threshold or output.threshold)
+
     def _find(self, data, volume):
         if self.spec.centring["policy"] == "image":
             return image_centre(data.shape)
@@ -185,7 +190,7 @@ class Segmenter:
     def _finish(self, fractions, volume):
         """Threshold, post-process, derive; fractions stay fractions if soft."""
         spec, options = self.spec, self.options
-        masks = {o.name: fractions[o.name] >= (options.threshold or o.threshold) for o in spec.outputs}
+        masks = {o.name: self._binary(fractions[o.name], o) for o in spec.outputs}
         steps = override(
             spec.postprocess, largest=options.largest, fill=options.fill_holes, small=options.remove_small,
             labels=tuple(masks),
@@ -226,24 +231,48 @@ def open_segmenter(task="gm_sc", model=None, device="auto", options=Options(), *
     """
     from sctseg7t.runtime import open_session
     from sctseg7t.zoo.download import weights
-    from sctseg7t.zoo.manifest import load_manifest
 
     clock = _Clock()
+    spec, locator_spec, tissues = choose_model(task, model)
+    path = weights(spec, offline=offline)
+    session = open_session(path, device, threads)
+    locator = None
+    if locator_spec:
+        # Small and fast on any device; where the segmenter's device was settled, it is not asked again.
+        locator = open_session(weights(locator_spec, offline=offline), session.device, threads)
+    clock.lap("open")
+    return Segmenter(spec, session, locator_spec, locator, tissues, options, clock.seconds)
+
+
+def choose_model(task="gm_sc", model=None):
+    """What a task and a ``-m`` value stand for, checked, with nothing loaded or downloaded.
+
+    Returns
+    -------
+    spec : ModelSpec
+    locator_spec : ModelSpec or None
+    tissues : tuple of str
+
+    Raises
+    ------
+    ModelError, UsageError
+    """
+    from sctseg7t.zoo.manifest import load_manifest
+
     manifest = load_manifest()
     spec = find_model(manifest, task, model)
     tissues = _tissues(manifest, task, spec)
     check_spec(spec)
     # On nothing: a wrong step is the entry's fault, not that of the first scan.
     apply({output.name: np.zeros((1, 1, 1), bool) for output in spec.outputs}, spec.postprocess, 1.0)
-    path = weights(spec, offline=offline)
-    session = open_session(path, device, threads)
-    locator_spec = locator = None
-    if spec.centring["policy"] == "locator":
-        locator_spec = manifest.model(spec.centring["model"])
-        # Small and fast on any device; where the segmenter's device was settled, it is not asked again.
-        locator = open_session(weights(locator_spec, offline=offline), session.device, threads)
-    clock.lap("open")
-    return Segmenter(spec, session, locator_spec, locator, tissues, options, clock.seconds)
+    located = spec.centring["policy"] == "locator"
+    return spec, manifest.model(spec.centring["model"]) if located else None, tissues
+
+
+def suffixes_of(spec, tissues):
+    """File suffix of each of the tissues."""
+    known = {o.name: o.suffix for o in (*spec.outputs, *spec.derived)}
+    return {name: known[name] for name in tissues}
 
 
 def find_model(manifest, task, model=None):

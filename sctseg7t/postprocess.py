@@ -55,6 +55,33 @@ def apply(masks, steps, voxel_mm3):
     return masks
 
 
+def area_matched(fraction, lowest=0.25):
+    """Binary mask whose area in each slice is that of the fractions, to the nearest voxel.
+
+    A fixed threshold loses what is thinner than a voxel and its area jumps as a border crosses voxel
+    centres; this takes the voxels of highest fraction instead, as many as the fractions sum to.
+
+    Parameters
+    ----------
+    fraction : (X, Y, Z) float
+    lowest : float
+        No voxel below this fraction belongs to the mask, however uncertain the slice.
+
+    Returns
+    -------
+    (X, Y, Z) bool
+        Voxels of equal fraction stay together, so a mirrored image has the mirrored mask.
+    """
+    limit = np.full(fraction.shape[2], np.inf)
+    for k, total in enumerate(fraction.sum((0, 1), dtype=np.float64)):
+        # Rounded coarsely first: the sum's last bits depend on the order of the voxels.
+        count = int(np.floor(round(total, 4) + 0.5))
+        if count:
+            values = np.sort(fraction[..., k][fraction[..., k] >= lowest])
+            limit[k] = values[-count] if count <= values.size else lowest
+    return fraction >= limit
+
+
 def override(steps, *, largest=None, fill=None, small=None, labels=()):
     """Edit a list of steps as the options ``-largest``, ``-fill-holes``, ``-remove-small`` ask.
 

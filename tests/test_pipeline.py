@@ -9,7 +9,7 @@ from nibabel.orientations import axcodes2ornt, ornt_transform
 
 import sctseg7t
 from sctseg7t.errors import InputError, ModelError, UsageError, UserError
-from sctseg7t.pipeline import Options
+from sctseg7t.pipeline import Options, open_segmenter
 
 TISSUES = ("SC", "GM", "WM")
 ORDERS = [
@@ -349,3 +349,28 @@ def test_ranges_of_slices():
 
     assert ranges([0, 1, 2, 5, 7, 8]) == "0-2, 5, 7-8"
     assert ranges([]) == ""
+
+
+def test_area_binarisation_keeps_the_area_and_yields_to_the_users_threshold(tmp_path, small):
+    """The entry's ``binarise`` decides how fractions become masks, unless the user gave a threshold."""
+    import json
+    import shutil
+
+    from sctseg7t.zoo.download import weights
+    from sctseg7t.zoo.manifest import load_manifest
+
+    spec = load_manifest().model("cord_gm_sc")
+    shutil.copy(weights(spec), tmp_path / "net.onnx")
+    areas = {}
+    for rule in ("area", "threshold"):
+        entry = json.loads(json.dumps(spec.raw)) | {"postprocess": []}
+        entry["files"][0] |= {"name": "net.onnx", "path": "net.onnx", "urls": ["net.onnx"]}
+        for output in entry["outputs"]:
+            output["binarise"] = rule
+        (tmp_path / "net.json").write_text(json.dumps(entry))
+        for name, options in (("mask", Options()), ("user", Options(threshold=0.5)), ("soft", Options(soft=True))):
+            result = open_segmenter("gm_sc", str(tmp_path / "net.onnx"), "cpu", options).run(small)
+            areas[rule, name] = np.asarray(result.masks["GM"].dataobj).sum((0, 1), dtype=float)
+    assert np.array_equal(areas["area", "user"], areas["threshold", "mask"])
+    assert np.abs(areas["area", "mask"] - areas["area", "soft"]).max() <= 1.5
+    assert np.abs(areas["threshold", "mask"] - areas["area", "soft"]).max() > 1.5

@@ -5,7 +5,7 @@ import pytest
 
 from sctseg7t import postprocess
 from sctseg7t.errors import ModelError
-from sctseg7t.postprocess import OPERATIONS, apply, override
+from sctseg7t.postprocess import OPERATIONS, apply, area_matched, override
 
 CROSS = [(-1, 0), (1, 0), (0, -1), (0, 1)]
 STAR = CROSS + [(-1, -1), (-1, 1), (1, -1), (1, 1)]
@@ -332,3 +332,30 @@ def test_winding_component_is_one():
     assert np.array_equal(one("keep_largest", mask), mask)
     assert one("remove_small", mask, min_voxels=int(mask.sum())).any()
     assert not one("remove_small", mask, min_voxels=int(mask.sum()) + 1).any()
+
+
+class TestAreaMatched:
+    def test_area_is_that_of_the_fractions(self):
+        fraction = np.random.default_rng(0).random((40, 30, 3)).astype(np.float32) ** 8
+        mask = area_matched(fraction, lowest=0.0)
+        for k in range(3):
+            assert abs(mask[..., k].sum() - fraction[..., k].sum()) <= 0.5 + 1e-3
+            assert fraction[..., k][mask[..., k]].min() > fraction[..., k][~mask[..., k]].max()
+
+    def test_keeps_a_horn_thinner_than_a_voxel(self):
+        """Two voxels share a line of fraction 0.8 in all; a threshold of 0.5 loses it."""
+        fraction = np.zeros((10, 10, 1))
+        fraction[4, :, 0], fraction[5, :, 0] = 0.45, 0.35
+        assert not (fraction >= 0.5).any()
+        assert area_matched(fraction)[..., 0].sum() == 10
+        assert area_matched(fraction)[4, :, 0].all()
+
+    def test_follows_a_flip_and_keeps_equals_together(self):
+        fraction = np.random.default_rng(1).integers(0, 5, (30, 31, 2)) / 5
+        mask = area_matched(fraction)
+        for axis in (0, 1):
+            assert np.array_equal(area_matched(np.flip(fraction, axis)), np.flip(mask, axis))
+
+    def test_empty_and_doubtful_slices(self):
+        assert not area_matched(np.zeros((4, 4, 2))).any()
+        assert not area_matched(np.full((20, 20, 1), 0.2)).any()

@@ -61,6 +61,7 @@ def test_contents(wheel, root):
     for folder, pattern, place in (
         (root / "cli", "*.py", "sctseg7t/cli"),
         (root / "sctseg7t" / "train" / "recipes", "*.json", "sctseg7t/train/recipes"),
+        (root / "sctseg7t" / "simulate" / "recipes", "*.json", "sctseg7t/simulate/recipes"),
     ):
         expected = {f"{place}/{path.name}" for path in folder.glob(pattern)}
         assert expected and expected <= names

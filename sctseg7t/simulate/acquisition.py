@@ -57,6 +57,18 @@ def motion(scene, draw, *, p=0.2, shift_sd=0.6, rotation_sd=1.0, time=(0.55, 0.9
 
 
 @effect("acquisition")
+def blur(scene, draw, *, p=0.3, sd_mm=(0.05, 0.45)):
+    """Steady small motion and decay during the readout: a Gaussian blur, its width its own along each axis."""
+    on = draw.chance("on", p)
+    freq = torch.fft.fftfreq(scene.size, SPACING_MM).view(1, 1, 1, -1)
+    fall_x, fall_y = (
+        torch.exp(-2 * (math.pi * on * draw.uniform(f"sd_{axis}_mm", *sd_mm) * freq) ** 2) for axis in "xy"
+    )
+    spectrum = torch.fft.fft2(scene.image) * fall_x * fall_y.transpose(2, 3)
+    scene.image = torch.fft.ifft2(spectrum).real.clamp(min=0)
+
+
+@effect("acquisition")
 def spikes(scene, draw, *, p=0.03, intensity=(0.02, 0.12)):
     """Stripes from a spoiled point of k-space (TorchIO)."""
     on, strength = draw.chance("on", p), draw.uniform("intensity", *intensity)

@@ -281,6 +281,7 @@ def _parse_output(raw):
         meaning=raw["meaning"],
         suffix=raw.get("suffix"),
         sigma_mm=raw.get("sigma_mm"),
+        binarise=raw.get("binarise", "threshold"),
     )
 
 

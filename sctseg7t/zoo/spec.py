@@ -78,7 +78,10 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """One output channel; ``suffix`` is what its file is called after the input's name."""
+    """One output channel; ``suffix`` is what its file is called after the input's name.
+
+    ``binarise``: ``threshold`` keeps voxels from that fraction on, ``area`` as many as keeps a slice's area.
+    """
 
     name: str
     channel: int
@@ -86,6 +89,7 @@ class OutputSpec:
     meaning: str
     suffix: str | None
     sigma_mm: float | None = None
+    binarise: str = "threshold"
 
 
 @dataclass(frozen=True)
