@@ -5,6 +5,8 @@ import contextlib
 import os
 import sys
 
+from sctseg7t.cli.options import add_model_options, add_segmentation_options, add_task_option, pipeline_options
+
 EPILOG = """examples:
   sct7t_deepseg -i t2s.nii.gz -c gm_sc
   sct7t_deepseg -i sub-*_T2starw.nii.gz -ofolder results -soft
@@ -26,9 +28,7 @@ def parser():
     )
     main_ = p.add_argument_group("input and output")
     main_.add_argument("-i", "--input", nargs="+", metavar="FILE", help="one or many NIfTI scans (2D, 3D or 4D)")
-    main_.add_argument(
-        "-c", "--task", default="gm_sc", metavar="TASK", help="gm_sc (default), gm or sc; see -list-tasks"
-    )
+    add_task_option(main_)
     main_.add_argument(
         "-o", "--output", metavar="FILE", help="base name of the outputs (one input); with one tissue, the mask's name"
     )
@@ -41,40 +41,10 @@ def parser():
         help="tidy: a row per slice and tissue (default); sct: the columns of sct_process_segmentation",
     )
     main_.add_argument("-no-csa", "--no-csa", action="store_true", help="write no area table")
+    main_.add_argument("-qc", "--qc", metavar="FOLDER", help="write the QC page of the run there, or add to it")
     main_.add_argument("-report", "--report", metavar="FILE", help="write a JSON report of the whole run")
-    model = p.add_argument_group("model and device")
-    model.add_argument(
-        "-m",
-        "--model",
-        metavar="MODEL",
-        help="MODEL or MODEL@VERSION of the zoo, or an .onnx file with its .json entry beside it",
-    )
-    model.add_argument("-device", "--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
-    model.add_argument(
-        "-threads", "--threads", type=int, metavar="N", help="CPU threads (default: all this process may use)"
-    )
-    model.add_argument("-offline", "--offline", action="store_true", help="never download")
-    how = p.add_argument_group("segmentation")
-    how.add_argument("-thr", "--thr", type=float, metavar="T", help="threshold, 0 to 1 (default: the model's)")
-    how.add_argument(
-        "-soft",
-        "--soft",
-        action="store_true",
-        help="save partial-volume fractions, within 1 mm of the mask, instead of the mask",
-    )
-    how.add_argument(
-        "-largest",
-        "--largest",
-        type=int,
-        choices=(0, 1),
-        help="keep the largest component of each slice (default: as the model has it)",
-    )
-    how.add_argument(
-        "-fill-holes", "--fill-holes", type=int, choices=(0, 1), help="fill holes (default: as the model has it)"
-    )
-    how.add_argument(
-        "-remove-small", "--remove-small", metavar="N[vox|mm3]", help="remove smaller components; 0 removes none"
-    )
+    add_model_options(p)
+    how = add_segmentation_options(p)
     how.add_argument(
         "-centerline", "--centerline", metavar="FILE", help="cord mask or point labels to use in place of the locator"
     )
@@ -83,13 +53,6 @@ def parser():
         "--levels",
         metavar="FILE",
         help="also measure per vertebral level: a labelled cord, or a point in the middle of each vertebra (no discs)",
-    )
-    how.add_argument(
-        "-volumes",
-        "--volumes",
-        choices=("each", "mean"),
-        default="each",
-        help="4D scans: segment each volume (default) or their mean",
     )
     other = p.add_argument_group("other")
     other.add_argument("-list-tasks", "--list-tasks", action="store_true", help="list tasks and models, and stop")
@@ -113,7 +76,7 @@ def main(argv=None):
 
     try:
         if args.list_tasks:
-            return _list_tasks()
+            return list_tasks()
         if not args.input:
             p.error("-i is required: sct7t_deepseg -i t2s.nii.gz -c gm_sc")
         return _run(args)
@@ -125,43 +88,11 @@ def main(argv=None):
         return 130
 
 
-def remove_small_option(text):
-    """Parse ``-remove-small``: 3, 3vox or 0.5mm3; None as given, {} for 0."""
-    from sctseg7t.errors import UsageError
-
-    if text is None:
-        return None
-    name, number = "min_voxels", text
-    for unit, key in (("vox", "min_voxels"), ("mm3", "min_mm3")):
-        if text.endswith(unit):
-            name, number = key, text[: -len(unit)]
-    try:
-        value = float(number)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise UsageError(f"-remove-small {text}: give a size such as 3, 3vox or 0.5mm3")
-    return {name: value} if value > 0 else {}
-
-
-def _options(args):
-    from sctseg7t.pipeline import Options
-
-    return Options(
-        threshold=args.thr,
-        soft=args.soft,
-        volumes=args.volumes,
-        largest=None if args.largest is None else bool(args.largest),
-        fill_holes=None if args.fill_holes is None else bool(args.fill_holes),
-        remove_small=remove_small_option(args.remove_small),
-    )
-
-
 def _run(args):
     from sctseg7t import outputs
     from sctseg7t.pipeline import open_segmenter
 
-    options = _options(args)
+    options = pipeline_options(args)
     outputs.check_single(len(args.input), args.output, centerline=args.centerline, levels=args.levels)
     segmenter = open_segmenter(args.task, args.model, args.device, options, threads=args.threads, offline=args.offline)
     record = outputs.options_record(
@@ -191,6 +122,8 @@ def _run(args):
         progress.update()
     progress.close()
     code = _closing(plans, runs, args)
+    if args.qc:
+        _write_qc(args, plans, runs)
     return _report(args.report, {"options": record, "runs": runs}) or code
 
 
@@ -206,6 +139,20 @@ def _report(path, content):
         print(f"error: {err}", file=sys.stderr)
         return 1
     return 0
+
+
+def _write_qc(args, plans, runs):
+    """Write the QC page of the run; a scan that failed is on it too."""
+    from sctseg7t.cohort.records import failed_record, read_record
+    from sctseg7t.qc import write_page
+
+    records = [
+        read_record(plan.sidecar) if run.get("outputs") else failed_record(plan, run["error"])
+        for plan, run in zip(plans, runs)
+    ]
+    page = write_page(records, args.qc)
+    if args.verbose:
+        print(f"QC page: {page}")
 
 
 def _one(plan, segmenter, record, args, refused, progress):
@@ -240,7 +187,7 @@ def _one(plan, segmenter, record, args, refused, progress):
         )
     error = None
     if not result.usable:
-        error = f"{plan.source}: no cord found; the masks are empty (give its place with -centerline if there is one)"
+        error = f"{plan.source}: {outputs.NO_CORD}"
         progress.write(f"error: {error}")
     elif args.verbose:
         for text in result.warnings:
@@ -284,7 +231,8 @@ def _closing(plans, runs, args):
     return 1 if failed else 0
 
 
-def _list_tasks():
+def list_tasks():
+    """Print tasks and their models; the exit code."""
     from sctseg7t.zoo.manifest import load_manifest
 
     manifest = load_manifest()

@@ -27,6 +27,14 @@ def write_bytes(path, payload):
     OutputError
         Folder missing or read-only, disk full, name taken by a folder. Nothing is left behind.
     """
+    with writing(path) as stream:
+        stream.write(payload)
+    return Path(path)
+
+
+@contextlib.contextmanager
+def writing(path):
+    """A binary stream whose content becomes the file once all of it is written, see :func:`write_bytes`."""
     path = Path(path)
     if not path.parent.is_dir():
         raise OutputError(f"{path}: folder {path.parent} does not exist; create it or choose another output path")
@@ -35,14 +43,13 @@ def write_bytes(path, payload):
     temporary = path.parent / f".tmp-{secrets.token_hex(6)}"
     try:
         with open(temporary, "xb") as stream:
-            stream.write(payload)
+            yield stream
         os.replace(temporary, path)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({_reason(error)}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
-    return path
 
 
 def write_json(path, value):

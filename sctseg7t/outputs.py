@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import hashlib
 import os
 import platform
 import shutil
@@ -9,6 +10,7 @@ import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from sctseg7t.bids import entities_of
 from sctseg7t.errors import OutputError, UsageError
 from sctseg7t.files import write_json
 from sctseg7t.version import __version__
@@ -16,6 +18,7 @@ from sctseg7t.version import __version__
 SIDECAR = "_deepseg.json"
 CSA = "_csa.csv"
 LEVELS = "_csa_perlevel.csv"
+NO_CORD = "no cord found; the masks are empty (give its place with -centerline if there is one)"
 
 
 @dataclass(frozen=True)
@@ -126,21 +129,32 @@ def check_folder(plan_):
             raise OutputError(f"{path}: is a folder; choose another output name or remove the folder")
 
 
-def write(result, plan_, provenance, csa_format="tidy"):
+def write(result, plan_, provenance, csa_format="tidy", *, filename=None):
     """Write masks, tables and sidecar of one scan: all of them, or none.
 
     They are made in a hidden folder beside their places and moved once all are there, so that a
-    failure leaves an earlier run's files as they were. The sidecar comes last.
+    failure leaves an earlier run's files as they were. The sidecar comes last; it lists the size and
+    SHA-256 of every other file.
+
+    Parameters
+    ----------
+    result : Result
+    plan_ : Plan
+    provenance : dict
+        The sidecar's content but for ``files``.
+    csa_format : {"tidy", "sct"}
+    filename : str, optional
+        What the tables call the scan (default: its path as given).
 
     Raises
     ------
     OutputError
         Folder read-only, disk full, a name taken by a folder.
     """
-    place = plan_.sidecar.parent
-    with _staging(place) as stage:
+    with _staging(plan_) as stage:
         staged = plan_.within(stage)
-        _write_files(result, staged, provenance, csa_format)
+        _write_files(result, staged, csa_format, filename or str(plan_.source))
+        write_json(staged.sidecar, {**provenance, "files": hashes(path for path in staged.files() if path.exists())})
         for made, path in zip(staged.files(), plan_.files()):
             if made.exists():
                 os.replace(made, path)
@@ -149,12 +163,26 @@ def write(result, plan_, provenance, csa_format="tidy"):
             stale.unlink(missing_ok=True)
 
 
+def hashes(paths):
+    """Size and SHA-256 of files: ``{name: {"bytes": n, "sha256": hex}}``."""
+    found = {}
+    for path in paths:
+        payload = path.read_bytes()
+        found[path.name] = {"bytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest()}
+    return found
+
+
+def staging_prefix(plan_):
+    """How the hidden folders begin in which the files of this input are made."""
+    return f".sct7t-{plan_.sidecar.name.removesuffix(SIDECAR)}-"
+
+
 @contextlib.contextmanager
-def _staging(place):
-    """A hidden folder in ``place``, gone afterwards; errors in it speak of ``place``."""
-    stage = None
+def _staging(plan_):
+    """A hidden folder beside the outputs, gone afterwards; errors in it speak of the place itself."""
+    place, stage = plan_.sidecar.parent, None
     try:
-        stage = Path(tempfile.mkdtemp(prefix=".sct7t-", dir=place))
+        stage = Path(tempfile.mkdtemp(prefix=staging_prefix(plan_), dir=place))
         yield stage
     except OutputError as err:
         raise OutputError(str(err).replace(str(stage), str(place))) from err
@@ -165,7 +193,7 @@ def _staging(place):
             shutil.rmtree(stage, ignore_errors=True)
 
 
-def _write_files(result, plan_, provenance, csa_format):
+def _write_files(result, plan_, csa_format, filename):
     from sctseg7t.image.volume import save
     from sctseg7t.measure import write_csv, write_level_csv
 
@@ -178,10 +206,9 @@ def _write_files(result, plan_, provenance, csa_format):
         if csa_format == "sct":
             write_csv(tables, plan_.csa, "sct", filename=names, tool_version=__version__, tissues=tissues)
         else:
-            write_csv(tables, plan_.csa, filename=str(plan_.source), tool_version=__version__, tissues=tissues)
+            write_csv(tables, plan_.csa, filename=filename, tool_version=__version__, tissues=tissues)
         if plan_.levels:
-            write_level_csv(tables, plan_.levels, filename=str(plan_.source), tool_version=__version__, tissues=tissues)
-    write_json(plan_.sidecar, provenance)
+            write_level_csv(tables, plan_.levels, filename=filename, tool_version=__version__, tissues=tissues)
 
 
 def provenance(result, plan_, segmenter, options, seconds):
@@ -190,11 +217,15 @@ def provenance(result, plan_, segmenter, options, seconds):
     import onnxruntime
 
     spec, locator = segmenter.spec, segmenter.locator_spec
+    state = {"status": "ok"} if result.usable else {"status": "failed", "error": NO_CORD, "error_kind": "input"}
     return {
+        **state,
+        "name": split_name(plan_.source)[0],
+        "entities": entities_of(plan_.source),
         "tool": {"name": "sctseg7t", "version": __version__},
-        "model": _identity(spec),
-        "locator": _identity(locator) if locator and result.locator == "locator" else {"source": result.locator},
-        "input": {"file": plan_.source.name, "sha256": result.volume.sha256},
+        "model": identity(spec),
+        "locator": identity(locator) if locator and result.locator == "locator" else {"source": result.locator},
+        "input": {**input_record(plan_), "sha256": result.volume.sha256},
         "outputs": {name: path.name for name, path in plan_.masks.items()},
         "options": options,
         "device": segmenter.session.device,
@@ -250,7 +281,20 @@ def check_report(report, plans, others=()):
         )
 
 
-def _identity(spec):
+def input_record(plan_):
+    """The scan's name, and the way to it from the folder of its outputs."""
+    try:
+        # Real folders: ".." behind a link leads elsewhere. The scan itself may be a link, and keeps its name.
+        place = os.path.realpath(plan_.source.parent)
+        path = Path(os.path.relpath(place, os.path.realpath(plan_.sidecar.parent))) / plan_.source.name
+    except ValueError:
+        # Another drive, on Windows.
+        path = plan_.source.absolute()
+    return {"file": plan_.source.name, "path": path.as_posix()}
+
+
+def identity(spec):
+    """Id, version, weights and their hash of a model."""
     weights = spec.files[0]
     return {"id": spec.id, "version": spec.version, "weights": weights.name, weights.algorithm: weights.digest}
 

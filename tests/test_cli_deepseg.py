@@ -238,7 +238,12 @@ def test_sidecar_says_what_was_done(deepseg, scan, root):
     assert (record["model"]["id"], record["model"]["version"]) == (model["id"], model["version"])
     assert record["model"]["sha256"] == model["files"][0]["sha256"]
     assert record["locator"]["id"] == model["centring"]["model"]
-    assert record["input"] == {"file": "t2s.nii.gz", "sha256": hashlib.sha256(scan.read_bytes()).hexdigest()}
+    digest = hashlib.sha256(scan.read_bytes()).hexdigest()
+    assert record["input"] == {"file": "t2s.nii.gz", "path": "t2s.nii.gz", "sha256": digest}
+    assert record["status"] == "ok" and record["name"] == "t2s" and record["entities"] == {}
+    for name in ("t2s_seg.nii.gz", "t2s_gmseg.nii.gz", "t2s_wmseg.nii.gz", "t2s_csa.csv"):
+        written = (scan.parent / name).read_bytes()
+        assert record["files"][name] == {"bytes": len(written), "sha256": hashlib.sha256(written).hexdigest()}
     assert record["options"]["threshold"] == 0.4 and record["options"]["task"] == "gm_sc"
     assert record["device"] == "cpu" and record["threads"] == 1
     assert record["seconds"]["network"] > 0 and {"open", "load", "locate"} <= set(record["seconds"])
@@ -252,6 +257,13 @@ def test_report_of_a_run(deepseg, scan, tmp_path):
     good, bad = report["runs"]
     assert good["ok"] and good["input"] == str(scan) and all(Path(path).is_file() for path in good["outputs"])
     assert not bad["ok"] and "none.nii.gz" in bad["error"]
+
+
+def test_qc_page_of_a_run_has_its_failures(deepseg, scan, tmp_path):
+    code, out, _ = deepseg("-i", scan, tmp_path / "none.nii.gz", "-qc", tmp_path / "qc")
+    assert code == 1 and str(tmp_path / "qc" / "index.html") in out
+    page = (tmp_path / "qc" / "index.html").read_text(encoding="utf-8")
+    assert "t2s" in page and "does not exist" in page
 
 
 @pytest.mark.parametrize("target", ["in/t2s.nii.gz", "in/t2s_seg.nii.gz", "nowhere/run.json", "in"])

@@ -1,0 +1,361 @@
+"""sct7t_batch: segment all scans of a data set, and put their measures together."""
+
+import argparse
+import functools
+import sys
+from pathlib import Path
+
+from sctseg7t.cli.options import add_model_options, add_segmentation_options, add_task_option, pipeline_options
+
+EPILOG = """examples:
+  sct7t_batch -i bids -o bids/derivatives/sctseg7t
+  sct7t_batch -i bids -o out -exclude-qc qc_fail.yml -figures -group sex
+  sct7t_batch -i bids -o out -levels 'derivatives/labels/{folder}/{stem}_levels.nii.gz'
+  sct7t_batch -i bids -o out -engine dask -scheduler tcp://10.0.0.1:8786
+
+Run again with the same command, it goes on where it stopped: what is up to date is left alone.
+
+exit codes: 0 all well; 1 some scan failed; 2 wrong usage, or no model or device to work with, or another batch
+is at work in the output folder; 130 interrupted
+"""
+
+
+def parser():
+    p = argparse.ArgumentParser(
+        prog="sct7t_batch",
+        description="Segment every scan of a BIDS data set or of plain folders, and write one table of all slices "
+        "and one of all scans. Research use only.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    files = p.add_argument_group("input and output")
+    files.add_argument("-i", "--input", metavar="FOLDER", help="data set: BIDS, or folders with NIfTI files")
+    files.add_argument("-o", "--output", metavar="FOLDER", help="output folder, as BIDS derivatives")
+    files.add_argument(
+        "-pattern",
+        "--pattern",
+        metavar="SUFFIX",
+        help="BIDS suffix (default T2starw), or a glob of file names, or of paths if it has a / (plain folders: "
+        "default all but masks)",
+    )
+    files.add_argument(
+        "-include",
+        "--include",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="only these: names, subjects, globs, or a .txt",
+    )
+    files.add_argument("-exclude", "--exclude", nargs="+", default=[], metavar="NAME", help="all but these")
+    files.add_argument(
+        "-exclude-qc",
+        "--exclude-qc",
+        metavar="FILE",
+        help="all but what a qc_fail.yml lists, as the QC page and SCT's export it",
+    )
+    files.add_argument(
+        "-names", "--names", choices=("bids", "sct"), default="bids", help="_label-SC_mask (default) or _seg"
+    )
+    add_task_option(files)
+    what = p.add_argument_group("tables and pages")
+    what.add_argument(
+        "-participants", "--participants", metavar="FILE", help="joined to the tables (default: the data set's own)"
+    )
+    what.add_argument("-figures", "--figures", action="store_true", help="draw areas and measures, PNG and SVG")
+    what.add_argument("-group", "--group", metavar="COLUMN", help="column of participants.tsv that parts the figures")
+    what.add_argument("-qc", "--qc", metavar="FOLDER", help="write the QC page there")
+    what.add_argument(
+        "-tables-only", "--tables-only", action="store_true", help="only put together what is there already"
+    )
+    run = p.add_argument_group("running")
+    run.add_argument("-workers", "--workers", type=int, metavar="N", help="processes (default: CPUs this one may use)")
+    run.add_argument("-timeout", "--timeout", type=float, metavar="SECONDS", help="limit for a scan (default: none)")
+    run.add_argument("-force", "--force", action="store_true", help="run also what is up to date")
+    run.add_argument("-dry-run", "--dry-run", action="store_true", help="say what would be done, and stop")
+    run.add_argument(
+        "-engine", "--engine", choices=("local", "dask"), default="local", help="this machine (default) or a cluster"
+    )
+    run.add_argument("-scheduler", "--scheduler", metavar="ADDRESS", help="of dask.distributed: tcp://host:port")
+    add_model_options(p, threads="1 a worker")
+    how = add_segmentation_options(p)
+    for name, text in (
+        ("levels", "vertebral labels"),
+        ("centerline", "cord mask or points to use in place of the locator"),
+    ):
+        how.add_argument(
+            f"-{name}",
+            f"--{name}",
+            metavar="TEMPLATE",
+            help=f"{text}: a path within the data set with {{folder}}, {{stem}}, {{sub}}, {{ses}} in it",
+        )
+    other = p.add_argument_group("other")
+    other.add_argument("-list-tasks", "--list-tasks", action="store_true", help="list tasks and models, and stop")
+    other.add_argument(
+        "-v", "--verbose", type=int, choices=(0, 1, 2), default=1, help="0 errors only, 1 normal, 2 with each warning"
+    )
+    other.add_argument("-version", "--version", action="store_true", help="print the version, and stop")
+    return p
+
+
+def main(argv=None):
+    """Run the command; returns the exit code."""
+    p = parser()
+    args = p.parse_args(argv)
+    if args.version:
+        from sctseg7t.version import __version__
+
+        print(__version__)
+        return 0
+    from sctseg7t.errors import UserError
+
+    try:
+        if args.list_tasks:
+            from sctseg7t.cli.deepseg import list_tasks
+
+            return list_tasks()
+        _check(p, args)
+        return _tables(args) if args.tables_only else _run(args)
+    except UserError as err:
+        print(f"sct7t_batch: error: {err}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return _interrupted()
+
+
+def _interrupted():
+    print("sct7t_batch: interrupted; what is finished is complete. The same command goes on from here", file=sys.stderr)
+    return 130
+
+
+def _check(p, args):
+    """What can be told to be wrong from the arguments alone."""
+    from sctseg7t.errors import UsageError
+
+    if not args.output or not (args.input or args.tables_only):
+        p.error("-i and -o are required: sct7t_batch -i FOLDER -o OUT")
+    if (args.engine == "dask") != bool(args.scheduler):
+        raise UsageError("-engine dask and -scheduler ADDRESS belong together")
+    if args.workers is not None and args.workers < 1:
+        raise UsageError(f"-workers {args.workers}: give a number of processes, 1 or more")
+    if args.threads is not None and args.threads < 1:
+        raise UsageError(f"-threads {args.threads}: give a number of CPU threads, 1 or more")
+    if args.timeout is not None and not 0 < args.timeout < float("inf"):
+        raise UsageError(f"-timeout {args.timeout:g}: give a number of seconds above 0")
+    if args.group and not args.figures:
+        raise UsageError(f"-group {args.group}: parts the figures; give -figures too")
+    if args.input and Path(args.input).resolve() == Path(args.output).resolve():
+        raise UsageError(
+            f"-o {args.output}: is the data set itself; use {Path(args.input) / 'derivatives' / 'sctseg7t'}"
+        )
+
+
+def _scans(args):
+    """The scans that the arguments choose."""
+    from sctseg7t.cohort.find import find_scans, select
+
+    scans = find_scans(args.input, args.pattern, leave=args.output)
+    kept, notes = select(scans, args.include, args.exclude, args.exclude_qc)
+    for note in notes:
+        print(f"warning: {note}", file=sys.stderr)
+    return kept
+
+
+def _participants(args):
+    """The participants.tsv to join, checked; None if there is none."""
+    from sctseg7t.cohort.participants import read_participants
+    from sctseg7t.errors import UsageError
+
+    path = args.participants or (args.input and Path(args.input) / "participants.tsv")
+    if not args.participants and not (path and path.is_file()):
+        path = None
+    columns = read_participants(path).columns if path else {}
+    if args.group and args.group not in columns:
+        known = f"; it has {', '.join(columns)}" if columns else ""
+        raise UsageError(f"-group {args.group}: no such column in {path or 'any participants.tsv'}{known}")
+    return path
+
+
+def _jobs(args):
+    """Everything that is to be done, and the models that do it."""
+    from sctseg7t.cohort.job import Settings, models_of
+    from sctseg7t.cohort.run import Layout, make_jobs
+    from sctseg7t.pipeline import choose_model, suffixes_of
+
+    options = pipeline_options(args)
+    spec, locator, tissues = choose_model(args.task, args.model)
+    model = str(Path(args.model).absolute()) if args.model and args.model.endswith(".onnx") else args.model
+    settings = Settings(
+        args.task, model, args.device, options, args.threads or 1, args.offline, models_of(spec, locator)
+    )
+    layout = Layout(
+        Path(args.input).absolute(),
+        Path(args.output).absolute(),
+        suffixes_of(spec, tissues),
+        args.names,
+        args.levels,
+        args.centerline,
+    )
+    jobs, refused = make_jobs(_scans(args), layout, settings, force=args.force, timeout=args.timeout)
+    return jobs, refused, (spec, locator)
+
+
+def _run(args):
+    from sctseg7t.cohort.lock import alone_in
+    from sctseg7t.cohort.plan import write_description
+    from sctseg7t.cohort.run import Interrupts, run_jobs
+    from sctseg7t.errors import OutputError
+    from sctseg7t.runtime.session import cuda_index
+    from sctseg7t.zoo.download import weights
+
+    cuda_index(args.device)
+    participants = _participants(args)
+    jobs, refused, specs = _jobs(args)
+    if args.dry_run:
+        return _dry_run(jobs, refused)
+    out = Path(args.output)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise OutputError(f"-o {out}: cannot be made ({err.strerror or err}); choose another folder") from err
+    with alone_in(out):
+        for spec in filter(None, specs):
+            # Once, before many workers want them.
+            weights(spec, offline=args.offline)
+        write_description(out, args.input, jobs[0].models)
+        show = _Show(len(jobs), args.verbose)
+        with Interrupts(show.say) as stop:
+            totals = run_jobs(jobs, refused, _engine(args, len(jobs), stop, show), show.scan)
+        show.close()
+        if stop.count:
+            return _interrupted()
+        code = _closing(totals, args)
+        return max(code, _after(args, [job.plan.sidecar for job in jobs], participants))
+
+
+def _engine(args, count, stop, show):
+    if args.engine == "dask":
+        from sctseg7t.cohort.cluster import run_dask
+
+        return functools.partial(run_dask, address=args.scheduler, stop=stop, say=show.say)
+    from sctseg7t.cohort.local import default_workers, run_local
+
+    workers = min(args.workers or default_workers(args.device, args.threads or 1), count)
+    return functools.partial(run_local, workers=workers, stop=stop)
+
+
+def _tables(args):
+    """Only tables, figures and page, from the records that are there."""
+    from sctseg7t.errors import UsageError
+
+    if not Path(args.output).is_dir():
+        raise UsageError(f"-o {args.output}: there is no such folder; give the folder of an earlier run")
+    participants = _participants(args)
+    paths = [job.plan.sidecar for job in _jobs(args)[0]] if args.input else None
+    return _after(args, paths, participants)
+
+
+def _after(args, paths, participants):
+    """Tables, figures and page; the exit code."""
+    from sctseg7t.cohort.tables import write_tables
+
+    out = Path(args.output)
+    files, notes = write_tables(out, paths=paths, participants=participants)
+    if args.figures:
+        from sctseg7t.cohort.figures import draw_cohort
+
+        files += draw_cohort(out, group=args.group)
+    if args.qc:
+        from sctseg7t.cohort.records import read_record, sidecars
+
+        chosen = sidecars(out) if paths is None else [path for path in paths if path.is_file()]
+        from sctseg7t.qc import write_page
+
+        files.append(write_page([read_record(path) for path in chosen], args.qc))
+    for note in notes:
+        print(f"warning: {note}", file=sys.stderr)
+    if args.verbose:
+        for path in files:
+            print(f"  {path}")
+    return 0
+
+
+def _dry_run(jobs, refused):
+    from sctseg7t.cohort.run import UNCHANGED, to_do
+
+    count = 0
+    for job, reason in to_do(jobs, refused):
+        count += reason not in (UNCHANGED, "refused")
+        print(f"{job.name}: {refused.get(job.name) or reason}")
+        if reason not in (UNCHANGED, "refused"):
+            for path in job.plan.files():
+                print(f"  {path}")
+    print(f"{count} of {len(jobs)} scans to run; nothing was written")
+    return 0
+
+
+def _closing(totals, args):
+    counts = totals.counts
+    if args.verbose:
+        parts = [f"{counts['ok']} done", f"{counts['done']} up to date", f"{counts['failed']} failed"]
+        print(f"{sum(counts.values())} scans: {', '.join(parts)}")
+        for note in totals.notes:
+            print(f"warning: {note}", file=sys.stderr)
+    if totals.failures:
+        print("failed:", file=sys.stderr)
+        for name, error in totals.failures:
+            print(f"  {name}: {error}", file=sys.stderr)
+    return 1 if totals.failures else 0
+
+
+class _Show:
+    """Progress for people: a bar on a terminal, a line a scan in a pipe."""
+
+    def __init__(self, total, verbose):
+        self._verbose, self._bar, self._total = verbose, None, total
+
+    def scan(self, job, outcome, progress):
+        if not self._verbose:
+            return
+        if sys.stderr.isatty():
+            self._tick(job, outcome, progress)
+            return
+        parts = [outcome.error or {"done": "up to date"}.get(outcome.status, outcome.status)]
+        if outcome.seconds:
+            parts.append(f"{outcome.seconds:.1f} s")
+        if outcome.warnings:
+            parts.append(f"{outcome.warnings} warning{'s' * (outcome.warnings > 1)}")
+        if progress.left():
+            parts.append(progress.left())
+        print(f"[{progress.ended}/{progress.total}] {job.name}: {', '.join(parts)}", file=sys.stderr, flush=True)
+
+    def _tick(self, job, outcome, progress):
+        if self._bar is None:
+            from tqdm import tqdm
+
+            # The bar's own estimate forgets slow starts; smoothing 0 is the mean pace.
+            self._bar = tqdm(total=progress.total or None, unit="scan", file=sys.stderr, smoothing=0)
+        if outcome.status == "failed":
+            self._bar.write(f"{job.name}: {outcome.error}", file=sys.stderr)
+        if progress.total:
+            self._bar.total = progress.total
+            self._bar.update()
+
+    def say(self, text):
+        if self._bar is not None:
+            self._bar.write(text, file=sys.stderr)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def close(self):
+        if self._bar is not None:
+            self._bar.close()
+
+
+def command():
+    """Run the command as a process of its own."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,5 @@
+"""Many scans: finding them, running them all, and putting their numbers together."""
+
+from sctseg7t.cohort.records import Record, find_records, read_record
+
+__all__ = ["Record", "find_records", "read_record"]

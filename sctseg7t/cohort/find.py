@@ -1,0 +1,255 @@
+"""Finding the scans of a data set: BIDS or plain folders, patterns, lists of what to take and what to leave."""
+
+import fnmatch
+import os
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from sctseg7t.bids import entities_of
+from sctseg7t.errors import UsageError
+from sctseg7t.outputs import SIDECAR, split_name
+
+BIDS_SUFFIX = "T2starw"
+# What segmentation tools and people call their masks: no scans, unless a pattern asks for them.
+_MASKS = ("*_seg", "*_gmseg", "*_wmseg", "*seg-manual", "*seg_manual", "*_mask", "*_probseg", "*_dseg", "*-truth")
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scan of the data set.
+
+    Attributes
+    ----------
+    path : Path
+        Absolute.
+    relative : str
+        From the data set's folder, with "/".
+    name : str
+        What it is called: the file's stem in BIDS, else the relative path without extension.
+    entities : dict of str to str
+    """
+
+    path: Path
+    relative: str
+    name: str
+    entities: dict
+
+    def aliases(self):
+        """All that a list may call it: file, stem, path, mask of it, subject, subject and session."""
+        stem = split_name(self.relative)[0]
+        known = {self.name, self.relative, PurePosixPath(self.relative).name, stem}
+        if "sub" in self.entities:
+            subject = f"sub-{self.entities['sub']}"
+            known |= {subject, self.entities["sub"]}
+            if "ses" in self.entities:
+                session = f"ses-{self.entities['ses']}"
+                known |= {f"{subject}_{session}", f"{subject}/{session}"}
+        return known
+
+
+def find_scans(folder, pattern=None, *, leave=None):
+    """Find the scans of a folder.
+
+    In a BIDS data set those are ``sub-*/[ses-*/]anat/*_T2starw.nii[.gz]``; derivatives and source data are
+    left alone. In any other folder they are all NIfTI files in it and below, but for masks and for those
+    whose BIDS name has another suffix.
+
+    Parameters
+    ----------
+    folder : path
+    pattern : str, optional
+        A BIDS suffix (``MTS``), or a glob for the file name (``*_echo-1_*``), or, with "/", for the path within
+        the folder.
+    leave : path, optional
+        A folder not to look in: that of the outputs.
+
+    Returns
+    -------
+    list of Scan
+        Sorted by path.
+
+    Raises
+    ------
+    UsageError
+        No such folder, or no scan in it; says what there is instead.
+    """
+    root = Path(os.path.abspath(folder))
+    if not root.is_dir():
+        raise UsageError(f"-i {folder}: is no folder; give the folder of a data set (or use sct7t_deepseg for files)")
+    bids = _is_bids(root)
+    files = sorted(_nifti_files(root, leave, bids))
+    found = [name for name in files if _wanted(name, pattern, bids)]
+    if not found:
+        raise UsageError(_nothing(folder, pattern, files, bids))
+    scans = [_scan(root, name, bids) for name in found]
+    names = Counter(scan.name for scan in scans)
+    return [scan if names[scan.name] == 1 else replace(scan, name=scan.relative) for scan in scans]
+
+
+def _scan(root, relative, bids):
+    stem = split_name(relative)[0]
+    named = bids and "/anat/" in relative and entities_of(relative)
+    name = stem if named else relative[: -len(PurePosixPath(relative).name)] + stem
+    return Scan(root / relative, relative, name, entities_of(relative))
+
+
+def _is_bids(root):
+    return any(path.is_dir() for step in ("sub-*/anat", "sub-*/ses-*/anat") for path in root.glob(step))
+
+
+def _nifti_files(root, leave, bids):
+    """NIfTI files below a folder, relative, with "/"; links to files count, broken ones too."""
+    leave = os.path.realpath(leave) if leave else None
+    for place, folders, files in os.walk(root):
+        top = os.path.samefile(place, root)
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".")
+            and not (bids and top and not name.startswith("sub-"))
+            and os.path.realpath(os.path.join(place, name)) != leave
+        ]
+        if leave and os.path.realpath(place) == leave and not top:
+            continue
+        made = {name.removesuffix(SIDECAR) for name in files if name.endswith(SIDECAR)}
+        for name in files:
+            stem, extension = split_name(name)
+            if extension and not name.startswith(".") and not (made and _is_output(stem, made)):
+                yield Path(os.path.relpath(os.path.join(place, name), root)).as_posix()
+
+
+def _is_output(stem, made):
+    """Whether a record beside the file says that it was made from another scan."""
+    return any(stem != name and stem.startswith(name) and _looks_like_mask(stem) for name in made)
+
+
+def _looks_like_mask(stem):
+    return any(fnmatch.fnmatchcase(stem, mask) for mask in _MASKS)
+
+
+def _wanted(relative, pattern, bids):
+    name = PurePosixPath(relative).name
+    stem = split_name(name)[0]
+    if pattern is None:
+        if bids:
+            return "/anat/" in relative and stem.endswith(f"_{BIDS_SUFFIX}")
+        return not _looks_like_mask(stem) and entities_of(name).get("suffix", BIDS_SUFFIX) == BIDS_SUFFIX
+    if "/" in pattern:
+        return any(
+            fnmatch.fnmatchcase(text, pattern) for text in (relative, relative[: len(relative) - len(name)] + stem)
+        )
+    if not any(mark in pattern for mark in "*?["):
+        return stem.endswith(f"_{pattern.removeprefix('_')}") and (not bids or "/anat/" in relative)
+    return any(fnmatch.fnmatchcase(text, pattern) for text in (name, stem))
+
+
+def _nothing(folder, pattern, files, bids):
+    what = (
+        f"-pattern {pattern}" if pattern else f"*_{BIDS_SUFFIX}.nii.gz in sub-*/[ses-*/]anat" if bids else "NIfTI file"
+    )
+    if not files:
+        return f"-i {folder}: holds no NIfTI file (.nii or .nii.gz); give the folder of a data set"
+    kinds = Counter(split_name(name)[0].rpartition("_")[2] for name in files)
+    there = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common(6))
+    return f"-i {folder}: nothing matches {what}; there are {there}: choose with -pattern SUFFIX"
+
+
+def select(scans, include=(), exclude=(), qc_fail=None):
+    """Keep what the lists ask for.
+
+    Parameters
+    ----------
+    scans : list of Scan
+    include, exclude : sequence of str
+        File names, stems, subjects (``sub-01``), paths within the data set, globs of these, or text files
+        (``.txt``) with one of them a line.
+    qc_fail : path, optional
+        See :func:`read_qc_fail`; what it lists is left out.
+
+    Returns
+    -------
+    kept : list of Scan
+    notes : list of str
+        Entries that name no scan, in words.
+
+    Raises
+    ------
+    UsageError
+        A list cannot be read, or nothing is left.
+    """
+    notes, kept = [], list(scans)
+    taken = _matching(scans, _entries(include, "-include"), "-include", notes) if include else None
+    left = _matching(scans, _entries(exclude, "-exclude"), "-exclude", notes)
+    if qc_fail:
+        left |= _matching(scans, read_qc_fail(qc_fail), f"-exclude-qc {qc_fail}", notes)
+    kept = [scan for scan in scans if (taken is None or scan.name in taken) and scan.name not in left]
+    if not kept:
+        raise UsageError("-include and -exclude leave no scan; see what there is with -dry-run and neither")
+    return kept, notes
+
+
+def read_qc_fail(path):
+    """File names that a ``qc_fail.yml`` lists.
+
+    The format is that of the Spinal Cord Toolbox's QC page, as its manual-correction scripts read it: a mapping
+    of what was done to the files that failed in it::
+
+        FILES_SEG:
+        - sub-001_T2starw.nii.gz
+        FILES_GMSEG:
+        - sub-002_T2starw.nii.gz
+
+    A plain list of file names is taken too. Whatever the heading, a scan listed once is left out.
+
+    Raises
+    ------
+    UsageError
+        Missing, or of another form.
+    """
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
+        reason = " ".join(str(getattr(err, "strerror", None) or err).split())[:120]
+        raise UsageError(f"-exclude-qc {path}: cannot be read ({reason}); export it again from the QC page") from err
+    groups = list(content.values()) if isinstance(content, dict) else [content]
+    names = [name for group in groups if group is not None for name in (group if isinstance(group, list) else [None])]
+    if not all(isinstance(name, str) for name in names):
+        raise UsageError(f"-exclude-qc {path}: is no mapping of headings to lists of file names; export it again")
+    return list(dict.fromkeys(PurePosixPath(name).name for name in names))
+
+
+def _entries(items, option):
+    entries = []
+    for item in items:
+        if not item.endswith(".txt"):
+            entries.append(item)
+            continue
+        try:
+            lines = Path(item).read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as err:
+            raise UsageError(f"{option} {item}: cannot be read; give names, globs or a text file of them") from err
+        entries += [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    return entries
+
+
+def _matching(scans, entries, option, notes):
+    """Names of the scans that any entry means; entries that mean none are noted."""
+    aliases = {scan.name: scan.aliases() for scan in scans}
+    found, unknown = set(), []
+    for entry in entries:
+        texts = {entry.rstrip("/"), split_name(entry)[0] if "/" not in entry else entry}
+        hits = {
+            name
+            for name, known in aliases.items()
+            if texts & known or any(fnmatch.filter(known, text) for text in texts)
+        }
+        found |= hits
+        if not hits:
+            unknown.append(entry)
+    if unknown:
+        some = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+        notes.append(f"{option}: {some}: no scan of that name")
+    return found

@@ -1,0 +1,50 @@
+"""One batch at a time in one output folder."""
+
+import contextlib
+import datetime
+import json
+import os
+import platform
+from pathlib import Path
+
+from sctseg7t.errors import UsageError
+from sctseg7t.files import write_json
+
+LOCK, OWNER = ".sct7t-batch.lock", ".sct7t-batch.json"
+
+
+@contextlib.contextmanager
+def alone_in(folder):
+    """Hold the folder for this process; the lock goes with the process, however it ends.
+
+    Raises
+    ------
+    UsageError
+        Another batch holds it; says which.
+    """
+    from filelock import FileLock, Timeout
+
+    folder = Path(folder)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as err:
+        raise UsageError(f"{folder}: {_holder(folder)} is at work there; wait for it, or choose another -o") from err
+    except OSError as err:
+        raise UsageError(f"{folder}: cannot be locked ({err.strerror or err}); choose another -o") from err
+    try:
+        since = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        write_json(folder / OWNER, {"pid": os.getpid(), "host": platform.node(), "since": since})
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            (folder / OWNER).unlink()
+        lock.release()
+
+
+def _holder(folder):
+    try:
+        owner = json.loads((folder / OWNER).read_text(encoding="utf-8"))
+        return f"another sct7t_batch (process {owner['pid']} on {owner['host']}, since {owner['since']})"
+    except (OSError, ValueError, KeyError):
+        return "another sct7t_batch"

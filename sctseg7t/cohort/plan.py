@@ -1,0 +1,105 @@
+"""Where a data set's outputs go: BIDS derivatives, or the suffixes of the Spinal Cord Toolbox."""
+
+import os
+from pathlib import Path, PurePosixPath
+
+from sctseg7t.bids import derivative_stem
+from sctseg7t.files import write_bytes, write_json
+from sctseg7t.outputs import CSA, LEVELS, SIDECAR, Plan, split_name
+from sctseg7t.version import __version__
+
+_NOT_BIDS = ("*_deepseg.json", "*_csa.csv", "*_csa_perlevel.csv", "cohort_*", "figures/", "logs/", "replaced/", "qc*")
+
+
+def plan_scan(scan, out, suffixes, *, names="bids", soft=False, levels=False):
+    """Decide the outputs of one scan.
+
+    Parameters
+    ----------
+    scan : Scan
+    out : path
+    suffixes : dict of str to str
+        SCT-style suffix by tissue.
+    names : {"bids", "sct"}
+        ``bids``: ``sub-01/anat/sub-01_run-1_label-SC_mask.nii.gz`` for scans that have such names; all others, and
+        all with ``sct``, keep folder and name and get the suffix: ``sub-01/anat/sub-01_run-1_T2starw_seg.nii.gz``.
+    soft : bool
+        Fractions are no masks: BIDS calls them ``probseg``.
+    levels : bool
+
+    Returns
+    -------
+    Plan
+    """
+    stem, extension = split_name(scan.relative)
+    place = Path(out) / PurePosixPath(scan.relative).parent
+    if names == "bids" and scan.entities:
+        kind = "probseg" if soft else "mask"
+        stem = derivative_stem(scan.entities)
+        masks = {t: f"{derivative_stem(scan.entities, t)}_{kind}{extension}" for t in suffixes}
+    else:
+        masks = {t: f"{stem}{suffix}{extension}" for t, suffix in suffixes.items()}
+    return Plan(
+        scan.path,
+        {tissue: place / name for tissue, name in masks.items()},
+        place / (stem + CSA),
+        place / (stem + LEVELS) if levels else None,
+        place / (stem + SIDECAR),
+    )
+
+
+def mask_metadata(plan_, relative):
+    """JSON beside each mask, as BIDS has it: ``{path: content}``."""
+    content = {"Type": "ROI", "RawSources": [f"bids:raw:{relative}"], "SpatialReference": "orig"}
+    return {path.with_name(split_name(path)[0] + ".json"): content for path in plan_.masks.values()}
+
+
+def write_description(out, source, models):
+    """Write ``dataset_description.json`` and ``.bidsignore`` of the derivatives.
+
+    Parameters
+    ----------
+    out, source : path
+    models : list of dict
+        Identity of every network: id, version, weights and hash.
+    """
+    out, source = Path(out), Path(source)
+    given = _json(source / "dataset_description.json")
+    name = given.get("Name") or Path(os.path.abspath(source)).name
+    link = _link(source, out)
+    write_json(
+        out / "dataset_description.json",
+        {
+            "Name": f"sctseg7t outputs of {name}",
+            "BIDSVersion": "1.9.0",
+            "DatasetType": "derivative",
+            "GeneratedBy": [
+                {
+                    "Name": "sctseg7t",
+                    "Version": __version__,
+                    "Description": "spinal cord, gray and white matter masks and areas",
+                    "Models": models,
+                }
+            ],
+            "SourceDatasets": [{"URL": given.get("DatasetDOI") or link, "Name": name}],
+            "DatasetLinks": {"raw": link},
+        },
+    )
+    write_bytes(out / ".bidsignore", "".join(f"{line}\n" for line in _NOT_BIDS).encode())
+
+
+def _link(source, out):
+    try:
+        return Path(os.path.relpath(os.path.realpath(source), os.path.realpath(out))).as_posix()
+    except ValueError:
+        return Path(os.path.abspath(source)).as_uri()
+
+
+def _json(path):
+    import json
+
+    try:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

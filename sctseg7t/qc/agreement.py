@@ -1,0 +1,183 @@
+"""How far two raters agree, from the exports of their pages."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+from sctseg7t.errors import InputError
+
+VERDICTS = ("pass", "fail", "artefact")
+RATINGS = (1, 2, 3, 4)
+_FORMAT = "sct7t-qc-ratings"
+
+
+def cohen_kappa(first, second, categories, weights=None):
+    """Agreement beyond chance.
+
+    Cohen, Educational and Psychological Measurement 1960; with weights, Psychological Bulletin 1968.
+
+    Parameters
+    ----------
+    first, second : sequence
+        What each rater said, of the same things in the same order.
+    categories : sequence
+        All that can be said; in order, where weights matter.
+    weights : {None, "linear", "quadratic"}
+        None: a disagreement is a disagreement. Else it counts by its size, or by its square.
+
+    Returns
+    -------
+    float or None
+        None where chance alone would agree fully: nothing rated, or everything the same by both.
+
+    Raises
+    ------
+    ValueError
+        Lengths differ, an unknown category or weighting.
+    """
+    if len(first) != len(second):
+        raise ValueError(f"one rater has {len(first)} ratings, the other {len(second)}")
+    if weights not in (None, "linear", "quadratic"):
+        raise ValueError(f"weights {weights!r}: use None, linear or quadratic")
+    place = {name: n for n, name in enumerate(categories)}
+    unknown = sorted({str(value) for value in (*first, *second) if value not in place})
+    if unknown:
+        raise ValueError(f"unknown categories: {', '.join(unknown)}")
+    a, b = [place[value] for value in first], [place[value] for value in second]
+    power = {None: 0, "linear": 1, "quadratic": 2}[weights]
+    observed = sum(_cost(i, j, power) for i, j in zip(a, b))
+    counts_a, counts_b = ([found.count(n) for n in range(len(categories))] for found in (a, b))
+    expected = sum(_cost(i, j, power) * x * y for i, x in enumerate(counts_a) for j, y in enumerate(counts_b))
+    return 1 - observed * len(a) / expected if expected else None
+
+
+def _cost(i, j, power):
+    return 0 if i == j else abs(i - j) ** power
+
+
+def read_ratings(path):
+    """Read a page's export.
+
+    Parameters
+    ----------
+    path : path
+        JSON, or CSV by its name.
+
+    Returns
+    -------
+    list of dict
+        ``scan``, ``image``, ``hash``, ``verdict`` (or None), ``rating`` (1..4 or None), ``notes``, ``rater``, ``time``.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read or is no such export.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as err:
+        raise InputError(f"{path}: cannot be read ({err.strerror or err}); give an export of the QC page") from err
+    except UnicodeDecodeError as err:
+        raise InputError(f"{path}: is no text in UTF-8; give an export of the QC page") from err
+    rows = _rows_of_csv(text, path) if path.suffix.lower() == ".csv" else _rows_of_json(text, path)
+    return [_clean(row) for row in rows]
+
+
+def _rows_of_json(text, path):
+    try:
+        found = json.loads(text)
+    except ValueError as err:
+        raise InputError(f"{path}: is not JSON ({err}); give an export of the QC page") from err
+    if not isinstance(found, dict) or found.get("format") != _FORMAT or not isinstance(found.get("ratings"), list):
+        raise InputError(f"{path}: is no export of ratings; give one made by the QC page")
+    return [row for row in found["ratings"] if isinstance(row, dict)]
+
+
+def _rows_of_csv(text, path):
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    if rows and "scan" not in rows[0]:
+        raise InputError(f"{path}: has no column scan; give a CSV made by the QC page")
+    return [{name: _without_guard(value) for name, value in row.items() if isinstance(value, str)} for row in rows]
+
+
+def _without_guard(text):
+    """The page writes an apostrophe before what a spreadsheet would take for a formula."""
+    bare = text.lstrip("'")
+    return text[1:] if bare != text and bare[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def _clean(row):
+    rating = str(row.get("rating") or "")
+    return {
+        **{name: str(row.get(name) or "") for name in ("scan", "image", "hash", "notes", "rater", "time")},
+        "verdict": row.get("verdict") if row.get("verdict") in VERDICTS else None,
+        "rating": int(rating) if rating in map(str, RATINGS) else None,
+    }
+
+
+def compare_raters(first, second):
+    """Compare two raters' exports of the same scans.
+
+    Scans whose masks were different ones when they were rated are left out.
+
+    Parameters
+    ----------
+    first, second : list of dict
+        From :func:`read_ratings`.
+
+    Returns
+    -------
+    dict
+        ``scans`` (rated by both), ``different_masks``, ``verdicts`` (``n``, ``agreement``, ``kappa``),
+        ``ratings`` (``n``, ``agreement``, ``weighted_kappa``, quadratic), ``disagreements``.
+    """
+    other = {row["scan"]: row for row in second}
+    both = [(row, other[row["scan"]]) for row in first if row["scan"] in other]
+    same = [(a, b) for a, b in both if a["hash"] == b["hash"]]
+    verdicts, ratings = (_both_said(same, name) for name in ("verdict", "rating"))
+    return {
+        "scans": len(both),
+        "different_masks": len(both) - len(same),
+        "verdicts": {**_share(verdicts), "kappa": cohen_kappa(*_columns(verdicts), VERDICTS)},
+        "ratings": {**_share(ratings), "weighted_kappa": cohen_kappa(*_columns(ratings), RATINGS, "quadratic")},
+        "disagreements": [
+            {"scan": a["scan"], "image": a["image"], "first": _said(a), "second": _said(b)}
+            for a, b in same
+            if any(a[name] and b[name] and a[name] != b[name] for name in ("verdict", "rating"))
+        ],
+    }
+
+
+def describe(found):
+    """The comparison as lines for people."""
+    lines = [f"{found['scans']} scans rated by both"]
+    if found["different_masks"]:
+        lines[0] += f"; {found['different_masks']} left out, for the masks rated were different ones"
+    for name, text, kappa in (
+        ("verdicts", "verdict (pass, fail, artefact): Cohen's kappa", "kappa"),
+        ("ratings", "quality 1-4: quadratically weighted kappa", "weighted_kappa"),
+    ):
+        part = found[name]
+        value = "undefined" if part[kappa] is None else f"{part[kappa]:.3f}"
+        share = "" if part["agreement"] is None else f", {part['agreement']:.0%} the same"
+        lines.append(f"{text} {value} on {part['n']} scans{share}")
+    lines += [f"  {d['image'] or d['scan']}: {d['first']} / {d['second']}" for d in found["disagreements"]]
+    return "\n".join(lines)
+
+
+def _both_said(pairs, name):
+    return [(a[name], b[name]) for a, b in pairs if a[name] and b[name]]
+
+
+def _columns(pairs):
+    return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+def _share(pairs):
+    return {"n": len(pairs), "agreement": sum(a == b for a, b in pairs) / len(pairs) if pairs else None}
+
+
+def _said(row):
+    return " ".join(str(row[name]) for name in ("verdict", "rating") if row[name])

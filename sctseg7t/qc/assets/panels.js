@@ -1,0 +1,156 @@
+// The right side: why a scan stands out, its curves, its numbers, its doubts, where it comes from.
+(() => {
+  const { el, svg, number } = QC;
+  const FLAGS = {
+    locator_unsure: "the cord's place is unsure", touches_window_edge: "touches the window's edge",
+    touches_image_edge: "cut by the image's border", sc_area_jump: 'SC area jumps from its neighbours',
+    sc_area_implausible: 'SC area is not plausible', gm_sc_ratio_implausible: 'GM/SC ratio is not plausible',
+    empty_SC: 'no SC', empty_GM: 'no GM', empty_WM: 'no WM',
+  };
+  QC.flagText = (flag) => (Object.hasOwn(FLAGS, flag) ? FLAGS[flag] : flag.replaceAll('_', ' '));
+
+  const section = (title, ...children) => el('section', {}, el('h3', {}, title), children);
+
+  QC.drawSide = (side, card, scan, meta) => {
+    side.replaceChildren(...[reasons(scan, meta), doubts(card), curves(card, meta), summary(card, scan, meta), numbers(card), origin(card)].filter(Boolean));
+  };
+
+  QC.markSlice = (k) => {
+    for (const row of document.querySelectorAll('#side tr[data-k]')) row.classList.toggle('here', Number(row.dataset.k) === k);
+    for (const line of document.querySelectorAll('#side .now')) {
+      const x = line.dataset[`x${k}`];
+      line.setAttribute('visibility', x ? 'visible' : 'hidden');
+      if (x) { line.setAttribute('x1', x); line.setAttribute('x2', x); }
+    }
+  };
+
+  function reasons(scan, meta) {
+    const rank = `${scan.rank} of ${meta.total ?? meta.scans.length}`;
+    if (scan.status !== 'ok') return section(`Run failed \u00b7 ${rank}`, el('ul', { class: 'reasons' }, scan.reasons.map((r) => el('li', {}, r.text))));
+    const list = scan.reasons.length
+      ? el('ul', { class: 'reasons' }, scan.reasons.map((reason) => el('li', {}, reason.text)))
+      : el('ul', { class: 'reasons plain' }, el('li', {}, closest(scan, meta)));
+    return el('section', {}, el('h3', {}, `Outlier score \u00b7 ${rank}`), el('p', { class: `big score ${scan.reasons.length ? 'high' : ''}` }, QC.score(scan)), list);
+  }
+
+  function closest(scan, meta) {
+    const [name] = Object.entries(scan.z).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]))[0] || [];
+    if (!name) return 'No check failed. With fewer than five scans nothing is compared with the cohort.';
+    const z = scan.z[name];
+    return `Nothing stands out. Furthest from the cohort: ${meta.cohort[name].label} (robust z ${z > 0 ? '+' : ''}${number(z)}).`;
+  }
+
+  function doubts(card) {
+    const texts = [...card.problems, ...card.warnings];
+    if (!texts.length) return null;
+    return section('Warnings', el('ul', { class: 'texts' }, texts.map((text) => el('li', {}, text))));
+  }
+
+  function curves(card, meta) {
+    const rows = card.rows.filter((row) => row.t === QC.view.volume);
+    const plots = ['SC', 'GM'].filter((tissue) => rows.some((row) => row[tissue])).map((tissue) => plot(tissue, rows, meta.band[tissue]));
+    if (!plots.length) return null;
+    const band = meta.band.SC || meta.band.GM;
+    return section('CSA per slice, mm\u00b2', plots,
+      el('p', { class: 'hint' }, band ? 'Band: 5\u201395 % of the cohort, dashed: its median, by relative place in the stack.' : 'A cohort band needs five scans.'));
+  }
+
+  function plot(tissue, rows, band) {
+    const W = 328, H = 112, left = 32, right = 6, top = 8, bottom = 18;
+    const last = Math.max(...rows.map((row) => row.k), 1);
+    const value = (row) => (row[tissue] ? row[tissue][0] : null);
+    const values = [...rows.map(value), ...(band ? [...band.low, ...band.high] : [])].filter((v) => v !== null);
+    if (!values.length) return el('p', { class: 'dim' }, `${tissue}: empty`);
+    const span = Math.max(...values) - Math.min(...values) || 1;
+    const low = Math.max(0, Math.min(...values) - .12 * span), high = Math.max(...values) + .12 * span;
+    const x = (k) => left + (W - left - right) * k / last;
+    const y = (v) => top + (H - top - bottom) * (1 - (v - low) / (high - low));
+    const at = (px, v) => `${px.toFixed(1)},${y(v).toFixed(1)}`;
+    const parts = [svg('path', { class: 'axis', d: `M${left} ${top}V${H - bottom}H${W - right}` })];
+    if (band) {
+      const known = band.at.map((p, n) => n).filter((n) => band.median[n] !== null);
+      const px = (n) => x(band.at[n] * last);
+      parts.push(svg('polygon', { class: 'band', points: [...known.map((n) => at(px(n), band.high[n])), ...known.reverse().map((n) => at(px(n), band.low[n]))].join(' ') }));
+      parts.push(svg('polyline', { class: 'median', points: known.reverse().map((n) => at(px(n), band.median[n])).join(' ') }));
+    }
+    const now = svg('line', { class: 'now', y1: top, y2: H - bottom, visibility: 'hidden' });
+    for (const row of rows) now.dataset[`x${row.k}`] = x(row.k).toFixed(1);
+    parts.push(now);
+    let run = [];
+    const runs = [run];
+    for (const row of rows) if (value(row) === null) runs.push(run = []); else run.push(at(x(row.k), value(row)));
+    for (const points of runs) if (points.length > 1) parts.push(svg('polyline', { class: 'line', points: points.join(' ') }));
+    for (const row of rows) {
+      const flags = (row.flags || []).map(QC.flagText);
+      const title = svg('title', {}, `slice ${row.k}: ${value(row) === null ? 'empty' : number(value(row)) + ' mm\u00b2'}${flags.length ? '; ' + flags.join('; ') : ''}`);
+      if (value(row) !== null) parts.push(svg('circle', { class: flags.length ? 'dot flagged' : 'dot', cx: x(row.k), cy: y(value(row)), r: flags.length ? 3.4 : 2.2 }));
+      const width = (W - left - right) / last;
+      parts.push(svg('rect', { class: 'hit', x: x(row.k) - width / 2, y: top, width, height: H - top - bottom, onclick: () => QC.view.choose(row.k) }, title));
+    }
+    const text = (px, py, words, anchor) => svg('text', { x: px, y: py, 'text-anchor': anchor }, words);
+    parts.push(text(left - 4, y(high) + 8, number(high, high < 20 ? 1 : 0), 'end'), text(left - 4, y(low), number(low, high < 20 ? 1 : 0), 'end'));
+    parts.push(text(left, H - 5, '0 (inferior)', 'start'), text(W - right, H - 5, String(last), 'end'), text(left + 5, top + 8, tissue, 'start'));
+    const known = rows.map(value).filter((v) => v !== null);
+    return svg('svg', {
+      class: 'plot', viewBox: `0 0 ${W} ${H}`, role: 'img', '--hue': QC.hueOf(tissue),
+      'aria-label': `${tissue} area from slice 0 to ${last}: ${known.length ? `${number(Math.min(...known))} to ${number(Math.max(...known))} mm\u00b2` : 'empty'}; all values are in the table`,
+    }, parts);
+  }
+
+  const GRAND = { sc_area_mm2: 1, gm_area_mm2: 1, gm_sc_ratio: 3, sc_jump: 3, sc_asymmetry: 3, gm_asymmetry: 3, gm_pieces: 0, uncertainty: 3 };
+
+  function summary(card, scan, meta) {
+    const values = (card.kept || {}).values || {};
+    const names = Object.keys(GRAND).filter((name) => name in values);
+    if (!names.length) return null;
+    const label = { sc_area_mm2: 'SC area, mm\u00b2', gm_area_mm2: 'GM area, mm\u00b2', gm_sc_ratio: 'GM/SC ratio', sc_jump: 'largest SC jump', sc_asymmetry: 'SC asymmetry', gm_asymmetry: 'GM asymmetry', gm_pieces: 'GM pieces', uncertainty: 'uncertainty' };
+    return section('This scan and its cohort', el('table', {}, el('thead', {}, el('tr', {}, ['', 'scan', 'median', 'z'].map((t) => el('th', { scope: 'col' }, t)))),
+      el('tbody', {}, names.map((name) => {
+        const cohort = meta.cohort[name];
+        const z = scan.z[name];
+        return el('tr', {}, el('td', {}, label[name]), el('td', {}, number(values[name], GRAND[name])), el('td', {}, cohort ? number(cohort.median, GRAND[name]) : '\u2013'),
+          el('td', { class: Math.abs(z) >= 3.5 ? 'score high' : null }, z === undefined ? '\u2013' : `${z > 0 ? '+' : ''}${number(z)}`));
+      }))));
+  }
+
+  function numbers(card) {
+    const rows = card.rows.filter((row) => row.t === QC.view.volume);
+    if (!rows.length) return null;
+    const columns = card.columns;
+    const index = Object.fromEntries(columns.map((name, n) => [name, n]));
+    const pick = (row, tissue, name) => (row[tissue] ? row[tissue][index[name]] : null);
+    const has = (tissue) => rows.some((row) => row[tissue]);
+    const levels = rows.some((row) => row.level);
+    const ratio = (row) => (pick(row, 'SC', 'area_mm2') && pick(row, 'GM', 'area_mm2') ? pick(row, 'GM', 'area_mm2') / pick(row, 'SC', 'area_mm2') : null);
+    const shown = [['slice', (row) => row.k, 0]];
+    if (levels) shown.push(['level', (row) => row.level ?? null, 0]);
+    if (has('SC')) shown.push(['SC', (row) => pick(row, 'SC', 'area_mm2'), 1], ['SC corr.', (row) => pick(row, 'SC', 'area_corrected_mm2'), 1]);
+    if (has('GM')) shown.push(['GM', (row) => pick(row, 'GM', 'area_mm2'), 1]);
+    if (has('WM')) shown.push(['WM', (row) => pick(row, 'WM', 'area_mm2'), 1]);
+    if (has('SC') && has('GM')) shown.push(['GM/SC', ratio, 3]);
+    const main = has('SC') ? 'SC' : 'GM';
+    shown.push(['AP mm', (row) => pick(row, main, 'diameter_ap_mm'), 1], ['RL mm', (row) => pick(row, main, 'diameter_rl_mm'), 1], ['solidity', (row) => pick(row, main, 'solidity'), 3], ['tilt AP \u00b0', (row) => pick(row, main, 'angle_ap_deg'), 1]);
+    const body = rows.map((row) => el('tr', { 'data-k': row.k, onclick: () => QC.view.choose(row.k) },
+      shown.map(([, value, digits]) => el('td', {}, number(value(row), digits))), el('td', { class: 'flag' }, (row.flags || []).map(QC.flagText).join('; '))));
+    return section('Slices (areas in mm\u00b2)', el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Numbers of each slice' },
+      el('table', {}, el('thead', {}, el('tr', {}, shown.map(([name]) => el('th', { scope: 'col' }, name)), el('th', { scope: 'col' }, 'flags'))), el('tbody', {}, body))));
+  }
+
+  function origin(card) {
+    const from = card.provenance;
+    const named = (thing) => (thing ? [thing.id ?? thing.name ?? thing.source, thing.version].filter(Boolean).join(' ') : null);
+    const changed = Object.entries(from.options || {}).filter(([, value]) => value !== null && value !== false).map(([name, value]) => `${name} ${typeof value === 'object' ? JSON.stringify(value) : value}`);
+    const masks = Object.entries(card.masks).map(([tissue, mask]) => [tissue, `${mask.file} \u00b7 ${mask.changed ? 'CHANGED after it was written' : mask.verified ? 'as it was written' : 'no hash to compare with'}${mask.soft ? ' \u00b7 soft, outlined at 0.5' : ''} \u00b7 sha256 ${(mask.sha256 || '\u2013').slice(0, 16)}`]);
+    const seconds = Object.values(from.seconds || {}).reduce((sum, s) => sum + Number(s), 0);
+    const facts = [
+      ['scan', card.image], ['sha256', ((from.input || {}).sha256 || '').slice(0, 16)], ['record', card.id],
+      ['pixel', card.mm ? `${card.mm.slice(0, 2).map((s) => number(s, 2)).join(' \u00d7 ')} mm, slices ${number(card.mm[2], 2)} mm` : null], ...masks,
+      ['model', named(from.model)], ['locator', named(from.locator)], ['tool', named(from.tool)], ['device', [from.device, from.threads ? `${from.threads} threads` : null].filter(Boolean).join(', ')],
+      ['options', changed.join(', ')], ['finished', from.finished], ['time', seconds ? `${number(seconds)} s` : null],
+      ['software', Object.entries(from.software || {}).map((pair) => pair.join(' ')).join(', ')],
+    ].filter(([, value]) => value);
+    const entities = Object.entries(card.entities).map(([key, value]) => `${key}-${value}`).join(' ');
+    return el('details', { open: true }, el('summary', {}, 'Provenance'), card.overview && card.status === 'ok' ? QC.overview(card) : null,
+      el('dl', { class: 'facts' }, [...(entities ? [['BIDS', entities]] : []), ...facts].flatMap(([name, value]) => [el('dt', {}, name), el('dd', {}, String(value))])));
+  }
+})();

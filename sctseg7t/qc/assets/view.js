@@ -1,0 +1,129 @@
+// The slices: one tile each, the image with the outlines of the masks over it.
+(() => {
+  const { $, el, svg, number } = QC;
+
+  QC.frame = (card, tile, scaled = true) => {
+    const [nx, ny] = card.size;
+    const [sx, sy] = card.mm;
+    const frame = el('span', { class: 'frame', '--w': scaled ? nx * sx : null, '--h': scaled ? ny * sy : null });
+    if (tile.image) frame.append(el('img', { src: `data:image/webp;base64,${tile.image}`, alt: '', decoding: 'async' }));
+    // WM shares its borders with the others, which matter more.
+    const paths = Object.entries(tile.paths).filter(([tissue]) => QC.view.tissues[tissue] !== false)
+      .sort(([a], [b]) => Number(b === 'WM') - Number(a === 'WM'))
+      .map(([tissue, d]) => svg('path', { class: tissue, d, '--hue': QC.hueOf(tissue) }));
+    frame.append(svg('svg', { viewBox: `0 0 ${nx} ${ny}`, preserveAspectRatio: 'none', 'aria-hidden': 'true' }, paths));
+    frame.append(el('span', { class: 'side-mark r', 'aria-hidden': 'true' }, 'R'), el('span', { class: 'side-mark l', 'aria-hidden': 'true' }, 'L'));
+    return frame;
+  };
+
+  QC.view = {
+    tissues: { WM: false }, volume: 0, slice: null, card: null, shown: null, zoomed: false,
+
+    rowOf: (card, t, k) => card.rows.find((row) => row.t === t && row.k === k),
+
+    label(card, tile) {
+      const row = this.rowOf(card, tile.t, tile.k) || {};
+      const area = (tissue) => (row[tissue] && row[tissue][0] !== null ? `${tissue} ${number(row[tissue][0])}` : null);
+      return { row, areas: ['SC', 'GM'].map(area).filter(Boolean), flags: row.flags || [] };
+    },
+
+    draw(card) {
+      this.shown = card;
+      const mosaic = $('mosaic');
+      mosaic.replaceChildren();
+      if (card.status !== 'ok') {
+        mosaic.append(el('p', { class: 'failure' }, `This scan failed: ${card.error || 'no reason given'}`));
+        if (card.overview) mosaic.append(QC.overview(card));
+        return;
+      }
+      const tiles = card.tiles.filter((tile) => tile.t === this.volume);
+      if (!tiles.length) mosaic.append(el('p', { class: 'empty' }, 'Nothing can be shown of this scan; the reasons stand beside.'));
+      for (const tile of tiles) mosaic.append(this.tile(card, tile));
+      this.mark();
+    },
+
+    tile(card, tile) {
+      const { row, areas, flags } = this.label(card, tile);
+      const level = row.level ? ` \u00b7 level ${row.level}` : '';
+      const words = flags.map((flag) => QC.flagText(flag));
+      return el('button', {
+        class: 'tile', 'data-k': tile.k, '--w': card.size[0] * card.mm[0],
+        'aria-label': `Slice ${tile.k}${level}, ${areas.length ? areas.join(' and ') + ' mm\u00b2' : 'no mask'}${words.length ? '; ' + words.join('; ') : ''}. Enlarge`,
+        title: words.join('\n') || null, onclick: () => this.enlarge(tile.k),
+      }, this.frameOf(card, tile), el('span', { class: 'caption' },
+        flags.length ? el('span', { class: 'flag' }, '\u26a0 ') : null, el('b', {}, String(tile.k)), `${level} ${areas.length ? areas.join(' ') : 'no mask'}`));
+    },
+
+    frameOf: (card, tile) => QC.frame(card, tile),
+
+    // Choose a slice in all panels.
+    choose(k) {
+      this.slice = k;
+      this.mark();
+      QC.markSlice(k);
+    },
+
+    mark() {
+      for (const tile of $('mosaic').querySelectorAll('.tile')) tile.classList.toggle('here', Number(tile.dataset.k) === this.slice);
+    },
+
+    enlarge(k) {
+      const card = this.shown;
+      const tiles = card.tiles.filter((tile) => tile.t === this.volume);
+      const at = tiles.findIndex((tile) => tile.k === k);
+      if (at < 0) return;
+      this.choose(k);
+      const { row, areas, flags } = this.label(card, tiles[at]);
+      const texts = [`Slice ${k}`, row.level ? `level ${row.level}` : null, areas.length ? `${areas.join(', ')} mm\u00b2` : 'no mask', ...flags.map(QC.flagText)];
+      $('largeTitle').textContent = texts.filter(Boolean).join(' \u00b7 ');
+      const width = card.size[0] * card.mm[0], height = card.size[1] * card.mm[1];
+      const frame = this.frameOf(card, tiles[at]);
+      frame.style.setProperty('--scale', Math.min((Math.min(innerWidth * .94, 1100) - 50) / width, (innerHeight * .92 - 110) / height));
+      $('largeFrame').replaceChildren(frame);
+      $('largePrevious').disabled = at === 0;
+      $('largeNext').disabled = at === tiles.length - 1;
+      if (!$('large').open) $('large').showModal();
+    },
+
+    enlargeBy(step) {
+      const tiles = this.shown.tiles.filter((tile) => tile.t === this.volume);
+      const next = tiles[tiles.findIndex((tile) => tile.k === this.slice) + step];
+      if (next) this.enlarge(next.k);
+    },
+
+    redraw() {
+      if (this.shown) this.draw(this.shown);
+      if ($('large').open) this.enlarge(this.slice);
+    },
+
+    // As large as shows all slices at once, and where that is too small, as many columns as look well.
+    fit(card) {
+      const count = card.tiles.filter((tile) => tile.t === this.volume).length;
+      if (this.zoomed || !count) return;
+      const pane = document.querySelector('.pictures');
+      const scrolls = getComputedStyle(pane).overflowY === 'auto';
+      const room = $('mosaic').clientWidth || 600, height = scrolls ? pane.clientHeight - 24 : 0;
+      const [width, tall] = card.size.map((n, axis) => n * card.mm[axis]);
+      const most = Math.max(2, Math.round(room / 148));
+      let scale = 0;
+      for (let columns = 2; columns <= most; columns++) {
+        scale = ((room - 8 * (columns - 1)) / columns - 1) / width;
+        if (Math.ceil(count / columns) * (scale * tall + 28) <= height) break;
+      }
+      this.scale(scale);
+    },
+
+    scale(value) {
+      const scale = Math.max(2, Math.min(24, value));
+      $('zoom').value = scale;
+      document.documentElement.style.setProperty('--scale', scale.toFixed(3));
+    },
+  };
+
+  QC.overview = (card) => {
+    const { image, width, height, box } = card.overview;
+    const part = box ? el('span', { class: 'box' }) : null;
+    if (part) ['left', 'top', 'width', 'height'].forEach((side, n) => { part.style[side] = `${100 * box[n]}%`; });
+    return el('div', { class: 'overview' }, el('img', { src: `data:image/webp;base64,${image}`, width, height, alt: box ? 'A whole slice; the frame is the part shown' : 'A slice of the scan' }), part);
+  };
+})();

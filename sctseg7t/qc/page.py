@@ -1,0 +1,234 @@
+"""Writing the page: cards are made one by one, so memory does not grow with the pictures."""
+
+import base64
+import contextlib
+import hashlib
+import json
+import math
+import os
+import secrets
+from dataclasses import asdict
+from pathlib import Path
+
+from sctseg7t.cohort.outliers import FAILED_SCORE, MEASURES, cohort_band, cohort_scale, score_cohort
+from sctseg7t.errors import OutputError
+from sctseg7t.files import write_json, writing
+from sctseg7t.qc.card import scan_id
+from sctseg7t.qc.cards import CardStore
+from sctseg7t.qc.markup import html_json
+from sctseg7t.version import __version__
+
+LISTING, INDEX, LOCK = "records.json", "index.html", ".lock"
+PER_PAGE = 200
+_STYLES = ("page.css",)
+_SCRIPTS = ("dom.js", "store.js", "exchange.js", "view.js", "panels.js", "main.js")
+_FORMAT = "sct7t-qc"
+_PATIENCE_S = 1800
+
+
+def write_page(records, folder, *, title=None, per_page=PER_PAGE, fresh=False, progress=None):
+    """Write the QC page of some scans, together with those that the folder's page has already.
+
+    Parameters
+    ----------
+    records : iterable of Record
+        From :func:`sctseg7t.cohort.find_records`.
+    folder : path
+        Made if it does not exist. Gets ``index.html`` and ``records.json``, and beyond ``per_page``
+        scans ``page-1.html``, ``page-2.html`` ... that the index leads to.
+    title : str, optional
+        Default: the title that the page has, else "QC".
+    per_page : int
+    fresh : bool
+        Forget the scans that the page has already. Ratings are the browser's and are kept.
+    progress : callable, optional
+        Called with (scans done, scans in all).
+
+    Returns
+    -------
+    Path
+        Of ``index.html``.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be made or written.
+    """
+    folder = Path(folder)
+    with _telling(folder), _alone(folder):
+        listing = read_listing(folder)
+        records = _merged(records, folder, {} if fresh else listing["sidecars"])
+        title = title or listing["title"] or "QC"
+        with CardStore(folder) as store:
+            for n, record in enumerate(records, 1):
+                store.add(record)
+                if progress:
+                    progress(n, len(records))
+            content = _content(store, title, listing["id"])
+            made = _write_pages(store, content, folder, per_page)
+        write_json(folder / LISTING, _listing(records, folder, listing["id"], title))
+        for old in folder.glob("page-*.html"):
+            if old.name not in made and old.stem.removeprefix("page-").isdigit():
+                old.unlink()
+    return folder / INDEX
+
+
+def read_listing(folder):
+    """What ``records.json`` says of a page; a new id where there is none.
+
+    Returns
+    -------
+    dict
+        ``id``, ``title`` (or None), and ``sidecars``: path as seen from the folder to None, or to the content of
+        a record that has no file (the failure of a single run, which leaves none).
+    """
+    empty = {"id": secrets.token_hex(8), "title": None, "sidecars": {}}
+    try:
+        found = json.loads((Path(folder) / LISTING).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return empty
+    if not isinstance(found, dict) or found.get("format") != _FORMAT:
+        return empty
+    listed, kept = found.get("sidecars"), found.get("without_file")
+    sidecars = {path: None for path in listed if isinstance(path, str)} if isinstance(listed, list) else {}
+    if isinstance(kept, dict):
+        sidecars.update({path: raw for path, raw in kept.items() if path in sidecars and isinstance(raw, dict)})
+    return {"id": str(found.get("id") or empty["id"]), "title": found.get("title") or None, "sidecars": sidecars}
+
+
+def _listing(records, folder, page_id, title):
+    """What :func:`read_listing` reads."""
+    without = {scan_id(record, folder): record.raw for record in records if not record.path.is_file()}
+    sidecars = [scan_id(record, folder) for record in records]
+    return {"format": _FORMAT, "id": page_id, "title": title, "sidecars": sidecars, "without_file": without}
+
+
+def _merged(records, folder, listed):
+    """The records given, and those listed before that are still to be had; sorted by path."""
+    from sctseg7t.cohort.records import read_record, record_of
+
+    found = {os.path.realpath(record.path): record for record in records}
+    for name, raw in listed.items():
+        path = folder / name
+        key = os.path.realpath(path)
+        if key in found:
+            continue
+        if path.is_file():
+            found[key] = read_record(path)
+        elif raw is not None:
+            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+                found[key] = record_of(path, raw)
+    return [found[key] for key in sorted(found)]
+
+
+def _content(store, title, page_id):
+    """What every page of the set shares: scans in order, with their scores; the cohort's band."""
+    good = [n for n, summary in enumerate(store.summaries) if summary["status"] == "ok" and store.features[n].values]
+    scores = dict(zip(good, score_cohort(store.features[n] for n in good)))
+    scans = []
+    for n, summary in enumerate(store.summaries):
+        scan = {**summary, "index": n}
+        if n in scores:
+            score = scores[n]
+            scan["score"], scan["reasons"] = score.score, [asdict(reason) for reason in score.reasons]
+            scan["z"] = {name: round(z, 2) for name, z in score.z.items()}
+        else:
+            text = summary["error"] or "nothing could be measured"
+            scan["score"], scan["z"] = FAILED_SCORE, {}
+            scan["reasons"] = [{"measure": "failed", "severity": FAILED_SCORE, "text": text, "slices": (), "z": None}]
+        scans.append(scan)
+    scans.sort(key=lambda scan: (-scan["score"], scan["name"]))
+    cohort = {}
+    for measure in MEASURES:
+        scale = cohort_scale([store.features[n].values.get(measure.name) for n in good], measure.noise)
+        if scale:
+            cohort[measure.name] = {"label": measure.label, "median": round(scale[0], 4), "n": scale[2]}
+    band = {}
+    for tissue in ("SC", "GM"):
+        band[tissue] = cohort_band([store.curves[n][tissue] for n in good if tissue in store.curves[n]])
+    return {"page": page_id, "title": title, "tool": __version__, "scans": scans, "band": band, "cohort": cohort}
+
+
+def _write_pages(store, content, folder, per_page):
+    """Write index.html, and before it the pages it leads to if there are several; their names."""
+    scans = content["scans"]
+    if len(scans) <= per_page:
+        _write_page(store, content, scans, folder / INDEX)
+        return {INDEX}
+    count = math.ceil(len(scans) / per_page)
+    names = [f"page-{n + 1}.html" for n in range(count)]
+    size = math.ceil(len(scans) / count)
+    for n, name in enumerate(names):
+        part = scans[n * size : (n + 1) * size]
+        shared = {**content, "scans": part, "pages": names, "this": name, "total": len(scans), "first": n * size}
+        _write_page(store, shared, part, folder / name)
+    listed = [{**scan, "at": names[n // size]} for n, scan in enumerate(scans)]
+    _write_page(
+        store, {**content, "scans": listed, "pages": names, "this": INDEX, "total": len(scans)}, [], folder / INDEX
+    )
+    return {INDEX, *names}
+
+
+def _write_page(store, content, scans, path):
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    loader = PackageLoader("sctseg7t.qc", "assets")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    style = "\n".join(_asset(environment, name) for name in _STYLES)
+    script = "\n".join(_asset(environment, name) for name in _SCRIPTS)
+    cards = (
+        {"id": f"card-{scan['index']}", "key": store.keys[scan["index"]], "json": Markup(store.read(scan["index"]))}
+        for scan in scans
+    )
+    stream = environment.get_template("page.html.j2").generate(
+        title=content["title"],
+        meta=Markup(html_json(content)),
+        cards=cards,
+        index=not scans and bool(content["scans"]),
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_csp_hash(style),
+        script_hash=_csp_hash(script),
+    )
+    _write_whole(path, stream)
+
+
+def _asset(environment, name):
+    return environment.loader.get_source(environment, name)[0]
+
+
+def _csp_hash(text):
+    """The hash by which the page's policy lets its own script and style, and no other, run."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _write_whole(path, parts):
+    """Write text part by part under a temporary name, then rename."""
+    with writing(path) as stream:
+        for part in parts:
+            # Names that are no text in the file system's encoding come as lone surrogates.
+            stream.write(part.encode("utf-8", errors="replace"))
+
+
+@contextlib.contextmanager
+def _alone(folder):
+    """One process at a time: of two that add a scan to one page, neither loses the other's."""
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / LOCK, timeout=_PATIENCE_S):
+            yield
+    except Timeout as err:
+        raise OutputError(f"{folder}: another process has been writing this QC page for long; try again later") from err
+
+
+@contextlib.contextmanager
+def _telling(folder):
+    try:
+        yield
+    except OSError as err:
+        raise OutputError(
+            f"{folder}: the QC page cannot be written ({err.strerror or err}); choose another folder"
+        ) from err

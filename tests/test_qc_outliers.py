@@ -1,0 +1,207 @@
+"""Which scan stands out, and why, in words."""
+
+import numpy as np
+import pytest
+from qc_helpers import SPACING_MM, phantom
+
+from sctseg7t.cohort.features import Features, measure_features
+from sctseg7t.cohort.outliers import MIN_COHORT, Z_LIMIT, Z_MOST, cohort_band, cohort_scale, score_cohort
+
+USUAL = {
+    "sc_area_mm2": 75.0,
+    "gm_area_mm2": 12.0,
+    "gm_sc_ratio": 0.16,
+    "sc_jump": 0.04,
+    "edge_mm": 20.0,
+    "sc_pieces": 1,
+}
+
+
+def cohort(count=9, **odd):
+    """Alike scans, the last with values of its own."""
+    scans = [Features(f"s{n}", {**USUAL, "sc_area_mm2": 75.0 + (n % 3) * 4}) for n in range(count)]
+    return [*scans[:-1], Features("odd", {**scans[-1].values, **odd})]
+
+
+def measured(**how):
+    _, sc, gm = phantom(**how)
+    return measure_features({"SC": sc, "GM": gm}, SPACING_MM)
+
+
+# ---------------------------------------------------------------- scores
+
+
+def test_robust_z_is_that_of_median_and_mad():
+    values = [70.0, 72.0, 75.0, 80.0, 90.0, 200.0]
+    median, sd, n = cohort_scale(values)
+    assert n == 6 and median == 77.5
+    assert sd == pytest.approx(1.4826 * np.median(np.abs(np.array(values) - 77.5)))
+
+
+def test_outlier_says_why():
+    scores = score_cohort(cohort(sc_area_mm2=40.0))
+    (reason,) = scores[-1].reasons
+    assert reason.measure == "sc_area_mm2" and reason.z < -Z_LIMIT
+    assert "SC area 40.0 mm² is low" in reason.text and "median of 9 scans" in reason.text
+    assert f"robust z {reason.z:+.1f}" in reason.text
+    assert scores[-1].score == max(s.score for s in scores)
+    assert all(not s.reasons and s.score < Z_LIMIT for s in scores[:-1])
+
+
+@pytest.mark.parametrize(
+    "measure, value, words",
+    [
+        ("gm_area_mm2", 22.0, "GM area 22.0 mm² is high"),
+        ("gm_sc_ratio", 0.31, "GM/SC ratio 0.310 is high"),
+        ("sc_jump", 0.22, "slice-to-slice jump of SC 22% is high"),
+        ("sc_asymmetry", 0.3, "SC is asymmetric"),
+        ("gm_asymmetry", 0.7, "GM is asymmetric"),
+        ("sc_pieces", 3, "SC lies in 3 pieces"),
+        ("gm_pieces", 6, "GM lies in 6 pieces"),
+        ("edge_mm", 0.4, "SC is 0.4 mm from the image's edge"),
+        ("window_edge", 2, "SC touches the window's edge"),
+        ("unsure", 1, "the cord's place is unsure"),
+        ("sc_empty", 2, "no SC"),
+        ("gm_empty", 1, "no GM although there is SC"),
+    ],
+)
+def test_every_measure_can_be_a_reason(measure, value, words):
+    odd = score_cohort(cohort(**{measure: value}))[-1]
+    assert [reason.measure for reason in odd.reasons] == [measure]
+    assert odd.reasons[0].text.startswith(words)
+
+
+def test_uncertainty_is_compared_where_it_is_known():
+    scans = [Features(f"s{n}", {"uncertainty": 0.05}) for n in range(6)] + [Features("odd", {"uncertainty": 0.3})]
+    assert score_cohort(scans)[-1].reasons[0].text.startswith("mean uncertainty 0.300 is high")
+
+
+@pytest.mark.parametrize("measure, value", [("sc_jump", 0.0), ("gm_asymmetry", 0.0)])
+def test_good_sides_are_no_reason(measure, value):
+    scans = [Features(f"s{n}", {measure: 0.2}) for n in range(8)] + [Features("odd", {measure: value})]
+    assert not score_cohort(scans)[-1].reasons
+
+
+def test_differences_within_noise_are_no_reason():
+    scans = [Features(f"s{n}", {"sc_area_mm2": 75.0}) for n in range(8)] + [Features("odd", {"sc_area_mm2": 80.0})]
+    assert not score_cohort(scans)[-1].reasons
+
+
+def test_small_cohort_is_checked_without_comparison():
+    scores = score_cohort([Features("a", {**USUAL, "sc_area_mm2": 300.0}), Features("b", USUAL), Features("c", USUAL)])
+    assert "SC area of 300.0 mm² is not plausible" in scores[0].reasons[0].text
+    assert scores[0].score > 0 and all(s.z == {} for s in scores) and scores[1].score == 0.0
+
+
+def test_comparison_starts_at_five_scans():
+    assert cohort_scale([1.0] * (MIN_COHORT - 1)) is None
+    assert cohort_scale([1.0] * (MIN_COHORT - 1) + [None, float("nan")]) is None
+    assert cohort_scale([1.0] * MIN_COHORT) is not None
+
+
+def test_one_measure_gives_one_reason_and_no_measure_hides_all_others():
+    odd = score_cohort(cohort(sc_area_mm2=400.0, gm_sc_ratio=0.03))[-1]
+    assert [reason.measure for reason in odd.reasons] == ["sc_area_mm2", "gm_sc_ratio"]
+    assert odd.reasons[0].severity == Z_MOST
+    assert odd.score == pytest.approx(Z_MOST + 0.1 * odd.reasons[1].severity, abs=1e-3)
+
+
+def test_slices_are_named():
+    scans = [Features(f"s{n}", {"sc_empty": 0}) for n in range(5)]
+    odd = score_cohort([*scans, Features("odd", {"sc_empty": 3}, {"sc_empty": (0, 1, 5)})])[-1]
+    assert odd.reasons[0].text == "no SC, on slices 0-1, 5"
+    assert odd.reasons[0].slices == (0, 1, 5)
+
+
+# ---------------------------------------------------------------- measures
+
+
+def test_areas_are_those_of_the_masks():
+    _, sc, gm = phantom()
+    found = measured().values
+    pixel = SPACING_MM[0] * SPACING_MM[1]
+    assert found["sc_area_mm2"] == pytest.approx(sc[:, :, 0].sum() * pixel)
+    assert found["gm_sc_ratio"] == pytest.approx(gm[:, :, 0].sum() / sc[:, :, 0].sum())
+    assert found["sc_jump"] == 0 and found["sc_pieces"] == 1 and found["sc_empty"] == found["gm_empty"] == 0
+
+
+def test_soft_masks_count_fractions():
+    _, sc, _ = phantom()
+    assert measure_features({"SC": sc * 0.5}, SPACING_MM).values["sc_area_mm2"] == pytest.approx(
+        0.5 * measured().values["sc_area_mm2"]
+    )
+
+
+def test_asymmetry_grows_with_what_one_side_lacks():
+    _, sc, _ = phantom()
+    half = sc.copy()
+    half[26:, :, :] = False
+    whole, cut = (measure_features({"SC": m, "GM": m}, SPACING_MM).values for m in (sc, half))
+    assert whole["sc_asymmetry"] < 0.06
+    gm = measure_features({"SC": sc, "GM": half}, SPACING_MM).values["gm_asymmetry"]
+    assert gm > 0.4 and cut["sc_asymmetry"] < gm
+
+
+def test_place_of_the_cord_does_not_matter_to_asymmetry():
+    a, b = measured().values, measured(shift=(6, -5)).values
+    assert a["sc_asymmetry"] == pytest.approx(b["sc_asymmetry"]) and a["gm_asymmetry"] == pytest.approx(
+        b["gm_asymmetry"]
+    )
+
+
+def test_jump_empty_and_pieces_name_their_slices():
+    _, sc, gm = phantom()
+    sc[..., 2] = False
+    gm[..., 2:4] = False
+    sc[1:3, 1:3, 5] = True
+    sc[16:20, :, 1] = False
+    found = measure_features({"SC": sc, "GM": gm & sc}, SPACING_MM)
+    assert found.values["sc_empty"] == 1 and found.slices["sc_empty"] == (2,)
+    assert found.values["gm_empty"] == 1 and found.slices["gm_empty"] == (3,)
+    assert found.values["sc_pieces"] == 2 and found.slices["sc_pieces"] == (5,)
+    assert found.slices["sc_jump"] == (1,) and found.values["sc_jump"] > 0.05
+
+
+def test_distance_to_the_edge_is_the_least_of_all_sides():
+    _, sc, _ = phantom(shift=(0, 12))
+    found = measure_features({"SC": sc}, SPACING_MM)
+    last = np.flatnonzero(sc.any(axis=(0, 2)))[-1]
+    assert found.values["edge_mm"] == pytest.approx((sc.shape[1] - 1 - last) * SPACING_MM[1])
+
+
+def test_truncated_slices_enter_no_area():
+    _, sc, _ = phantom()
+    sc[20:, :, :3] = False
+    flags = [["touches_window_edge"]] * 3 + [[]] * 3
+    assert measure_features({"SC": sc}, SPACING_MM, flags=flags).values["sc_area_mm2"] == pytest.approx(
+        sc[..., 5].sum() * 0.3
+    )
+    assert measure_features({"SC": sc}, SPACING_MM, flags=flags).values["window_edge"] == 3
+
+
+def test_empty_masks_have_no_area():
+    found = measure_features({"SC": np.zeros((5, 5, 3), bool), "GM": np.zeros((5, 5, 3), bool)}, (1, 1, 1)).values
+    assert found["sc_empty"] == 3 and not {"sc_area_mm2", "gm_sc_ratio", "edge_mm"} & set(found)
+
+
+# ---------------------------------------------------------------- band
+
+
+def test_band_matches_slices_by_their_place():
+    curves = [np.linspace(60, 80, n) + shift for n, shift in zip((5, 9, 13, 6, 20), (-2, -1, 0, 1, 2))]
+    band = cohort_band(curves)
+    assert band["median"] == pytest.approx(np.linspace(60, 80, 21), abs=0.02)
+    assert np.array(band["low"]) == pytest.approx(np.array(band["median"]) - 1.8, abs=0.02)
+    assert np.array(band["high"]) == pytest.approx(np.array(band["median"]) + 1.8, abs=0.02)
+
+
+def test_band_needs_five_scans_everywhere():
+    assert cohort_band([np.ones(5)] * 4) is None
+    cut = np.array([np.nan, np.nan, np.nan, 1.0, 1.0])
+    band = cohort_band([np.ones(5)] * 4 + [cut])
+    assert band["median"][0] is None and band["median"][-1] == 1.0
+
+
+def test_empty_scans_do_not_spoil_the_band():
+    band = cohort_band([np.full(4, 70.0)] * 5 + [np.full(4, np.nan)])
+    assert set(band["median"]) == {70.0}

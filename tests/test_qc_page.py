@@ -1,0 +1,492 @@
+"""The page holds what lies on disk, says what is wrong with it, and runs nothing that a name holds."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+from qc_helpers import (
+    HOSTILE,
+    SPACING_MM,
+    affine_of,
+    cards_of,
+    meta_of,
+    phantom,
+    rasterise,
+    write_cohort,
+    write_failed,
+    write_scan,
+)
+
+from sctseg7t.cohort import find_records
+from sctseg7t.errors import OutputError
+from sctseg7t.qc import write_page
+
+
+@pytest.fixture
+def results(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def make(results, tmp_path):
+    """Write the page of all results; its path."""
+
+    def run(**options):
+        return write_page(find_records(results), tmp_path / "qc", **options)
+
+    return run
+
+
+def only_card(page):
+    (card,) = cards_of(page).values()
+    return card
+
+
+def mask_of_card(card, tissue, shape, window):
+    """The mask that a card's outlines hold, on the canonical grid."""
+    out = np.zeros(shape, bool)
+    rows, columns = card["size"][1], card["size"][0]
+    for tile in card["tiles"]:
+        x, y = window[tile["k"]]
+        part = rasterise(tile["paths"].get(tissue, ""), (rows, columns))
+        out[x : x + columns, y : y + rows, tile["k"]] = part.T[::-1, ::-1]
+    return out
+
+
+def start_of(card, masks):
+    """Where the window of each slice must start for the outlines to fit, from one voxel of the mask."""
+    starts = []
+    for tile in card["tiles"]:
+        part = rasterise(tile["paths"]["SC"], card["size"][::-1]).T[::-1, ::-1]
+        corner = [np.argwhere(m)[0] for m in (masks["SC"][..., tile["k"]], part)]
+        starts.append(corner[0] - corner[1])
+    return starts
+
+
+# ---------------------------------------------------------------- the masks shown
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LAS", "LPI", "PSR", "ASL", "RIA"])
+@pytest.mark.parametrize("shift", [(0, 0), (-14, 11)])
+def test_outlines_hold_exactly_the_saved_voxels(results, make, axes, shift):
+    _, sc, gm = phantom(shift=shift)
+    write_scan(results, axes=axes, shift=shift)
+    card = only_card(make())
+    assert card["problems"] == []
+    # Stored axes differ; the page's are always those of the patient.
+    assert card["mm"] == list(SPACING_MM)
+    masks = {"SC": sc, "GM": gm, "WM": sc & ~gm}
+    window = start_of(card, masks)
+    for tissue, mask in masks.items():
+        assert np.array_equal(mask_of_card(card, tissue, mask.shape, window), mask), tissue
+
+
+def test_right_is_left_and_anterior_up(results, make):
+    shape = (40, 40, 3)
+    sc = np.zeros(shape, bool)
+    sc[15:25, 15:25] = True
+    gm = np.zeros(shape, bool)
+    gm[24, 24] = True
+    write_scan(results, image=phantom(shape)[0], masks={"SC": sc, "GM": gm})
+    card = only_card(make())
+    (right_anterior,) = np.argwhere(rasterise(card["tiles"][0]["paths"]["GM"], card["size"][::-1]))
+    square = np.argwhere(rasterise(card["tiles"][0]["paths"]["SC"], card["size"][::-1]))
+    assert tuple(right_anterior) == tuple(square.min(axis=0))
+
+
+def test_every_slice_is_shown_at_native_resolution(results, make):
+    import base64
+    import io
+
+    from PIL import Image
+
+    write_scan(results)
+    card = only_card(make())
+    assert [tile["k"] for tile in card["tiles"]] == list(range(6))
+    for tile in card["tiles"]:
+        picture = Image.open(io.BytesIO(base64.b64decode(tile["image"])))
+        assert list(picture.size) == card["size"]
+
+
+def test_picture_lies_under_its_outline(results, make):
+    import base64
+    import io
+
+    from PIL import Image
+
+    image, sc, gm = phantom()
+    write_scan(results, image=np.where(sc, 200.0, 50.0).astype(np.float32), axes="LPI")
+    for tile in (card := only_card(make()))["tiles"]:
+        gray = np.asarray(Image.open(io.BytesIO(base64.b64decode(tile["image"]))).convert("L"))
+        inside = rasterise(tile["paths"]["SC"], card["size"][::-1])
+        assert gray[inside].min() > 150 and gray[~inside].max() < 100
+
+
+def test_window_holds_all_of_a_mask_that_went_astray(results, make):
+    _, sc, gm = phantom((120, 100, 4))
+    sc[2:5, 95:99, 1] = True
+    write_scan(results, image=phantom((120, 100, 4))[0], masks={"SC": sc, "GM": gm})
+    card = only_card(make())
+    shown = sum(rasterise(tile["paths"]["SC"], card["size"][::-1]).sum() for tile in card["tiles"])
+    assert shown == sc.sum()
+    assert any("2 pieces, on slice 1" in r["text"] for r in meta_of(make())["scans"][0]["reasons"])
+
+
+def test_soft_masks_are_outlined_at_half_and_measured_as_fractions(results, make):
+    _, sc, _ = phantom()
+    soft = sc * np.float32(0.6)
+    soft[0, 0] = 0.3
+    write_scan(results, image=phantom()[0], masks={"SC": soft}, table=False)
+    card = only_card(make())
+    assert card["masks"]["SC"]["soft"]
+    assert rasterise(card["tiles"][0]["paths"]["SC"], card["size"][::-1]).sum() == sc[..., 0].sum()
+    expected = float(soft[..., 0].sum()) * SPACING_MM[0] * SPACING_MM[1]
+    assert card["rows"][0]["SC"][0] == pytest.approx(expected, abs=0.01)
+
+
+def test_4d_scans_show_every_volume(results, make):
+    image, sc, gm = phantom()
+    masks = {"SC": np.stack([sc, np.roll(sc, 2, 0)], 3), "GM": np.stack([gm, np.roll(gm, 2, 0)], 3)}
+    write_scan(results, image=np.stack([image, image + 5], 3), masks=masks, table=False)
+    card = only_card(make())
+    assert [(t["t"], t["k"]) for t in card["tiles"]] == [(t, k) for t in range(2) for k in range(6)]
+    assert card["tiles"][0]["paths"] != card["tiles"][6]["paths"]
+    assert [(r["t"], r["k"]) for r in card["rows"]] == [(t, k) for t in range(2) for k in range(6)]
+
+
+def test_one_slice(results, make):
+    image, sc, gm = phantom((30, 30, 1))
+    write_scan(results, image=image, masks={"SC": sc, "GM": gm})
+    card = only_card(make())
+    assert len(card["tiles"]) == 1 and card["problems"] == []
+
+
+# ---------------------------------------------------------------- numbers and doubts
+
+
+def test_numbers_are_those_of_the_masks(results, make):
+    _, sc, gm = phantom()
+    write_scan(results, flags={2: ["locator_unsure"]})
+    card = only_card(make())
+    row = card["rows"][2]
+    assert row["SC"][0] == pytest.approx(sc[..., 2].sum() * 0.3, abs=0.01)
+    assert row["GM"][0] == pytest.approx(gm[..., 2].sum() * 0.3, abs=0.01)
+    assert "locator_unsure" in row["flags"] and row["level"] == "3" and card["rows"][3]["level"] == "4"
+    assert card["columns"][0] == "area_mm2"
+
+
+def test_table_of_other_masks_is_noticed(results, make):
+    write_scan(results)
+    table = next(results.glob("*_csa.csv"))
+    table.write_text(re.sub(r",3,4,SC,\d+\.", ",3,4,SC,1.", table.read_text()))
+    (problem,) = only_card(make())["problems"]
+    assert "areas are not those of the masks on slice 3" in problem
+
+
+def test_changed_mask_is_told_shown_and_makes_ratings_stale(results, make):
+    write_scan(results)
+    before = only_card(make())
+    _, sc, _ = phantom(radius=(6, 4))
+    nib.save(nib.Nifti1Image(sc.astype(np.uint8), affine_of()), results / "sub-01_T2starw_seg.nii.gz")
+    after = only_card(make())
+    assert after["hash"] != before["hash"]
+    assert after["masks"]["SC"]["changed"] and not after["masks"]["SC"]["verified"]
+    assert after["masks"]["GM"]["verified"] and before["masks"]["SC"]["verified"]
+    assert any("was changed after it was written" in text for text in after["problems"])
+    assert after["tiles"][0]["paths"]["SC"] != before["tiles"][0]["paths"]["SC"]
+
+
+def test_hash_stays_when_only_the_record_changes(results, make):
+    sidecar = write_scan(results)
+    before = only_card(make())
+    content = json.loads(sidecar.read_text())
+    sidecar.write_text(json.dumps({**content, "finished": "later"}))
+    after = only_card(make())
+    assert after["hash"] == before["hash"] and after["provenance"]["finished"] == "later"
+
+
+@pytest.mark.parametrize(
+    "harm, words",
+    [
+        (lambda folder: (folder / "sub-01_T2starw.nii.gz").unlink(), "the scan cannot be shown"),
+        (lambda folder: (folder / "sub-01_T2starw_gmseg.nii.gz").unlink(), "the GM mask cannot be shown"),
+        (lambda folder: (folder / "sub-01_T2starw_seg.nii.gz").write_bytes(b"x" * 99), "the SC mask cannot be shown"),
+        (
+            lambda folder: write_scan(
+                folder, seed=9, raw={"input": {"file": "sub-01_T2starw.nii.gz", "sha256": "0" * 64}}
+            ),
+            "has changed since it was segmented",
+        ),
+        (
+            lambda folder: nib.save(
+                nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), np.eye(4)), folder / "sub-01_T2starw_seg.nii.gz"
+            ),
+            "is not on the scan's grid",
+        ),
+    ],
+)
+def test_what_is_wrong_with_the_files_is_told(results, make, harm, words):
+    write_scan(results)
+    write_scan(results, "sub-02_T2starw")
+    harm(results)
+    cards = cards_of(make())
+    assert any(words in text for text in cards["sub-01_T2starw"]["problems"])
+    assert cards["sub-01_T2starw"]["tiles"]
+    assert cards["sub-02_T2starw"]["problems"] == []
+
+
+def test_masks_are_shown_without_their_scan(results, make):
+    write_scan(results)
+    (results / "sub-01_T2starw.nii.gz").unlink()
+    card = only_card(make())
+    assert card["tiles"][0]["image"] is None and card["tiles"][0]["paths"]["SC"] and card["rows"][0]["SC"]
+
+
+def test_empty_masks_and_all_files_gone(results, make):
+    empty = np.zeros((20, 20, 3), bool)
+    write_scan(results, "empty", image=phantom((20, 20, 3))[0], masks={"SC": empty, "GM": empty})
+    write_scan(results, "gone")
+    for path in results.glob("gone*.nii.gz"):
+        path.unlink()
+    page = make()
+    cards = cards_of(page)
+    assert len(cards["empty"]["tiles"]) == 3 and cards["gone"]["tiles"] == []
+    assert {s["name"]: s["score"] for s in meta_of(page)["scans"]}["gone"] == 100
+
+
+# ---------------------------------------------------------------- the cohort
+
+
+def test_failed_first_then_the_most_unusual(results, make):
+    write_cohort(results)
+    write_failed(results, "sub-99_T2starw", "took longer than 60 s; killed", "timeout")
+    page = make(title="My cohort")
+    meta = meta_of(page)
+    assert meta["title"] == "My cohort"
+    assert [s["name"] for s in meta["scans"]][:2] == ["sub-99_T2starw", "sub-06_T2starw"]
+    assert meta["scans"][0]["reasons"][0]["text"] == "took longer than 60 s; killed"
+    assert meta["scans"][1]["reasons"][0]["text"].startswith("SC area")
+    assert meta["cohort"]["sc_area_mm2"]["n"] == 6
+    assert len(meta["band"]["SC"]["median"]) == 21
+    assert cards_of(page)["sub-99_T2starw"]["error"] == "took longer than 60 s; killed"
+
+
+def test_failed_scan_that_can_be_read_is_shown(results, make):
+    write_scan(results)
+    for name in ("input", "timeout"):
+        write_failed(results, f"f-{name}", "no cord found", name)
+        (results / f"f-{name}.nii.gz").write_bytes((results / "sub-01_T2starw.nii.gz").read_bytes())
+    cards = cards_of(make())
+    assert cards["f-input"]["overview"]["image"]
+    # What once hung is not opened again.
+    assert cards["f-timeout"]["overview"] is None
+
+
+def test_small_cohort_has_no_band(results, make):
+    write_cohort(results, 3)
+    assert meta_of(make())["band"] == {"SC": None, "GM": None}
+
+
+def test_scans_listed_before_stay(results, tmp_path):
+    first, second = write_scan(results / "a", "one"), write_scan(results / "b", "two")
+    pages = [write_page(find_records(results / part), tmp_path / "qc", title="T") for part in ("a", "b")]
+    meta = meta_of(pages[1])
+    assert {s["name"] for s in meta["scans"]} == {"one", "two"} and meta["title"] == "T"
+    listing = json.loads((tmp_path / "qc" / "records.json").read_text())
+    assert sorted(listing["sidecars"]) == ["../out/a/one_deepseg.json", "../out/b/two_deepseg.json"]
+    assert listing["id"] == meta["page"]
+    first.unlink()
+    again = write_page(find_records(results / "b"), tmp_path / "qc")
+    assert {s["name"] for s in meta_of(again)["scans"]} == {"two"}
+    assert second.is_file() and meta_of(again)["page"] == meta["page"]
+
+
+def test_processes_that_add_to_one_page_lose_nothing(results, tmp_path):
+    names = [f"scan{n}" for n in range(4)]
+    for name in names:
+        write_scan(results / name, name)
+    line = "import sys; from sctseg7t.cli.qc import main; sys.exit(main(sys.argv[1:]))"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", line, "-i", str(results / name), "-o", str(tmp_path / "qc"), "-v", "0"],
+            env=environment,
+        )
+        for name in names
+    ]
+    assert [run.wait(120) for run in runs] == [0] * 4
+    assert set(cards_of(tmp_path / "qc" / "index.html")) == set(names)
+
+
+def test_fresh_forgets_the_others_and_keeps_the_page_id(results, tmp_path):
+    write_scan(results / "a", "one"), write_scan(results / "b", "two")
+    before = meta_of(write_page(find_records(results / "a"), tmp_path / "qc"))
+    after = meta_of(write_page(find_records(results / "b"), tmp_path / "qc", fresh=True))
+    assert [s["name"] for s in after["scans"]] == ["two"] and after["page"] == before["page"]
+
+
+def test_failure_of_a_single_run_stays_although_it_left_no_file(results, tmp_path, deepseg):
+    write_scan(results / "b", "two")
+    (tmp_path / "broken.nii.gz").write_bytes(b"nothing")
+    code, *_ = deepseg("-i", tmp_path / "broken.nii.gz", "-ofolder", tmp_path / "o", "-qc", tmp_path / "qc")
+    assert code == 1
+    page = write_page(find_records(results / "b"), tmp_path / "qc")
+    cards = cards_of(page)
+    assert cards["broken"]["status"] == "failed" and "broken.nii.gz" in cards["broken"]["error"]
+    assert cards["two"]["status"] == "ok"
+
+
+def test_listing_of_something_else_is_not_followed(results, tmp_path):
+    write_scan(results)
+    (tmp_path / "qc").mkdir()
+    for text in (
+        "{",
+        "[]",
+        '{"format": "other", "sidecars": ["x"]}',
+        '{"format": "sct7t-qc", "sidecars": [3, null]}',
+        '{"format": "sct7t-qc", "sidecars": 3, "without_file": {"a": {}}}',
+    ):
+        (tmp_path / "qc" / "records.json").write_text(text)
+        assert len(meta_of(write_page(find_records(results), tmp_path / "qc"))["scans"]) == 1
+
+
+def test_unchanged_scans_are_taken_from_the_page_before(results, make, monkeypatch):
+    from sctseg7t.qc import cards
+
+    write_cohort(results)
+    before = make().read_text()
+    made = []
+    real = cards.make_card
+    monkeypatch.setattr(cards, "make_card", lambda record, folder: made.append(record.name) or real(record, folder))
+    assert make().read_text() == before and made == []
+    write_scan(results, "sub-03_T2starw", radius=(7, 5))
+    page = make()
+    assert made == ["sub-03_T2starw"]
+    assert len(meta_of(page)["scans"]) == 6
+
+
+def test_many_scans_make_pages_and_an_index(results, make, tmp_path):
+    write_cohort(results, 7)
+    write_failed(results, "sub-99_T2starw")
+    page = make(per_page=3)
+    folder = tmp_path / "qc"
+    assert sorted(p.name for p in folder.glob("*.html")) == ["index.html", "page-1.html", "page-2.html", "page-3.html"]
+    index = meta_of(page)
+    assert len(index["scans"]) == 8 and not cards_of(page)
+    for number in (1, 2, 3):
+        name = f"page-{number}.html"
+        listed = [s["name"] for s in index["scans"] if s["at"] == name]
+        assert list(cards_of(folder / name)) == listed and 2 <= len(listed) <= 3
+        assert [s["name"] for s in meta_of(folder / name)["scans"]] == listed
+    assert index["scans"][0]["name"] == "sub-99_T2starw"
+    # Cards are found again in the pages, and pages no longer needed go.
+    make()
+    assert [p.name for p in folder.glob("*.html")] == ["index.html"] and len(cards_of(page)) == 8
+
+
+# ---------------------------------------------------------------- safety
+
+
+@pytest.mark.parametrize(
+    "name", [HOSTILE, "</script><script>alert(1)</script>", '"><svg onload=alert(1)>', "a&lt;b'{{ 7*7 }}"]
+)
+def test_names_and_texts_are_never_markup(results, make, name):
+    # A slash cannot be in a file's name, but in any text.
+    write_scan(results, name.replace("/", "∕"), raw={"warnings": [name], "name": name, "device": name})
+    write_failed(results, "f", f"{name}: broken")
+    page = make(title=name)
+    text = page.read_text()
+    assert text.count("<script") == text.count("</script>") == 4  # meta, two cards, the page's own
+    assert "<img" not in text and "<svg" not in text
+    card = next(c for c in cards_of(page).values() if c["status"] == "ok")
+    assert card["name"] == name and card["warnings"] == [name]
+    assert meta_of(page)["title"] == name
+
+
+def test_no_network_and_only_its_own_script(results, make):
+    import base64
+    import hashlib
+
+    write_cohort(results, 2)
+    text = make().read_text()
+    assert not re.search(r"""(?:src|href)=["']?(?:https?:)?//""", text)
+    assert not re.search(
+        r"\bfetch\(|XMLHttpRequest|innerHTML|insertAdjacentHTML|document\.write|\beval\(|@import|url\(", text
+    )
+    policy = re.search(r'http-equiv="Content-Security-Policy" content="([^"]*)"', text)[1].replace("&#39;", "'")
+    assert "default-src 'none'" in policy and "img-src data:" in policy and "unsafe" not in policy
+    script = text[text.rindex("<script>") + 8 : text.rindex("</script>")]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in policy
+
+
+def test_numbers_that_json_has_no_word_for(results, make):
+    sidecar = write_scan(results)
+    content = json.loads(sidecar.read_text())
+    sidecar.write_text(json.dumps({**content, "seconds": {"load": float("nan"), "network": float("inf")}}))
+    assert only_card(make())["provenance"]["seconds"] == {"load": None, "network": None}
+
+
+def test_names_that_are_no_text(results, make):
+    if os.name != "posix":
+        pytest.skip("such names exist on POSIX only")
+    results.mkdir()
+    name = os.fsdecode(b"sub-\xff_T2starw")
+    try:
+        write_scan(results, name)
+    except (OSError, UnicodeEncodeError):
+        pytest.skip("this file system refuses such names")
+    page = make()
+    assert cards_of(page)[name]["tiles"]
+    page.read_text(encoding="utf-8")
+
+
+def test_page_of_sixty_scans_can_be_mailed(results, make):
+    rng = np.random.default_rng(0)
+    shape = (120, 120, 12)
+    _, sc, gm = phantom(shape, radius=(24, 16))
+    # Noise compresses worst.
+    image = rng.normal(500, 100, shape).astype(np.float32)
+    write_scan(results, image=image, masks={"SC": sc, "GM": gm, "WM": sc & ~gm}, spacing_mm=(0.3, 0.3, 3.0))
+    page = make()
+    card = json.dumps(only_card(page))
+    assert 60 * len(card) < 10e6
+
+
+def test_no_records_make_an_empty_page(tmp_path):
+    page = write_page([], tmp_path / "qc")
+    assert meta_of(page)["scans"] == []
+
+
+def test_folder_that_cannot_be_made(results, tmp_path):
+    write_scan(results)
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(OutputError, match="taken"):
+        write_page(find_records(results), tmp_path / "taken")
+
+
+def test_nothing_is_left_behind_and_pages_can_be_shared(results, make, tmp_path):
+    write_scan(results)
+    page = make()
+    assert {p.name for p in (tmp_path / "qc").iterdir()} - {".lock"} == {"index.html", "records.json"}
+    if os.name == "posix":
+        umask = os.umask(0)
+        os.umask(umask)
+        assert page.stat().st_mode & 0o777 == 0o666 & ~umask
+
+
+def test_results_of_the_command_are_shown(deepseg, scan, tmp_path):
+    code, *_ = deepseg("-i", scan, "-ofolder", tmp_path / "out")
+    assert code == 0
+    page = write_page(find_records(tmp_path / "out"), tmp_path / "qc")
+    card = only_card(page)
+    assert card["status"] == "ok" and len(card["tiles"]) == 3
+    assert [text for text in card["problems"] if "changed" in text or "areas" in text] == []
+    mask = np.asanyarray(nib.load(tmp_path / "out" / "t2s_seg.nii.gz").dataobj)
+    shown = sum(rasterise(tile["paths"].get("SC", ""), card["size"][::-1]).sum() for tile in card["tiles"])
+    assert shown == mask.sum() > 0
