@@ -91,9 +91,7 @@ def parser():
         )
     other = p.add_argument_group("other")
     other.add_argument("-list-tasks", "--list-tasks", action="store_true", help="list tasks and models, and stop")
-    other.add_argument(
-        "-v", "--verbose", type=int, choices=(0, 1, 2), default=1, help="0 errors only, 1 normal, 2 with each warning"
-    )
+    other.add_argument("-v", "--verbose", type=int, choices=(0, 1), default=1, help="0 errors only, 1 normal (default)")
     other.add_argument("-version", "--version", action="store_true", help="print the version, and stop")
     return p
 

@@ -89,10 +89,14 @@ def _fields(given):
 
 
 def _outputs(entry):
-    rows = [(o["name"], o["meaning"], o["threshold"], o.get("suffix")) for o in entry["outputs"]]
+    rows = [
+        (o["name"], o["meaning"], "keeps the slice's area" if o.get("binarise") == "area" else o["threshold"],
+         o.get("suffix"))
+        for o in entry["outputs"]
+    ]  # fmt: skip
     for part in entry.get("derived", ()):
         rows.append((part["name"], " minus ".join(part["minus"]), None, part["suffix"]))
-    return table(("output", "meaning", "threshold", "file suffix"), rows)
+    return table(("output", "meaning", "mask from fractions", "file suffix"), rows)
 
 
 _NAMES = {
