@@ -83,7 +83,10 @@ def parser():
     )
     out.add_argument("-manifest", "--manifest", metavar="FILE", help="with -export: the models.json to update")
     out.add_argument(
-        "-model-version", "--model-version", metavar="X.Y.Z", help="with -export: the model's version (default 1.0.0)"
+        "-model-version",
+        "--model-version",
+        metavar="X.Y.Z",
+        help="with -export: its version (default: as it is)",
     )
     return p
 
@@ -104,7 +107,7 @@ def main(argv=None):
         if args.export:
             from sctseg7t.train.export import export
 
-            print(export(args.output, manifest=args.manifest, version=args.model_version or "1.0.0"))
+            print(export(args.output, manifest=args.manifest, version=args.model_version))
     except ImportError as err:
         print(f"sct7t_train: {err}; install the training extra: pip install 'sctseg7t[train]'", file=sys.stderr)
         return 2

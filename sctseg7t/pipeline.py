@@ -12,7 +12,7 @@ from sctseg7t.flags import slice_flags, warning_lines
 from sctseg7t.image.grid import box_around
 from sctseg7t.image.volume import Volume, load, load_labels, resample_nearest_to, to_native
 from sctseg7t.measure import measure_csa
-from sctseg7t.postprocess import apply, area_matched, override
+from sctseg7t.postprocess import apply, binary, override
 
 # Soft values further than this from the mask belong to something else.
 _SOFT_REACH_MM = 1.0
@@ -176,12 +176,6 @@ class Segmenter:
             full[box] = maps[name]
         return _Part(whole, table, found.centres_vox + corner)
 
-    def _binary(self, fraction, output):
-        """Mask of one output, as its entry or the user's threshold says."""
-        if self.options.threshold is None and output.binarise == "area":
-            return area_matched(fraction)
-        return fraction >= (self.options.threshold or output.threshold)
-
     def _find(self, data, volume):
         if self.spec.centring["policy"] == "image":
             return image_centre(data.shape)
@@ -190,7 +184,7 @@ class Segmenter:
     def _finish(self, fractions, volume):
         """Threshold, post-process, derive; fractions stay fractions if soft."""
         spec, options = self.spec, self.options
-        masks = {o.name: self._binary(fractions[o.name], o) for o in spec.outputs}
+        masks = {o.name: binary(fractions[o.name], o, options.threshold) for o in spec.outputs}
         steps = override(
             spec.postprocess, largest=options.largest, fill=options.fill_holes, small=options.remove_small,
             labels=tuple(masks),

@@ -55,6 +55,13 @@ def apply(masks, steps, voxel_mm3):
     return masks
 
 
+def binary(fraction, output, threshold=None):
+    """Mask of one output as its entry's ``binarise`` says, or from a user's threshold on."""
+    if threshold is None and output.binarise == "area":
+        return area_matched(fraction)
+    return fraction >= (threshold or output.threshold)
+
+
 def area_matched(fraction, lowest=0.25):
     """Binary mask whose area in each slice is that of the fractions, to the nearest voxel.
 

@@ -140,7 +140,7 @@ def test_no_csa(deepseg, scan):
 
 
 def test_soft_fractions(deepseg, scan, tmp_path):
-    deepseg("-i", scan, "-ofolder", tmp_path / "hard")
+    deepseg("-i", scan, "-thr", "0.5", "-ofolder", tmp_path / "hard")
     assert deepseg("-i", scan, "-soft", "-ofolder", tmp_path / "soft")[0] == 0
     soft = {s: values(tmp_path / "soft" / f"t2s_{s}.nii.gz") for s in ("seg", "gmseg", "wmseg")}
     for fraction in soft.values():

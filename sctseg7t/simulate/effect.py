@@ -43,6 +43,10 @@ def effect(stage, required=False):
         known = inspect.signature(function).parameters.values()
         defaults = {p.name: p.default for p in known if p.kind is p.KEYWORD_ONLY}
         EFFECTS[function.__name__] = Effect(function.__name__, function, stage, defaults, required)
+        # By stage: which module was imported first must not matter.
+        ordered = sorted(EFFECTS.items(), key=lambda item: STAGES.index(item[1].stage))
+        EFFECTS.clear()
+        EFFECTS.update(ordered)
         return function
 
     return register
@@ -65,8 +69,7 @@ def read_settings(values):
     if unknown:
         raise InputError(f"simulation recipe: unknown effect {unknown[0]!r}; known: {', '.join(EFFECTS)}")
     settings = {}
-    # By stage: which module was imported first must not matter.
-    for name, entry in sorted(EFFECTS.items(), key=lambda item: STAGES.index(item[1].stage)):
+    for name, entry in EFFECTS.items():
         given = values.get(name, {})
         if given is False:
             if entry.required:

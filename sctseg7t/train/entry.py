@@ -42,6 +42,12 @@ def template(manifest, recipe, version):
     }
 
 
+def newest(manifest, recipe):
+    """Newest version that a manifest has of a recipe's model; 1.0.0 if it has none."""
+    known = load_manifest(manifest).versions(recipe.model)
+    return known[-1].version if known else "1.0.0"
+
+
 def spec_in_training(recipe):
     """The :class:`ModelSpec` by which inference runs a network that is still training."""
     return parse_model(template(None, recipe, "0.0.0") | {"activation": "sigmoid"}, Path("."))

@@ -9,7 +9,7 @@ from sctseg7t.errors import InputError, ModelError, OutputError
 from sctseg7t.files import write_bytes
 from sctseg7t.train import checkpoint
 from sctseg7t.train.card import card
-from sctseg7t.train.entry import template, training_record
+from sctseg7t.train.entry import newest, template, training_record
 from sctseg7t.train.loop import TrainRecipe, make_network
 from sctseg7t.zoo.edit import pin, put_model, write_entry
 from sctseg7t.zoo.manifest import load_manifest
@@ -92,7 +92,7 @@ def probe(path, shape):
     return {"mean": [round(float(m.mean()), 5) for m in maps], "max": [round(float(m.max()), 5) for m in maps]}
 
 
-def export(run, *, manifest=None, version="1.0.0", weights_folder=None):
+def export(run, *, manifest=None, version=None, weights_folder=None):
     """Export a run's best weights.
 
     Parameters
@@ -102,7 +102,8 @@ def export(run, *, manifest=None, version="1.0.0", weights_folder=None):
     manifest : path, optional
         ``models.json`` whose entry of this model and version is updated. Without it the ONNX file goes
         into the run folder, with its entry beside it: ``sct7t_deepseg -m RUN/NAME.onnx`` runs it at once.
-    version : str
+    version : str, optional
+        Default: the newest that the manifest has of this model; 1.0.0 of one that it has not.
     weights_folder : path, optional
         Where the ONNX file goes; default ``sctseg7t/weights`` beside the manifest.
 
@@ -121,6 +122,7 @@ def export(run, *, manifest=None, version="1.0.0", weights_folder=None):
     run = Path(run)
     recipe, network = load_trained(run)
     # Before anything is written: the entry that says what the network's input and outputs are.
+    version = version or newest(manifest, recipe)
     source = template(manifest, recipe, version)
     folder = (
         Path(weights_folder)

@@ -13,7 +13,7 @@ from sctseg7t.cord.segment import check_spec, segment_fractions
 from sctseg7t.errors import InputError
 from sctseg7t.image.grid import box_around
 from sctseg7t.image.volume import load, resample_nearest_to
-from sctseg7t.postprocess import apply
+from sctseg7t.postprocess import apply, binary
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,7 @@ def mean_of(rows):
 def _areas(case, session, spec):
     check_spec(spec)
     found = segment_fractions(case.data, case.affine, case.centres_vox, session, spec)
-    masks = {output.name: found.maps[output.name] >= output.threshold for output in spec.outputs}
+    masks = {output.name: binary(found.maps[output.name], output) for output in spec.outputs}
     masks = apply(masks, spec.postprocess, float(abs(np.linalg.det(case.affine[:3, :3]))))
     row = {}
     for name in ("SC", "GM"):
