@@ -65,7 +65,7 @@ MEASURES = (
             "SC area jumps by {} from its neighbours"),
     Measure("sc_asymmetry",  "left-right asymmetry of SC",       "high", 0.015, None, 0.25,          5.0, "{:.3f}",
             f"SC is asymmetric {_MIRROR}"),
-    Measure("gm_asymmetry",  "left-right asymmetry of GM",       "high", 0.04,  None, 0.55,          5.0, "{:.3f}",
+    Measure("gm_asymmetry",  "left-right asymmetry of GM",       "high", 0.04,  None, 0.65,          5.0, "{:.3f}",
             f"GM is asymmetric {_MIRROR}"),
     Measure("sc_pieces",     "pieces of SC in a slice",          "none", 0.0,   None, 1,             6.0, "{:.0f}",
             "SC lies in {} pieces"),
