@@ -5,7 +5,14 @@ import functools
 import sys
 from pathlib import Path
 
-from sctseg7t.cli.options import add_model_options, add_segmentation_options, add_task_option, pipeline_options
+from sctseg7t.cli.options import (
+    add_model_options,
+    add_segmentation_options,
+    add_task_option,
+    add_version_option,
+    exit_code,
+    pipeline_options,
+)
 
 EPILOG = """examples:
   sct7t_batch -i bids -o bids/derivatives/sctseg7t
@@ -18,6 +25,8 @@ Run again with the same command, it goes on where it stopped: what is up to date
 exit codes: 0 all well; 1 some scan failed; 2 wrong usage, or no model or device to work with, or another batch
 is at work in the output folder; 130 interrupted
 """
+
+_INTERRUPTED = "interrupted; what is finished is complete. The same command goes on from here"
 
 
 def parser():
@@ -92,7 +101,7 @@ def parser():
     other = p.add_argument_group("other")
     other.add_argument("-list-tasks", "--list-tasks", action="store_true", help="list tasks and models, and stop")
     other.add_argument("-v", "--verbose", type=int, choices=(0, 1), default=1, help="0 errors only, 1 normal (default)")
-    other.add_argument("-version", "--version", action="store_true", help="print the version, and stop")
+    add_version_option(other)
     return p
 
 
@@ -100,30 +109,16 @@ def main(argv=None):
     """Run the command; returns the exit code."""
     p = parser()
     args = p.parse_args(argv)
-    if args.version:
-        from sctseg7t.version import __version__
-
-        print(__version__)
-        return 0
-    from sctseg7t.errors import UserError
-
-    try:
-        if args.list_tasks:
-            from sctseg7t.cli.deepseg import list_tasks
-
-            return list_tasks()
-        _check(p, args)
-        return _tables(args) if args.tables_only else _run(args)
-    except UserError as err:
-        print(f"sct7t_batch: error: {err}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return _interrupted()
+    return exit_code("sct7t_batch", lambda: _main(p, args), _INTERRUPTED)
 
 
-def _interrupted():
-    print("sct7t_batch: interrupted; what is finished is complete. The same command goes on from here", file=sys.stderr)
-    return 130
+def _main(p, args):
+    if args.list_tasks:
+        from sctseg7t.cli.deepseg import list_tasks
+
+        return list_tasks()
+    _check(p, args)
+    return _tables(args) if args.tables_only else _run(args)
 
 
 def _check(p, args):
@@ -226,7 +221,7 @@ def _run(args):
             totals = run_jobs(jobs, refused, _engine(args, len(jobs), stop, show), show.scan)
         show.close()
         if stop.count:
-            return _interrupted()
+            raise KeyboardInterrupt
         code = _closing(totals, args)
         return max(code, _after(args, [job.plan.sidecar for job in jobs], participants))
 

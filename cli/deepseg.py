@@ -5,7 +5,14 @@ import contextlib
 import os
 import sys
 
-from sctseg7t.cli.options import add_model_options, add_segmentation_options, add_task_option, pipeline_options
+from sctseg7t.cli.options import (
+    add_model_options,
+    add_segmentation_options,
+    add_task_option,
+    add_version_option,
+    exit_code,
+    pipeline_options,
+)
 
 EPILOG = """examples:
   sct7t_deepseg -i t2s.nii.gz -c gm_sc
@@ -59,7 +66,7 @@ def parser():
     other.add_argument(
         "-v", "--verbose", type=int, choices=(0, 1, 2), default=1, help="0 errors only, 1 normal, 2 with timings"
     )
-    other.add_argument("-version", "--version", action="store_true", help="print the version, and stop")
+    add_version_option(other)
     return p
 
 
@@ -67,25 +74,15 @@ def main(argv=None):
     """Run the command; returns the exit code."""
     p = parser()
     args = p.parse_args(argv)
-    if args.version:
-        from sctseg7t.version import __version__
+    return exit_code("sct7t_deepseg", lambda: _main(p, args), "interrupted; what was written is complete")
 
-        print(__version__)
-        return 0
-    from sctseg7t.errors import UserError
 
-    try:
-        if args.list_tasks:
-            return list_tasks()
-        if not args.input:
-            p.error("-i is required: sct7t_deepseg -i t2s.nii.gz -c gm_sc")
-        return _run(args)
-    except UserError as err:
-        print(f"sct7t_deepseg: error: {err}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("sct7t_deepseg: interrupted; what was written is complete", file=sys.stderr)
-        return 130
+def _main(p, args):
+    if args.list_tasks:
+        return list_tasks()
+    if not args.input:
+        p.error("-i is required: sct7t_deepseg -i t2s.nii.gz -c gm_sc")
+    return _run(args)
 
 
 def _run(args):

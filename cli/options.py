@@ -1,4 +1,36 @@
-"""The options that every command which segments has in common, written once."""
+"""What the commands have in common, written once: options, and how they end."""
+
+import argparse
+import sys
+
+
+class _Version(argparse.Action):
+    """Print the version and stop; read only when it is asked for."""
+
+    def __call__(self, parser, *_):
+        from sctseg7t.version import __version__
+
+        print(__version__)
+        parser.exit()
+
+
+def add_version_option(group):
+    """Add ``-version``."""
+    group.add_argument("-version", "--version", action=_Version, nargs=0, help="print the version, and stop")
+
+
+def exit_code(command, body, interrupted):
+    """Run a command's body; its exit code, with one line on stderr for an error of the user's or an interruption."""
+    from sctseg7t.errors import UserError
+
+    try:
+        return body()
+    except UserError as err:
+        print(f"{command}: error: {err}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"{command}: {interrupted}", file=sys.stderr)
+        return 130
 
 
 def add_model_options(parser, *, threads="all this process may use"):

@@ -3,6 +3,8 @@
 import argparse
 import sys
 
+from sctseg7t.cli.options import add_version_option, exit_code
+
 EPILOG = """examples:
   sct7t_qc -i results -o results/qc
   sct7t_qc -i results/t2s_deepseg.json -o qc
@@ -47,7 +49,7 @@ def parser():
     )
     p.add_argument("-json", "--json", action="store_true", help="with -agreement: print JSON")
     p.add_argument("-v", "--verbose", type=int, choices=(0, 1), default=1, help="0 errors only, 1 normal (default)")
-    p.add_argument("-version", "--version", action="store_true", help="print the version, and stop")
+    add_version_option(p)
     return p
 
 
@@ -55,27 +57,17 @@ def main(argv=None):
     """Run the command; returns the exit code."""
     p = parser()
     args = p.parse_args(argv)
-    if args.version:
-        from sctseg7t.version import __version__
+    return exit_code("sct7t_qc", lambda: _run(p, args), "interrupted; an earlier page is as it was")
 
-        print(__version__)
-        return 0
-    from sctseg7t.errors import UserError
 
-    try:
-        if args.agreement:
-            return _agreement(args)
-        if not (args.input and args.output):
-            p.error("-i and -o are required: sct7t_qc -i results -o qc")
-        if args.per_page < 1:
-            p.error(f"-per-page {args.per_page}: must be 1 or more")
-        return _page(args)
-    except UserError as err:
-        print(f"sct7t_qc: error: {err}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("sct7t_qc: interrupted; an earlier page is as it was", file=sys.stderr)
-        return 130
+def _run(p, args):
+    if args.agreement:
+        return _agreement(args)
+    if not (args.input and args.output):
+        p.error("-i and -o are required: sct7t_qc -i results -o qc")
+    if args.per_page < 1:
+        p.error(f"-per-page {args.per_page}: must be 1 or more")
+    return _page(args)
 
 
 def _page(args):
