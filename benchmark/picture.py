@@ -28,7 +28,7 @@ def main():
     masks = {name: nib.as_closest_canonical(mask).get_fdata() for name, mask in result.masks.items()}
     chosen = np.linspace(0, data.shape[2] - 1, args.slices).astype(int)
     half = [int(round(11 / z)) for z in zooms[:2]]
-    figure, axes = plt.subplots(2, args.slices, figsize=(2.2 * args.slices, 4.6))
+    figure, axes = plt.subplots(2, args.slices, figsize=(2.2 * args.slices, 4.8), layout="constrained")
     for k, column in zip(chosen, axes.T):
         i, j = np.rint(result.centres_vox[0][k]).astype(int)
         box = np.s_[max(i - half[0], 0) : i + half[0], max(j - half[1], 0) : j + half[1], k]
@@ -40,7 +40,6 @@ def main():
         area = {t: result.tables[0].column(t, "area_mm2")[k] for t in ("SC", "GM")}
         column[1].set_title(f"SC {area['SC']:.0f} mm², GM {area['GM']:.1f} mm²", fontsize=9)
         column[0].set_title(f"slice {k}", fontsize=9)
-    figure.tight_layout(pad=0.4)
     figure.savefig(args.output, dpi=100)
     print(args.output)
 
