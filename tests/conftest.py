@@ -50,7 +50,22 @@ def scan(small, tmp_path):
 
 
 @pytest.fixture
-def deepseg(capsys):
+def call(capsys):
+    """Run a command's ``main`` in this process: (exit code, stdout, stderr)."""
+
+    def run(main, argv):
+        capsys.readouterr()
+        try:
+            code = main(argv)
+        except SystemExit as stop:
+            code = stop.code
+        return (code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def deepseg(call):
     """Run sct7t_deepseg in this process: (exit code, stdout, stderr)."""
     from sctseg7t.cli.deepseg import main
 
@@ -59,12 +74,7 @@ def deepseg(capsys):
         if not {"-device", "--device"} & set(argv):
             # One device and one thread: results must not depend on the machine.
             argv += ["-device", "cpu", "-threads", "1"]
-        capsys.readouterr()
-        try:
-            code = main(argv)
-        except SystemExit as stop:
-            code = stop.code
-        return (code, *capsys.readouterr())
+        return call(main, argv)
 
     return run
 

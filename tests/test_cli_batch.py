@@ -24,19 +24,14 @@ def bids(small, tmp_path):
 
 
 @pytest.fixture
-def batch(capsys):
+def batch(call):
     """Run sct7t_batch from this process, on one worker unless told otherwise: (exit code, stdout, stderr)."""
     from sctseg7t.cli.batch import main
 
     def run(*argv):
         argv = [str(arg) for arg in argv]
         argv += ["-device", "cpu"] + ([] if "-workers" in argv else ["-workers", "1"])
-        capsys.readouterr()
-        try:
-            code = main(argv)
-        except SystemExit as stop:
-            code = stop.code
-        return (code, *capsys.readouterr())
+        return call(main, argv)
 
     return run
 

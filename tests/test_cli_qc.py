@@ -10,17 +10,12 @@ from qc_helpers import cards_of, meta_of, write_cohort, write_failed, write_scan
 
 
 @pytest.fixture
-def qc(capsys):
+def qc(call):
     """Run sct7t_qc in this process: (exit code, stdout, stderr)."""
     from sctseg7t.cli.qc import main
 
     def run(*argv):
-        capsys.readouterr()
-        try:
-            code = main([str(arg) for arg in argv])
-        except SystemExit as stop:
-            code = stop.code
-        return (code, *capsys.readouterr())
+        return call(main, [str(arg) for arg in argv])
 
     return run
 

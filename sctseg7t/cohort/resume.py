@@ -7,6 +7,7 @@ from pathlib import Path
 from sctseg7t.files import write_json
 from sctseg7t.outputs import hashes
 from sctseg7t.version import __version__
+from sctseg7t.zoo.cache import file_digest
 
 
 def run_key(models, options, inputs):
@@ -35,7 +36,7 @@ def stamp(path):
 
 def fingerprint(path):
     """Size, modification time and SHA-256 of a file that a run reads."""
-    return {**stamp(path), "sha256": _sha256(path)}
+    return {**stamp(path), "sha256": file_digest(path, "sha256")}
 
 
 def state(job, *, rehash):
@@ -104,8 +105,3 @@ def _same_times(path, recorded):
         return stamp(path) == {name: recorded[name] for name in ("bytes", "mtime_ns")}
     except OSError:
         return False
-
-
-def _sha256(path):
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

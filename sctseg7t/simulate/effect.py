@@ -139,8 +139,9 @@ class Scene:
     def __init__(self, bank, count, size, spacing_mm, drift_mm=(0.0, 0.0)):
         self.bank, self.count, self.size, self.drift_mm = bank, count, size, drift_mm
         self.x, self.y = pixel_grid_mm(size, spacing_mm)
-        self.drawn = {}
-        self.horns = {}
+        # Whoever sets these leaves them to later effects; the cord itself stands in for a gray frame not set.
+        self.index = self.gray = None
+        self.drawn, self.horns = {}, {}
 
     def settings_of(self, k):
         """Numbers drawn for image ``k``: effect → name → value."""

@@ -14,7 +14,7 @@ def subject(scene, draw, *, source_weights=None):
     """A slice of the anatomy bank; ``source_weights`` gives each source its share."""
     weights = scene.bank.weights(source_weights)
     drawn = torch.multinomial(weights, draw.count, replacement=True, generator=draw.gen)
-    if getattr(scene, "index", None) is None:
+    if scene.index is None:
         scene.index = drawn
     draw.keep("slice", scene.index)
 
@@ -79,7 +79,7 @@ def atrophy(scene, draw, *, p=0.2, cord=(0.78, 1.0), gray=(0.88, 1.0)):
 @effect("anatomy", required=True)
 def gray_matter(scene, draw, *, level=(0.3, 0.56), scale_sd=0.05, warp_sd=0.13):
     """Gray matter's own size and form; ``level`` is the probability at which a template's outline is taken."""
-    x, y = getattr(scene, "gray", scene.cord)
+    x, y = scene.gray or scene.cord
     x = x * draw.normal("scale_x", scale_sd, 1.0) + warp_sd * draw.noise(9)
     y = y * draw.normal("scale_y", scale_sd, 1.0) + warp_sd * draw.noise(9)
     scene.gray = (x, y)
