@@ -69,21 +69,10 @@ def evaluate(scan, segmenter, peer=None):
 
 
 def match_slices(first, second):
-    """Indices (N, 2) of the slices of two volumes that lie at one height, to half a slice.
+    """Indices (N, 2) of the slices of two volumes that lie at one height, to half a slice."""
+    from sctseg7t.compare.repeat import match_slices as match
 
-    Heights are those of the slices' centres in scanner coordinates, along the normal of the first volume.
-    """
-    normal = np.cross(first.affine[:3, 0], first.affine[:3, 1])
-    normal /= np.linalg.norm(normal)
-    heights = []
-    for volume in (first, second):
-        x, y, count = volume.data.shape[:3]
-        middle = np.array([[(x - 1) / 2, (y - 1) / 2, k, 1] for k in range(count)])
-        heights.append((middle @ volume.affine.T)[:, :3] @ normal)
-    apart = np.abs(heights[0][:, None] - heights[1])
-    nearest = apart.argmin(1)
-    step = abs(float(first.affine[:3, 2] @ normal))
-    return np.array([(k, n) for k, n in enumerate(nearest) if apart[k, n] < step / 2]).reshape(-1, 2)
+    return match(*((volume.affine, volume.data.shape[:3]) for volume in (first, second)))
 
 
 def _rescan_areas(scan, result, masks, segmenter, peer):

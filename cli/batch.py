@@ -6,11 +6,13 @@ import sys
 from pathlib import Path
 
 from sctseg7t.cli.options import (
+    add_label_options,
     add_model_options,
     add_segmentation_options,
     add_task_option,
     add_version_option,
     exit_code,
+    given_labels,
     pipeline_options,
 )
 
@@ -88,16 +90,7 @@ def parser():
     run.add_argument("-scheduler", "--scheduler", metavar="ADDRESS", help="of dask.distributed: tcp://host:port")
     add_model_options(p, threads="1 a worker")
     how = add_segmentation_options(p)
-    for name, text in (
-        ("levels", "vertebral labels"),
-        ("centerline", "cord mask or points to use in place of the locator"),
-    ):
-        how.add_argument(
-            f"-{name}",
-            f"--{name}",
-            metavar="TEMPLATE",
-            help=f"{text}: a path within the data set with {{folder}}, {{stem}}, {{sub}}, {{ses}} in it",
-        )
+    add_label_options(how, "TEMPLATE", "; a path within the data set with {folder}, {stem}, {sub}, {ses} in it")
     other = p.add_argument_group("other")
     other.add_argument("-list-tasks", "--list-tasks", action="store_true", help="list tasks and models, and stop")
     other.add_argument("-v", "--verbose", type=int, choices=(0, 1), default=1, help="0 errors only, 1 normal (default)")
@@ -173,10 +166,11 @@ def _jobs(args):
     """Everything that is to be done, and the models that do it."""
     from sctseg7t.cohort.job import Settings, models_of
     from sctseg7t.cohort.run import Layout, make_jobs
-    from sctseg7t.pipeline import choose_model, suffixes_of
+    from sctseg7t.pipeline import choose_model, flow_of
 
     options = pipeline_options(args)
     spec, locator, tissues = choose_model(args.task, args.model)
+    flow_of(spec).check_labels(given_labels(args))
     model = str(Path(args.model).absolute()) if args.model and args.model.endswith(".onnx") else args.model
     settings = Settings(
         args.task, model, args.device, options, args.threads or 1, args.offline, models_of(spec, locator)
@@ -184,10 +178,10 @@ def _jobs(args):
     layout = Layout(
         Path(args.input).absolute(),
         Path(args.output).absolute(),
-        suffixes_of(spec, tissues),
+        spec.suffixes(tissues),
         args.names,
-        args.levels,
-        args.centerline,
+        given_labels(args),
+        flow_of(spec).kinds_of_tables(),
     )
     jobs, refused = make_jobs(_scans(args), layout, settings, force=args.force, timeout=args.timeout)
     return jobs, refused, (spec, locator)

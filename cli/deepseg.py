@@ -6,11 +6,13 @@ import os
 import sys
 
 from sctseg7t.cli.options import (
+    add_label_options,
     add_model_options,
     add_segmentation_options,
     add_task_option,
     add_version_option,
     exit_code,
+    given_labels,
     pipeline_options,
 )
 
@@ -52,15 +54,7 @@ def parser():
     main_.add_argument("-report", "--report", metavar="FILE", help="write a JSON report of the whole run")
     add_model_options(p)
     how = add_segmentation_options(p)
-    how.add_argument(
-        "-centerline", "--centerline", metavar="FILE", help="cord mask or point labels to use in place of the locator"
-    )
-    how.add_argument(
-        "-levels",
-        "--levels",
-        metavar="FILE",
-        help="also measure per vertebral level: a labelled cord, or a point in the middle of each vertebra (no discs)",
-    )
+    add_label_options(how)
     other = p.add_argument_group("other")
     other.add_argument("-list-tasks", "--list-tasks", action="store_true", help="list tasks and models, and stop")
     other.add_argument(
@@ -90,32 +84,26 @@ def _run(args):
     from sctseg7t.pipeline import open_segmenter
 
     options = pipeline_options(args)
-    outputs.check_single(len(args.input), args.output, centerline=args.centerline, levels=args.levels)
+    labels = given_labels(args)
+    outputs.check_single(len(args.input), args.output, **labels)
     segmenter = open_segmenter(args.task, args.model, args.device, options, threads=args.threads, offline=args.offline)
-    record = outputs.options_record(
-        options,
-        args.task,
-        centerline=args.centerline,
-        levels=args.levels,
-        csa=not args.no_csa,
-        csa_format=args.csa_format,
-    )
+    segmenter.check_labels(labels)
+    record = outputs.options_record(options, args.task, **labels, csa=not args.no_csa, csa_format=args.csa_format)
     plans = [
         outputs.plan(
             path,
             segmenter.suffixes(),
             output=args.output,
             folder=args.ofolder,
-            csa=not args.no_csa,
-            levels=bool(args.levels),
+            tables=() if args.no_csa else segmenter.kinds_of_tables(levels="levels" in labels),
         )
         for path in args.input
     ]
-    outputs.check_report(args.report, plans, (args.centerline, args.levels))
-    refused = outputs.conflicts(plans, (args.centerline, args.levels))
+    outputs.check_report(args.report, plans, labels.values())
+    refused = outputs.conflicts(plans, labels.values())
     runs, progress = [], _progress(len(plans), args.verbose)
     for plan in plans:
-        runs.append(_one(plan, segmenter, record, args, refused.get(plan.source), progress))
+        runs.append(_one(plan, segmenter, record, labels, args, refused.get(plan.source), progress))
         progress.update()
     progress.close()
     code = _closing(plans, runs, args)
@@ -152,7 +140,7 @@ def _write_qc(args, plans, runs):
         print(f"QC page: {page}")
 
 
-def _one(plan, segmenter, record, args, refused, progress):
+def _one(plan, segmenter, record, labels, args, refused, progress):
     """Segment one input; a failure is recorded and never stops the others."""
     from sctseg7t import outputs
     from sctseg7t.errors import InputError, UserError
@@ -162,9 +150,9 @@ def _one(plan, segmenter, record, args, refused, progress):
         if refused:
             raise InputError(refused)
         # First, so that no folder is made for an input that is not there.
-        check_header(plan.source)
+        check_header(plan.source, axial=segmenter.AXIAL)
         outputs.check_folder(plan)
-        result = segmenter.run(plan.source, centerline=args.centerline, levels=args.levels)
+        result = segmenter.run(plan.source, **labels)
         seconds = {**segmenter.seconds, **result.seconds}
         sidecar = outputs.provenance(result, plan, segmenter, record, seconds)
         outputs.write(result, plan, sidecar, args.csa_format)

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 EPILOG = """\
-exit codes: 0 all well; 1 a file could not be fetched, written or verified; 2 usage.
+exit codes: 0 all well; 1 a file could not be fetched, converted, written or verified; 2 usage.
 environment: SCT7T_CACHE (cache folder), SCT7T_MIRROR (folder looked in first),
 SCT7T_OFFLINE=1 (no downloads), SCT7T_MANIFEST (another models.json).
 """
@@ -83,7 +83,7 @@ def _list(args):
         size = "size unknown" if row["bytes"] is None else f"{row['bytes'] / 1e6:.1f} MB"
         note = " (deprecated)" if row.get("deprecated") else ""
         print(
-            f"{row['name']:18}{row['version']:12}{row['task']:8}{row['status']:12}"
+            f"{row['name']:18} {row['version']:12}{row['task']:10}{row['status']:12}"
             f"{size:>14}  {row['description']}{note}"
         )
     return 0
@@ -127,13 +127,12 @@ def _info(args):
 
 
 def _install(args):
-    from sctseg7t.zoo.download import fetch
-    from sctseg7t.zoo.manage import files_of
+    from sctseg7t.zoo.manage import bring, parts_of
     from sctseg7t.zoo.manifest import load_manifest
 
     manifest = load_manifest()
-    files = {file: None for name in args.names for file in files_of(manifest, name)}
-    return _for_each(files, lambda file: [fetch(file, offline=args.offline)])
+    owners = {file: spec for name in args.names for spec in parts_of(manifest, name) for file in spec.files}
+    return _for_each(owners.items(), lambda item: bring(item[1], item[0], offline=args.offline))
 
 
 def _export(args):
@@ -151,21 +150,21 @@ def _export(args):
 
 def _for_each(items, action):
     """Print the paths that ``action`` gives for each item; go on past what fails."""
-    from sctseg7t.errors import DownloadError
+    from sctseg7t.errors import DownloadError, ModelError
 
     failed = 0
     for item in items:
         try:
             for path in action(item):
                 print(path)
-        except DownloadError as error:
+        except (DownloadError, ModelError) as error:
             failed += 1
             print(f"sct7t_download: {error}", file=sys.stderr)
     return 1 if failed else 0
 
 
 def _verify(args):
-    from sctseg7t.zoo.manage import verify
+    from sctseg7t.zoo.manage import verify, verify_converted
 
     rows = verify(args.name or "all")
     if args.name is None:
@@ -173,6 +172,10 @@ def _verify(args):
         rows = [row for row in rows if row.status != "missing"]
     for row in rows:
         print(f"{row.status:9}{row.file.path}" + (f"  {row.path}" if row.path else ""))
+    made = verify_converted(args.name or "all")
+    for row in made:
+        print(f"{row.status:9}{row.path.name} (from {row.file.name})  {row.path}")
+    rows += made
     bad = [row for row in rows if row.status != "ok"]
     if bad:
         print(

@@ -55,6 +55,25 @@ def add_task_option(group):
     )
 
 
+# Files that go with a scan: what each is, and what it is for.
+LABELS = {
+    "centerline": "cord mask or point labels to use in place of the locator",
+    "levels": "also measure per vertebral level: a labelled cord, or a point in the middle of each vertebra (no discs)",
+    "brainmask": "brain mask to use in place of finding the brain",
+}
+
+
+def add_label_options(group, metavar="FILE", suffix=""):
+    """Add an option for every file that can go with a scan."""
+    for name, text in LABELS.items():
+        group.add_argument(f"-{name}", f"--{name}", metavar=metavar, help=text + suffix)
+
+
+def given_labels(args):
+    """Files that go with the scan, by option, of those that were given."""
+    return {name: value for name in LABELS if (value := getattr(args, name))}
+
+
 def add_segmentation_options(parser):
     """Add the options that change how a model works; returns their group."""
     how = parser.add_argument_group("segmentation")

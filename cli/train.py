@@ -10,6 +10,7 @@ EPILOG = """examples:
   sct7t_train -o runs/gm_sc -export                                    only export the best weights so far
   sct7t_train -config mine.json -o runs/mine -start runs/gm_sc         fine-tune
   sct7t_train -config cord_gm_sc -o runs/gm_sc -data data -val labelled_scans
+  sct7t_train -config brain_lesion_unet -o runs/lesion -data data      brain lesions; brains are simulated first
 
 real scans (-val):
   a folder is searched for manual masks named SCAN_seg-manual.nii.gz or SCAN_label-SC_seg.nii.gz (cord) and
@@ -37,7 +38,7 @@ def parser():
         "-config",
         "--config",
         metavar="RECIPE",
-        help="a JSON file, or the name of a shipped recipe (cord_gm_sc, cord_locator); not needed to export only",
+        help="a JSON file, or the name of a shipped recipe (cord_gm_sc, cord_locator, brain_lesion_unet, brain_lesion_mpunetpp); not needed to export only",
     )
     run.add_argument("-o", "--output", required=True, metavar="FOLDER", help="run folder: checkpoints, curves, exports")
     add_data_option(run)
@@ -142,7 +143,6 @@ def _check(args):
 def _train(args):
     import dataclasses
 
-    from sctseg7t.simulate.anatomy import anatomy_folders
     from sctseg7t.train.export import find_recipe
     from sctseg7t.train.loop import TrainRecipe, train
     from sctseg7t.train.scans import find_scans
@@ -152,7 +152,7 @@ def _train(args):
         recipe = dataclasses.replace(recipe, steps=args.steps)
     return train(
         recipe,
-        anatomy_folders(args.data),
+        _folders(recipe, args.data),
         args.output,
         device=args.device,
         precision=args.precision,
@@ -161,6 +161,17 @@ def _train(args):
         scans=find_scans(args.val),
         scans_every=args.val_every,
     )
+
+
+def _folders(recipe, data):
+    if recipe.task == "brain_lesion":
+        from sctseg7t.simulate.brain.bank import brain_folder
+
+        folder = brain_folder(data)
+        return {"brain": folder} if folder else {}
+    from sctseg7t.simulate.anatomy import anatomy_folders
+
+    return anatomy_folders(data)
 
 
 if __name__ == "__main__":

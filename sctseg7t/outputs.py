@@ -16,42 +16,45 @@ from sctseg7t.files import write_json
 from sctseg7t.version import __version__
 
 SIDECAR = "_deepseg.json"
-CSA = "_csa.csv"
-LEVELS = "_csa_perlevel.csv"
+# Every table that a flow can write, by kind.
+TABLES = {
+    "csa": "_csa.csv",
+    "levels": "_csa_perlevel.csv",
+    "lesions": "_lesions.csv",
+    "load": "_lesionload.csv",
+}
 NO_CORD = "no cord found; the masks are empty (give its place with -centerline if there is one)"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Output files of one input."""
+    """Output files of one input: masks by tissue, tables by kind (see TABLES)."""
 
     source: Path
     masks: dict
-    csa: Path | None
-    levels: Path | None
+    tables: dict
     sidecar: Path
 
-    def tables(self):
+    def possible_tables(self):
         """Every table that a run of this input can write."""
         stem = self.sidecar.name.removesuffix(SIDECAR)
-        return {self.sidecar.with_name(stem + suffix) for suffix in (CSA, LEVELS)}
+        return {self.sidecar.with_name(stem + suffix) for suffix in TABLES.values()}
 
     def files(self):
         """Every path that will be written."""
-        return [*self.masks.values(), *(p for p in (self.csa, self.levels) if p), self.sidecar]
+        return [*self.masks.values(), *self.tables.values(), self.sidecar]
 
     def within(self, folder):
         """The same file names in another folder."""
         return replace(
             self,
             masks={name: folder / path.name for name, path in self.masks.items()},
-            csa=self.csa and folder / self.csa.name,
-            levels=self.levels and folder / self.levels.name,
+            tables={kind: folder / path.name for kind, path in self.tables.items()},
             sidecar=folder / self.sidecar.name,
         )
 
 
-def plan(source, suffixes, *, output=None, folder=None, csa=True, levels=False):
+def plan(source, suffixes, *, output=None, folder=None, tables=("csa",)):
     """Decide the output names of one input.
 
     Parameters
@@ -63,6 +66,8 @@ def plan(source, suffixes, *, output=None, folder=None, csa=True, levels=False):
         Base name, or for a single tissue the mask's own name.
     folder : path, optional
         Default: beside the input.
+    tables : sequence of str
+        Kinds of tables to write.
     """
     source = Path(source)
     stem, extension = split_name(source)
@@ -75,10 +80,7 @@ def plan(source, suffixes, *, output=None, folder=None, csa=True, levels=False):
         exact = stem if len(suffixes) == 1 else None
     extension = extension or ".nii.gz"
     masks = {name: place / f"{exact or stem + suffix}{extension}" for name, suffix in suffixes.items()}
-    return Plan(
-        source, masks, place / (stem + CSA) if csa else None, place / (stem + LEVELS) if csa and levels else None,
-        place / (stem + SIDECAR),
-    )  # fmt: skip
+    return Plan(source, masks, {kind: place / (stem + TABLES[kind]) for kind in tables}, place / (stem + SIDECAR))
 
 
 def split_name(path):
@@ -158,7 +160,7 @@ def write(result, plan_, provenance, csa_format="tidy", *, filename=None):
         for made, path in zip(staged.files(), plan_.files()):
             if made.exists():
                 os.replace(made, path)
-        for stale in plan_.tables() - set(plan_.files()):
+        for stale in plan_.possible_tables() - set(plan_.files()):
             # A table of an earlier run beside new masks would be taken for theirs.
             stale.unlink(missing_ok=True)
 
@@ -195,20 +197,10 @@ def _staging(plan_):
 
 def _write_files(result, plan_, csa_format, filename):
     from sctseg7t.image.volume import save
-    from sctseg7t.measure import write_csv, write_level_csv
 
     for name, image in result.masks.items():
         save(image, plan_.masks[name])
-    if plan_.csa and result.tables:
-        tables = result.tables if result.volume.data.shape[3] > 1 else result.tables[0]
-        names = {tissue: path.name for tissue, path in plan_.masks.items()}
-        tissues = tuple(plan_.masks)
-        if csa_format == "sct":
-            write_csv(tables, plan_.csa, "sct", filename=names, tool_version=__version__, tissues=tissues)
-        else:
-            write_csv(tables, plan_.csa, filename=filename, tool_version=__version__, tissues=tissues)
-        if plan_.levels:
-            write_level_csv(tables, plan_.levels, filename=filename, tool_version=__version__, tissues=tissues)
+    result.write_tables(plan_, filename=filename, csa_format=csa_format)
 
 
 def provenance(result, plan_, segmenter, options, seconds):

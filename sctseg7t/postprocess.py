@@ -59,7 +59,8 @@ def binary(fraction, output, threshold=None):
     """Mask of one output as its entry's ``binarise`` says, or from a user's threshold on."""
     if threshold is None and output.binarise == "area":
         return area_matched(fraction)
-    return fraction >= (threshold or output.threshold)
+    limit = threshold or output.threshold
+    return fraction > limit if output.binarise == "above" else fraction >= limit
 
 
 def area_matched(fraction, lowest=0.25):

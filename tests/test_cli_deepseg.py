@@ -224,7 +224,7 @@ def test_centerline_replaces_the_locator(deepseg, scan, tmp_path, dice, monkeypa
     deepseg("-i", scan, "-c", "sc", "-ofolder", tmp_path / "located")
     found = values(tmp_path / "located" / "t2s_seg.nii.gz")
     nib.save(_marks(kind, nib.load(scan), found), tmp_path / "line.nii.gz")
-    monkeypatch.setattr("sctseg7t.pipeline.locate", lambda *args: pytest.fail("the locator ran"))
+    monkeypatch.setattr("sctseg7t.cord.segmenter.locate", lambda *args: pytest.fail("the locator ran"))
     assert deepseg("-i", scan, "-c", "sc", "-centerline", tmp_path / "line.nii.gz")[0] == 0
     assert dice(values(scan.parent / "t2s_seg.nii.gz"), found) > 0.95
     assert json.loads((scan.parent / "t2s_deepseg.json").read_text())["locator"] == {"source": "file"}
@@ -348,8 +348,8 @@ def test_main_job_imports_nothing_heavy(scan, argv):
     line = ["-i", str(scan), "-v", "0", "-device", "cpu", "-threads", "1", *argv]
     heavy = ["torch", "nilearn", "skimage", "matplotlib", "requests", "pandas", "jsonschema", "onnx"]
     code = (
-        # nibabel looks whether there is a scipy; nothing may need it.
-        "import sys; sys.modules['scipy'] = None; "
+        # nibabel imports scipy and pydicom (and with it requests) wherever they are; nothing may need them.
+        "import sys; sys.modules['scipy'] = sys.modules['pydicom'] = None; "
         f"from sctseg7t.cli.deepseg import main; code = main({line!r}); "
         f"print(code, sorted(set({heavy!r}) & set(sys.modules)))"
     )
@@ -493,16 +493,16 @@ def test_a_mistyped_folder_is_not_created(deepseg, tmp_path):
 
 
 def test_internal_error_is_one_line_and_costs_only_its_input(deepseg, scan, tmp_path, monkeypatch):
-    from sctseg7t.pipeline import Segmenter
+    from sctseg7t.cord.segmenter import CordSegmenter
 
-    real = Segmenter.run
+    real = CordSegmenter.run
 
     def run(self, source, **options):
         if "bad" in str(source):
             raise IndexError("index 3 is out of\nbounds")
         return real(self, source, **options)
 
-    monkeypatch.setattr(Segmenter, "run", run)
+    monkeypatch.setattr(CordSegmenter, "run", run)
     bad = tmp_path / "in" / "bad.nii.gz"
     shutil.copy(scan, bad)
     code, _, err = deepseg("-i", bad, scan, "-no-csa")
@@ -515,7 +515,7 @@ def test_out_of_memory_is_said(deepseg, scan, monkeypatch):
     def run(self, source, **options):
         raise MemoryError
 
-    monkeypatch.setattr("sctseg7t.pipeline.Segmenter.run", run)
+    monkeypatch.setattr("sctseg7t.cord.segmenter.CordSegmenter.run", run)
     code, _, err = deepseg("-i", scan)
     assert code == 1 and "memory" in err and len(err.splitlines()) == 1
 
@@ -825,7 +825,7 @@ def test_manifest_that_is_not_json(deepseg, scan, tmp_path, monkeypatch):
 @pytest.mark.parametrize("verbose", ["0", "1"])
 def test_no_cord_is_said_and_recorded(deepseg, scan, monkeypatch, verbose):
     deepseg("-i", scan)
-    monkeypatch.setattr("sctseg7t.pipeline.locate", lambda *args: None)
+    monkeypatch.setattr("sctseg7t.cord.segmenter.locate", lambda *args: None)
     code, out, err = deepseg("-i", scan, "-v", verbose)
     assert code == 1 and len(err.splitlines()) == 1
     assert "no cord found" in err and str(scan) in err and "-centerline" in err

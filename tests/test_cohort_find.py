@@ -158,10 +158,10 @@ def test_plan_names(bids):
     plan = plan_scan(scan, bids / "out", SUFFIXES, soft=True)
     place = bids / "out" / "sub-02" / "ses-1" / "anat"
     assert plan.masks["GM"] == place / "sub-02_ses-1_run-1_label-GM_probseg.nii.gz"
-    assert plan.sidecar == place / "sub-02_ses-1_run-1_deepseg.json" and plan.levels is None
-    plan = plan_scan(scan, bids / "out", SUFFIXES, names="sct", levels=True)
+    assert plan.sidecar == place / "sub-02_ses-1_run-1_deepseg.json" and list(plan.tables) == ["csa"]
+    plan = plan_scan(scan, bids / "out", SUFFIXES, names="sct", tables=("csa", "levels"))
     assert plan.masks["GM"] == place / "sub-02_ses-1_run-1_T2starw_gmseg.nii.gz"
-    assert plan.levels.name == "sub-02_ses-1_run-1_T2starw_csa_perlevel.csv"
+    assert plan.tables["levels"].name == "sub-02_ses-1_run-1_T2starw_csa_perlevel.csv"
 
 
 def test_label_templates(bids):

@@ -13,7 +13,7 @@ from sctseg7t.cohort.find import find_scans
 from sctseg7t.cohort.job import Settings, models_of
 from sctseg7t.cohort.resume import run_key, state
 from sctseg7t.cohort.run import Layout, make_jobs, run_jobs
-from sctseg7t.pipeline import Options, choose_model, suffixes_of
+from sctseg7t.pipeline import Options, choose_model
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def make(small, tmp_path):
     def jobs(task="sc", names="bids", out=tmp_path / "out", **options):
         spec, locator, tissues = choose_model(task)
         settings = Settings(task, None, "cpu", Options(**options), 1, False, models_of(spec, locator))
-        layout = Layout(bids, out, suffixes_of(spec, tissues), names)
+        layout = Layout(bids, out, spec.suffixes(tissues), names)
         return make_jobs(find_scans(bids), layout, settings)[0]
 
     return jobs
@@ -59,7 +59,7 @@ def test_states(make):
     job.plan.source.write_bytes(data)
     assert state(job, rehash=False) == "unsure" and state(job, rehash=True) == "done"
     assert state(job, rehash=False) == "done" and stamp.st_mtime_ns != job.plan.source.stat().st_mtime_ns
-    job.plan.csa.unlink()
+    job.plan.tables["csa"].unlink()
     assert state(job, rehash=False) == "outputs changed"
     job.plan.sidecar.write_text("{")
     assert state(job, rehash=False) == "new"
@@ -88,7 +88,7 @@ def test_a_fault_of_ours_is_a_record_and_a_log(make, monkeypatch, error, kind, w
     def run(self, *_, **__):
         raise error
 
-    monkeypatch.setattr("sctseg7t.pipeline.Segmenter.run", run)
+    monkeypatch.setattr("sctseg7t.cord.segmenter.CordSegmenter.run", run)
     job = make()[0]
     outcome = work.run_scan(job)
     assert (outcome.status, outcome.error_kind) == ("failed", kind) and word in outcome.error
@@ -133,7 +133,7 @@ def test_a_failure_leaves_changed_masks_where_they_are(make):
     work.run_scan(job)
     job.plan.masks["SC"].write_bytes(b"mine")
     work.write_failure(job, "why", "timeout")
-    assert job.plan.masks["SC"].read_bytes() == b"mine" and not job.plan.csa.exists()
+    assert job.plan.masks["SC"].read_bytes() == b"mine" and not job.plan.tables["csa"].exists()
 
 
 def test_half_made_files_of_a_killed_worker_are_swept(make):

@@ -47,13 +47,13 @@ def test_name_of_a_single_tissue(source, options, expected):
 
 
 def test_names_of_several_tissues():
-    plan = outputs.plan("in/a.nii.gz", ALL, output="o/b.nii.gz", levels=True)
+    plan = outputs.plan("in/a.nii.gz", ALL, output="o/b.nii.gz", tables=("csa", "levels"))
     assert [str(path) for path in plan.files()] == [
         "o/b_seg.nii.gz", "o/b_gmseg.nii.gz", "o/b_wmseg.nii.gz", "o/b_csa.csv", "o/b_csa_perlevel.csv",
         "o/b_deepseg.json",
     ]  # fmt: skip
-    without = outputs.plan("in/a.nii.gz", ALL, csa=False, levels=True)
-    assert without.csa is None and without.levels is None
+    without = outputs.plan("in/a.nii.gz", ALL, tables=())
+    assert without.tables == {}
     assert plan.within(Path("x")).files() == [Path("x") / path.name for path in plan.files()]
 
 

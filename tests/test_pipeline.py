@@ -314,7 +314,7 @@ def test_geometry_of_the_header_is_kept(open_cpu, image, tmp_path, codes, units,
 
 
 def test_no_cord_in_any_volume(open_cpu, image, monkeypatch):
-    monkeypatch.setattr("sctseg7t.pipeline.locate", lambda *args: None)
+    monkeypatch.setattr("sctseg7t.cord.segmenter.locate", lambda *args: None)
     for soft in (False, True):
         result = open_cpu(soft=soft).run(image)
         assert not result.usable and result.centres_vox == [None]
@@ -326,10 +326,10 @@ def test_no_cord_in_any_volume(open_cpu, image, monkeypatch):
 def test_unsure_slices_are_named(open_cpu, image, monkeypatch):
     from dataclasses import replace
 
-    from sctseg7t import pipeline
+    from sctseg7t.cord import segmenter
 
-    real = pipeline.locate
-    monkeypatch.setattr(pipeline, "locate", lambda *args: replace(real(*args), unsure=np.array([False, True, False])))
+    real = segmenter.locate
+    monkeypatch.setattr(segmenter, "locate", lambda *args: replace(real(*args), unsure=np.array([False, True, False])))
     result = open_cpu().run(image)
     assert any(text.startswith("locator_unsure") and text.endswith("slice 1") for text in result.warnings)
     (table,) = result.tables

@@ -312,7 +312,7 @@ def test_read_only_cache_that_holds_the_file_is_enough(cache, monkeypatch):
     file = file_spec()
     cached_path(file).parent.mkdir(parents=True)
     cached_path(file).write_bytes(CONTENT)
-    monkeypatch.setattr(download, "_locked", None)
+    monkeypatch.setattr(download, "locked_for", None)
     assert get(file) == cached_path(file)
 
 

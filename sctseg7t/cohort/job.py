@@ -52,7 +52,8 @@ class Job:
         Folder for outputs that somebody changed and that must make way.
     run_id : str
         Tells this run's records from those of earlier ones.
-    levels, centerline : Path or None
+    labels : dict of str to Path
+        Files that go with the scan, by the option that named them: levels, centerline, brainmask.
     notes : tuple of str
         Warnings known before the scan is opened.
     bids : bool
@@ -73,8 +74,7 @@ class Job:
     log: Path
     replaced: Path
     run_id: str
-    levels: Path | None = None
-    centerline: Path | None = None
+    labels: dict = field(default_factory=dict)
     notes: tuple = ()
     bids: bool = False
     force: bool = False
@@ -88,8 +88,7 @@ class Job:
 
     def inputs(self):
         """Files that the outputs depend on, by role."""
-        given = {"scan": self.plan.source, "levels": self.levels, "centerline": self.centerline}
-        return {role: path for role, path in given.items() if path}
+        return {"scan": self.plan.source, **self.labels}
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,19 @@ from pathlib import Path, PurePosixPath
 
 from sctseg7t.bids import derivative_stem
 from sctseg7t.files import write_bytes, write_json
-from sctseg7t.outputs import CSA, LEVELS, SIDECAR, Plan, split_name
+from sctseg7t.outputs import SIDECAR, TABLES, Plan, split_name
 from sctseg7t.version import __version__
 
-_NOT_BIDS = ("*_deepseg.json", "*_csa.csv", "*_csa_perlevel.csv", "cohort_*", "figures/", "logs/", "replaced/", "qc*")
+# BIDS: a mask of a named structure; the lesion map numbers its own.
+_LESION, _LABELS = "LESION", "LABELS"
+_NOT_BIDS = (
+    f"*{SIDECAR}",
+    *(f"*{suffix}" for suffix in TABLES.values()),
+    "cohort_*", "figures/", "logs/", "replaced/", "qc*",
+)  # fmt: skip
 
 
-def plan_scan(scan, out, suffixes, *, names="bids", soft=False, levels=False):
+def plan_scan(scan, out, suffixes, *, names="bids", soft=False, tables=("csa",)):
     """Decide the outputs of one scan.
 
     Parameters
@@ -23,9 +29,11 @@ def plan_scan(scan, out, suffixes, *, names="bids", soft=False, levels=False):
     names : {"bids", "sct"}
         ``bids``: ``sub-01/anat/sub-01_run-1_label-SC_mask.nii.gz`` for scans that have such names; all others, and
         all with ``sct``, keep folder and name and get the suffix: ``sub-01/anat/sub-01_run-1_T2starw_seg.nii.gz``.
+        The map of lesion numbers is ``sub-01/anat/sub-01_desc-lesions_dseg.nii.gz``.
     soft : bool
         Fractions are no masks: BIDS calls them ``probseg``.
-    levels : bool
+    tables : sequence of str
+        Kinds of tables to write, see :data:`sctseg7t.outputs.TABLES`.
 
     Returns
     -------
@@ -36,22 +44,32 @@ def plan_scan(scan, out, suffixes, *, names="bids", soft=False, levels=False):
     if names == "bids" and scan.entities:
         kind = "probseg" if soft else "mask"
         stem = derivative_stem(scan.entities)
-        masks = {t: f"{derivative_stem(scan.entities, t)}_{kind}{extension}" for t in suffixes}
+        masks = {t: f"{_bids_name(scan.entities, t, kind)}{extension}" for t in suffixes}
     else:
         masks = {t: f"{stem}{suffix}{extension}" for t, suffix in suffixes.items()}
     return Plan(
         scan.path,
         {tissue: place / name for tissue, name in masks.items()},
-        place / (stem + CSA),
-        place / (stem + LEVELS) if levels else None,
+        {table: place / (stem + TABLES[table]) for table in tables},
         place / (stem + SIDECAR),
     )
 
 
+def _bids_name(entities, tissue, kind):
+    if tissue != _LABELS:
+        return f"{derivative_stem(entities, tissue)}_{kind}"
+    # A scan's own description is kept before ours: without it two scans of one subject could share the name.
+    return f"{derivative_stem({**entities, 'desc': entities.get('desc', '') + 'lesions'})}_dseg"
+
+
 def mask_metadata(plan_, relative):
     """JSON beside each mask, as BIDS has it: ``{path: content}``."""
-    content = {"Type": "ROI", "RawSources": [f"bids:raw:{relative}"], "SpatialReference": "orig"}
-    return {path.with_name(split_name(path)[0] + ".json"): content for path in plan_.masks.values()}
+    shared = {"RawSources": [f"bids:raw:{relative}"], "SpatialReference": "orig"}
+    types = {_LESION: {"Type": "Lesion"}, _LABELS: {}}
+    return {
+        path.with_name(split_name(path)[0] + ".json"): types.get(tissue, {"Type": "ROI"}) | shared
+        for tissue, path in plan_.masks.items()
+    }
 
 
 def write_description(out, source, models):
@@ -77,7 +95,7 @@ def write_description(out, source, models):
                 {
                     "Name": "sctseg7t",
                     "Version": __version__,
-                    "Description": "spinal cord, gray and white matter masks and areas",
+                    "Description": "masks of the spinal cord's tissues or of brain lesions, and their measures",
                     "Models": models,
                 }
             ],

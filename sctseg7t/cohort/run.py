@@ -16,6 +16,12 @@ from sctseg7t.cohort.resume import state
 from sctseg7t.errors import ModelError
 
 UNCHANGED = "up to date"
+# What is done where a file that goes with a scan is not there.
+_WITHOUT = {
+    "levels": "levels are left empty",
+    "centerline": "the locator was used",
+    "brainmask": "the brain was found in the scan itself",
+}
 
 
 @dataclass(frozen=True)
@@ -30,16 +36,18 @@ class Layout:
         SCT-style suffix by tissue.
     names : str
         ``bids`` or ``sct``.
-    levels, centerline : str or None
-        Templates, see :func:`sctseg7t.cohort.job.label_file`.
+    labels : dict of str to str
+        Templates of the files that go with the scans (levels, centerline, brainmask), see :func:`sctseg7t.cohort.job.label_file`.
+    tables : tuple of str
+        Kinds of tables of every scan; one with vertebral labels also gets that of its levels.
     """
 
     root: Path
     out: Path
     suffixes: dict
     names: str = "bids"
-    levels: str | None = None
-    centerline: str | None = None
+    labels: dict = field(default_factory=dict)
+    tables: tuple = ("csa",)
 
 
 @dataclass
@@ -77,32 +85,28 @@ def make_jobs(scans, layout, settings, *, force=False, timeout=None):
         Reason by name, of scans whose outputs would overwrite each other or an input.
     """
     run_id = secrets.token_hex(6)
-    record = outputs.options_record(
-        settings.options, settings.task, centerline=layout.centerline, levels=layout.levels, names=layout.names
-    )
+    record = outputs.options_record(settings.options, settings.task, **layout.labels, names=layout.names)
     jobs = [_job(scan, layout, settings, record, run_id, force, timeout) for scan in scans]
-    labels = [path for job in jobs for path in (job.levels, job.centerline) if path]
+    labels = [path for job in jobs for path in job.labels.values()]
     reasons = outputs.conflicts([job.plan for job in jobs], labels)
     return jobs, {job.name: reasons[job.plan.source] for job in jobs if job.plan.source in reasons}
 
 
 def _job(scan, layout, settings, record, run_id, force, timeout):
     labels, notes = {}, []
-    for role in ("levels", "centerline"):
-        template = getattr(layout, role)
-        path = label_file(template, scan, layout.root) if template else None
-        if path and not path.is_file():
-            instead = "levels are left empty" if role == "levels" else "the locator was used"
-            notes.append(f"-{role}: there is no {path}; {instead}")
-            path = None
-        labels[role] = path
+    for role, template in layout.labels.items():
+        path = label_file(template, scan, layout.root)
+        if path.is_file():
+            labels[role] = path
+        else:
+            notes.append(f"-{role}: there is no {path}; {_WITHOUT[role]}")
     plan = plan_scan(
         scan,
         layout.out,
         layout.suffixes,
         names=layout.names,
         soft=settings.options.soft,
-        levels=labels["levels"] is not None,
+        tables=(*layout.tables, *(("levels",) if "levels" in labels else ())),
     )
     return Job(
         scan.name,
@@ -118,7 +122,7 @@ def _job(scan, layout, settings, record, run_id, force, timeout):
         bids=layout.names == "bids" and bool(scan.entities),
         force=force,
         timeout=timeout,
-        **labels,
+        labels=labels,
     )
 
 

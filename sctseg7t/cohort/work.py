@@ -193,12 +193,12 @@ def _segment(job, segmenter, log):
     from sctseg7t import outputs
     from sctseg7t.image.volume import check_header
 
-    check_header(job.plan.source)
+    check_header(job.plan.source, axial=segmenter.AXIAL)
     outputs.check_folder(job.plan)
     sweep(job)
     # Before it is read: a change while it is read is then seen the next time.
     read = {role: stamp(path) if role == "scan" else fingerprint(path) for role, path in job.inputs().items()}
-    result = segmenter.run(_volume(job, segmenter), centerline=job.centerline, levels=job.levels)
+    result = segmenter.run(_volume(job, segmenter), **job.labels)
     read["scan"]["sha256"] = result.volume.sha256
     result.warnings[:0] = job.notes
     for text in result.warnings:
@@ -228,24 +228,22 @@ def _volume(job, segmenter):
     ahead = _ahead.pop(job.plan.source, None)
     _ahead.clear()
     if job.upcoming:
-        _ahead[job.upcoming] = _Ahead(job.upcoming, segmenter.options.volumes)
+        _ahead[job.upcoming] = _Ahead(job.upcoming, segmenter.load)
     return (ahead and ahead.volume()) or job.plan.source
 
 
 class _Ahead(threading.Thread):
     """Reads a scan in the background; what goes wrong is left for the reader in the foreground to say."""
 
-    def __init__(self, source, volumes):
+    def __init__(self, source, load):
         super().__init__(daemon=True)
-        self._source, self._volumes, self._volume = source, volumes, None
+        self._source, self._load, self._volume = source, load, None
         self.start()
 
     def run(self):
-        from sctseg7t.image.volume import load
-
         with contextlib.suppress(Exception):
             seen = stamp(self._source)
-            self._volume = load(self._source, volumes=self._volumes), seen
+            self._volume = self._load(self._source), seen
 
     def volume(self):
         self.join()

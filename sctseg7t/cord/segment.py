@@ -57,7 +57,7 @@ def segment_fractions(data, affine, centres_vox, session, spec):
     check_spec(spec)
     centres = np.array(centres_vox, float)
     maps = _window_maps(data, affine, centres, session, spec)
-    lead = _lead_channel(spec)
+    lead = lead_output(spec).channel
     if spec.centring["policy"] == "locator":
         moved = _recentred(maps[:, lead], affine, centres, spec)
         far = np.flatnonzero(mm_between(affine, moved, centres) > RECENTRE_MM)
@@ -83,10 +83,10 @@ def _window_maps(data, affine, centres, session, spec):
     if spec.test_time.get("flip_lr"):
         # The mean of both makes left and right equal by construction.
         axis = 2 if transposed else 3
-        both = _probabilities(session.run(np.concatenate([images, np.flip(images, axis)])), spec)
+        both = network_maps(np.concatenate([images, np.flip(images, axis)]), session, spec)
         maps = (both[: len(images)] + np.flip(both[len(images) :], axis)) / 2
     else:
-        maps = _probabilities(session.run(images), spec)
+        maps = network_maps(images, session, spec)
     maps = maps.swapaxes(2, 3) if transposed else maps
     # What lies beyond the scan was never seen.
     return maps * inside[:, None]
@@ -114,7 +114,9 @@ def check_spec(spec):
             raise ModelError(f"{spec.label}: {need}; correct its entry")
 
 
-def _probabilities(maps, spec):
+def network_maps(images, session, spec):
+    """Probability maps (N, K, ...) of images (N, C, ...); ModelError if the network returns too few."""
+    maps = session.run(images)
     if max(output.channel for output in spec.outputs) >= maps.shape[1]:
         raise ModelError(f"{spec.label}: its network returns {maps.shape[1]} maps, fewer than its entry lists")
     return 1 / (1 + np.exp(-maps)) if spec.activation == "logits" else maps
@@ -131,10 +133,10 @@ def _normalise(windows, inside):
     return np.where(sd > 0, centred / np.where(sd > 0, sd, 1), 0).astype(np.float32)
 
 
-def _lead_channel(spec):
+def lead_output(spec):
     """The output that stands for the whole cord: SC, or the only one there is."""
     names = [output.name for output in spec.outputs]
-    return spec.outputs[names.index("SC") if "SC" in names else 0].channel
+    return spec.outputs[names.index("SC") if "SC" in names else 0]
 
 
 def _recentred(cord, affine, centres, spec):

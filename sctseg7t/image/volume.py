@@ -143,12 +143,31 @@ def to_native(volume, array, dtype):
     if dtype.kind in "iu" and not np.array_equal(stored, array):
         raise ValueError(f"array holds values that {dtype} cannot store")
     source = volume.source
-    order = source.orientation[:, 0].astype(int)
-    flips = [axis for axis in range(3) if source.orientation[axis, 1] < 0]
-    stored = np.flip(stored.transpose(*order, *range(3, array.ndim)), flips)
+    stored = to_order(stored, source.orientation)
     shape = source.shape if n_volumes(array.shape) == count else source.shape[:3]
     stored = np.asfortranarray(stored.reshape(shape, order="F"))
     return _image_like(stored, source)
+
+
+def to_order(array, orientation):
+    """A canonical array (X, Y, Z, ...) with its axes in another order and direction (a view).
+
+    Parameters
+    ----------
+    array : (X, Y, Z, ...) array
+    orientation : (3, 2) array
+        Per new axis: its canonical axis, and -1 where it runs backwards; a file's is ``source.orientation``.
+    """
+    order = [int(axis) for axis, _ in orientation]
+    flips = [new for new, (_, direction) in enumerate(orientation) if direction < 0]
+    return np.flip(array.transpose(*order, *range(3, array.ndim)), flips)
+
+
+def from_order(array, orientation):
+    """The inverse of :func:`to_order`."""
+    flips = [new for new, (_, direction) in enumerate(orientation) if direction < 0]
+    order = np.argsort([axis for axis, _ in orientation])
+    return np.flip(array, flips).transpose(*order, *range(3, array.ndim))
 
 
 def load_labels(image, volume):
@@ -271,10 +290,7 @@ def _values(image, name, dtype):
 
 
 def _canonical(values, geometry):
-    orientation = geometry.source.orientation
-    flips = [axis for axis in range(3) if orientation[axis, 1] < 0]
-    order = np.argsort(orientation[:, 0])
-    return np.asfortranarray(np.flip(values, flips).transpose(*order, 3))
+    return np.asfortranarray(from_order(values, geometry.source.orientation))
 
 
 def _check_values(data, name):

@@ -2,19 +2,26 @@
 
 Names and defaults follow Maier-Hein, Reinke et al., "Metrics reloaded", Nature Methods
 2024. Surfaces are the centres of a mask's boundary voxels: those with a face neighbour
-outside the mask, the image's border counting as outside. Lengths are in mm.
+outside the mask, the image's border counting as outside. Distances between those centres
+are exact (a Euclidean distance transform, no chamfer weights, no rounding to voxels); a
+binary mask says nothing of where inside a voxel its outline runs. Lengths are in mm.
 
-===================  ==================  =============================
-case                 overlap             distances
-===================  ==================  =============================
-both masks empty     nan                 nan
-one of them empty    0 (0/0 gives nan)   inf; normalised surface Dice 0
-===================  ==================  =============================
+===================  ==================  ==============================  ===============================
+case                 overlap             distances                       sizes
+===================  ==================  ==============================  ===============================
+both masks empty     nan                 nan                             0; difference in percent nan
+one of them empty    0 (0/0 gives nan)   inf; normalised surface Dice 0  as counted; in percent -100, or
+                                                                         nan for an empty reference
+===================  ==================  ==============================  ===============================
+
+"0/0" is the sensitivity of an empty reference and the precision of an empty mask.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+
+from .pairs import mask_counts, mask_distances, ratio, union_box
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,16 @@ class Agreement:
     size_difference_percent: float
 
 
+@dataclass(frozen=True)
+class VoxelAgreement:
+    """The 2021 study's measures under its names, distances in voxels: see :func:`compare_in_voxels`."""
+
+    HDRFDST: float
+    AVGDIST_max: float
+    AVGDIST_mean: float
+    VOLSMTY: float
+
+
 def compare_masks(reference, mask, spacing_mm, *, tolerance_mm=0.5):
     """Compare a mask with a reference; every measure from one distance transform of each.
 
@@ -68,9 +85,9 @@ def compare_masks(reference, mask, spacing_mm, *, tolerance_mm=0.5):
         Shapes, values or spacing do not fit.
     """
     reference, mask, spacing = _checked(reference, mask, spacing_mm)
-    reference, mask = _union_box(reference, mask)
-    counts = _Counts.of(reference, mask)
-    distances = _distances(reference, mask, spacing)
+    reference, mask = union_box(reference, mask)
+    counts = mask_counts(reference, mask)
+    distances = mask_distances(reference, mask, spacing)
     voxel = float(np.prod(spacing))
     return Agreement(
         dice=counts.dice,
@@ -89,7 +106,7 @@ def compare_masks(reference, mask, spacing_mm, *, tolerance_mm=0.5):
         reference_size=counts.in_reference * voxel,
         mask_size=counts.in_mask * voxel,
         size_difference=(counts.in_mask - counts.in_reference) * voxel,
-        size_difference_percent=100 * _ratio(counts.in_mask - counts.in_reference, counts.in_reference),
+        size_difference_percent=100 * ratio(counts.in_mask - counts.in_reference, counts.in_reference),
     )
 
 
@@ -113,32 +130,100 @@ def compare_slices(reference, mask, spacing_mm, *, tolerance_mm=0.5):
     return [compare_masks(r, m, spacing[:2], tolerance_mm=tolerance_mm) for r, m in pairs]
 
 
+def compare_levels(reference, mask, spacing_mm, levels, *, tolerance_mm=0.5):
+    """Compare in 3D the part of each vertebral level.
+
+    Both masks are cut to the level's slices, which stay where they are if other slices
+    lie between them. Cut ends are surface, as a volume's first and last slice are in
+    :func:`compare_masks`: in a level of one or two slices every voxel is, which lowers
+    the ASSD. What lies in another level counts for nothing.
+
+    Parameters
+    ----------
+    reference, mask : (X, Y, Z) array
+    spacing_mm : sequence of float
+        Of the three axes.
+    levels : sequence of int or None, length Z
+        Level of each slice, as :func:`sctseg7t.measure.levels.slice_levels` returns it; None and 0: no level.
+    tolerance_mm : float
+
+    Returns
+    -------
+    dict of int to Agreement
+        By level, in ascending order; levels in which both masks are empty too.
+
+    Raises
+    ------
+    ValueError
+        As :func:`compare_masks`, and if `levels` does not fit the third axis.
+    """
+    reference, mask, spacing = _checked(reference, mask, spacing_mm)
+    if reference.ndim != 3 or len(levels) != reference.shape[2]:
+        raise ValueError(f"{len(levels)} levels do not fit masks of shape {reference.shape}; give one for each slice")
+    found = {}
+    for level in sorted({int(level) for level in levels if level}):
+        part = np.array([one == level for one in levels])
+        found[level] = compare_masks(reference & part, mask & part, spacing, tolerance_mm=tolerance_mm)
+    return found
+
+
+def compare_in_voxels(reference, mask):
+    """HDRFDST, AVGDIST and VOLSMTY of Taha and Hanbury, BMC Medical Imaging 2015, with distances in voxels.
+
+    Distances are on the index grid: neighbours along any axis are 1 apart, whatever their
+    size. Where voxels are isotropic that is the value in mm over the voxel's side; in
+    anisotropic voxels it is a number without a length, comparable only on the same grid.
+
+    Parameters
+    ----------
+    reference, mask : (X, Y) or (X, Y, Z) array
+        The study measured slices, in 2D.
+
+    Returns
+    -------
+    VoxelAgreement
+        ``HDRFDST``: :func:`hausdorff` between all voxels. ``AVGDIST_max`` and ``AVGDIST_mean``:
+        :func:`average_hausdorff` as the paper's text defines it (the larger of the two directions), and
+        as the code of their EvaluateSegmentation computes it (their mean). ``VOLSMTY``:
+        :func:`volumetric_similarity`, without unit.
+    """
+    reference, mask, _ = _checked(reference, mask, None)
+    reference, mask = union_box(reference, mask)
+    distances = mask_distances(reference, mask, None)
+    return VoxelAgreement(
+        HDRFDST=distances.hausdorff_all(),
+        AVGDIST_max=distances.average_hausdorff(max),
+        AVGDIST_mean=distances.average_hausdorff(_mean),
+        VOLSMTY=mask_counts(reference, mask).volumetric_similarity,
+    )
+
+
 # --- overlap and size --------------------------------------------------------------
 
 
 def dice(reference, mask):
     """Dice (1945) coefficient, ``2 TP / (2 TP + FP + FN)``."""
-    return _Counts.checked(reference, mask).dice
+    return _counts_of(reference, mask).dice
 
 
 def jaccard(reference, mask):
     """Jaccard (1912) index, intersection over union: ``TP / (TP + FP + FN)``."""
-    return _Counts.checked(reference, mask).jaccard
+    return _counts_of(reference, mask).jaccard
 
 
 def sensitivity(reference, mask):
     """Share of the reference that the mask covers, ``TP / (TP + FN)``; nan for an empty reference."""
-    return _Counts.checked(reference, mask).sensitivity
+    return _counts_of(reference, mask).sensitivity
 
 
 def precision(reference, mask):
     """Share of the mask that the reference covers, ``TP / (TP + FP)``; nan for an empty mask."""
-    return _Counts.checked(reference, mask).precision
+    return _counts_of(reference, mask).precision
 
 
 def volumetric_similarity(reference, mask):
     """``1 - |FN - FP| / (2 TP + FN + FP)``, VOLSMTY of Taha and Hanbury, BMC Medical Imaging 2015."""
-    return _Counts.checked(reference, mask).volumetric_similarity
+    return _counts_of(reference, mask).volumetric_similarity
 
 
 def size_difference(reference, mask, spacing_mm):
@@ -217,122 +302,16 @@ def normalised_surface_dice(reference, mask, spacing_mm, tolerance_mm):
     return _distances_of(reference, mask, spacing_mm).within(tolerance_mm)
 
 
-# --- counts and distances of a pair --------------------------------------------------
+# --- inside ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Counts:
-    both: int
-    in_reference: int
-    in_mask: int
-
-    @classmethod
-    def of(cls, reference, mask):
-        return cls(*(int(np.count_nonzero(part)) for part in (reference & mask, reference, mask)))
-
-    @classmethod
-    def checked(cls, reference, mask):
-        return cls.of(*_checked(reference, mask, None)[:2])
-
-    @property
-    def dice(self):
-        return _ratio(2 * self.both, self.in_reference + self.in_mask)
-
-    @property
-    def jaccard(self):
-        return _ratio(self.both, self.in_reference + self.in_mask - self.both)
-
-    @property
-    def sensitivity(self):
-        return _ratio(self.both, self.in_reference)
-
-    @property
-    def precision(self):
-        return _ratio(self.both, self.in_mask)
-
-    @property
-    def volumetric_similarity(self):
-        return 1 - _ratio(abs(self.in_reference - self.in_mask), self.in_reference + self.in_mask)
-
-
-@dataclass(frozen=True, eq=False)
-class _Distances:
-    """Of each direction (reference to mask, mask to reference), mm.
-
-    `surface`: of every boundary voxel to the other boundary. `outside`: of the voxels
-    that are not in the other mask, to it; `sizes`: voxels of each mask.
-    """
-
-    surface: tuple
-    outside: tuple
-    sizes: tuple
-
-    def hausdorff(self):
-        return self._defined(lambda: max(float(d.max()) for d in self.surface))
-
-    def hausdorff_all(self):
-        return self._defined(lambda: max(float(d.max(initial=0)) for d in self.outside))
-
-    def hausdorff95(self, definition):
-        parts = [np.concatenate(self.surface)] if definition == "pooled" else self.surface
-        return self._defined(lambda: max(float(np.percentile(d, 95)) for d in parts))
-
-    def assd(self):
-        return self._defined(lambda: float(np.concatenate(self.surface).mean()))
-
-    def average_hausdorff(self, combine):
-        return self._defined(lambda: float(combine([d.sum() / n for d, n in zip(self.outside, self.sizes)])))
-
-    def within(self, tolerance_mm):
-        if not any(self.sizes):
-            return float("nan")
-        if not all(self.sizes):
-            return 0.0
-        # The tolerance is inclusive, whatever the last bit of a distance.
-        return float((np.concatenate(self.surface) <= tolerance_mm * (1 + 1e-9)).mean())
-
-    def _defined(self, value):
-        if all(self.sizes):
-            return value()
-        return float("inf") if any(self.sizes) else float("nan")
+def _counts_of(reference, mask):
+    return mask_counts(*_checked(reference, mask, None)[:2])
 
 
 def _distances_of(reference, mask, spacing_mm):
     reference, mask, spacing = _checked(reference, mask, spacing_mm)
-    return _distances(*_union_box(reference, mask), spacing)
-
-
-def _distances(reference, mask, spacing):
-    sizes = (int(np.count_nonzero(reference)), int(np.count_nonzero(mask)))
-    if not all(sizes):
-        return _Distances((), (), sizes)
-    from scipy.ndimage import distance_transform_edt
-
-    edges = [_boundary(m) for m in (reference, mask)]
-    to_reference, to_mask = (distance_transform_edt(~edge, sampling=spacing) for edge in edges)
-    surface = (to_mask[edges[0]], to_reference[edges[1]])
-    # From outside, the nearest voxel of a mask is one of its boundary.
-    outside = (to_mask[reference & ~mask], to_reference[mask & ~reference])
-    return _Distances(surface, outside, sizes)
-
-
-def _boundary(mask):
-    padded = np.pad(mask, 1)
-    core = tuple(slice(1, -1) for _ in mask.shape)
-    inside = mask.copy()
-    for axis in range(mask.ndim):
-        for window in (slice(None, -2), slice(2, None)):
-            inside &= padded[core[:axis] + (window,) + core[axis + 1 :]]
-    return mask & ~inside
-
-
-def _union_box(reference, mask):
-    union = reference | mask
-    box = []
-    for axis in range(union.ndim):
-        line = np.flatnonzero(union.any(tuple(a for a in range(union.ndim) if a != axis)))
-        box.append(slice(line[0], line[-1] + 1) if len(line) else slice(0, 1))
-    return reference[tuple(box)], mask[tuple(box)]
+    return mask_distances(*union_box(reference, mask), spacing)
 
 
 def _checked(reference, mask, spacing_mm):
@@ -340,7 +319,7 @@ def _checked(reference, mask, spacing_mm):
     if reference.shape != mask.shape or reference.ndim not in (2, 3):
         raise ValueError(f"masks have shapes {reference.shape} and {mask.shape}; give two of one 2D or 3D shape")
     spacing = None if spacing_mm is None else tuple(float(s) for s in spacing_mm)
-    if spacing is not None and (len(spacing) != reference.ndim or not min(spacing) > 0):
+    if spacing is not None and (len(spacing) != reference.ndim or not all(0 < s < np.inf for s in spacing)):
         raise ValueError(f"spacing {spacing} mm does not fit a {reference.ndim}D mask; give one length for each axis")
     return reference, mask, spacing
 
@@ -352,10 +331,6 @@ def _boolean(mask):
     if not np.array_equal(mask, found):
         raise ValueError("masks must hold 0 and 1 only; threshold fractions first")
     return found
-
-
-def _ratio(part, whole):
-    return part / whole if whole else float("nan")
 
 
 def _mean(values):

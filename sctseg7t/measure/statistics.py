@@ -1,8 +1,119 @@
-"""Agreement and repeatability of paired measurements."""
+"""Summaries of measurements, and the agreement and repeatability of paired ones.
+
+Slices of one subject are not independent: intervals and tests over slices are narrower
+than the data warrant. :func:`subject_means` gives one value a subject to use beside them.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One sample. `n` counts the finite values, `missing` the others, which are left out.
+
+    `sd` is with n - 1, quartiles are interpolated linearly. `trimmed_mean` leaves out the
+    share `trim` at each end. (`mean_low`, `mean_high`) is the interval of the trimmed mean,
+    (`median_low`, `median_high`) of the median, both at level `confidence`.
+    """
+
+    n: int
+    missing: int
+    mean: float
+    sd: float
+    median: float
+    lower_quartile: float
+    upper_quartile: float
+    trim: float
+    trimmed_mean: float
+    confidence: float
+    mean_low: float
+    mean_high: float
+    median_low: float
+    median_high: float
+
+
+def summary(values, trim=0.0, confidence=0.95):
+    """Describe a sample.
+
+    The mean's interval is Student's t; with trimming that of Tukey and McLaughlin, Sankhya A
+    1963 (winsorised SD, n - 2g - 1 degrees of freedom). The median's is between two order
+    statistics (binomial; Conover, Practical Nonparametric Statistics): free of any
+    distribution and of random numbers, holding at least `confidence`.
+
+    Parameters
+    ----------
+    values : (N,) array
+        Values that are not finite are left out and counted.
+    trim : float
+        Share cut at each end for the trimmed mean, 0 <= trim < 0.5; ``floor(trim * n)`` values.
+    confidence : float
+        Of the intervals, 0..1.
+
+    Returns
+    -------
+    Summary
+        nan where undefined: everything without values, an SD and mean's interval of one, a
+        median's interval of fewer than 6 values (at 95 %).
+
+    Raises
+    ------
+    ValueError
+        `values` is no list, or `trim` or `confidence` is out of range.
+    """
+    values = np.asarray(values, float)
+    if values.ndim != 1:
+        raise ValueError(f"values have shape {values.shape}; give a list")
+    if not 0 <= trim < 0.5:
+        raise ValueError(f"trim {trim}: the share cut at each end must be at least 0 and below 0.5")
+    check_confidence(confidence)
+    kept = np.sort(values[np.isfinite(values)])
+    n = len(kept)
+    quartiles = [float(q) for q in np.percentile(kept, (25, 50, 75))] if n else [NAN] * 3
+    trimmed, *mean_interval = _trimmed_mean(kept, int(trim * n), confidence)
+    return Summary(
+        n=n,
+        missing=len(values) - n,
+        mean=float(kept.mean()) if n else NAN,
+        sd=_sd(kept),
+        median=quartiles[1],
+        lower_quartile=quartiles[0],
+        upper_quartile=quartiles[2],
+        trim=float(trim),
+        trimmed_mean=trimmed,
+        confidence=float(confidence),
+        mean_low=mean_interval[0],
+        mean_high=mean_interval[1],
+        **dict(zip(("median_low", "median_high"), _median_interval(kept, confidence))),
+    )
+
+
+def subject_means(values, subjects):
+    """Mean of each subject's values: one independent value a subject.
+
+    Parameters
+    ----------
+    values : (N,) array
+        Values that are not finite are left out.
+    subjects : sequence, length N
+        Whose each value is.
+
+    Returns
+    -------
+    dict of subject to float
+        In order of first appearance; nan for a subject without a finite value.
+    """
+    values = np.asarray(values, float)
+    if values.ndim != 1 or len(values) != len(subjects):
+        raise ValueError(f"{len(subjects)} subjects do not fit values of shape {values.shape}; give one for each value")
+    own = {subject: [] for subject in subjects}
+    for subject, value in zip(subjects, values):
+        if np.isfinite(value):
+            own[subject].append(value)
+    return {subject: float(np.mean(found)) if found else NAN for subject, found in own.items()}
 
 
 @dataclass(frozen=True)
@@ -11,6 +122,9 @@ class BlandAltman:
 
     `lower` and `upper` are the 95 % limits of agreement, bias -+ 1.96 SD (n - 1). The
     fields in percent are the same of the differences as a percentage of each pair's mean.
+    Fields ending in `_low` and `_high` bound the 95 % confidence interval of the field they
+    name. `slope` is the proportional bias: change of the difference per unit of the pair's
+    mean (least squares, over `intercept`); `slope_p` tests it against 0 (t, n - 2).
     """
 
     n: int
@@ -22,10 +136,22 @@ class BlandAltman:
     sd_percent: float
     lower_percent: float
     upper_percent: float
+    bias_low: float
+    bias_high: float
+    lower_low: float
+    lower_high: float
+    upper_low: float
+    upper_high: float
+    slope: float
+    intercept: float
+    slope_p: float
 
 
 def bland_altman(a, b):
     """Bias and limits of agreement (Bland and Altman, Lancet 1986; in percent: Stat Methods Med Res 1999).
+
+    Standard errors are those of the 1999 paper: ``SD / sqrt(n)`` of the bias and
+    ``SD sqrt(1/n + 1.96^2 / (2 (n - 1)))`` of a limit, with t of n - 1 degrees of freedom.
 
     Parameters
     ----------
@@ -35,53 +161,122 @@ def bland_altman(a, b):
     Returns
     -------
     BlandAltman
-        nan where undefined: no pair at all, an SD of one pair.
+        nan where undefined: no pair at all, an SD of one pair, a slope's p of two pairs or
+        a slope of equal means.
     """
     a, b = _pairs(a, b)
-    numbers = _limits(a - b)
+    difference, mean, n = a - b, (a + b) / 2, len(a)
+    bias, sd, lower, upper = _limits(difference)
     # A pair of zeros agrees; a mean of 0 otherwise has no percentage.
     percent = np.divide(200 * (a - b), a + b, out=np.where(a == b, 0.0, np.nan), where=a + b != 0)
-    return BlandAltman(len(a), *numbers, *_limits(percent))
+    t = _t_quantile(0.95, n - 1)
+    of_bias = t * sd / np.sqrt(n) if n > 1 else NAN
+    of_limit = t * sd * np.sqrt(1 / n + 1.96**2 / (2 * (n - 1))) if n > 1 else NAN
+    intervals = [(bias, of_bias), (lower, of_limit), (upper, of_limit)]
+    bounds = [float(value + side * half) for value, half in intervals for side in (-1, 1)]
+    return BlandAltman(n, bias, sd, lower, upper, *_limits(percent), *bounds, *_line(mean, difference))
 
 
-def scan_rescan_cov(first, second):
+def scan_rescan_cov(first, second, *more):
     """Within-subject coefficient of variation of repeated measurements, percent.
 
-    Root mean square over the pairs of SD / mean, where the SD of a pair is ``|d| / sqrt(2)``:
-    Gluer et al., Osteoporosis International 1995; the within-subject SD of Bland and Altman,
-    BMJ 1996;313:106, relative to each subject's mean.
+    Root mean square over the subjects of SD / mean, where the SD (n - 1) is that of a subject's
+    repeats, ``|d| / sqrt(2)`` of two: Gluer et al., Osteoporosis International 1995; the
+    within-subject SD of Bland and Altman, BMJ 1996;313:106, relative to each subject's mean.
 
     Parameters
     ----------
-    first, second : (N,) array
-        Positive. Pairs with a value that is not finite are left out.
+    first, second, *more : (N,) array
+        Positive; one list a repeat. Subjects with a value that is not finite are left out.
 
     Returns
     -------
     float
-        nan without a pair.
+        nan without a subject.
 
     Raises
     ------
     ValueError
-        Lengths differ, or the mean of a pair is not above 0.
+        Lengths differ, or the mean of a subject is not above 0.
     """
-    first, second = _pairs(first, second)
-    mean = (first + second) / 2
+    repeats = np.stack(_pairs(first, second, *more))
+    mean = repeats.mean(0)
     if not (mean > 0).all():
         raise ValueError("a coefficient of variation needs measurements above 0")
-    return float(100 * np.sqrt(np.mean((first - second) ** 2 / 2 / mean**2))) if len(mean) else float("nan")
+    return float(100 * np.sqrt(np.mean(repeats.var(0, ddof=1) / mean**2))) if len(mean) else NAN
 
 
-def _pairs(a, b):
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    if a.ndim != 1 or a.shape != b.shape:
-        raise ValueError(f"measurements have shapes {a.shape} and {b.shape}; give two lists of one length")
-    known = np.isfinite(a) & np.isfinite(b)
-    return a[known], b[known]
+def _trimmed_mean(kept, cut, confidence):
+    """Trimmed mean of sorted values, and its interval."""
+    n = len(kept)
+    if not n:
+        return NAN, NAN, NAN
+    mean = float(kept[cut : n - cut].mean())
+    winsorised = np.clip(kept, kept[cut], kept[n - cut - 1])
+    # The share kept, as counted; equal to 1 - 2 trim where trim * n is whole.
+    error = _sd(winsorised) * np.sqrt(n) / (n - 2 * cut)
+    half = float(_t_quantile(confidence, n - 2 * cut - 1) * error)
+    return mean, mean - half, mean + half
+
+
+def _median_interval(kept, confidence):
+    """The narrowest symmetric pair of order statistics that holds the median at least so often."""
+    from scipy.stats import binom
+
+    n = len(kept)
+    below = int(binom.ppf((1 - confidence) / 2, n, 0.5)) if n else 0
+    # P(X < below) <= (1 - confidence) / 2: the interval is from the `below`-th value, counted from 1.
+    return (float(kept[below - 1]), float(kept[n - below])) if below else (NAN, NAN)
+
+
+def _line(mean, difference):
+    """Slope, intercept and the slope's p of differences on means."""
+    n = len(mean)
+    spread = float(((mean - mean.mean()) ** 2).sum()) if n else 0.0
+    if n < 2 or spread == 0:
+        return NAN, NAN, NAN
+    if np.ptp(difference) <= 1e-12 * abs(mean).max():
+        # A constant difference; what is left is rounding.
+        return 0.0, float(difference.mean()), NAN if n < 3 else 1.0
+    slope = float(((mean - mean.mean()) * difference).sum() / spread)
+    intercept = float(difference.mean() - slope * mean.mean())
+    if n < 3:
+        return slope, intercept, NAN
+    from scipy.stats import t
+
+    error = np.sqrt(((difference - intercept - slope * mean) ** 2).sum() / (n - 2) / spread)
+    return slope, intercept, float(2 * t.sf(abs(slope) / error, n - 2)) if error else 0.0
+
+
+def _pairs(*measurements):
+    measurements = [np.asarray(m, float) for m in measurements]
+    if measurements[0].ndim != 1 or any(m.shape != measurements[0].shape for m in measurements):
+        shapes = " and ".join(str(m.shape) for m in measurements)
+        raise ValueError(f"measurements have shapes {shapes}; give lists of one length")
+    known = np.logical_and.reduce([np.isfinite(m) for m in measurements])
+    return [m[known] for m in measurements]
 
 
 def _limits(difference):
-    bias = float(difference.mean()) if len(difference) else float("nan")
-    sd = float(difference.std(ddof=1)) if len(difference) > 1 else float("nan")
+    bias = float(difference.mean()) if len(difference) else NAN
+    sd = _sd(difference)
     return bias, sd, bias - 1.96 * sd, bias + 1.96 * sd
+
+
+def _sd(values):
+    return float(values.std(ddof=1)) if len(values) > 1 else NAN
+
+
+def _t_quantile(confidence, degrees):
+    """Two-sided; nan without a degree of freedom."""
+    if degrees < 1:
+        return NAN
+    from scipy.stats import t
+
+    return float(t.ppf((1 + confidence) / 2, degrees))
+
+
+def check_confidence(confidence):
+    """Refuse a confidence level outside 0..1."""
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence {confidence}: give a level between 0 and 1, e.g. 0.95")

@@ -96,7 +96,7 @@ def write_csv(tables, path, fmt="tidy", *, filename="", tool_version="", volume=
     volumes = _numbered(tables, volume)
     rows = [(n, r) for n, table in volumes for r in table.rows if tissues is None or r.tissue in tissues]
     if fmt == "tidy":
-        _write(path, TIDY_COLUMNS, [_tidy_row(n, r, filename, tool_version) for n, r in rows])
+        write_rows(path, TIDY_COLUMNS, [_tidy_row(n, r, filename, tool_version) for n, r in rows])
         return
     if fmt != "sct":
         raise ValueError(f'fmt must be "tidy" or "sct", not {fmt!r}')
@@ -105,7 +105,7 @@ def write_csv(tables, path, fmt="tidy", *, filename="", tool_version="", volume=
     timestamp = timestamp or datetime.now().strftime("%Y-%m-%d %H:%M:%S")
     many = any(n is not None for n, _ in volumes)
     columns = (*SCT_COLUMNS, "Volume") if many else SCT_COLUMNS
-    _write(path, columns, [_sct_row(n, r, filename, tool_version, timestamp) for n, r in rows])
+    write_rows(path, columns, [_sct_row(n, r, filename, tool_version, timestamp) for n, r in rows])
 
 
 def write_level_csv(tables, path, *, filename="", tool_version="", volume=None, tissues=None):
@@ -132,7 +132,7 @@ def write_level_csv(tables, path, *, filename="", tool_version="", volume=None, 
             for name in MEASURES:
                 record[f"{name}_mean"], record[f"{name}_sd"] = row.mean[name], row.sd[name]
             records.append(record)
-    _write(path, LEVEL_COLUMNS, records)
+    write_rows(path, LEVEL_COLUMNS, records)
 
 
 def _numbered(tables, volume):
@@ -190,10 +190,17 @@ def _cell(value):
         return ""
     if isinstance(value, float):
         return f"{value + 0.0:.4f}"
-    return ";".join(value) if isinstance(value, tuple) else value
+    return ";".join(value) if isinstance(value, (tuple, list)) else value
 
 
-def _write(path, columns, records):
+def write_rows(path, columns, records):
+    """Write records as CSV: UTF-8, comma, LF, a header, floats to four digits, empty cells for None.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written; an existing one is then untouched.
+    """
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(columns)

@@ -5,10 +5,13 @@ import logging
 import os
 from pathlib import Path
 
+from sctseg7t.files import write_bytes
 from sctseg7t.zoo.manifest import PACKAGE_DIR
 
 log = logging.getLogger("sctseg7t.zoo")
-ALGORITHMS = ("sha256", "git_blob_sha1")
+ALGORITHMS = ("sha256", "git_blob_sha1", "commit")
+# How a file of each format begins: all that can be checked of one without a hash.
+_SIGNATURES = {"keras-hdf5": b"\x89HDF\r\n\x1a\n"}
 _CHUNK = 1 << 20
 
 
@@ -46,20 +49,59 @@ def file_digest(path, algorithm):
 
 
 def matches(path, file):
-    """Tell whether ``path`` is a readable file with the size and hash of ``file``."""
+    """Tell whether ``path`` is a readable file with the size and hash of ``file``.
+
+    A file without a hash is held to the one recorded beside it when it arrived.
+    """
     try:
         if not os.path.isfile(path):
             return False
         if file.bytes is not None and os.path.getsize(path) != file.bytes:
             return False
+        if file.algorithm == "commit":
+            return as_recorded(path)
         return file_digest(path, file.algorithm) == file.digest
     except OSError:
         return False
 
 
+def acceptable(path, file):
+    """Tell whether ``path`` may be taken for ``file``: it matches or, without a hash, looks like one."""
+    if file.algorithm != "commit":
+        return matches(path, file)
+    try:
+        if not os.path.isfile(path) or file.bytes not in (None, os.path.getsize(path)):
+            return False
+        signature = _SIGNATURES.get(file.format, b"")
+        with open(path, "rb") as stream:
+            start = stream.read(max(len(signature), 1))
+        return bool(start) and start.startswith(signature)
+    except OSError:
+        return False
+
+
+def record(path):
+    """Write the SHA-256 of a file beside it, for :func:`as_recorded`."""
+    write_bytes(_record_path(path), f"{file_digest(path, 'sha256')}\n".encode())
+
+
+def as_recorded(path):
+    """Tell whether a file is still the one that :func:`record` saw."""
+    try:
+        return _record_path(path).read_text().strip() == file_digest(path, "sha256")
+    except (OSError, ValueError):
+        return False
+
+
+def _record_path(path):
+    return Path(f"{path}.sha256")
+
+
 def describe(file):
     """Return the size and hash of a file spec in words."""
     size = "" if file.bytes is None else f"{file.bytes} bytes, "
+    if file.algorithm == "commit":
+        return f"{size}no known hash, of git commit {file.digest}"
     return f"{size}{file.algorithm.replace('_', ' ')} {file.digest}"
 
 
@@ -91,7 +133,9 @@ def find_in_mirror(file, mirror=None):
         return None
     wrong = []
     for candidate in _mirror_candidates(folder, file):
-        if matches(candidate, file):
+        if acceptable(candidate, file):
+            if file.algorithm == "commit":
+                log.warning("%s: taken for what its name says; no hash of it is known", candidate)
             return candidate
         if candidate.is_file():
             wrong.append(candidate)

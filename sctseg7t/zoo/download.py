@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from sctseg7t.errors import DownloadError, ModelError
 from sctseg7t.zoo.cache import (
+    acceptable,
     cache_dir,
     cached_path,
     describe,
@@ -20,10 +21,12 @@ from sctseg7t.zoo.cache import (
     log,
     matches,
     mirror_dir,
+    record,
 )
 from sctseg7t.zoo.transfer import SourceError, transfer, without_credentials
 
 LOCK_WAIT_S = 3600
+KERAS = "keras-hdf5"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -57,13 +60,15 @@ def fetch(file, *, offline=False, progress=None, mirror=None, cache=None, policy
         log.warning("%s: damaged; it will be replaced", cached_path(file, cache))
     if offline or offline_by_environment():
         raise DownloadError(_offline_message(file, mirror))
-    with _writing_into(cache_dir(cache)), _locked(file, cache) as locked:
+    with writing_into(cache_dir(cache)), locked_for(file, cache) as locked:
         # Another process may have brought the file while this one waited.
         return find_in_cache(file, cache) or _download(file, cache, locked, progress, policy, mirror)
 
 
 def weights(spec, **options):
     """Return the path of a model's verified weights: what a session is to load.
+
+    Keras weights become ONNX first, once (:func:`sctseg7t.zoo.convert.converted`).
 
     Parameters
     ----------
@@ -73,6 +78,10 @@ def weights(spec, **options):
         Those of :func:`fetch`.
     """
     if spec.local_path is None:
+        if spec.files[0].format == KERAS:
+            from sctseg7t.zoo.convert import converted
+
+            return converted(spec, **options)
         return fetch(spec.files[0], **options)
     if not matches(spec.local_path, spec.files[0]):
         raise ModelError(f"{spec.local_path}: changed since its entry was read; run again")
@@ -89,7 +98,10 @@ def _download(file, cache, locked, progress, policy, mirror):
     final.parent.mkdir(parents=True, exist_ok=True)
     # Without a lock two processes must not write one partial file.
     part = final.with_name(f"{file.name}.part" if locked else f"{file.name}.{os.getpid()}.part")
-    if matches(part, file):
+    if file.algorithm == "commit":
+        # Without a hash, parts from two sources could be joined unseen.
+        part.unlink(missing_ok=True)
+    elif matches(part, file):
         _publish(part, final)
         return final
     reasons = []
@@ -118,8 +130,11 @@ def _try_url(url, file, part, final, report, policy):
             if error.errno in _FULL:
                 part.unlink(missing_ok=True)
             raise
-        if matches(part, file):
+        if acceptable(part, file):
             _publish(part, final)
+            if file.algorithm == "commit":
+                record(final)
+                log.warning("%s: no hash is known; only the commit in its address pins it", file.name)
             return None
         part.unlink(missing_ok=True)
         if not resumed:
@@ -134,8 +149,8 @@ def _publish(part, final):
 
 
 @contextmanager
-def _locked(file, cache):
-    """Hold this file's lock; yield False where the file system has no locks."""
+def locked_for(file, cache):
+    """Hold the lock of a file; yield False where the file system has no locks."""
     import filelock
 
     folder = cache_dir(cache) / "locks"
@@ -156,11 +171,11 @@ def _acquire(lock, file):
         try:
             lock.acquire(timeout=2)
         except filelock.Timeout:
-            log.warning("%s: another process is downloading it; waiting", file.name)
+            log.warning("%s: another process is fetching it; waiting", file.name)
             lock.acquire(timeout=LOCK_WAIT_S)
     except filelock.Timeout as error:
         raise DownloadError(
-            f"{file.name}: another process has been downloading it for {LOCK_WAIT_S // 60} min "
+            f"{file.name}: another process has been fetching it for {LOCK_WAIT_S // 60} min "
             f"(lock {lock.lock_file}); end that process and run again"
         ) from error
     except NotImplementedError:
@@ -173,7 +188,7 @@ def _acquire(lock, file):
 
 
 @contextmanager
-def _writing_into(folder):
+def writing_into(folder):
     """Turn a failure to write below ``folder`` into a DownloadError with the remedy."""
     try:
         yield

@@ -8,7 +8,9 @@ from pathlib import Path
 
 from sctseg7t.errors import DownloadError, ModelError, OutputError
 from sctseg7t.zoo.cache import ALGORITHMS, cache_dir, cached_path, find_local
-from sctseg7t.zoo.download import fetch
+from sctseg7t.zoo.convert import FOLDER, converted_path, is_foreign
+from sctseg7t.zoo.convert import status as converted_status
+from sctseg7t.zoo.download import fetch, weights
 from sctseg7t.zoo.manifest import load_manifest
 from sctseg7t.zoo.spec import ModelSpec
 
@@ -32,20 +34,24 @@ def entry(manifest, name):
         raise ModelError(f"{error}; the data sets are: {', '.join(datasets)}") from error
 
 
+def parts_of(manifest, name):
+    """Return the model or data set called ``name`` and, for a model, the one that finds the cord for it."""
+    spec = entry(manifest, name)
+    if isinstance(spec, ModelSpec) and spec.centring.get("policy") == "locator":
+        return [spec, manifest.model(spec.centring["model"])]
+    return [spec]
+
+
 def files_of(manifest, name):
     """Return the files that ``name`` (a model, ``id@version`` or data set) needs to work.
 
     Those of a model include the files of the model that finds the cord for it.
     """
-    spec = entry(manifest, name)
-    files = list(spec.files)
-    if isinstance(spec, ModelSpec) and spec.centring.get("policy") == "locator":
-        files += manifest.model(spec.centring["model"]).files
-    return files
+    return [file for spec in parts_of(manifest, name) for file in spec.files]
 
 
 def install(name, manifest=None, **options):
-    """Fetch every file of a model (its locator too) or data set.
+    """Fetch every file of a model (its locator too) or data set; convert Keras weights to ONNX.
 
     Parameters
     ----------
@@ -57,17 +63,27 @@ def install(name, manifest=None, **options):
     Returns
     -------
     list of Path
+        The files as fetched, and after each Keras file its ONNX network.
 
     Raises
     ------
     DownloadError
         For the first file that could not be had; those before it stay.
+    ModelError
+        A Keras file could not be converted.
     """
-    return [fetch(file, **options) for file in files_of(manifest or load_manifest(), name)]
+    manifest = manifest or load_manifest()
+    return [path for spec in parts_of(manifest, name) for file in spec.files for path in bring(spec, file, **options)]
+
+
+def bring(spec, file, **options):
+    """Fetch one file of a model or data set: its path and, after Keras weights, that of the ONNX network."""
+    path = fetch(file, **options)
+    return [path, weights(spec, **options)] if _needs_conversion(spec) and file == spec.files[0] else [path]
 
 
 def verify(name="all", manifest=None, *, mirror=None, cache=None):
-    """Check the copies on this machine against the manifest; nothing is downloaded.
+    """Check the copies on this machine against the manifest; nothing is downloaded or converted.
 
     Parameters
     ----------
@@ -87,6 +103,24 @@ def verify(name="all", manifest=None, *, mirror=None, cache=None):
     return [_status(file, mirror, cache) for file in files]
 
 
+def verify_converted(name="all", manifest=None, *, cache=None):
+    """Check the ONNX networks that were made from Keras weights on this machine.
+
+    Returns
+    -------
+    list of FileStatus
+        "ok" or "damaged"; those not made yet are left out. ``file`` is the Keras file.
+    """
+    manifest = manifest or load_manifest()
+    specs = manifest.models if name == "all" else parts_of(manifest, name)
+    rows = [
+        FileStatus(spec.files[0], converted_status(spec, cache), converted_path(spec, cache))
+        for spec in specs
+        if _needs_conversion(spec)
+    ]
+    return [row for row in rows if row.status != "missing"]
+
+
 def prune(manifest=None, *, cache=None, dry_run=False):
     """Remove from the cache what no current version uses, partial downloads too.
 
@@ -98,8 +132,9 @@ def prune(manifest=None, *, cache=None, dry_run=False):
     list of Removed
     """
     manifest = manifest or load_manifest()
-    keep = {cached_path(file, cache).parent for file in _files_to_keep(manifest, cache)}
-    removed = []
+    files = list(_files_to_keep(manifest, cache))
+    keep = {cached_path(file, cache).parent for file in files}
+    removed = _prune_converted({file.digest for file in files}, manifest, cache, dry_run)
     for algorithm in ALGORITHMS:
         for held in sorted((cache_dir(cache) / algorithm).glob("*")):
             if not re.fullmatch("[0-9a-f]{40,64}", held.name):
@@ -141,6 +176,23 @@ def export(name, folder, manifest=None, **options):
         return [*written, _copy(manifest.path, Path(folder) / "models.json")]
     except OSError as error:
         raise OutputError(f"{folder}: cannot export into it: {error.strerror or error}") from error
+
+
+def _needs_conversion(spec):
+    return isinstance(spec, ModelSpec) and is_foreign(spec)
+
+
+def _prune_converted(digests, manifest, cache, dry_run):
+    """Remove converted networks whose source goes, or that no entry would ask for any more."""
+    asked = {converted_path(spec, cache).parent for spec in manifest.models if is_foreign(spec)}
+    removed = []
+    for held in sorted((cache_dir(cache) / FOLDER).glob("*")):
+        if re.fullmatch("[0-9a-f]{40,64}", held.name):
+            targets = (
+                [made for made in sorted(held.glob("v*")) if made not in asked] if held.name in digests else [held]
+            )
+            removed += _remove(held.name, targets, cache, dry_run)
+    return removed
 
 
 def _status(file, mirror, cache):

@@ -15,17 +15,19 @@ from pathlib import Path, PurePosixPath
 
 from sctseg7t.errors import ModelError
 from sctseg7t.zoo.spec import (
+    Architecture,
     DatasetSpec,
     DerivedSpec,
     FileSpec,
     InputSpec,
     ModelSpec,
     OutputSpec,
+    Sampling,
 )
 
 PACKAGE_DIR = Path(__file__).resolve().parents[1]
 SCHEMA_VERSION = 1
-_HEX_LENGTH = {"sha256": 64, "git_blob_sha1": 40}
+_HEX_LENGTH = {"sha256": 64, "git_blob_sha1": 40, "commit": 40}
 
 
 @dataclass(frozen=True)
@@ -173,17 +175,19 @@ def parse_file(raw, folder):
     ------
     ValueError
         The path leaves its folder, or the hash is not exactly one well-formed digest:
-        both become local paths, so neither may be anything else.
+        both become local paths, so neither may be anything else. A commit that its URLs do not name.
     """
     path = raw.get("path", raw["name"])
     if not _is_plain_relative(path) or not _is_plain_relative(raw["name"]) or "/" in raw["name"]:
         raise ValueError(f"'{path}' is not a relative path inside its folder")
     given = {name: raw[name] for name in _HEX_LENGTH if raw.get(name)}
     if len(given) != 1:
-        raise ValueError(f"{raw['name']}: give exactly one of sha256, git_blob_sha1")
+        raise ValueError(f"{raw['name']}: give exactly one of sha256, git_blob_sha1, commit")
     ((algorithm, digest),) = given.items()
     if not re.fullmatch(rf"[0-9a-f]{{{_HEX_LENGTH[algorithm]}}}", digest):
         raise ValueError(f"{raw['name']}: '{digest}' is not a {algorithm} in lower-case hex")
+    if algorithm == "commit" and not (raw.get("urls") and all(digest in url.split("/") for url in raw["urls"])):
+        raise ValueError(f"{raw['name']}: without a hash, every address must name the commit {digest}")
     return FileSpec(
         name=raw["name"],
         path=path,
@@ -194,6 +198,9 @@ def parse_file(raw, folder):
         format=raw.get("format"),
         opset=raw.get("opset"),
         precision=raw.get("precision"),
+        commit=raw.get("commit"),
+        architecture=_parse_architecture(raw.get("architecture")),
+        lambdas=tuple((step["layer"], float(step["divide_by"])) for step in raw.get("lambdas", ())),
     )
 
 
@@ -255,6 +262,12 @@ def _parse_dataset(raw, folder):
     )
 
 
+def _parse_architecture(raw):
+    if raw is None:
+        return None
+    return Architecture(raw["name"], tuple(sorted(raw.get("parameters", {}).items())))
+
+
 def _parse_input(raw):
     spacing = raw["spacing_mm"]
     size = raw.get("size")
@@ -270,6 +283,7 @@ def _parse_input(raw):
         dtype=raw.get("dtype", "float32"),
         normalisation={"parameters": {}, **raw["normalisation"]},
         interpolation=raw["interpolation"],
+        sampling=Sampling(**raw.get("sampling", {})),
     )
 
 
@@ -282,6 +296,7 @@ def _parse_output(raw):
         suffix=raw.get("suffix"),
         sigma_mm=raw.get("sigma_mm"),
         binarise=raw.get("binarise", "threshold"),
+        map_threshold=raw.get("map_threshold"),
     )
 
 

@@ -5,6 +5,17 @@ from pathlib import Path
 
 
 @dataclass(frozen=True)
+class Architecture:
+    """A description of layers that ships with the package, for a file that holds weights only.
+
+    ``parameters``: pairs of name and whole number that the description leaves open.
+    """
+
+    name: str
+    parameters: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True)
 class FileSpec:
     """One downloadable file, pinned by its hash.
 
@@ -17,11 +28,19 @@ class FileSpec:
     bytes : int or None
         Size; None where upstream never published it (then the hash alone pins it).
     sha256, git_blob_sha1 : str or None
-        Exactly one is given. ``git_blob_sha1`` is the SHA-1 that git gives a blob:
-        over ``blob <size>\\0`` and the content.
+        ``git_blob_sha1`` is the SHA-1 that git gives a blob: over ``blob <size>\\0`` and the content.
+    commit : str or None
+        Where upstream's file was never hashed: the git commit that all of ``urls`` name.
+        Exactly one of these three is given.
     urls : tuple of str
         In order of preference: ``https://``, ``file://``, a plain path, or
         ``package:weights/NAME`` for a file that ships inside the installation.
+    format : str or None
+        ``onnx``, or ``keras-hdf5``, which becomes ONNX on this machine.
+    architecture : Architecture or None
+        For Keras weights without a description of their own.
+    lambdas : tuple of (str, float)
+        Keras layers that hold code, and what each divides its input by; the code is never run.
     """
 
     name: str
@@ -33,14 +52,41 @@ class FileSpec:
     format: str | None = None
     opset: int | None = None
     precision: str | None = None
+    commit: str | None = None
+    architecture: Architecture | None = None
+    lambdas: tuple[tuple[str, float], ...] = ()
 
     @property
     def algorithm(self):
-        return "sha256" if self.sha256 else "git_blob_sha1"
+        """``sha256``, ``git_blob_sha1`` or ``commit``: what ``digest`` is."""
+        return "sha256" if self.sha256 else "git_blob_sha1" if self.git_blob_sha1 else "commit"
 
     @property
     def digest(self):
-        return self.sha256 or self.git_blob_sha1
+        return self.sha256 or self.git_blob_sha1 or self.commit
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the network's input is cut from the scan.
+
+    Attributes
+    ----------
+    method : str
+        ``windows``: axial windows in the anatomical frame, one a slice. ``slices``: slices as stored,
+        resampled in plane. ``patches``: overlapping 3D patches.
+    resample : str
+        ``slices``: ``centred`` keeps the field of view, ``corner`` the centre of the first pixel.
+    pad : str
+        ``slices``: what lies beyond the image, ``symmetric`` or ``constant`` (zero).
+    overlap : float
+        ``patches``: share of a patch's side that its neighbour shares.
+    """
+
+    method: str = "windows"
+    resample: str = "centred"
+    pad: str = "symmetric"
+    overlap: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -61,6 +107,8 @@ class InputSpec:
         Contrast of each input channel.
     field_T : tuple of float
         Field strengths that the model was evaluated at.
+    orientation : str
+        Where the axes lead to, e.g. ``RAS``; ``native``: the array as stored.
     """
 
     spacing_mm: tuple[float, ...]
@@ -74,13 +122,16 @@ class InputSpec:
     dtype: str
     normalisation: dict
     interpolation: str
+    sampling: Sampling = Sampling()
 
 
 @dataclass(frozen=True)
 class OutputSpec:
     """One output channel; ``suffix`` is what its file is called after the input's name.
 
-    ``binarise``: ``threshold`` keeps voxels from that fraction on, ``area`` as many as keeps a slice's area.
+    ``binarise``: ``threshold`` keeps voxels from that fraction on, ``above`` those above it, ``area`` as many as
+    keeps a slice's area. ``map_threshold`` cuts the network's map (strictly above) before it goes back to the native
+    grid; ``threshold`` then holds for the cut map resampled.
     """
 
     name: str
@@ -90,6 +141,7 @@ class OutputSpec:
     suffix: str | None
     sigma_mm: float | None = None
     binarise: str = "threshold"
+    map_threshold: float | None = None
 
 
 @dataclass(frozen=True)
@@ -149,6 +201,11 @@ class ModelSpec:
     @property
     def label(self):
         return f"{self.id}@{self.version}"
+
+    def suffixes(self, tissues):
+        """File suffix of each of the tissues."""
+        known = {o.name: o.suffix for o in (*self.outputs, *self.derived)}
+        return {name: known[name] for name in tissues}
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,14 @@
-"""Agreement of masks: against shapes with known answers, and against SimpleITK and MONAI on random pairs."""
+"""Agreement of masks: shapes with known answers, empty masks, levels, voxel units, bad input."""
 
 import dataclasses
 import math
 
 import numpy as np
 import pytest
+from agreement_helpers import random_pairs
 
 from sctseg7t.measure import agreement
-from sctseg7t.measure.agreement import compare_masks, compare_slices
-from sctseg7t.measure.statistics import bland_altman, scan_rescan_cov
+from sctseg7t.measure.agreement import compare_in_voxels, compare_levels, compare_masks, compare_slices
 
 pytest.importorskip("scipy")
 
@@ -109,12 +109,153 @@ class TestKnownShapes:
         assert agreement.hausdorff(full, box((5, 5), (2, 3), (2, 3)), (1, 1)) == pytest.approx(math.sqrt(8))
 
 
+class TestShifts:
+    """The same shape, moved: distances are the shift or follow from it."""
+
+    @pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.176, 0.176), (0.3, 2.0)])
+    @pytest.mark.parametrize("shift", [0, 1, 4])
+    def test_squares(self, shift, spacing):
+        side = 10
+        reference = box((30, 16), (2, 2 + side), (2, 2 + side))
+        found = compare_masks(reference, np.roll(reference, shift, axis=0), spacing, tolerance_mm=shift * spacing[0])
+        moved = shift * spacing[0]
+        assert found.dice == pytest.approx(1 - shift / side)
+        assert (found.hausdorff_mm, found.hausdorff_all_mm) == pytest.approx((moved, moved))
+        # Rows 1..shift away, over all of the square; the same both ways.
+        average = spacing[0] * sum(range(1, shift + 1)) / side
+        assert found.average_hausdorff_max_mm == pytest.approx(average)
+        assert found.average_hausdorff_mean_mm == pytest.approx(average)
+        assert found.normalised_surface_dice == 1
+        assert found.size_difference == 0
+
+    def test_disc(self):
+        spacing, shift = (0.05, 0.05), 1.0
+        pair = disc(4, spacing), disc(4, spacing, centre_mm=(10 + shift, 10))
+        found = compare_masks(*pair, spacing)
+        lens = 2 * 16 * math.acos(shift / 8) - shift / 2 * math.sqrt(4 * 16 - shift**2)
+        assert found.dice == pytest.approx(lens / (math.pi * 16), abs=0.002)
+        assert found.hausdorff_mm == pytest.approx(shift, abs=0.05)
+        # A point at angle t of one circle is | |4 (cos t, sin t) - (1, 0)| - 4 | from the other.
+        angle = np.linspace(0, 2 * np.pi, 10000)
+        apart = abs(np.hypot(4 * np.cos(angle) - shift, 4 * np.sin(angle)) - 4)
+        assert found.assd_mm == pytest.approx(apart.mean(), abs=0.03)
+        assert found.hausdorff95_mm == pytest.approx(np.percentile(apart, 95), abs=0.05)
+
+    def test_spheres_in_anisotropic_voxels(self):
+        spacing, shift = (0.25, 0.25, 0.5), 1.0
+        grid = np.meshgrid(*(np.arange(n) * s for n, s in zip((50, 48, 24), spacing)), indexing="ij")
+        pair = [(grid[0] - x) ** 2 + (grid[1] - 6) ** 2 + (grid[2] - 6) ** 2 <= 16 for x in (6, 6 + shift)]
+        found = compare_masks(*pair, spacing)
+        both = math.pi * (4 * 4 + shift) * (2 * 4 - shift) ** 2 / 12
+        assert found.reference_size == pytest.approx(4 / 3 * math.pi * 64, rel=0.02)
+        assert found.dice == pytest.approx(both / (4 / 3 * math.pi * 64), abs=0.005)
+        assert found.hausdorff_mm == pytest.approx(shift, abs=0.01)
+
+    def test_concentric_spheres(self):
+        spacing = (0.2, 0.2, 0.4)
+        grid = np.meshgrid(*(np.arange(n) * s for n, s in zip((62, 62, 32), spacing)), indexing="ij")
+        pair = [sum((g - 6) ** 2 for g in grid) <= radius**2 for radius in (5, 3)]
+        found = compare_masks(*pair, spacing, tolerance_mm=2.6)
+        for name in ("hausdorff_mm", "hausdorff95_mm", "assd_mm"):
+            assert getattr(found, name) == pytest.approx(2, abs=0.4), name
+        assert found.volumetric_similarity == pytest.approx(2 * 27 / (27 + 125), rel=0.02)
+        assert found.size_difference_percent == pytest.approx(100 * (27 / 125 - 1), rel=0.02)
+        assert found.normalised_surface_dice == 1
+
+
+class TestVoxelUnits:
+    def test_are_the_values_in_mm_over_the_side_of_an_isotropic_voxel(self):
+        for pair, spacing, _ in random_pairs(60, seed=5):
+            side = spacing[0]
+            found, mm = compare_in_voxels(*pair), compare_masks(*pair, (side,) * len(spacing))
+            np.testing.assert_allclose(
+                dataclasses.astuple(found),
+                (
+                    mm.hausdorff_all_mm / side, mm.average_hausdorff_max_mm / side,
+                    mm.average_hausdorff_mean_mm / side, mm.volumetric_similarity,
+                ),
+                rtol=1e-9,
+            )  # fmt: skip
+
+    def test_known_numbers(self):
+        found = compare_in_voxels(box((12, 12), (2, 8), (2, 6)), box((12, 12), (2, 8), (2, 9)))
+        assert found.HDRFDST == 3
+        assert found.AVGDIST_max == pytest.approx(6 * (1 + 2 + 3) / 42)
+        assert found.AVGDIST_mean == pytest.approx(found.AVGDIST_max / 2)
+        assert found.VOLSMTY == pytest.approx(1 - 18 / 66)
+
+    def test_empty(self):
+        mask = box((4, 4), (0, 2), (0, 2))
+        assert all(math.isnan(value) for value in dataclasses.astuple(compare_in_voxels(mask & False, mask & False)))
+        for pair in ((mask, mask & False), (mask & False, mask)):
+            assert dataclasses.astuple(compare_in_voxels(*pair)) == (math.inf, math.inf, math.inf, 0)
+
+
+class TestLevels:
+    spacing = (0.5, 0.5, 3.0)
+
+    def test_each_level_is_a_volume_of_its_slices(self):
+        rng = np.random.default_rng(0)
+        reference, mask = rng.random((2, 9, 8, 7)) < 0.4
+        found = compare_levels(reference, mask, self.spacing, [None, 5, 5, 4, 4, 4, 0], tolerance_mm=0.7)
+        assert list(found) == [4, 5]
+        for level, part in ((5, slice(1, 3)), (4, slice(3, 6))):
+            expected = compare_masks(reference[..., part], mask[..., part], self.spacing, tolerance_mm=0.7)
+            assert found[level] == expected
+
+    def test_slices_of_a_level_stay_where_they_are(self):
+        reference, mask = np.zeros((2, 3, 3, 4), bool)
+        reference[1, 1, 0] = mask[1, 1, 3] = True
+        found = compare_levels(reference, mask, self.spacing, [3, 2, 2, 3])
+        assert found[3].hausdorff_mm == 9
+        assert math.isnan(found[2].dice)
+
+    def test_a_level_one_mask_misses(self):
+        reference = box((5, 5, 4), (1, 4), (1, 4), (0, 4))
+        mask = box((5, 5, 4), (1, 4), (1, 4), (2, 4))
+        found = compare_levels(reference, mask, self.spacing, np.array([6, 6, 5, 5]))
+        assert (found[6].dice, found[6].hausdorff_mm, found[6].size_difference_percent) == (0, math.inf, -100)
+        assert (found[5].dice, found[5].hausdorff_mm) == (1, 0)
+
+    @pytest.mark.parametrize(("shape", "levels"), [((3, 3, 4), [1, 2]), ((3, 4), [1, 1, 1, 1])])
+    def test_levels_that_do_not_fit_are_refused(self, shape, levels):
+        with pytest.raises(ValueError, match="one for each slice"):
+            compare_levels(np.zeros(shape), np.zeros(shape), self.spacing[: len(shape)], levels)
+
+
 class TestEmpty:
     def test_both(self):
         found = compare_masks(*np.zeros((2, 4, 4), bool), (1, 1))
         for name in (*OVERLAP, *DISTANCES, "normalised_surface_dice", "size_difference_percent"):
             assert math.isnan(getattr(found, name)), name
         assert found.size_difference == 0
+
+    def test_both_in_every_function(self):
+        for name, value in self.values(*np.zeros((2, 4, 4), bool)):
+            assert math.isnan(value), name
+
+    @pytest.mark.parametrize("swapped", [False, True])
+    def test_one_in_every_function(self, swapped):
+        pair = [np.zeros((4, 4), bool), box((4, 4), (0, 2), (0, 2))]
+        undefined = "precision" if swapped else "sensitivity"
+        for name, value in self.values(*pair[:: -1 if swapped else 1]):
+            if name == undefined:
+                assert math.isnan(value), name
+            else:
+                assert value == (0 if name in OVERLAP or name == "normalised_surface_dice" else math.inf), name
+
+    def values(self, reference, mask):
+        """Of each function, and of each of its definitions."""
+        yield from ((name, getattr(agreement, name)(reference, mask)) for name in OVERLAP)
+        options = {
+            "hausdorff": [{"points": "boundary"}, {"points": "all"}],
+            "hausdorff95": [{"definition": "directed"}, {"definition": "pooled"}],
+            "assd": [{}],
+            "average_hausdorff": [{"combine": "max"}, {"combine": "mean"}],
+            "normalised_surface_dice": [{"tolerance_mm": 1}],
+        }
+        for name, variants in options.items():
+            yield from ((name, getattr(agreement, name)(reference, mask, (1, 1), **variant)) for variant in variants)
 
     @pytest.mark.parametrize("swapped", [False, True])
     def test_one(self, swapped):
@@ -126,6 +267,8 @@ class TestEmpty:
         assert getattr(found, defined) == 0
         assert math.isnan(getattr(found, undefined))
         assert found.size_difference == (-4 if swapped else 4)
+        percent = found.size_difference_percent
+        assert percent == -100 if swapped else math.isnan(percent)
 
 
 class TestInput:
@@ -140,6 +283,9 @@ class TestInput:
             (np.zeros(3), np.zeros(3), (1,), "2D or 3D"),
             (np.zeros((3, 3)), np.zeros((3, 3)), (1, 1, 1), "spacing"),
             (np.zeros((3, 3)), np.zeros((3, 3)), (1, 0), "spacing"),
+            (np.zeros((3, 3)), np.zeros((3, 3)), (1, math.nan), "spacing"),
+            (np.zeros((3, 3)), np.zeros((3, 3)), (math.inf, 1), "spacing"),
+            (np.full((3, 3), math.nan), np.zeros((3, 3)), (1, 1), "0 and 1"),
             (np.full((3, 3), 0.5), np.zeros((3, 3)), (1, 1), "0 and 1"),
         ],
     )
@@ -159,35 +305,8 @@ class TestInput:
 # ---- one pass, slices, functions -------------------------------------------------
 
 
-def random_pairs(count, seed=0):
-    """Pairs in 2D and 3D: blobs, speckle, single voxels, masks at the border, empty ones, anisotropic spacing."""
-    rng = np.random.default_rng(seed)
-    for n in range(count):
-        ndim = 2 + n % 2
-        shape = tuple(rng.integers(4, 14, ndim))
-        spacing = tuple(float(s) for s in rng.uniform(0.2, 1.0, ndim) * (1, 1, 5)[:ndim])
-        yield tuple(_random_mask(rng, shape, n + k) for k in (0, 3)), spacing
-
-
-def _random_mask(rng, shape, kind):
-    if kind % 11 == 0:
-        return np.zeros(shape, bool)
-    mask = np.zeros(shape, bool)
-    if kind % 11 == 1:
-        mask[tuple(rng.integers(0, shape))] = True
-        return mask
-    if kind % 11 < 5:
-        return rng.random(shape) < rng.uniform(0.05, 0.9)
-    grid = np.meshgrid(*(np.arange(n) for n in shape), indexing="ij")
-    centre, radius = rng.uniform(0, shape), rng.uniform(1, 7)
-    mask = sum((g - c) ** 2 for g, c in zip(grid, centre)) <= radius**2
-    if kind % 11 == 5:
-        mask[0] = True
-    return mask
-
-
 def test_functions_return_what_compare_masks_does():
-    for pair, spacing in random_pairs(40, seed=3):
+    for pair, spacing, _ in random_pairs(40, seed=3):
         found = compare_masks(*pair, spacing, tolerance_mm=0.7)
         single = {name: getattr(agreement, name)(*pair) for name in OVERLAP} | {
             "hausdorff_mm": agreement.hausdorff(*pair, spacing),
@@ -203,7 +322,7 @@ def test_functions_return_what_compare_masks_does():
 
 
 def test_distances_do_not_depend_on_what_lies_around():
-    for pair, spacing in random_pairs(20, seed=4):
+    for pair, spacing, _ in random_pairs(20, seed=4):
         padded = [np.pad(mask, 5) for mask in pair]
         np.testing.assert_allclose(
             dataclasses.astuple(compare_masks(*padded, spacing)), dataclasses.astuple(compare_masks(*pair, spacing))
@@ -220,138 +339,3 @@ def test_slices_are_compared_in_2d():
         expected = compare_masks(reference[..., k], mask[..., k], (0.3, 0.6), tolerance_mm=0.4)
         np.testing.assert_equal(dataclasses.astuple(one), dataclasses.astuple(expected))
     assert found[2].hausdorff_mm == math.inf
-
-
-# ---- independent libraries -------------------------------------------------------
-
-
-def boundary(mask):
-    from scipy.ndimage import binary_erosion
-
-    return mask & ~binary_erosion(mask)
-
-
-@pytest.fixture(scope="module")
-def sitk():
-    return pytest.importorskip("SimpleITK")
-
-
-class TestSimpleITK:
-    """LabelOverlapMeasures and HausdorffDistance, of the masks (all voxels) and of their boundaries."""
-
-    def image(self, sitk, mask, spacing):
-        image = sitk.GetImageFromArray(mask.astype(np.uint8).transpose())
-        image.SetSpacing(spacing)
-        return image
-
-    def hausdorff(self, sitk, pair, spacing):
-        measure = sitk.HausdorffDistanceImageFilter()
-        measure.Execute(*(self.image(sitk, mask, spacing) for mask in pair))
-        return measure.GetHausdorffDistance(), measure.GetAverageHausdorffDistance()
-
-    def test_distances(self, sitk):
-        compared = 0
-        for pair, spacing in random_pairs(400):
-            if not all(mask.any() for mask in pair):
-                continue
-            found = compare_masks(*pair, spacing)
-            largest, mean = self.hausdorff(sitk, pair, spacing)
-            assert (found.hausdorff_all_mm, found.average_hausdorff_mean_mm) == pytest.approx((largest, mean), rel=1e-5)
-            largest, _ = self.hausdorff(sitk, [boundary(mask) for mask in pair], spacing)
-            assert found.hausdorff_mm == pytest.approx(largest, rel=1e-5)
-            compared += 1
-        assert compared > 300
-
-    def test_overlap(self, sitk):
-        compared = 0
-        for pair, spacing in random_pairs(400, seed=1):
-            if not all(mask.any() for mask in pair):
-                continue
-            measure = sitk.LabelOverlapMeasuresImageFilter()
-            # The reference is ITK's second argument.
-            measure.Execute(*(self.image(sitk, mask, spacing) for mask in pair[::-1]))
-            found = compare_masks(*pair, spacing)
-            # ITK's volume similarity is signed and twice as large.
-            expected = (
-                measure.GetDiceCoefficient(), measure.GetJaccardCoefficient(), 1 - measure.GetFalseNegativeError(),
-                1 - measure.GetFalseDiscoveryRate(), 1 - abs(measure.GetVolumeSimilarity()) / 2,
-            )  # fmt: skip
-            got = tuple(getattr(found, name) for name in OVERLAP)
-            assert got == pytest.approx(expected, rel=1e-6)
-            compared += 1
-        assert compared > 300
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_distances_match_monai():
-    """HD, HD95 (directed), ASSD, MONAI's values for empty masks, and its surface Dice."""
-    torch = pytest.importorskip("torch")
-    metrics = pytest.importorskip("monai.metrics")
-    for pair, spacing in random_pairs(330, seed=2):
-        reference, mask = (torch.from_numpy(m)[None, None] for m in pair)
-        options = {"include_background": True, "spacing": spacing}
-        expected = {
-            "hausdorff_mm": metrics.compute_hausdorff_distance(mask, reference, **options),
-            "assd_mm": metrics.compute_average_surface_distance(mask, reference, symmetric=True, **options),
-            "normalised_surface_dice": metrics.compute_surface_dice(mask, reference, [0.8], **options),
-        }
-        if all(m.any() for m in pair):
-            # With one empty mask its percentile of infinities and its Dice are nan; ours are inf and 0.
-            expected["hausdorff95_mm"] = metrics.compute_hausdorff_distance(mask, reference, percentile=95, **options)
-            expected["dice"] = metrics.compute_dice(mask, reference, include_background=True)
-        found = compare_masks(*pair, spacing, tolerance_mm=0.8)
-        got = [getattr(found, name) for name in expected]
-        np.testing.assert_allclose(got, [float(value) for value in expected.values()], rtol=1e-5)
-
-
-# ---- measurements ----------------------------------------------------------------
-
-
-class TestBlandAltman:
-    def test_known_numbers(self):
-        found = bland_altman([11, 22, 33], [9, 18, 27])
-        assert (found.n, found.bias, found.sd) == (3, 4, 2)
-        assert (found.lower, found.upper) == pytest.approx((4 - 3.92, 4 + 3.92))
-        # 20 % of each pair's mean.
-        assert (found.bias_percent, found.sd_percent) == (pytest.approx(20), pytest.approx(0, abs=1e-12))
-        assert (found.lower_percent, found.upper_percent) == pytest.approx((20, 20))
-
-    def test_limits_hold_95_percent_of_normal_differences(self):
-        rng = np.random.default_rng(0)
-        b = rng.uniform(50, 100, 4000)
-        d = rng.normal(1.5, 3, 4000)
-        found = bland_altman(b + d, b)
-        assert np.mean((d > found.lower) & (d < found.upper)) == pytest.approx(0.95, abs=0.01)
-        assert found.bias == pytest.approx(1.5, abs=0.15)
-
-    def test_missing_values_leave_their_pair_out(self):
-        assert bland_altman([1, np.nan, 3], [1, 2, np.inf]).n == 1
-        none = bland_altman([], [])
-        assert none.n == 0
-        assert math.isnan(none.bias)
-        assert math.isnan(bland_altman([1], [2]).sd)
-
-    def test_pairs_of_zeros_agree(self):
-        assert bland_altman([0, 2], [0, 2]).bias_percent == 0
-
-    def test_lengths_must_be_equal(self):
-        with pytest.raises(ValueError, match="one length"):
-            bland_altman([1, 2], [1])
-
-
-class TestScanRescan:
-    def test_known_numbers(self):
-        # SD of (9, 11) is sqrt(2), 14.14 % of 10; the other pair adds nothing.
-        assert scan_rescan_cov([9, 5], [11, 5]) == pytest.approx(100 * math.sqrt((0.02 + 0) / 2))
-        assert scan_rescan_cov([9], [11]) == pytest.approx(100 * np.std([9, 11], ddof=1) / 10)
-
-    def test_finds_the_spread_that_was_put_in(self):
-        rng = np.random.default_rng(0)
-        truth = rng.uniform(10, 90, 5000)
-        first, second = truth * rng.normal(1, 0.03, (2, 5000))
-        assert scan_rescan_cov(first, second) == pytest.approx(3, rel=0.05)
-
-    def test_needs_positive_values(self):
-        with pytest.raises(ValueError, match="above 0"):
-            scan_rescan_cov([0], [0])
-        assert math.isnan(scan_rescan_cov([], []))

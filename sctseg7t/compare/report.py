@@ -1,0 +1,194 @@
+"""Writing the report: one HTML file that needs nothing else, with its pictures beside it for papers."""
+
+import math
+from pathlib import Path
+
+from sctseg7t.compare import sections
+from sctseg7t.compare.figures import write_figures
+from sctseg7t.compare.overlays import overlays
+from sctseg7t.compare.plots import COLOURS, bland_altman, reach_of, violins
+from sctseg7t.compare.wording import BY_KEY, METRICS, NONE, STRUCTURES, count, listed
+from sctseg7t.errors import OutputError, UsageError
+from sctseg7t.files import writing
+from sctseg7t.qc.page import _csp_hash as csp_hash
+from sctseg7t.version import __version__
+
+REPORT = "report.html"
+PLOTTED = ("dice", "hausdorff95_mm", "assd_mm", "size_difference")
+STUDIED = ("HDRFDST", "AVGDIST_max", "VOLSMTY")
+_EXPLAINED = (
+    "dice", "hausdorff95_mm", "hausdorff_mm", "assd_mm", "normalised_surface_dice", "size_difference",
+    "size_difference_percent", "HDRFDST", "AVGDIST_max", "AVGDIST_mean", "VOLSMTY",
+)  # fmt: skip
+
+
+def write_report(comparison, folder):
+    """Write ``report.html`` and ``figures/*.png`` and ``*.svg``.
+
+    Without matplotlib there are no figures; the page has its own plots and says what is missing.
+
+    Parameters
+    ----------
+    comparison : Comparison
+    folder : path
+        Made if it does not exist.
+
+    Returns
+    -------
+    Path
+        Of ``report.html``.
+
+    Raises
+    ------
+    OutputError
+        The folder cannot be made or written.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise OutputError(f"{folder}: cannot be made ({err.strerror or err}); choose another folder") from err
+    figures, missing = [], ""
+    try:
+        figures = write_figures(comparison, folder / "figures")
+    except UsageError as err:
+        missing = str(err)
+    path = folder / REPORT
+    with writing(path) as stream:
+        # Names that are no text in the file system's encoding come as lone surrogates.
+        stream.write(render(comparison, figures, missing).encode("utf-8", errors="replace"))
+    return path
+
+
+def render(comparison, figures=(), missing=""):
+    """The page as text; ``figures``: paths of the pictures beside it, ``missing``: why there are none."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    loader = PackageLoader("sctseg7t.compare", "assets")
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.tests["best"] = lambda cell: isinstance(cell, sections.Best)
+    environment.tests["dashed"] = lambda table: any(str(cell) == NONE for row in table.rows for cell in row)
+    style = loader.get_source(environment, "report.css")[0]
+    return environment.get_template("report.html.j2").render(
+        style=Markup(style), style_hash=csp_hash(style), **content(comparison, figures, missing)
+    )
+
+
+def content(comparison, figures=(), missing=""):
+    """What the template shows, as plain values."""
+    pictures, picture_notes = overlays(comparison)
+    best = [sections.best_of(comparison, structure, "dice")[1] for structure in comparison.structures]
+    return {
+        "title": title_of(comparison),
+        "comparison": comparison,
+        "facts": sections.facts(comparison),
+        "banner": banner(comparison),
+        "methods": sections.methods_table(comparison),
+        "settings": sections.settings_list(comparison),
+        "problem_counts": sections.problem_counts(comparison),
+        "problems": sections.problems_table(comparison),
+        "headline": sections.headline_tables(comparison),
+        "sentences": [sentence for sentence in best if sentence],
+        "plots": _plots(comparison, PLOTTED),
+        "study_plots": _plots(comparison, STUDIED),
+        "summaries": sections.study_tables(comparison),
+        "whole": [*sections.study_tables(comparison, "scan"), *sections.study_tables(comparison, "level")],
+        "areas": sections.areas_table(comparison),
+        "area_plots": _area_plots(comparison),
+        "repeatability": sections.repeatability_table(comparison),
+        "subject_tests": sections.tests_table(comparison, "subject"),
+        "slice_tests": sections.tests_table(comparison, "slice"),
+        "legend": legend(comparison),
+        "pictures": {structure: found for structure, found in pictures.items() if found},
+        "picture_notes": picture_notes,
+        "outliers": sections.outliers_table(comparison),
+        "scans": sections.scans_table(comparison),
+        "metrics": [BY_KEY[key] for key in _EXPLAINED],
+        "provenance": provenance(comparison),
+        "figures": [path.name for path in figures if path.suffix == ".svg"],
+        "missing": missing,
+        "names": STRUCTURES,
+        "version": __version__,
+    }
+
+
+def title_of(comparison):
+    """What is compared with what, in one line."""
+    methods = comparison.methods
+    if comparison.reference and len(methods) == 1:
+        return f"{methods[0]} against the reference"
+    return f"Comparison of {listed(methods)}"
+
+
+def banner(comparison):
+    """One line on what is the truth here."""
+    if comparison.reference:
+        name = comparison.reference if comparison.reference == "reference" else f"reference {comparison.reference}"
+        return (
+            f"Every number is of a method against the {name}, and as good as it is: where the reference is wrong, "
+            "a method that is right loses."
+        )
+    return (
+        "No reference: agreement between methods says nothing about which is right. Each line compares two methods, "
+        "of which neither is the truth; no method is called best."
+    )
+
+
+def legend(comparison):
+    """(class of the colour, name) of each series and the reference."""
+    found = [
+        (f"m{place % COLOURS}", sections.pair_name(comparison, *pair))
+        for place, pair in enumerate(sections.series(comparison))
+    ]
+    return [*found, ("reference", comparison.reference)] if comparison.reference else found
+
+
+def provenance(comparison):
+    """(what, value) of the run: nested entries joined by dots, hashes of the masks left to the tables."""
+    return list(_flat({key: value for key, value in comparison.provenance.items() if key != "inputs"}))
+
+
+def _flat(value, name=""):
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _flat(item, f"{name} {key}".strip())
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _flat(item, name)
+    elif value is not None:
+        yield name, str(value)
+
+
+def _plots(comparison, keys):
+    """(measure, its plots by structure), without the measures that have no value."""
+    found = []
+    for metric in METRICS:
+        if metric.key in keys:
+            drawn = [(s, violins(comparison, s, metric)) for s in comparison.structures]
+            drawn = [(structure, svg) for structure, svg in drawn if svg is not None]
+            if drawn:
+                found.append((metric, drawn))
+    return found
+
+
+def _area_plots(comparison):
+    """(structure, rows of (caption, SVG)): differences in mm2, then in percent, on one scale for all methods."""
+    found = []
+    for structure in comparison.structures:
+        areas = [a for a in comparison.areas if a.structure == structure and math.isfinite(a.bland_altman.sd)]
+        if areas:
+            found.append((structure, [_area_line(comparison, areas, percent) for percent in (False, True)]))
+    return found
+
+
+def _area_line(comparison, areas, percent):
+    lows, highs = zip(*(reach_of(area, percent) for area in areas))
+    drawn = []
+    for area in areas:
+        name = sections.pair_name(comparison, area.method, area.against)
+        svg = bland_altman(comparison, area, percent, (min(lows), max(highs)))
+        drawn.append((f"{name}, {'%' if percent else 'mm²'} ({count(area.bland_altman.n, 'slice')})", svg))
+    return drawn

@@ -1,0 +1,154 @@
+"""Masks of the Spinal Cord Toolbox, by an installation found on PATH."""
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from sctseg7t.compare.records import Problem
+from sctseg7t.compare.run import Made, mask_of
+from sctseg7t.errors import OutputError, UsageError
+from sctseg7t.files import write_json
+from sctseg7t.outputs import split_name
+from sctseg7t.zoo.cache import file_digest
+
+METHOD = "sct"
+# Tissue to program, its options for T2*-weighted scans, and the suffix that it gives its masks.
+PROGRAMS = {
+    "SC": ("sct_deepseg_sc", ("-c", "t2s"), "_seg"),
+    "GM": ("sct_deepseg_gm", (), "_gmseg"),
+}
+
+
+def find_programs():
+    """Paths of the two programs, by tissue.
+
+    Raises
+    ------
+    UsageError
+        Either is not on PATH.
+    """
+    found = {structure: shutil.which(name) for structure, (name, *_) in PROGRAMS.items()}
+    missing = [PROGRAMS[structure][0] for structure, path in found.items() if not path]
+    if missing:
+        raise UsageError(
+            f"-sct: {' and '.join(missing)} not found on PATH; activate the Spinal Cord Toolbox "
+            "(its bin folder must be on PATH), or run its networks from the zoo: -run sct_gm_large"
+        )
+    return found
+
+
+def run_sct(scans, out, *, structures=tuple(PROGRAMS), timeout=600.0, tell=None):
+    """Segment every scan with sct_deepseg_sc and sct_deepseg_gm; a scan that fails is told.
+
+    A mask is not made again if its scan and the toolbox's version are those that its record names.
+
+    Parameters
+    ----------
+    scans : sequence of :class:`sctseg7t.cohort.find.Scan`
+    out : path
+        Masks go to the folder ``sct`` in it.
+    structures : sequence of str
+        SC and GM.
+    timeout : float
+        Seconds that a program may take for a scan.
+    tell : callable, optional
+        Called with (method, scan's name, error or None) for each mask made.
+
+    Returns
+    -------
+    Made
+
+    Raises
+    ------
+    UsageError
+        The programs are not there.
+    """
+    programs = find_programs()
+    version = _version(programs["GM"])
+    made = Made([], [], {METHOD: {"id": "Spinal Cord Toolbox", "version": version}})
+    for scan in scans:
+        for structure in structures:
+            mask = _mask_path(scan, Path(out) / METHOD, structure)
+            error = None
+            record = {"scan_sha256": _digest(scan.path), "toolbox": version, "program": PROGRAMS[structure][0]}
+            if not _is_made(mask, record):
+                error = _segment(scan, mask, programs[structure], PROGRAMS[structure], timeout)
+                if error is None:
+                    write_json(_record(mask), {**record, "mask_sha256": file_digest(mask, "sha256")})
+                if tell:
+                    tell(METHOD, scan.name, error)
+            if error is None:
+                made.files.append(mask_of(scan, METHOD, structure, mask))
+            else:
+                made.problems.append(Problem("failed", scan.name, METHOD, structure, str(scan.path), error, True))
+    return made
+
+
+def _mask_path(scan, out, structure):
+    stem, _ = split_name(scan.relative)
+    return out / Path(scan.relative).parent / f"{stem}{PROGRAMS[structure][2]}.nii.gz"
+
+
+def _record(mask):
+    return mask.with_name(split_name(mask)[0] + ".json")
+
+
+def _digest(path):
+    try:
+        return file_digest(path, "sha256")
+    except OSError:
+        # The program will say what is wrong with it.
+        return None
+
+
+def _is_made(mask, record):
+    try:
+        before = json.loads(_record(mask).read_text(encoding="utf-8"))
+        return before == {**record, "mask_sha256": file_digest(mask, "sha256")}
+    except (OSError, ValueError):
+        return False
+
+
+def _segment(scan, mask, program, known, timeout):
+    """Run a program for one scan; why it failed, or None."""
+    name, options, _ = known
+    try:
+        mask.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise OutputError(f"{mask.parent}: cannot be made ({err.strerror or err}); choose another -o") from err
+    # Whatever else it writes beside its mask goes with the folder.
+    with tempfile.TemporaryDirectory(prefix=".sct7t-", dir=mask.parent) as folder:
+        result = Path(folder).absolute() / mask.name
+        command = [program, "-i", str(Path(scan.path).absolute()), *options, "-o", str(result)]
+        try:
+            ran = subprocess.run(
+                command, cwd=folder, timeout=timeout, text=True, errors="replace", stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return f"{scan.path}: {name} was not done after {timeout:g} s; run it alone, or give a longer -timeout"
+        except OSError as err:
+            return f"{scan.path}: {name} cannot be run ({err.strerror or err}); check the toolbox's installation"
+        if ran.returncode:
+            last = next((line.strip() for line in reversed(ran.stdout.splitlines()) if line.strip()), "no message")
+            return f"{scan.path}: {name} failed with code {ran.returncode} ({last[:200]}); run it alone to see more"
+        if not result.is_file():
+            return f"{scan.path}: {name} ended well but wrote no mask; run it alone to see more"
+        os.replace(result, mask)
+    return None
+
+
+def _version(program):
+    """What the toolbox calls its version; "unknown" if it does not say."""
+    try:
+        ran = subprocess.run(
+            [shutil.which("sct_version") or program, *([] if shutil.which("sct_version") else ["-h"])],
+            timeout=60, text=True, errors="replace", stdin=subprocess.DEVNULL, capture_output=True, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    lines = [line.strip() for line in ran.stdout.splitlines() if line.strip()]
+    return lines[0][:80] if lines and not ran.returncode else "unknown"

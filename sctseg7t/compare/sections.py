@@ -1,0 +1,438 @@
+"""The report's tables and sentences, from a Comparison; HTML and Markdown are two ways to write them."""
+
+import math
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+
+from sctseg7t.compare.wording import (
+    METRICS,
+    NONE,
+    OUTLIERS,
+    STRUCTURES,
+    count,
+    interval,
+    listed,
+    metric_named,
+    number,
+    p_text,
+    signed,
+    value_of,
+)
+
+STUDY = ("dice", "HDRFDST", "AVGDIST_max", "AVGDIST_mean", "VOLSMTY", "hausdorff95_mm", "assd_mm", "size_difference")
+_SHOWN_OUTLIERS, _SHOWN_SCANS, _SHOWN_PROBLEMS = 400, 1500, 300
+_NO_SLICE = f"{NONE}: not defined, for no slice is left once outliers are out (an SD or interval needs two)."
+
+
+@dataclass(frozen=True)
+class Best:
+    """A cell that is better than all others by a test."""
+
+    text: str
+
+    def __str__(self):
+        return self.text
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text for people. ``words``: columns that hold words, the others hold numbers."""
+
+    caption: str
+    columns: tuple
+    rows: tuple
+    words: tuple = (0,)
+    note: str = ""
+
+
+def pair_name(comparison, method, against):
+    """What a row of a table is called: the method, and without a reference what it is compared with."""
+    return method if against == comparison.reference else f"{method} vs {against}"
+
+
+def _place(comparison, structure, method):
+    """For sorting: structures and methods in the order of the comparison, the reference last."""
+    orders = (structure, comparison.structures), (method, comparison.methods)
+    return [names.index(name) if name in names else len(names) for name, names in orders]
+
+
+def pairs(comparison, structure):
+    """(method, against) that are compared for a structure, in the order of the methods."""
+    found = {(row.method, row.against) for row in comparison.rows if row.structure == structure}
+    found |= {(row.method, row.against) for row in comparison.summary if row.structure == structure}
+    order = {method: place for place, method in enumerate(comparison.methods)}
+    return sorted(found, key=lambda pair: (order.get(pair[0], 99), order.get(pair[1], 99), pair))
+
+
+def series(comparison):
+    """Every (method, against) of the comparison: the place in it is the colour, in all pictures."""
+    found = {pair: None for structure in comparison.structures for pair in pairs(comparison, structure)}
+    return list(found)
+
+
+def facts(comparison):
+    """Counts for the head of the report: (number, of what)."""
+    compared = {row.case for row in comparison.rows}
+    subjects = {case.subject or case.name for case in comparison.cases if case.name in compared}
+    slices = {(row.case, row.index) for row in comparison.rows if row.where == "slice"}
+    outliers = sum(1 for row in comparison.rows if row.where == "slice" and row.outlier)
+    found = [(len(compared), "scan"), (len(subjects), "subject"), (len(slices), "slice")]
+    found += [(len(comparison.methods), "method"), (outliers, "outlier"), (len(comparison.problems), "problem")]
+    return [(n, count(n, thing).split(" ", 1)[1]) for n, thing in found]
+
+
+# --- what was compared -----------------------------------------------------------------
+
+
+def methods_table(comparison):
+    """Each method and the reference: role, model, and in how many scans it has each structure."""
+    names = [*comparison.methods, *([comparison.reference] if comparison.reference else [])]
+    structures = comparison.structures or sorted({key[1] for case in comparison.cases for key in case.masks})
+    having = Counter((key[0], key[1]) for case in comparison.cases for key in case.masks)
+    rows = []
+    for name in names:
+        model = model_of(comparison, name)
+        role = "reference, taken for the truth" if name == comparison.reference else "method"
+        rows.append((name, role, *model, *(str(having[name, structure]) for structure in structures)))
+    return Table(
+        "Methods and their masks",
+        ("Name", "Role", "Model", "Version", "Weights, SHA-256", *(f"{s} masks" for s in structures)),
+        tuple(rows),
+        (0, 1, 2, 3, 4),
+        f"{NONE}: masks that were given as files; what made them is not known here.",
+    )
+
+
+def model_of(comparison, method):
+    """(model, version, hash of weights) of a method as the provenance tells; "-" where it does not."""
+    known = comparison.provenance.get("models") or {}
+    found = known.get(method) if isinstance(known, dict) else None
+    entries = [e for e in (found if isinstance(found, (list, tuple)) else [found]) if isinstance(e, dict)]
+    if not entries:
+        return (NONE, NONE, NONE)
+    names = [str(entry.get("id") or entry.get("name") or method) for entry in entries]
+    # The network itself, and after it the one that finds the cord for it.
+    name = f"{names[0]} (cord found by {listed(names[1:])})" if len(names) > 1 else names[0]
+    return name, str(entries[0].get("version") or NONE), str(entries[0].get("sha256") or NONE)[:16]
+
+
+def settings_list(comparison):
+    """(what, value) of the settings."""
+    settings = comparison.settings
+    grids = {"refuse": "refused", "resample": "resampled, nearest neighbour"}.get(settings.grids, settings.grids)
+    return [
+        ("outlier", f"a slice with Dice ≤ {settings.failure_dice:g}, or in which one mask is empty"),
+        ("trimmed mean", f"{settings.trim:.0%} cut at each end" if settings.trim else "nothing cut"),
+        ("confidence", f"{settings.confidence:.0%}"),
+        ("surface tolerance", f"{settings.tolerance_mm:g} mm"),
+        ("masks on other grids", grids),
+        ("soft masks", "refused" if settings.threshold is None else f"cut at {settings.threshold:g}"),
+    ]
+
+
+def problem_counts(comparison):
+    """``3 grid, 1 soft``, most frequent first."""
+    return Counter(problem.kind for problem in comparison.problems).most_common()
+
+
+def problems_table(comparison):
+    shown = sorted(comparison.problems, key=lambda p: (not p.left_out, p.kind, p.case or ""))[:_SHOWN_PROBLEMS]
+    rows = tuple(
+        (p.kind, p.case or NONE, p.method or NONE, p.structure or NONE, p.message, "left out" if p.left_out else "used")
+        for p in shown
+    )
+    return Table(
+        "Problems, and what to do",
+        ("Kind", "Scan", "Method", "Structure", "What, and the remedy", "Mask"),
+        rows,
+        (0, 1, 2, 3, 4, 5),
+        _cut(len(rows), len(comparison.problems)),
+    )
+
+
+# --- summaries ---------------------------------------------------------------------------
+
+
+def summaries(comparison, where="slice"):
+    """Summary rows by (structure, method, against, key of the measure)."""
+    found = {}
+    for row in comparison.summary:
+        metric = metric_named(row.metric, row.unit)
+        if row.where == where and metric:
+            found.setdefault((row.structure, row.method, row.against, metric.key), row)
+    return found
+
+
+def headline_tables(comparison):
+    """The table to read first, one for each structure."""
+    known = summaries(comparison)
+    areas = {(a.structure, a.method, a.against): a for a in comparison.areas}
+    return [_headline(comparison, structure, known, areas) for structure in comparison.structures]
+
+
+def _headline(comparison, structure, known, areas):
+    best, _ = best_of(comparison, structure, "dice")
+    rows = []
+    for method, against in pairs(comparison, structure):
+        dice = known.get((structure, method, against, "dice"))
+        hd95 = known.get((structure, method, against, "hausdorff95_mm"))
+        area = areas.get((structure, method, against))
+        cells = [number(dice and dice.mean, 3), number(dice and dice.median, 3), number(dice and dice.sd, 3)]
+        if comparison.reference and method == best:
+            cells[0] = Best(cells[0])
+        bias = area.bland_altman if area else None
+        rows.append((
+            pair_name(comparison, method, against),
+            str(dice.n) if dice else NONE,
+            str(dice.outliers) if dice else NONE,
+            *cells,
+            number(hd95 and hd95.mean, 2),
+            signed(bias.bias, 2) if bias else NONE,
+            interval(bias.lower, bias.upper, 1) if bias else NONE,
+            signed(bias.bias_percent, 1) if bias else NONE,
+            number(area.icc if area else None, 3),
+        ))  # fmt: skip
+    columns = (
+        "Method", "Slices", "Outliers", "Dice mean", "Dice median", "Dice SD", "HD95 mean (mm)",
+        "CSA bias (mm²)", "Limits of agreement (mm²)", "CSA bias (%)", "ICC",
+    )  # fmt: skip
+    return Table(f"{structure}, {STRUCTURES.get(structure, '')}".rstrip(", "), columns, tuple(rows), (0,), _NO_SLICE)
+
+
+def study_tables(comparison, where="slice"):
+    """Methods by measure for each structure: n, outliers, mean, median, SD, interval."""
+    known = summaries(comparison, where)
+    tables = []
+    for structure in comparison.structures:
+        rows = []
+        for metric in METRICS:
+            if metric.key not in STUDY and where == "slice" and metric.key != "size_difference_percent":
+                continue
+            for method, against in pairs(comparison, structure):
+                row = known.get((structure, method, against, metric.key))
+                if row:
+                    rows.append(_summary_cells(comparison, metric, row))
+        if rows:
+            kind = {"slice": "slices, in 2D", "level": "vertebral levels, in 3D", "scan": "scans, in 3D"}[where]
+            tables.append(Table(f"{structure}: all measures over {kind}", _summary_columns(comparison), tuple(rows),
+                                (0, 1), _NO_SLICE))  # fmt: skip
+    return tables
+
+
+def _summary_columns(comparison):
+    trimmed = (f"Trimmed mean ({comparison.settings.trim:.0%})",) if comparison.settings.trim else ()
+    level = f"{comparison.settings.confidence:.0%} interval of the mean"
+    return ("Measure", "Method", "n", "Outliers", "Mean", "Median", "SD", *trimmed, level)
+
+
+def _summary_cells(comparison, metric, row):
+    unit = {"mm2": "mm²", "mm3": "mm³"}.get(row.unit, row.unit) or metric.unit
+    label = metric.label.replace("CSA", "Volume") if unit == "mm³" else metric.label
+    trimmed = (number(row.trimmed_mean, metric.digits),) if comparison.settings.trim else ()
+    numbers = (number(value, metric.digits) for value in (row.mean, row.median, row.sd))
+    return (
+        f"{label} ({unit})" if unit else label, pair_name(comparison, row.method, row.against), str(row.n),
+        str(row.outliers), *numbers, *trimmed, interval(row.low, row.high, metric.digits),
+    )  # fmt: skip
+
+
+# --- tests -------------------------------------------------------------------------------
+
+
+def best_of(comparison, structure, key):
+    """The method that a test shows to be better than every other, and the sentence that says so.
+
+    Cited is the paired test over subjects; where that is not to be had, none.
+
+    Returns
+    -------
+    method : str or None
+    sentence : str
+    """
+    metric = metric_named(key)
+    known = summaries(comparison)
+    means = {
+        method: known[structure, method, comparison.reference, key].mean
+        for method in comparison.methods
+        if (structure, method, comparison.reference, key) in known
+    }
+    means = {method: mean for method, mean in means.items() if math.isfinite(mean)}
+    if comparison.reference is None or len(means) < 2:
+        return None, ""
+    tests = [
+        test
+        for test in comparison.tests
+        if test.structure == structure and test.unit == "subject" and test.test == "wilcoxon"
+        and metric_named(test.metric) == metric
+    ]  # fmt: skip
+    if not tests:
+        return None, f"{structure}: {metric.label} was not tested over subjects."
+    alpha = 1 - comparison.settings.confidence
+    subjects = max(test.n[0] for test in tests)
+    sign = -1 if metric.better == "low" else 1
+    won = defaultdict(dict)
+    for test in tests:
+        if test.p_holm < alpha and test.effect:
+            first = test.effect * sign > 0
+            winner, loser = (test.first, test.second) if first else (test.second, test.first)
+            won[winner][loser] = test.p_holm
+    word = "lower" if metric.better == "low" else "higher"
+    over = f"paired Wilcoxon test over {count(subjects, 'subject')}, corrected by Holm"
+    if not won:
+        few = _out_of_reach(comparison, subjects, alpha)
+        return None, (
+            f"{structure}: no difference in {metric.label} between methods is significant ({over}). "
+            f"The {word} mean is no evidence by itself.{few}"
+        )
+    sentences = []
+    for method, beaten in won.items():
+        against = listed(f"{other} ({number(means.get(other), metric.digits)}, p {_equals(p)})" for other, p in beaten.items())
+        sentences.append(f"{method} ({number(means.get(method), metric.digits)}) is {word} than {against}")
+    best = next((method for method, beaten in won.items() if set(means) - {method} <= set(beaten)), None)
+    return best, f"{structure}, {metric.label}: {'; '.join(sentences)} ({over})."
+
+
+def _out_of_reach(comparison, subjects, alpha):
+    """Why no test could be significant, where it is the number of subjects; else ""."""
+    family = sum(1 for t in comparison.tests if (t.unit, t.test) == ("subject", "wilcoxon") and math.isfinite(t.p))
+    # All signs alike is the rarest outcome; Holm multiplies the smallest p by the number of tests.
+    least = min(1.0, 2 * 0.5**subjects * max(family, 1))
+    if least < alpha:
+        return ""
+    return f" With {count(subjects, 'subject')} and {count(family, 'test')} no p can be below {least:.2g} after correction."
+
+
+def _equals(p):
+    text = p_text(p)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def tests_table(comparison, unit):
+    """Tests over subjects, or over slices."""
+    rows = []
+    for test in comparison.tests:
+        if test.unit != unit:
+            continue
+        metric = metric_named(test.metric)
+        larger = NONE if not test.effect or math.isnan(test.effect) else test.first if test.effect > 0 else test.second
+        significant = "yes" if test.p_holm < 1 - comparison.settings.confidence else "no"
+        n = str(test.n[0]) if test.n[0] == test.n[1] else f"{test.n[0]} / {test.n[1]}"
+        rows.append((
+            test.structure, metric.header if metric else test.metric, f"{test.first} vs {test.second}",
+            {"mann-whitney": "Mann-Whitney", "wilcoxon": "Wilcoxon, paired"}.get(test.test, test.test), n,
+            signed(test.effect, 2), larger, p_text(test.p), p_text(test.p_holm),
+            NONE if math.isnan(test.p_holm) else significant,
+        ))  # fmt: skip
+    columns = ("Structure", "Measure", "Methods", "Test", "n", "Effect, -1 to 1", "Larger values", "p", "p, Holm",
+               f"p < {1 - comparison.settings.confidence:.2g}")  # fmt: skip
+    over = "subjects (each subject's mean over its slices)" if unit == "subject" else "slices"
+    note = f"{NONE}: no test, for there are too few pairs or all of them are equal."
+    return Table(f"Tests over {over}", columns, tuple(rows), (0, 1, 2, 3, 6, 9), note)
+
+
+# --- areas -------------------------------------------------------------------------------
+
+
+def areas_table(comparison):
+    rows = []
+    for area in comparison.areas:
+        found = area.bland_altman
+        rows.append((
+            area.structure, pair_name(comparison, area.method, area.against), str(found.n), signed(found.bias, 2),
+            interval(found.bias_low, found.bias_high, 2), interval(found.lower, found.upper, 2),
+            signed(found.bias_percent, 1), interval(found.lower_percent, found.upper_percent, 1),
+            signed(found.slope, 3), p_text(found.slope_p), number(area.icc, 3), interval(area.icc_low, area.icc_high, 3),
+        ))  # fmt: skip
+    columns = ("Structure", "Method", "Slices", "Bias (mm²)", "95% CI of bias (mm²)", "Limits of agreement (mm²)",
+               "Bias (%)", "Limits of agreement (%)", "Proportional bias (mm² per mm²)", "p of it", "ICC(A,1)",
+               f"{comparison.settings.confidence:.0%} CI of ICC")  # fmt: skip
+    note = f"{NONE}: not defined; limits need two slices, an ICC needs areas that vary."
+    return Table("CSA: agreement slice by slice", columns, tuple(rows), (0, 1), note)
+
+
+def repeatability_table(comparison):
+    rows = tuple(
+        (r.structure, r.method, str(r.scans), number(r.scan_cov, 2), str(r.slices), number(r.slice_cov, 2))
+        for r in sorted(comparison.repeatability, key=lambda r: _place(comparison, r.structure, r.method))
+    )
+    columns = ("Structure", "Method", "Sessions scanned twice", "CoV of mean CSA (%)", "Pairs of slices",
+               "CoV of slice CSA (%)")  # fmt: skip
+    note = f"{NONE}: no session of this method has two runs with a slice at one height."
+    return Table("Scan and rescan: coefficient of variation of CSA", columns, rows, (0, 1), note)
+
+
+# --- scans and slices -----------------------------------------------------------------------
+
+
+def outliers_table(comparison):
+    """Outlier slices: a row a scan, structure and method."""
+    found = defaultdict(list)
+    for row in comparison.rows:
+        if row.where == "slice" and row.outlier:
+            found[row.case, row.structure, row.method, row.against].append(row)
+    cases = {case.name: case for case in comparison.cases}
+    rows = []
+    for (name, structure, method, against), slices in sorted(found.items())[:_SHOWN_OUTLIERS]:
+        texts = [_outlier_text(row) for row in sorted(slices, key=lambda row: row.index or 0)]
+        case = cases.get(name)
+        rows.append(((case and case.subject) or name, name, structure, pair_name(comparison, method, against),
+                     str(len(slices)), ", ".join(texts)))  # fmt: skip
+    return Table(
+        "Outliers by subject and slice",
+        ("Subject", "Scan", "Structure", "Method", "Outliers", "Slices, from inferior"),
+        tuple(rows),
+        (0, 1, 2, 3, 5),
+        _cut(len(rows), len(found)),
+    )
+
+
+def _outlier_text(row):
+    why = OUTLIERS.get(row.outlier, row.outlier)
+    return f"{row.index} ({why} {number(row.agreement.dice, 2)})" if row.outlier == "dice" else f"{row.index} ({why})"
+
+
+def scans_table(comparison):
+    """One row a scan, structure and method."""
+    slices, whole = defaultdict(list), {}
+    for row in comparison.rows:
+        key = row.case, row.structure, row.method, row.against
+        if row.where == "slice":
+            slices[key].append(row)
+        elif row.where == "scan":
+            whole[key] = row
+    rows = []
+    for case in sorted(comparison.cases, key=lambda case: case.name):
+        for structure in comparison.structures:
+            for method, against in pairs(comparison, structure):
+                key = case.name, structure, method, against
+                if key in slices:
+                    rows.append(_scan_cells(comparison, case, key, slices[key], whole.get(key)))
+    columns = ("Scan", "Group", "Structure", "Method", "Slices", "Outliers", "Dice mean", "Dice in 3D",
+               "HD95 mean (mm)", "Mean CSA (mm²)", "Mean CSA of the other (mm²)")  # fmt: skip
+    note = (
+        f"Dice and HD95 means leave outliers out; mean CSA is of all slices in which the mask has the structure. "
+        f"{NONE}: no such slice, or no group in participants.tsv. {_cut(min(len(rows), _SHOWN_SCANS), len(rows))}"
+    )
+    return Table("Every scan, structure and method", columns, tuple(rows[:_SHOWN_SCANS]), (0, 1, 2, 3), note.strip())
+
+
+def _scan_cells(comparison, case, key, slices, whole):
+    _, structure, method, against = key
+    kept = [row for row in slices if not row.outlier]
+    areas = (comparison.areas_mm2.get((case.name, who, structure)) for who in (method, against))
+    return (
+        case.name, case.group or NONE, structure, pair_name(comparison, method, against), str(len(slices)),
+        str(len(slices) - len(kept)), number(_mean(value_of(row, "dice") for row in kept), 3),
+        number(whole.agreement.dice if whole else None, 3),
+        number(_mean(value_of(row, "hausdorff95_mm") for row in kept), 2),
+        *(number(None if area is None else _mean(area), 2) for area in areas),
+    )  # fmt: skip
+
+
+def _mean(values):
+    finite = [float(value) for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan
+
+
+def _cut(shown, total):
+    return "" if shown >= total else f"The first {shown} of {total} are shown; the CSV tables hold all."

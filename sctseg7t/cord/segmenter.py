@@ -1,0 +1,223 @@
+"""One scan of the cord: its masks and measures."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sctseg7t.cord.locate import from_labels, image_centre, locate
+from sctseg7t.cord.segment import check_spec, segment_fractions
+from sctseg7t.cord.slices import check_slices_spec, slice_fractions
+from sctseg7t.errors import InputError
+from sctseg7t.flags import slice_flags, warning_lines
+from sctseg7t.flow import Clock, Flow, Result
+from sctseg7t.image.grid import box_around
+from sctseg7t.image.volume import load_labels, resample_nearest_to, to_native
+from sctseg7t.measure import measure_csa
+from sctseg7t.postprocess import apply, binary, override
+from sctseg7t.version import __version__
+
+# Soft values further than this from the mask belong to something else.
+_SOFT_REACH_MM = 1.0
+# SCT numbers vertebrae and discs from 1, and the pontomedullary landmarks up to 60.
+_HIGHEST_LEVEL = 60
+
+
+@dataclass(frozen=True, eq=False)
+class CordResult(Result):
+    """Masks of SC, GM and WM with their areas.
+
+    Attributes
+    ----------
+    centres_vox : list of (Z, 2) array
+        Window centres of each volume, canonical voxels; None where no cord was found.
+    """
+
+    centres_vox: list
+
+    def write_tables(self, plan, *, filename, csa_format="tidy"):
+        """Write the tables that the plan lists: areas per slice (``tidy`` or in ``sct``'s columns) and per level."""
+        from sctseg7t.measure import write_csv, write_level_csv
+
+        tables = self.tables if self.volume.data.shape[3] > 1 else self.tables[0]
+        about = {"tool_version": __version__, "tissues": tuple(plan.masks)}
+        for kind, path in plan.tables.items():
+            if kind == "levels":
+                write_level_csv(tables, path, filename=filename, **about)
+            elif csa_format == "sct":
+                names = {tissue: mask.name for tissue, mask in plan.masks.items()}
+                write_csv(tables, path, "sct", filename=names, **about)
+            else:
+                write_csv(tables, path, filename=filename, **about)
+
+
+class CordSegmenter(Flow):
+    """Spinal cord and gray matter on axial slices."""
+
+    LABELS = ("centerline", "levels")
+
+    @staticmethod
+    def kinds_of_tables(levels=False):
+        """Tables that a result of this flow can write."""
+        return ("csa", "levels") if levels else ("csa",)
+
+    @staticmethod
+    def check(spec):
+        """Refuse an entry that this flow cannot serve (ModelError naming the field)."""
+        (check_slices_spec if spec.input.sampling.method == "slices" else check_spec)(spec)
+
+    def run(self, source, *, centerline=None, levels=None):
+        """Segment one scan.
+
+        Parameters
+        ----------
+        source : path, nibabel image, or Volume loaded with these options
+        centerline : path or nibabel image, optional
+            Cord mask or point labels, used in place of the locator.
+        levels : path or nibabel image, optional
+            Vertebral labels, for measures per level.
+
+        Returns
+        -------
+        Result
+
+        Raises
+        ------
+        InputError
+            The scan or a label file cannot be used.
+        """
+        clock = Clock()
+        volume = self.load(source)
+        warnings = list(volume.notes)
+        user_path = _user_path(centerline, volume) if centerline is not None else None
+        level_map = _level_map(levels, volume) if levels is not None else None
+        clock.lap("load")
+        parts = [
+            self._run_volume(volume, t, user_path, level_map, warnings, clock) for t in range(volume.data.shape[3])
+        ]
+        masks = {}
+        for name in self.tissues:
+            stacked = np.stack([part.maps[name] for part in parts], 3)
+            masks[name] = to_native(volume, stacked, np.float32 if self.options.soft else np.uint8)
+        clock.lap("restore")
+        usable = any(part.centres is not None for part in parts) and any(
+            part.maps[name].any() for part in parts for name in self.tissues
+        )
+        return CordResult(
+            volume, masks, self.suffixes(), [part.table for part in parts], warnings, clock.seconds, usable,
+            user_path.source if user_path else self.spec.centring["policy"], [part.centres for part in parts],
+        )  # fmt: skip
+
+    def _run_volume(self, volume, t, user_path, level_map, warnings, clock):
+        data = volume.data[..., t]
+        tag = f"volume {t}: " if volume.data.shape[3] > 1 else ""
+        path = None
+        if t not in volume.blank_volumes or self.options.volumes == "mean":
+            path = user_path or self._find(data, volume)
+        clock.lap("locate")
+        if path is None:
+            warnings.append(f"{tag}no cord found; masks are empty (give its place with -centerline if there is one)")
+            empty = np.zeros(data.shape, np.float32 if self.options.soft else bool)
+            maps = {name: empty for name in self.suffixes()}
+            # A table of empty rows: a 4D scan keeps one a volume, and none of an earlier run stays beside the masks.
+            return _Part(maps, self._measure(maps, volume.affine, level_map, None), None)
+        box, affine, found = self._network(data, volume, path)
+        clock.lap("network")
+        maps = self._finish(found.maps, volume)
+        clock.lap("postprocess")
+        flags = slice_flags(path, found)
+        # Measured even if no table is wanted: the areas tell which slices to doubt.
+        table = self._measure(maps, affine, None if level_map is None else level_map[box], flags)
+        warnings += [tag + text for text in warning_lines(flags, table)]
+        clock.lap("measure")
+        whole = {name: np.zeros(data.shape, maps[name].dtype, order="F") for name in self.tissues}
+        for name, full in whole.items():
+            full[box] = maps[name]
+        return _Part(whole, table, found.centres_vox + [part.start for part in box])
+
+    def _network(self, data, volume, path):
+        """The part of the scan that was looked at, its affine, and the fractions in it."""
+        spec = self.spec
+        if spec.input.sampling.method == "slices":
+            found = slice_fractions(volume, data, path.centres_vox, self.session, spec)
+            return tuple(slice(0, n) for n in data.shape[:2]), volume.affine, found
+        # A window's width each way: room for windows that are centred again, and none of them is cut.
+        reach_mm = max(spec.input.size) * max(spec.input.spacing_mm)
+        box, affine = box_around(path.centres_vox, volume.affine, data.shape, reach_mm)
+        corner = [part.start for part in box]
+        return box, affine, segment_fractions(data[box], affine, path.centres_vox - corner, self.session, spec)
+
+    def _find(self, data, volume):
+        if self.spec.centring["policy"] == "image":
+            return image_centre(data.shape)
+        return locate(data, volume.affine, self.locator, self.locator_spec)
+
+    def _finish(self, fractions, volume):
+        """Threshold, post-process, derive; fractions stay fractions if soft."""
+        spec, options = self.spec, self.options
+        masks = {o.name: binary(fractions[o.name], o, options.threshold) for o in spec.outputs}
+        steps = override(
+            spec.postprocess, largest=options.largest, fill=options.fill_holes, small=options.remove_small,
+            labels=tuple(masks),
+        )  # fmt: skip
+        voxel_mm3 = float(abs(np.linalg.det(volume.affine[:3, :3])))
+        maps = apply(masks, steps, voxel_mm3)
+        if options.soft:
+            maps = {name: _soft(fractions[name], masks[name], maps[name], volume) for name in maps}
+            if {"SC", "GM"} <= set(maps):
+                maps["GM"] = np.minimum(maps["GM"], maps["SC"])
+        for derived in spec.derived:
+            whole, part = (maps[name] for name in derived.minus)
+            maps[derived.name] = np.maximum(whole - part, 0) if options.soft else whole & ~part
+        return maps
+
+    def _measure(self, maps, affine, level_map, flags):
+        known = {name: maps[name] for name in ("SC", "GM", "WM") if name in maps}
+        return measure_csa(known, affine, levels=level_map, flags=flags)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    maps: dict
+    table: object
+    centres: object
+
+
+def _user_path(centerline, volume):
+    labels, affine, name = load_labels(centerline, volume)
+    return from_labels(labels, affine, volume, name)
+
+
+def _level_map(levels, volume):
+    """Vertebral labels on the grid of the scan."""
+    found, name = resample_nearest_to(levels, volume)
+    low, high = int(found.min()), int(found.max())
+    if low < 0 or high > _HIGHEST_LEVEL:
+        raise InputError(
+            f"{name}: holds values from {low} to {high}, which are not vertebral levels (1 to {_HIGHEST_LEVEL}); "
+            "give a labelled cord or labels of single voxels"
+        )
+    if not high:
+        raise InputError(
+            f"{name}: holds no vertebral label within {volume.name}; give a labelled cord or labels of single voxels"
+        )
+    return found
+
+
+def _soft(fraction, before, after, volume):
+    """Fractions near the final mask; those of what post-processing removed are dropped."""
+    kept = fraction * _near(after, volume)
+    kept[before & ~after] = 0
+    return np.maximum(kept, after & ~before).astype(np.float32)
+
+
+def _near(mask, volume):
+    """The mask grown in plane by about 1 mm."""
+    for axis in (0, 1):
+        grown = mask.copy()
+        for step in range(1, max(1, round(_SOFT_REACH_MM / volume.spacing_mm[axis])) + 1):
+            low, high = [slice(None)] * 3, [slice(None)] * 3
+            low[axis], high[axis] = slice(None, -step), slice(step, None)
+            grown[tuple(low)] |= mask[tuple(high)]
+            grown[tuple(high)] |= mask[tuple(low)]
+        mask = grown
+    return mask

@@ -1,0 +1,313 @@
+"""Agreement of two lesion masks, lesion by lesion.
+
+A lesion is a connected component, a *true positive* one that has a counterpart in the other mask; what a counterpart
+is, the matching rule says (see RULES). One lesion of one mask can answer several of the other, so both sides
+are counted: sensitivity is the share of the reference's lesions that are found, precision the share of the
+mask's lesions that are true, F1 their harmonic mean. With one counterpart each (rule "iou") all is as panoptica's
+NaiveThresholdMatching counts it.
+
+==============================  ===========  =========  ====  ================
+case                            sensitivity  precision  F1    Dice
+==============================  ===========  =========  ====  ================
+both masks empty                nan          nan        nan   nan
+reference empty, mask not       nan          0          0     0
+mask empty, reference not       0            nan        0     0
+no counterpart at all           0            0          0     as it is
+==============================  ===========  =========  ====  ================
+"""
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from .lesion_matching import MSSEG_IGNORED_MM3, RULES, lesion_overlap, match_lesions
+from .lesions import boolean_mask, voxel_mm3
+from .pairs import mask_counts, ratio, union_box
+
+# Limits between small, medium and large: of a lesion (mm3), of a scan's load (mL). Ours.
+SIZE_LIMITS_MM3 = (10.0, 50.0)
+LOAD_LIMITS_ML = (5.0, 15.0)
+
+
+@dataclass(frozen=True)
+class SizeStratum:
+    """Detection of lesions by their own volume, mm3: at least `from_mm3`, less than `below_mm3`."""
+
+    from_mm3: float
+    below_mm3: float
+    n_reference: int
+    found: int
+    n_mask: int
+    false: int
+
+    @property
+    def sensitivity(self):
+        return ratio(self.found, self.n_reference)
+
+
+@dataclass(frozen=True)
+class LesionAgreement:
+    """Agreement of one pair of masks.
+
+    `tp_reference` lesions of the reference are found, `fn` are not; `tp_mask` lesions of the mask are true, `fp` are
+    not (with rule "iou" both true positives are one number). `merged` lesions of the mask share voxels with several
+    of the reference, `split` ones of the reference with several of the mask. `dice` is of all voxels, `dice_matched`
+    the mean over matched pairs (rule "iou") or over groups of lesions that their matches connect. Differences are
+    mask minus reference. `missed` and `false` are ids in the label maps of :func:`label_lesions`.
+    """
+
+    rule: str
+    connectivity: int
+    min_iou: float | None
+    ignored_up_to_mm3: float
+    n_reference: int
+    n_mask: int
+    tp_reference: int
+    tp_mask: int
+    fn: int
+    fp: int
+    merged: int
+    split: int
+    sensitivity: float
+    precision: float
+    f1: float
+    dice: float
+    dice_matched: float
+    reference_ml: float
+    mask_ml: float
+    volume_difference_ml: float
+    volume_difference_percent: float
+    load_stratum: str
+    by_size: tuple
+    missed: tuple
+    false: tuple
+
+    def summary(self):
+        """A plain dict for JSON; None for nan."""
+        values = {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        values["by_size"] = [_stratum_dict(stratum) for stratum in self.by_size]
+        return values | {"missed": list(self.missed), "false": list(self.false)}
+
+
+def compare_lesions(
+    reference, mask, affine_or_spacing, *, rule="overlap", connectivity=None, min_iou=0.1, ignored_up_to_mm3=None
+):
+    """Compare the lesions of a mask with those of a reference.
+
+    Parameters
+    ----------
+    reference, mask : (X, Y, Z) array
+        Boolean, or 0 and 1.
+    affine_or_spacing : (4, 4) array or sequence of 3 float
+        Voxel to world or voxel size, mm.
+    rule : {"overlap", "iou", "msseg"}
+        See RULES.
+    connectivity : {6, 18, 26}, optional
+        Default 26 as in `measure_lesions`; "msseg" 6.
+    min_iou : float
+        For "iou".
+    ignored_up_to_mm3 : float, optional
+        Components of at most this volume are no lesions, in neither mask. Default 0; "msseg" 3. Volumes and Dice are
+        of the whole masks.
+
+    Returns
+    -------
+    LesionAgreement
+
+    Raises
+    ------
+    ValueError
+        Shapes, values or options do not fit.
+    """
+    if rule not in RULES:
+        raise ValueError(f"rule {rule!r}: choose one of {', '.join(RULES)}")
+    if not 0 <= min_iou <= 1:
+        raise ValueError(f"min_iou must be from 0 to 1, not {min_iou}")
+    reference, mask = _checked(reference, mask)
+    voxel = _voxel_mm3(affine_or_spacing)
+    strict = rule == "msseg"
+    if connectivity is None:
+        connectivity = 6 if strict else 26
+    ignored = (MSSEG_IGNORED_MM3 if strict else 0.0) if ignored_up_to_mm3 is None else float(ignored_up_to_mm3)
+    counts = mask_counts(reference, mask)
+    overlap = lesion_overlap(*union_box(reference, mask), connectivity, ignored / voxel)
+    found, true, links = match_lesions(overlap, rule, min_iou)
+    sizes = [size * voxel for size in (overlap.reference_size, overlap.mask_size)]
+    sensitivity, precision = ratio(int(found.sum()), len(found)), ratio(int(true.sum()), len(true))
+    reference_ml, mask_ml = (n * voxel / 1000 for n in (counts.in_reference, counts.in_mask))
+    return LesionAgreement(
+        rule=rule,
+        connectivity=connectivity,
+        min_iou=float(min_iou) if rule == "iou" else None,
+        ignored_up_to_mm3=ignored,
+        n_reference=len(found),
+        n_mask=len(true),
+        tp_reference=int(found.sum()),
+        tp_mask=int(true.sum()),
+        fn=int((~found).sum()),
+        fp=int((~true).sum()),
+        merged=_several(overlap.j),
+        split=_several(overlap.i),
+        sensitivity=sensitivity,
+        precision=precision,
+        f1=_f1(sensitivity, precision),
+        dice=counts.dice,
+        dice_matched=_dice_matched(overlap, links),
+        reference_ml=reference_ml,
+        mask_ml=mask_ml,
+        volume_difference_ml=mask_ml - reference_ml,
+        volume_difference_percent=100 * ratio(counts.in_mask - counts.in_reference, counts.in_reference),
+        load_stratum=load_stratum(reference_ml),
+        by_size=_by_size(sizes, found, true),
+        missed=tuple(int(i) + 1 for i in np.flatnonzero(~found)),
+        false=tuple(int(j) + 1 for j in np.flatnonzero(~true)),
+    )
+
+
+def load_stratum(volume_ml, limits_ml=LOAD_LIMITS_ML):
+    """Name of the stratum of a lesion load: "none", "<5 mL", "5-15 mL" (both included), ">15 mL".
+
+    A scan without lesions stands alone: its Dice is 0 or nan whatever is found. The limits are ours.
+    """
+    low, high = limits_ml
+    if volume_ml == 0:
+        return "none"
+    return f"<{low:g} mL" if volume_ml < low else f"{low:g}-{high:g} mL" if volume_ml <= high else f">{high:g} mL"
+
+
+def summarise_lesions(agreements):
+    """Lesion-wise agreement over scans, a plain dict for JSON.
+
+    Means are over the scans where the measure exists (`n_...` says how many), "pooled" ones of all lesions
+    together.
+
+    Parameters
+    ----------
+    agreements : sequence of LesionAgreement
+        Of one rule, connectivity, `min_iou` and `ignored_up_to_mm3`.
+
+    Raises
+    ------
+    ValueError
+        None given, or rules mixed.
+    """
+    agreements = list(agreements)
+    if len({(a.rule, a.connectivity, a.min_iou, a.ignored_up_to_mm3) for a in agreements}) != 1:
+        raise ValueError("give agreements of one rule with one set of options, at least one")
+    total = {name: sum(getattr(a, name) for a in agreements) for name in _SUMMED}
+    pooled = ratio(total["tp_reference"], total["n_reference"]), ratio(total["tp_mask"], total["n_mask"])
+    result = {
+        "rule": agreements[0].rule,
+        "connectivity": agreements[0].connectivity,
+        "n_scans": len(agreements),
+        **total,
+    }
+    result |= {"sensitivity_pooled": pooled[0], "precision_pooled": pooled[1], "f1_pooled": _f1(*pooled)}
+    result["fp_per_scan"] = total["fp"] / len(agreements)
+    for name in _AVERAGED:
+        result |= _mean_and_number(name, agreements)
+    result = {name: _plain(value) for name, value in result.items()}
+    strata = {name: [a for a in agreements if a.load_stratum == name] for name in _load_names()}
+    result["by_load"] = {
+        name: {"n_scans": len(some)}
+        | {key: _plain(value) for m in ("dice", "f1") for key, value in _mean_and_number(m, some).items()}
+        for name, some in strata.items()
+    }
+    result["by_size"] = [_stratum_dict(_added(parts)) for parts in zip(*(a.by_size for a in agreements))]
+    return result
+
+
+# --- numbers ---------------------------------------------------------------------------
+
+
+def _f1(sensitivity, precision):
+    """Harmonic mean; 0 if one of them is and the other has no value."""
+    if np.isnan(sensitivity) and np.isnan(precision):
+        return float("nan")
+    if not (sensitivity > 0 and precision > 0):
+        return 0.0
+    return 2 * sensitivity * precision / (sensitivity + precision)
+
+
+def _dice_matched(overlap, links):
+    """Mean Dice of the groups of lesions that matches connect (pairs, where matches are one to one)."""
+    if not links.any():
+        return float("nan")
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    i, j, n = overlap.i[links], overlap.j[links], len(overlap.reference_size)
+    size = np.concatenate([overlap.reference_size, overlap.mask_size])
+    graph = coo_array((np.ones(len(i)), (i, n + j)), shape=(len(size), len(size)))
+    group = connected_components(graph, directed=False)[1]
+    matched = np.unique(np.concatenate([i, n + j]))
+    total = np.bincount(group[matched], size[matched], minlength=group.max() + 1)
+    shared = np.bincount(group[i], overlap.shared[links], minlength=group.max() + 1)
+    return float((2 * shared[total > 0] / total[total > 0]).mean())
+
+
+def _several(lesion):
+    return int((np.bincount(lesion) > 1).sum()) if len(lesion) else 0
+
+
+def _by_size(sizes_mm3, found, true):
+    # As in every comparison of volumes here, float noise of the affine must not decide.
+    limits = (0.0, *SIZE_LIMITS_MM3, float("inf"))
+    strata = []
+    for low, high in zip(limits[:-1], limits[1:]):
+        ours, theirs = (
+            (size >= low * (1 - 1e-5)) & ((size < high * (1 - 1e-5)) | np.isinf(high)) for size in sizes_mm3
+        )
+        strata.append(
+            SizeStratum(
+                low, high, int(ours.sum()), int(found[ours].sum()), int(theirs.sum()), int((~true[theirs]).sum())
+            )
+        )
+    return tuple(strata)
+
+
+_SUMMED = ("n_reference", "n_mask", "tp_reference", "tp_mask", "fn", "fp", "merged", "split")
+_AVERAGED = (
+    "sensitivity", "precision", "f1", "dice", "dice_matched", "volume_difference_ml", "volume_difference_percent",
+)  # fmt: skip
+
+
+def _mean_and_number(name, agreements):
+    values = np.array([getattr(a, name) for a in agreements], float)
+    values = values[~np.isnan(values)]
+    return {f"{name}_mean": float(values.mean()) if len(values) else float("nan"), f"n_{name}": len(values)}
+
+
+def _load_names():
+    low, high = LOAD_LIMITS_ML
+    return [load_stratum(ml) for ml in (0, low / 2, low, 2 * high)]
+
+
+def _added(strata):
+    counts = (sum(getattr(s, name) for s in strata) for name in ("n_reference", "found", "n_mask", "false"))
+    return SizeStratum(strata[0].from_mm3, strata[0].below_mm3, *counts)
+
+
+def _stratum_dict(stratum):
+    values = {f.name: _plain(getattr(stratum, f.name)) for f in fields(stratum)}
+    return values | {"sensitivity": _plain(stratum.sensitivity)}
+
+
+def _plain(value):
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _checked(reference, mask):
+    if np.shape(reference) != np.shape(mask):
+        raise ValueError(f"masks have shapes {np.shape(reference)} and {np.shape(mask)}; give two of one 3D shape")
+    return boolean_mask(reference), boolean_mask(mask)
+
+
+def _voxel_mm3(affine_or_spacing):
+    given = np.asarray(affine_or_spacing, float)
+    if given.shape not in ((4, 4), (3,)):
+        raise ValueError(f"give a (4, 4) affine or three voxel sizes in mm, not an array of shape {given.shape}")
+    volume = voxel_mm3(given) if given.ndim == 2 else float(np.prod(given))
+    if not (np.isfinite(volume) and volume > 0):
+        raise ValueError("voxels must have a volume")
+    return volume

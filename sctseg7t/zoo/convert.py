@@ -1,0 +1,101 @@
+"""Keras weights of the zoo as verified ONNX: converted once, kept in the cache."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from sctseg7t.errors import ModelError
+from sctseg7t.zoo.cache import as_recorded, cache_dir, log, record
+from sctseg7t.zoo.download import KERAS, fetch, locked_for, writing_into
+
+# A change of what the converter makes of the same file gets a new number.
+CONVERTER = 1
+FOLDER = "converted"
+
+
+def is_foreign(spec):
+    """Tell whether a model's weights have to be converted before they can run."""
+    return spec.local_path is None and spec.files[0].format == KERAS
+
+
+def converted_path(spec, cache=None):
+    """Return where the ONNX network of a Keras model lies, whether or not it exists.
+
+    The name holds the digest of the source, the converter's version and a hash of what the entry says about
+    the layers and the test, so that a change of any makes another file.
+    """
+    file = spec.files[0]
+    said = {
+        "architecture": file.architecture and [file.architecture.name, file.architecture.parameters],
+        "lambdas": file.lambdas,
+        "test": [spec.test_input, spec.test_output],
+    }
+    key = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
+    stem = file.name.rpartition(".")[0] or file.name
+    return cache_dir(cache) / FOLDER / file.digest / f"v{CONVERTER}-{key}" / f"{stem}.onnx"
+
+
+def converted(spec, *, mirror=None, cache=None, **options):
+    """Return the ONNX network of a Keras model, made and checked at the first call.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    mirror, cache, **options
+        Those of :func:`sctseg7t.zoo.download.fetch`.
+
+    Raises
+    ------
+    DownloadError
+        The Keras file cannot be had.
+    ModelError
+        It cannot be converted, or the network does not give the entry's ``test_output``; nothing is kept.
+    """
+    file, final = spec.files[0], converted_path(spec, cache)
+    if as_recorded(final):
+        return final
+    if final.exists():
+        log.warning("%s: damaged; it will be converted again", final)
+    source = fetch(file, mirror=mirror, cache=cache, **options)
+    with writing_into(cache_dir(cache)), locked_for(file, cache):
+        # Another process may have converted it while this one waited.
+        if not as_recorded(final):
+            _convert(spec, source, final)
+    return final
+
+
+def status(spec, cache=None):
+    """Return ``"ok"``, ``"damaged"`` or ``"missing"`` for the converted network of a Keras model."""
+    path = converted_path(spec, cache)
+    return "ok" if as_recorded(path) else "damaged" if path.exists() else "missing"
+
+
+def _convert(spec, source, final):
+    from sctseg7t.zoo.keras import to_onnx
+    from sctseg7t.zoo.probe import check_network
+
+    file = spec.files[0]
+    if spec.test_output is None:
+        if file.algorithm != "commit":
+            raise ModelError(f"{spec.label}: its entry has no test_output to check the network with")
+        log.warning("%s: nobody has recorded what its network returns; it is only seen to run", spec.label)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    part = final.with_name(f".{final.name}.{os.getpid()}.part")
+    try:
+        to_onnx(source, part, file.architecture, file.lambdas)
+        check_network(part, spec)
+        os.replace(part, final)
+        record(final)
+    finally:
+        Path(part).unlink(missing_ok=True)
+        if not final.exists():
+            _remove_empty(final.parent)
+
+
+def _remove_empty(folder):
+    for empty in (folder, folder.parent):
+        try:
+            empty.rmdir()
+        except OSError:
+            return

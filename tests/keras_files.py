@@ -1,0 +1,69 @@
+"""Small Keras HDF5 files, written as Keras 2 writes them."""
+
+import json
+
+import numpy as np
+
+
+def layer(kind, name, sources=(), **config):
+    """One layer of a functional model."""
+    nodes = [[[source, 0, 0, {}] for source in sources]] if sources else []
+    return {"class_name": kind, "name": name, "config": {"name": name, **config}, "inbound_nodes": nodes}
+
+
+def conv(name, source, filters, size=3, axes=2, data_format="channels_last", **config):
+    """A convolution, "same" and linear unless told otherwise."""
+    given = {"padding": "same", "strides": [1] * axes, "dilation_rate": [1] * axes, "activation": "linear"}
+    given |= {"kernel_size": [size] * axes, "filters": filters, "use_bias": True, "data_format": data_format}
+    return layer(f"Conv{axes}D", name, [source], **(given | config))
+
+
+def image(*shape):
+    """The input layer; ``shape`` without the batch."""
+    return layer("InputLayer", "input_1", batch_input_shape=[None, *shape])
+
+
+def model(layers, end=None):
+    """The description of a model; the last layer is its output unless another is named."""
+    outputs = [[end or layers[-1]["name"], 0, 0]]
+    config = {"name": "m", "layers": layers, "input_layers": [["input_1", 0, 0]], "output_layers": outputs}
+    return {"class_name": "Model", "config": config}
+
+
+def write(path, described, weights):
+    """Write a full model, or weights only where ``described`` is None."""
+    import h5py
+
+    with h5py.File(path, "w") as file:
+        if described is not None:
+            file.attrs["model_config"] = json.dumps(described).encode()
+        root = file if described is None else file.create_group("model_weights")
+        for name, arrays in weights.items():
+            group = root.create_group(name)
+            group.attrs["weight_names"] = [f"{name}/{key}:0".encode() for key in arrays]
+            for key, value in arrays.items():
+                group[f"{name}/{key}:0"] = np.asarray(value, np.float32)
+    return path
+
+
+def random_weights(described, seed=0):
+    """Weights of every convolution and BatchNorm of a description, channels followed from layer to layer."""
+    rng, channels, found = np.random.default_rng(seed), {}, {}
+    for one in described["config"]["layers"]:
+        kind, name, config = one["class_name"], one["name"], one["config"]
+        sources = [channels[source[0]] for source in one["inbound_nodes"][0]] if one["inbound_nodes"] else []
+        width = sum(sources)
+        if kind == "InputLayer":
+            shape = config["batch_input_shape"]
+            width = shape[1] if described.get("first") else shape[-1]
+        elif kind.startswith("Conv"):
+            filters = config["filters"]
+            ends = (filters, width) if "Transpose" in kind else (width, filters)
+            kernel = rng.normal(0, 0.3, (*config["kernel_size"], *ends))
+            found[name] = {"kernel": kernel, "bias": rng.normal(0, 0.3, filters)}
+            width = filters
+        elif kind == "BatchNormalization":
+            low = {"gamma": 0.5, "beta": -0.5, "moving_mean": -0.5, "moving_variance": 0.5}
+            found[name] = {key: rng.uniform(value, value + 1, width) for key, value in low.items()}
+        channels[name] = width
+    return found

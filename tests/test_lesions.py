@@ -1,0 +1,354 @@
+"""Lesion measures: shapes with known volume, diameter, place; tables; the real lesion masks."""
+
+import csv
+import json
+import math
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy")
+
+from scipy.spatial.distance import pdist
+from scipy.spatial.transform import Rotation
+
+from sctseg7t.errors import OutputError
+from sctseg7t.measure.lesion_table import (
+    LESION_COLUMNS,
+    SUMMARY_COLUMNS,
+    write_lesion_csv,
+    write_lesion_summary_csv,
+)
+from sctseg7t.measure.lesions import LOCATIONS, REASONS, Regions, label_lesions, largest_distance_mm, measure_lesions
+from sctseg7t.postprocess import components
+
+ISOTROPIC = np.eye(4)
+
+
+def affine_of(spacing, rotation_deg=(0, 0, 0), origin=(0, 0, 0)):
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("xyz", rotation_deg, degrees=True).as_matrix() @ np.diag(spacing)
+    affine[:3, 3] = origin
+    return affine
+
+
+def boxes(shape, *limits):
+    mask = np.zeros(shape, bool)
+    for limit in limits:
+        mask[tuple(slice(*pair) for pair in limit)] = True
+    return mask
+
+
+def ellipsoid(shape, affine, centre_mm, semi_axes_mm, axes=np.eye(3)):
+    """Voxels whose centres lie in an ellipsoid given in the world."""
+    voxels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
+    world = voxels @ affine[:3, :3].T + affine[:3, 3] - centre_mm
+    return (((world @ axes) / semi_axes_mm) ** 2).sum(axis=-1) <= 1
+
+
+def rows_of(path):
+    with open(path, newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+# ---- size -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spacing", [(1, 1, 1), (0.7, 0.7, 0.7), (0.5, 0.5, 3.0), (0.9, 1.2, 2.0)])
+@pytest.mark.parametrize("rotation", [(0, 0, 0), (12, -8, 20)])
+def test_an_ellipsoid_has_its_volume_diameter_and_centre(spacing, rotation):
+    semi_axes = np.array([6.0, 4.5, 9.0])
+    shape = np.ceil(24 / np.array(spacing)).astype(int)
+    affine = affine_of(spacing, rotation, (-40, 13, 7))
+    centre = affine[:3, :3] @ (shape / 2) + affine[:3, 3]
+    (found,) = measure_lesions(ellipsoid(shape, affine, centre, semi_axes), affine).lesions
+    assert found.volume_mm3 == pytest.approx(4 / 3 * np.pi * semi_axes.prod(), rel=0.04)
+    assert found.sphere_diameter_mm == pytest.approx(2 * np.cbrt(semi_axes.prod()), rel=0.02)
+    # Corners lie up to a voxel's diagonal beyond the centres, and centres up to one inside the surface.
+    assert abs(found.diameter_mm - 18) < np.linalg.norm(spacing)
+    place = (found.centroid_r_mm, found.centroid_a_mm, found.centroid_s_mm)
+    assert np.abs(np.array(place) - centre).max() < 0.25 * max(spacing)
+
+
+def test_an_oblique_grid_changes_no_size_and_moves_the_centroid_with_it():
+    mask = boxes((14, 12, 9), [(1, 5), (2, 9), (1, 4)], [(8, 11), (1, 3), (6, 8)])
+    straight = affine_of((0.8, 1.1, 2.5))
+    turned = affine_of((0.8, 1.1, 2.5), (25, -40, 10), (90, -30, 4))
+    for a, b in zip(measure_lesions(mask, straight).lesions, measure_lesions(mask, turned).lesions, strict=True):
+        assert b.volume_mm3 == pytest.approx(a.volume_mm3)
+        assert b.diameter_mm == pytest.approx(a.diameter_mm)
+        voxel = np.array([a.centroid_x_vox, a.centroid_y_vox, a.centroid_z_vox])
+        assert (b.centroid_x_vox, b.centroid_y_vox, b.centroid_z_vox) == pytest.approx(tuple(voxel))
+        world = turned @ [*voxel, 1]
+        assert (b.centroid_r_mm, b.centroid_a_mm, b.centroid_s_mm) == pytest.approx(tuple(world[:3]))
+
+
+def test_a_box_is_measured_from_corner_to_corner():
+    mask = boxes((10, 10, 10), [(2, 5), (3, 5), (4, 8)])
+    (found,) = measure_lesions(mask, affine_of((2, 1, 0.5))).lesions
+    assert found.diameter_mm == pytest.approx(math.sqrt(6**2 + 2**2 + 2**2))
+    assert (found.n_voxels, found.volume_mm3) == (24, 24)
+    assert (found.centroid_r_mm, found.centroid_a_mm, found.centroid_s_mm) == (6, 3.5, 2.75)
+
+
+def test_the_hull_gives_the_same_diameter_as_all_pairs_of_corners():
+    rng = np.random.default_rng(3)
+    linear = affine_of((0.6, 0.9, 1.7), (10, 20, 30))[:3, :3]
+    steps = np.array([(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)])
+    sparse = [np.unique(rng.integers(0, 12, (size, 3)), axis=0) for size in (1, 2, 7, 30, 150)]
+    column = np.array([(3, 4, z) for z in range(9)])
+    for voxels in (*sparse, column, np.concatenate([sparse[2] + 12, column])):
+        corners = (voxels[:, None] + steps).reshape(-1, 3) @ linear.T
+        assert largest_distance_mm(rng.permutation(voxels), linear) == pytest.approx(pdist(corners).max())
+
+
+def test_lesions_under_the_diameter_are_listed_but_not_counted():
+    # 2 x 2 x 1 voxels measure exactly 3 mm; a row of two sqrt(6).
+    mask = boxes((12, 12, 12), [(1, 3), (1, 3), (1, 2)], [(6, 8), (6, 7), (6, 7)])
+    for affine in (ISOTROPIC, affine_of((1, 1, 1), (31, 7, -55)), np.eye(4, dtype=np.float32)):
+        table = measure_lesions(mask, affine)
+        assert [lesion.counted for lesion in table.lesions] == [True, False]
+        total = table.summary()
+        assert (total["n_lesions"], total["n_small"]) == (1, 1)
+        assert (total["load_ml"], total["load_small_ml"]) == pytest.approx((0.006, 0.002))
+    assert measure_lesions(mask, ISOTROPIC, min_diameter_mm=3.1).summary()["n_lesions"] == 0
+
+
+# ---- which lesions ----------------------------------------------------------------
+
+
+def test_connectivity_says_what_belongs_together():
+    mask = np.zeros((8, 8, 8), bool)
+    for place in ((1, 1, 1), (2, 1, 1), (3, 2, 1), (4, 3, 2)):  # by a face, an edge, a corner
+        mask[place] = True
+    assert [int(label_lesions(mask, n).max()) for n in (6, 18, 26)] == [3, 2, 1]
+    assert len(measure_lesions(mask, ISOTROPIC).lesions) == 1
+    with pytest.raises(ValueError, match="connectivity"):
+        label_lesions(mask, 8)
+
+
+def test_components_are_those_of_the_numpy_labelling():
+    mask = np.random.default_rng(1).random((20, 18, 16)) < 0.12
+    ours, theirs = label_lesions(mask), components(mask, corners=True, through_plane=True)
+    pairs = {tuple(pair) for pair in zip(ours.ravel().tolist(), theirs.ravel().tolist())}
+    assert len(pairs) == ours.max() + 1 == theirs.max() + 1
+
+
+def test_ids_follow_the_volume_and_ties_the_first_voxel():
+    mask = boxes(
+        (12, 6, 6),
+        [(9, 10), (1, 2), (1, 2)],
+        [(1, 2), (4, 5), (0, 1)],
+        [(1, 2), (1, 2), (3, 4)],
+        [(4, 7), (2, 4), (2, 3)],
+    )
+    labels = label_lesions(mask)
+    assert labels.dtype == np.int16
+    assert (labels[4, 2, 2], labels[1, 1, 3], labels[1, 4, 0], labels[9, 1, 1]) == (1, 2, 3, 4)
+    assert np.array_equal(label_lesions(np.asfortranarray(mask)), labels)
+    table = measure_lesions(mask, ISOTROPIC)
+    assert np.array_equal(table.labels, labels)
+    assert [lesion.id for lesion in table.lesions] == [1, 2, 3, 4]
+    assert [lesion.n_voxels for lesion in table.lesions] == [6, 1, 1, 1]
+
+
+def test_more_lesions_than_int16_holds():
+    mask = np.zeros((66, 66, 66), bool)
+    mask[::2, ::2, ::2] = True
+    labels = label_lesions(mask)
+    assert (labels.dtype, labels.max()) == (np.int32, 33**3)
+
+
+def test_a_lesion_at_the_border_is_flagged():
+    mask = boxes((10, 10, 10), [(0, 2), (4, 6), (4, 6)], [(5, 7), (5, 7), (8, 9)])
+    first, second = measure_lesions(mask, ISOTROPIC).lesions
+    assert (first.flags, second.flags) == (("touches_image_edge",), ())
+    assert measure_lesions(mask, ISOTROPIC).summary()["flags"] == ["touches_image_edge"]
+
+
+def test_probabilities_are_those_inside_the_lesion():
+    mask = boxes((8, 8, 8), [(1, 3), (1, 2), (1, 2)], [(5, 6), (5, 6), (5, 6)])
+    probability = np.full((8, 8, 8), 0.99, np.float32)
+    probability[1, 1, 1], probability[2, 1, 1], probability[5, 5, 5] = 0.5, 0.75, 0.625
+    first, second = measure_lesions(mask, ISOTROPIC, probability=probability).lesions
+    assert (first.probability_max, first.probability_mean) == (0.75, 0.625)
+    assert (second.probability_max, second.probability_mean) == (0.625, 0.625)
+    assert measure_lesions(mask, ISOTROPIC).lesions[0].probability_max is None
+
+
+@pytest.mark.parametrize(
+    "mask, options, message",
+    [
+        (np.zeros((4, 4)), {}, "3D"),
+        (np.full((4, 4, 4), 0.5), {}, "0 and 1"),
+        (np.zeros((4, 4, 4)), {"affine": np.zeros((4, 4))}, "affine"),
+        (np.zeros((4, 4, 4)), {"probability": np.zeros((4, 4, 3))}, "probability"),
+        (np.zeros((4, 4, 4)), {"regions": Regions(*[np.zeros((4, 4, 5), bool)] * 3)}, "ventricles"),
+    ],
+)
+def test_what_does_not_fit_is_refused(mask, options, message):
+    with pytest.raises(ValueError, match=message):
+        measure_lesions(mask, options.pop("affine", ISOTROPIC), **options)
+
+
+# ---- location ---------------------------------------------------------------------
+
+SHAPE = (40, 12, 30)
+
+
+@pytest.fixture
+def regions():
+    """Ventricles at x < 5, cortex at x >= 35, infratentorial brain below slice 10."""
+    x, _, z = np.indices(SHAPE)
+    return Regions((x < 5) & (z >= 10), ((x >= 35) & (z >= 10)).astype(np.float32) * 0.5, z < 10, "made by hand")
+
+
+def located(limit, regions, **options):
+    (found,) = measure_lesions(boxes(SHAPE, limit), options.pop("affine", ISOTROPIC), regions, **options).lesions
+    return found
+
+
+@pytest.mark.parametrize(
+    "x, location, ventricles, cortex",
+    [
+        ((3, 7), "periventricular", 0, 28),  # overlaps
+        ((5, 8), "periventricular", 0, 27),  # touches
+        ((6, 9), "periventricular", 1, 26),  # one voxel between: the tolerance
+        ((7, 10), "deep_white_matter", 2, 25),
+        ((31, 34), "deep_white_matter", 26, 1),
+        ((32, 35), "juxtacortical_cortical", 27, 0),
+        ((36, 39), "juxtacortical_cortical", 31, 0),  # cortical
+        ((5, 35), "periventricular", 0, 0),  # both: the first rule
+    ],
+)
+def test_location_by_the_gap_to_a_region(regions, x, location, ventricles, cortex):
+    found = located([x, (4, 7), (14, 17)], regions)
+    assert found.location == location
+    assert (found.distance_ventricles_mm, found.distance_cortex_mm) == pytest.approx((ventricles, cortex))
+    assert found.infratentorial_fraction == 0
+
+
+def test_half_below_the_tentorium_is_infratentorial_even_at_the_ventricle(regions):
+    assert located([(5, 8), (4, 7), (8, 12)], regions).location == "infratentorial"
+    found = located([(5, 8), (4, 7), (8, 13)], regions)
+    assert (found.location, found.infratentorial_fraction) == ("periventricular", pytest.approx(0.4))
+
+
+def test_tolerances_are_mm_whatever_the_voxels(regions):
+    affine = affine_of((0.5, 1, 5), (20, 30, 40))
+    near = [(9, 12), (4, 7), (14, 17)]  # four voxels of 0.5 mm between
+    assert located(near, regions, affine=affine).location == "deep_white_matter"
+    found = located(near, regions, affine=affine, ventricle_mm=2)
+    assert (found.location, found.distance_ventricles_mm) == ("periventricular", pytest.approx(2))
+    far = [(30, 33), (4, 7), (14, 17)]
+    assert located(far, regions, affine=affine, cortex_mm=1).location == "juxtacortical_cortical"
+
+
+def test_touching_slices_touch_however_thick():
+    ventricles = boxes(SHAPE, [(10, 20), (3, 9), (16, 20)])
+    nothing = np.zeros(SHAPE, bool)
+    thick = affine_of((1, 1, 6))
+    above = located([(12, 15), (4, 7), (20, 22)], Regions(ventricles, nothing, nothing), affine=thick)
+    assert (above.location, above.distance_ventricles_mm, above.distance_cortex_mm) == ("periventricular", 0, None)
+    apart = located([(12, 15), (4, 7), (21, 23)], Regions(ventricles, nothing, nothing), affine=thick)
+    assert (apart.location, apart.distance_ventricles_mm) == ("deep_white_matter", 6)
+
+
+def test_the_gap_is_that_of_the_voxels_boxes():
+    rng = np.random.default_rng(5)
+    spacing = np.array([0.7, 1.3, 2.0])
+    region, mask = rng.random((2, 9, 9, 9)) > 0.995
+    region[0, 0, 0] = mask[8, 8, 8] = True
+    nothing = np.zeros_like(mask)
+    for lesion in measure_lesions(mask, affine_of(spacing), Regions(region, nothing, nothing)).lesions:
+        own = np.argwhere(measure_lesions(mask, affine_of(spacing)).labels == lesion.id)
+        steps = np.maximum(np.abs(own[:, None] - np.argwhere(region)) - 1, 0) * spacing
+        assert lesion.distance_ventricles_mm == pytest.approx(np.linalg.norm(steps, axis=-1).min())
+
+
+def test_without_regions_there_is_no_location_and_the_reason_is_given():
+    table = measure_lesions(boxes(SHAPE, [(3, 7), (4, 7), (14, 17)]), ISOTROPIC)
+    assert table.lesions[0].location is None
+    assert table.reason == ("no_regions",)
+    total = table.summary()
+    assert total["n_lesions"] == 1
+    assert all(total[f"n_{name}"] is None and total[f"{name}_ml"] is None for name in LOCATIONS)
+
+
+def test_location_totals_sum_to_the_load(regions):
+    mask = boxes(SHAPE, [(5, 8), (4, 7), (14, 17)], [(20, 21), (4, 5), (20, 21)], [(20, 25), (4, 7), (2, 5)])
+    total = measure_lesions(mask, ISOTROPIC, regions).summary()
+    assert [total[f"n_{name}"] for name in LOCATIONS] == [1, 0, 1, 0]
+    assert [total[f"{name}_ml"] for name in LOCATIONS] == pytest.approx([0.027, 0, 0.045, 0.001])
+    assert total["load_ml"] == pytest.approx(0.073)
+    assert (total["largest_volume_mm3"], total["n_small"]) == (45, 1)
+
+
+# ---- tables -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("with_regions", [False, True])
+def test_an_empty_mask_is_a_row_of_zeros(tmp_path, regions, with_regions):
+    table = measure_lesions(np.zeros(SHAPE, np.uint8), ISOTROPIC, regions if with_regions else None)
+    total = table.summary()
+    zeros = ["n_lesions", "n_small", "load_ml", "load_small_ml", *(f"n_{n}" for n in LOCATIONS)]
+    assert [total[name] for name in zeros + [f"{n}_ml" for n in LOCATIONS]] == [0] * 12
+    assert total["largest_volume_mm3"] is None and total["reason"][0] == "no_lesions"
+    assert not table.labels.any()
+    write_lesion_csv(table, tmp_path / "lesions.csv")
+    assert rows_of(tmp_path / "lesions.csv") == []
+    write_lesion_summary_csv({"a.nii.gz": total}, tmp_path / "scan.csv")
+    (row,) = rows_of(tmp_path / "scan.csv")
+    assert (row["n_lesions"], row["load_ml"], row["largest_diameter_mm"]) == ("0", "0.0000", "")
+
+
+def test_csv_has_a_row_a_lesion_with_units_and_empty_cells(tmp_path):
+    mask = boxes(SHAPE, [(0, 4), (4, 7), (14, 17)], [(20, 21), (4, 5), (20, 21)])
+    table = measure_lesions(mask, affine_of((1, 1, 2)))
+    write_lesion_csv(table, tmp_path / "lesions.csv", filename="a_lesion.nii.gz", tool_version="9")
+    raw = (tmp_path / "lesions.csv").read_bytes()
+    assert raw.startswith(",".join(LESION_COLUMNS).encode() + b"\n") and b"\r" not in raw
+    large, small = rows_of(tmp_path / "lesions.csv")
+    assert (large["filename"], large["id"], large["counted"], large["tool_version"]) == (
+        "a_lesion.nii.gz",
+        "1",
+        "1",
+        "9",
+    )
+    assert (large["volume_mm3"], large["location"], large["flags"]) == ("72.0000", "", "touches_image_edge")
+    assert (small["counted"], small["volume_mm3"], small["reason"]) == ("0", "2.0000", "no_regions")
+    assert float(small["centroid_s_mm"]) == 40
+
+
+def test_summaries_of_scans_share_a_table_and_are_json(tmp_path, regions):
+    table = measure_lesions(boxes(SHAPE, [(5, 8), (4, 7), (14, 17)]), ISOTROPIC, regions)
+    total = table.summary()
+    assert json.loads(json.dumps(total)) == total
+    assert set(SUMMARY_COLUMNS) == {*total, "filename", "tool_version"}
+    write_lesion_summary_csv({"a": total, "b": total}, tmp_path / "scans.csv", tool_version="9")
+    assert [row["filename"] for row in rows_of(tmp_path / "scans.csv")] == ["a", "b"]
+    with pytest.raises(OutputError):
+        write_lesion_summary_csv({"a": total}, tmp_path / "no" / "scans.csv")
+    assert set(table.reason) <= set(REASONS)
+
+
+# ---- real masks -------------------------------------------------------------------
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    "patient, load_ml, by_faces, by_corners, counted",
+    [("07", 1.3, 49, 37, 30), ("19", 49.769, 140, 98, 87)],
+)
+def test_patients_have_their_lesions(data_dir, patient, load_ml, by_faces, by_corners, counted):
+    path = data_dir / "brain" / "lesjak-cross" / f"patient{patient}" / "lesions_consensus.nii.gz"
+    if not path.is_file():
+        pytest.skip(f"no {path.name} of patient {patient} in {data_dir}")
+    image = nib.as_closest_canonical(nib.load(path))
+    mask = np.asarray(image.dataobj)
+    table = measure_lesions(mask, image.affine)
+    total = table.summary()
+    assert total["load_ml"] == pytest.approx(load_ml)
+    assert (total["n_lesions"], len(table.lesions)) == (counted, by_corners)
+    assert len(measure_lesions(mask, image.affine, connectivity=6).lesions) == by_faces
