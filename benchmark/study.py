@@ -32,8 +32,8 @@ THICKNESS_MM, SLICES = 3.0, 12
 MODELS = "cord_gm_sc,sct_gm_large,sct_gm_challenge"
 SOURCE = "master's study, CRMBM Marseille 2021: 7 T patients and controls, test set of its split 0, outliers left out"
 CAVEAT = (
-    "The data are others, so those rows are not to be compared with these digit by digit; their AVGDIST is the larger of "
-    "the two directions, as that study's text has it. Development scans were looked at while the tool was made, and "
+    "The data are others, so those rows are not to be compared with these digit by digit; their AVGDIST is the larger "
+    "of the two directions, as that study's text has it. Development scans were looked at while the tool was made, and "
     "the GM masks of gm-challenge began as sct_deepseg_gm's own, which flatters its models."
 )
 # Structure, method, outliers, mean, median and SD of Dice; HDRFDST, AVGDIST and VOLSMTY in voxels of 0.176 mm.
@@ -121,7 +121,7 @@ def _compared(scans, root, models, out, where, *, reference=(), truth=(), groups
     from sctseg7t.version import __version__
 
     made = run_methods(read_runs(models), scans, root, out, where)
-    cases, problems = find_cases([], reference, scans, made=[*made.files, *truth], groups=groups)
+    cases, problems = find_cases([], reference, scans, made=[*made.files, *truth], groups=groups, told=made.problems)
     return compare(
         cases,
         list(made.models),
@@ -275,8 +275,8 @@ def _run(args, out):
         write_bytes(out / "study.md", text.encode())
     for comparison in parts.values():
         for problem in comparison.problems:
-            if problem.left_out:
-                print(f"left out: {problem.message}", file=sys.stderr)
+            if problem.left_out or problem.kind == "failed":
+                print(problem.message, file=sys.stderr)
     return 0
 
 

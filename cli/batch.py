@@ -166,14 +166,14 @@ def _jobs(args):
     """Everything that is to be done, and the models that do it."""
     from sctseg7t.cohort.job import Settings, models_of
     from sctseg7t.cohort.run import Layout, make_jobs
-    from sctseg7t.pipeline import choose_model, flow_of
+    from sctseg7t.pipeline import choose_model, flow_of, task_of
 
-    options = pipeline_options(args)
-    spec, locator, tissues = choose_model(args.task, args.model)
+    options, task = pipeline_options(args), task_of(args.task, args.model)
+    spec, locator, tissues = choose_model(task, args.model)
     flow_of(spec).check_labels(given_labels(args))
     model = str(Path(args.model).absolute()) if args.model and args.model.endswith(".onnx") else args.model
     settings = Settings(
-        args.task, model, args.device, options, args.threads or 1, args.offline, models_of(spec, locator)
+        task, model, args.device, options, args.threads or 1, args.offline, models_of(spec, locator)
     )
     layout = Layout(
         Path(args.input).absolute(),

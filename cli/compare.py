@@ -15,8 +15,8 @@ Masks of one scan are found by their BIDS entities (but for label, desc, space a
 _seg, _gmseg, _label-GM_mask, _7t_multiclass_gm, -manual and the like, which say the tissue. Nothing but -ref is taken
 for the truth: without it, methods are compared with each other.
 
-exit codes: 0 all well; 1 something was left out (compare_problems.csv says what); 2 wrong usage, or nothing to
-compare; 130 interrupted
+exit codes: 0 all well; 1 something was left out or a method failed on a scan (compare_problems.csv says what);
+2 wrong usage, or nothing to compare; 130 interrupted
 """
 _SHOWN = 12
 
@@ -37,7 +37,7 @@ def parser():
         action="append",
         default=[],
         metavar="NAME=PATH",
-        help="file or folder of a method's masks; NAME:GM=PATH says the tissue; once for each method or more",
+        help="file, folder or 'pattern' of a method's masks, once or more for each; NAME:GM=PATH says the tissue",
     )
     files.add_argument(
         "-ref",
@@ -136,6 +136,7 @@ def _run(p, args, given):
         structures=structures,
         levels=args.levels,
         groups=_groups(args),
+        told=made.problems,
     )
     names = list(dict.fromkeys([*(source.method for source in methods), *made.models]))
     progress = _progress(len(cases), args.verbose)
@@ -303,7 +304,7 @@ def _closing(args, comparison, files, failed):
         print("\n".join(_lines(comparison)))
         best = next((path for path in files if path.name == "report.html"), None)
         print(f"{len(files)} files -> {best or args.output}")
-    return 1 if left_out or failed else 0
+    return 1 if left_out or failed or any(problem.kind == "failed" for problem in noted) else 0
 
 
 def _lines(comparison):

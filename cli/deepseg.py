@@ -36,7 +36,12 @@ def parser():
         allow_abbrev=False,
     )
     main_ = p.add_argument_group("input and output")
-    main_.add_argument("-i", "--input", nargs="+", metavar="FILE", help="one or many NIfTI scans (2D, 3D or 4D)")
+    main_.add_argument(
+        "-i", "--input", nargs="+", metavar="FILE", help="one or many NIfTI scans (2D, 3D or 4D), or DICOM folders"
+    )
+    main_.add_argument(
+        "-series", "--series", metavar="NUMBER|NAME", help="of a DICOM folder: the series, by number or description"
+    )
     add_task_option(main_)
     main_.add_argument(
         "-o", "--output", metavar="FILE", help="base name of the outputs (one input); with one tissue, the mask's name"
@@ -81,14 +86,16 @@ def _main(p, args):
 
 def _run(args):
     from sctseg7t import outputs
-    from sctseg7t.pipeline import open_segmenter
+    from sctseg7t.pipeline import open_segmenter, task_of
 
     options = pipeline_options(args)
     labels = given_labels(args)
+    args.input = [_nifti(path, args) for path in args.input]
     outputs.check_single(len(args.input), args.output, **labels)
-    segmenter = open_segmenter(args.task, args.model, args.device, options, threads=args.threads, offline=args.offline)
+    task = task_of(args.task, args.model)
+    segmenter = open_segmenter(task, args.model, args.device, options, threads=args.threads, offline=args.offline)
     segmenter.check_labels(labels)
-    record = outputs.options_record(options, args.task, **labels, csa=not args.no_csa, csa_format=args.csa_format)
+    record = outputs.options_record(options, task, **labels, csa=not args.no_csa, csa_format=args.csa_format)
     plans = [
         outputs.plan(
             path,
@@ -110,6 +117,22 @@ def _run(args):
     if args.qc:
         _write_qc(args, plans, runs)
     return _report(args.report, {"options": record, "runs": runs}) or code
+
+
+def _nifti(path, args):
+    """The scan itself, or what becomes of a folder of DICOM files, beside the outputs."""
+    if not os.path.isdir(path):
+        return path
+    from pathlib import Path
+
+    from sctseg7t.brain.dicom import to_nifti
+
+    place = Path(args.ofolder or Path(path).absolute().parent)
+    place.mkdir(parents=True, exist_ok=True)
+    made = to_nifti(path, place, series=args.series)
+    if args.verbose:
+        print(f"{path} -> {made}")
+    return str(made)
 
 
 def _report(path, content):

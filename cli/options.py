@@ -51,7 +51,10 @@ def add_model_options(parser, *, threads="all this process may use"):
 def add_task_option(group):
     """Add ``-c``, the task."""
     group.add_argument(
-        "-c", "--task", default="gm_sc", metavar="TASK", help="gm_sc (default), gm or sc; see -list-tasks"
+        "-c",
+        "--task",
+        metavar="TASK",
+        help="gm_sc, gm, sc, brain_lesion; see -list-tasks (default: that of the model, or gm_sc)",
     )
 
 
@@ -98,6 +101,20 @@ def add_segmentation_options(parser):
         "-remove-small", "--remove-small", metavar="N[vox|mm3]", help="remove smaller components; 0 removes none"
     )
     how.add_argument(
+        "-bias",
+        "--bias",
+        choices=("auto", "on", "off"),
+        default="auto",
+        help="brains: N4 bias correction; auto (default): unless the scan looks corrected already",
+    )
+    how.add_argument(
+        "-strip",
+        "--strip",
+        choices=("auto", "stripped", "hd-bet", "template"),
+        default="auto",
+        help="brains: how the brain is found; auto (default): already stripped, HD-BET if installed, or the template",
+    )
+    how.add_argument(
         "-volumes",
         "--volumes",
         choices=("each", "mean"),
@@ -115,6 +132,8 @@ def pipeline_options(args):
         threshold=args.thr,
         soft=args.soft,
         volumes=args.volumes,
+        bias=args.bias,
+        strip=args.strip,
         largest=None if args.largest is None else bool(args.largest),
         fill_holes=None if args.fill_holes is None else bool(args.fill_holes),
         remove_small=remove_small_option(args.remove_small),

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from sctseg7t.errors import UsageError
 from sctseg7t.image.volume import Volume, load
 
+BIAS = ("auto", "on", "off")
+STRIP = ("auto", "stripped", "hd-bet", "template")
+
 
 @dataclass(frozen=True)
 class Options:
@@ -22,6 +25,10 @@ class Options:
     largest, fill_holes : bool or None
     remove_small : dict or None
         ``{"min_voxels": n}`` or ``{"min_mm3": v}``; ``{}`` switches it off.
+    bias : str
+        Brains: N4 bias correction ``on``, ``off``, or ``auto``: where the scan does not look corrected already.
+    strip : str
+        Brains: how the brain is found: ``stripped`` (it is alone in the image), ``hd-bet``, ``template``, or ``auto``.
     """
 
     threshold: float | None = None
@@ -30,12 +37,18 @@ class Options:
     largest: bool | None = None
     fill_holes: bool | None = None
     remove_small: dict | None = None
+    bias: str = "auto"
+    strip: str = "auto"
 
     def __post_init__(self):
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise UsageError(f"-thr {self.threshold}: the threshold is a fraction between 0 and 1")
         if self.volumes not in ("each", "mean"):
             raise UsageError(f"volumes {self.volumes!r}: use each or mean")
+        if self.bias not in BIAS:
+            raise UsageError(f"bias {self.bias!r}: use {', '.join(BIAS)}")
+        if self.strip not in STRIP:
+            raise UsageError(f"strip {self.strip!r}: use {', '.join(STRIP)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +70,8 @@ class Result:
         Whether the scan showed what the model looks for.
     locator : str
         What placed the network's view: ``locator``, ``file``, ``image``, or ``none``.
+    details : dict
+        What the flow adds to the scan's record.
     """
 
     volume: Volume
@@ -67,6 +82,7 @@ class Result:
     seconds: dict
     usable: bool
     locator: str
+    details: dict
 
 
 @dataclass(eq=False)

@@ -231,6 +231,7 @@ def provenance(result, plan_, segmenter, options, seconds):
         },
         "usable": result.usable,
         "warnings": result.warnings,
+        **result.details,
     }
 
 

@@ -7,13 +7,13 @@ from sctseg7t.flow import Clock, Options
 from sctseg7t.postprocess import apply
 
 
-def open_segmenter(task="gm_sc", model=None, device="auto", options=Options(), *, threads=None, offline=False):
+def open_segmenter(task=None, model=None, device="auto", options=Options(), *, threads=None, offline=False):
     """Find, verify and load the networks of a task.
 
     Parameters
     ----------
-    task : str
-        ``gm_sc``, ``gm`` or ``sc``; see the manifest's tasks.
+    task : str, optional
+        ``gm_sc``, ``gm``, ``sc``, ``brain_lesion``; see the manifest's tasks. Default: that of `model`, or ``gm_sc``.
     model : str, optional
         ``MODEL`` or ``MODEL@VERSION`` of the zoo, or the path of an .onnx file with its entry beside it.
     device : str
@@ -40,7 +40,7 @@ def open_segmenter(task="gm_sc", model=None, device="auto", options=Options(), *
     return flow_of(spec)(spec, session, locator_spec, locator, tissues, options, clock.seconds)
 
 
-def choose_model(task="gm_sc", model=None):
+def choose_model(task=None, model=None):
     """What a task and a ``-m`` value stand for, checked, with nothing loaded or downloaded.
 
     Returns
@@ -55,7 +55,7 @@ def choose_model(task="gm_sc", model=None):
     """
     from sctseg7t.zoo.manifest import load_manifest
 
-    manifest = load_manifest()
+    manifest, task = load_manifest(), task_of(task, model)
     spec = find_model(manifest, task, model)
     tissues = _tissues(manifest, task, spec)
     flow_of(spec).check(spec)
@@ -67,9 +67,26 @@ def choose_model(task="gm_sc", model=None):
 
 def flow_of(spec):
     """The class that runs models of this kind of sampling."""
+    if spec.input.sampling.method == "patches":
+        from sctseg7t.brain.segmenter import BrainSegmenter
+
+        return BrainSegmenter
     from sctseg7t.cord.segmenter import CordSegmenter
 
     return CordSegmenter
+
+
+def task_of(task=None, model=None):
+    """The task that a user means: the one named, else the model's own, else ``gm_sc``."""
+    if task is not None or model is None:
+        return task or "gm_sc"
+    if str(model).endswith(".onnx"):
+        from sctseg7t.zoo.sidecar import spec_from_onnx
+
+        return spec_from_onnx(model).task
+    from sctseg7t.zoo.manifest import load_manifest
+
+    return load_manifest().model(str(model)).task
 
 
 def find_model(manifest, task, model=None):
@@ -87,9 +104,7 @@ def find_model(manifest, task, model=None):
     return manifest.model(str(model))
 
 
-def segment(
-    source, task="gm_sc", *, model=None, device="auto", centerline=None, levels=None, brainmask=None, **options
-):
+def segment(source, task=None, *, model=None, device="auto", centerline=None, levels=None, brainmask=None, **options):
     """Segment a scan in one call: the same masks as ``sct7t_deepseg``, bit for bit.
 
     Parameters

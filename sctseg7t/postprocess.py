@@ -130,17 +130,19 @@ def fill_holes(mask):
     return (labels != labels[0, 0])[1:-1, 1:-1]
 
 
-def remove_small(mask, voxel_mm3, min_voxels=None, min_mm3=None):
-    """Remove the components of each slice that are smaller than a number of voxels or a volume.
+def remove_small(mask, voxel_mm3, min_voxels=None, min_mm3=None, scope="slice"):
+    """Remove components that are smaller than a number of voxels or a volume; one of exactly the limit is kept.
 
-    A component never reaches beyond its slice; its volume is its area times the slice
-    thickness. One of exactly the limit is kept.
+    In the ``slice`` scope a component never reaches beyond its slice, and its volume is its area times the slice
+    thickness; in the ``volume`` scope it is one with what it touches in other slices, by corners too.
     """
+    if scope not in ("slice", "volume"):
+        raise ValueError(f"scope {scope!r} is unknown; use slice or volume")
     if (min_voxels is None) == (min_mm3 is None):
         raise ValueError("give either min_voxels or min_mm3")
     # The voxel's volume comes from a float32 header: a limit of n voxels must not become n + 1.
     limit = min_voxels if min_mm3 is None else min_mm3 / voxel_mm3 * (1 - 1e-5)
-    labels = components(mask, corners=True)
+    labels = components(mask, corners=True, through_plane=scope == "volume")
     large = np.bincount(labels.ravel()) >= limit
     large[0] = False
     return large[labels]

@@ -1,6 +1,7 @@
 """What every column of the cohort's tables means: (column, unit, meaning)."""
 
 from sctseg7t.measure.csa import TISSUES
+from sctseg7t.measure.lesion_location import LOCATIONS
 
 _BEFORE = (
     ("subject", "", "subject, without sub-; empty outside BIDS"),
@@ -55,13 +56,29 @@ LEVELS = (
     _WHY,
     *_AFTER,
 )
+_LESION = (
+    ("id", "", "number of the lesion in the label map; 1 is the largest"),
+    ("counted", "", "1 if it is in n_lesions, 0 if it is smaller than the limit"),
+    ("n_voxels", "", "voxels of the scan"),
+    ("volume_mm3", "mm3", "volume"),
+    ("diameter_mm", "mm", "largest distance between corners of its voxels"),
+    ("sphere_diameter_mm", "mm", "diameter of the sphere of its volume"),
+    ("centroid_r_mm", "mm", "centroid in scanner coordinates, to the right"),
+    ("centroid_a_mm", "mm", "centroid in scanner coordinates, to anterior"),
+    ("centroid_s_mm", "mm", "centroid in scanner coordinates, to superior"),
+    ("centroid_x_vox", "voxel", "centroid in voxels of the scan in RAS order, left to right"),
+    ("centroid_y_vox", "voxel", "the same, posterior to anterior"),
+    ("centroid_z_vox", "voxel", "the same, inferior to superior"),
+    ("location", "", f"location class: {', '.join(LOCATIONS)}"),
+    ("distance_ventricles_mm", "mm", "gap to the lateral ventricles, 0 in contact"),
+    ("distance_cortex_mm", "mm", "gap to the cortex, 0 in contact"),
+    ("infratentorial_fraction", "", "share of its volume in brain stem and cerebellum"),
+    ("probability_max", "", "highest probability that the model gave one of its voxels"),
+    ("probability_mean", "", "mean of these"),
+)
+LESIONS = (*_BEFORE, _SCAN, *_LESION, _WHY, ("flags", "", "doubts about the lesion, joined by ;"), *_AFTER)
 _STATISTICS = (("mean", "mean"), ("min", "smallest"), ("max", "largest"))
-SCANS = (
-    *_BEFORE,
-    _SCAN,
-    ("status", "", "ok or failed"),
-    ("error_kind", "", "failed scans: input, crash, timeout or killed"),
-    ("error", "", "failed scans: why, in words"),
+_CORD_COUNTS = (
     ("n_slices", "", "slices, over all volumes"),
     (
         "n_averaged",
@@ -69,7 +86,8 @@ SCANS = (
         "slices in the areas below: with SC (or the only tissue), and not cut by an edge of image or window",
     ),
     ("n_flagged", "", "slices with a flag on any tissue"),
-    ("flags", "", "flags of the scan's slices, joined by ;, each with its number of slices"),
+)
+_CORD_AREAS = (
     *(
         (f"{tissue.lower()}_{name}_{statistic}", "mm2", f"{tissue}: {word} {text}, over the averaged slices")
         for tissue in TISSUES
@@ -77,6 +95,33 @@ SCANS = (
         for statistic, word in _STATISTICS
     ),
     ("gm_sc_area_ratio", "", "GM area over SC area, each summed over the averaged slices that have both"),
+)
+LOAD = (
+    ("n_lesions", "", "counted lesions: of at least min_diameter_mm; 0 where there are none"),
+    ("n_small", "", "smaller ones, listed and not counted"),
+    ("load_ml", "mL", "volume of all lesions, the smaller ones with them"),
+    ("load_small_ml", "mL", "volume of the smaller ones"),
+    *(
+        column
+        for name in LOCATIONS
+        for column in (
+            (f"n_{name}", "", f"counted lesions of location class {name}"),
+            (f"{name}_ml", "mL", f"volume of all lesions of location class {name}"),
+        )
+    ),
+    ("largest_volume_mm3", "mm3", "volume of the largest lesion; empty without lesions"),
+    ("largest_diameter_mm", "mm", "largest diameter of any lesion; empty without lesions"),
+    ("min_diameter_mm", "mm", "diameter from which a lesion is counted"),
+    ("connectivity", "", "neighbours that belong to one lesion: 6, 18 or 26"),
+    ("reason", "", "codes, joined by ;, of why a cell of the lesions is empty"),
+)
+_BRAIN = (*LOAD, ("brain_volume_ml", "mL", "volume of the brain mask; empty where the record has none"))
+_STATE = (
+    ("status", "", "ok or failed"),
+    ("error_kind", "", "failed scans: input, crash, timeout or killed"),
+    ("error", "", "failed scans: why, in words"),
+)
+_RUN = (
     ("n_warnings", "", "warnings in the scan's record"),
     ("warnings", "", "these warnings, joined by |"),
     ("model", "", "model and version"),
@@ -86,9 +131,38 @@ SCANS = (
     ("seconds", "s", "time that the scan took"),
     *_AFTER,
 )
-TABLES = {"cohort_slices": SLICES, "cohort_levels": LEVELS, "cohort_scans": SCANS}
 
 
-def names(table):
-    """Columns of a table, in order."""
-    return [name for name, _, _ in TABLES[table]]
+def scans(kinds):
+    """Columns of the scan table.
+
+    Parameters
+    ----------
+    kinds : collection of str
+        Of the scans in it, ``cord`` and ``brain``: what only one of them has is left out without it.
+    """
+    cord, brain = "cord" in kinds, "brain" in kinds
+    what = {(True, True): "slices or lesions", (False, True): "lesions"}.get((cord, brain), "slices")
+    return (
+        *_BEFORE,
+        _SCAN,
+        *_STATE,
+        *(_CORD_COUNTS if cord else ()),
+        ("flags", "", f"flags of the scan's {what}, joined by ;, each with its number of {what}"),
+        *(_CORD_AREAS if cord else ()),
+        *(_BRAIN if brain else ()),
+        *_RUN,
+    )
+
+
+TABLES = {
+    "cohort_slices": SLICES,
+    "cohort_levels": LEVELS,
+    "cohort_lesions": LESIONS,
+    "cohort_scans": scans(("cord", "brain")),
+}
+
+
+def names(columns):
+    """Names of columns, in order."""
+    return [name for name, _, _ in columns]

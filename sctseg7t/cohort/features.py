@@ -75,6 +75,31 @@ def measure_features(masks, spacing_mm, *, name="", flags=None, uncertainty=None
     return Features(name, values, slices)
 
 
+def lesion_features(table, *, name="", brain_ml=None):
+    """Measures of a brain's lesions.
+
+    Parameters
+    ----------
+    table : sctseg7t.measure.lesions.LesionTable
+    name : str
+    brain_ml : float, optional
+        Volume of the brain mask, as the segmentation recorded it.
+
+    Returns
+    -------
+    Features
+        Slices are those of the canonical grid.
+    """
+    total = table.summary()
+    cut = [round(lesion.centroid_z_vox) for lesion in table.lesions if lesion.touches_edge]
+    values = {"load_ml": total["load_ml"], "lesions": total["n_lesions"], "lesions_at_edge": len(cut)}
+    # An implausible number of pieces is one whatever their size.
+    values["lesion_pieces"] = len(table.lesions)
+    if brain_ml is not None:
+        values["brain_ml"] = brain_ml
+    return Features(name, {key: float(value) for key, value in values.items()}, {"lesions_at_edge": tuple(sorted(set(cut)))})
+
+
 def _areas(mask, spacing_mm):
     return np.asarray(mask).sum(axis=(0, 1), dtype=float) * float(spacing_mm[0] * spacing_mm[1])
 

@@ -1,4 +1,4 @@
-"""Pictures of a cohort: areas along the cord by group, and how each measure is distributed."""
+"""Pictures of a cohort: areas along the cord by group, how each measure is distributed, and lesion loads."""
 
 import csv
 import statistics
@@ -20,19 +20,21 @@ _LABELS = {
     "angle_rl_deg": "angle RL, °",
 }
 _AREA = "area_corrected_mm2"
+_LESIONS = {"load_ml": "lesion load, mL", "n_lesions": "lesions"}
 
 
 def draw_cohort(out, group=None):
-    """Draw ``cohort_csa`` and ``cohort_measures``, PNG and SVG, from the tables in a folder.
+    """Draw a cohort's figures, PNG and SVG, from the tables in a folder: those that its scans have numbers for.
 
     ``cohort_csa``: mean area by vertebral level where there are levels, else by slice, with a band of one SD over the
     subjects, a line a group. ``cohort_measures``: a violin of the subjects' means of each measure, a group each.
+    ``cohort_lesions``: lesion load and count, a box and a dot a subject; logarithmic from 1 on, as both are skewed.
     A subject with several scans counts once; slices that an edge cuts are left out.
 
     Parameters
     ----------
     out : path
-        Folder with ``cohort_slices.csv``; pictures go to ``figures`` in it.
+        Folder with ``cohort_slices.csv`` or ``cohort_scans.csv``; pictures go to ``figures`` in it.
     group : str, optional
         Column to part the subjects by.
 
@@ -43,44 +45,65 @@ def draw_cohort(out, group=None):
     Raises
     ------
     UsageError
-        No matplotlib, no such column, or no slice to draw.
+        No matplotlib, no such column, or nothing to draw.
     """
     try:
         import matplotlib
     except ImportError as err:
         raise UsageError("-figures: needs matplotlib; pip install 'sctseg7t[figures]'") from err
     rows = list(_rows(Path(out) / "cohort_slices.csv", group))
-    if not rows:
-        raise UsageError(f"-figures: {out} has no measured slice to draw")
+    loads = list(_loads(Path(out) / "cohort_scans.csv", group))
+    if not rows and not loads:
+        raise UsageError(f"-figures: {out} has no measured slice and no lesion load to draw")
     folder = Path(out) / "figures"
     folder.mkdir(exist_ok=True)
     # Text stays text in SVG, and the same data make the same file.
     settings = {"svg.fonttype": "none", "svg.hashsalt": "sctseg7t", "font.size": 9, "axes.spines.top": False,
                 "axes.spines.right": False}  # fmt: skip
+    drawn = {"cohort_csa": (_draw_areas, rows), "cohort_measures": (_draw_measures, rows),
+             "cohort_lesions": (_draw_lesions, loads)}  # fmt: skip
     with matplotlib.rc_context(settings):
         return [
-            path
-            for name, figure in (("cohort_csa", _draw_areas(rows)), ("cohort_measures", _draw_measures(rows)))
-            for path in _save(figure, folder / name)
+            path for name, (draw, data) in drawn.items() if data for path in _save(draw(data), folder / name)
         ]
 
 
-def _rows(path, group):
-    """Measured rows of the slice table: only what is drawn, as numbers."""
+def _read(path, group):
+    """Rows of a table that has the column to part by; none if there is no such table."""
+    if not path.is_file():
+        return
     with open(path, encoding="utf-8", newline="") as stream:
         reader = csv.DictReader(stream)
         if group and group not in (reader.fieldnames or ()):
             raise UsageError(f"-group {group}: is no column of {path}")
         for row in reader:
-            if row["area_mm2"] and not TRUNCATED & set(row["flags"].split(";")):
-                yield {
-                    "subject": row["subject"] or row["scan"],
-                    "group": (row[group] or "unknown") if group else "all",
-                    "tissue": row["tissue"],
-                    "level": int(row["level"]) if row["level"] else None,
-                    "slice": int(row["slice"]),
-                    **{name: float(row[name]) for name in _LABELS if row[name]},
-                }
+            yield {
+                **row,
+                "subject": row["subject"] or row["scan"],
+                "group": (row[group] or "unknown") if group else "all",
+            }
+
+
+def _rows(path, group):
+    """Measured rows of the slice table: only what is drawn, as numbers."""
+    for row in _read(path, group):
+        if row["area_mm2"] and not TRUNCATED & set(row["flags"].split(";")):
+            yield {
+                **{name: row[name] for name in ("subject", "group", "tissue")},
+                "level": int(row["level"]) if row["level"] else None,
+                "slice": int(row["slice"]),
+                **{name: float(row[name]) for name in _LABELS if row[name]},
+            }
+
+
+def _loads(path, group):
+    """Rows of the scan table that have a lesion load: only what is drawn, as numbers."""
+    for row in _read(path, group):
+        if row.get("load_ml"):
+            yield {
+                **{name: row[name] for name in ("subject", "group")},
+                **{name: float(row[name]) for name in _LESIONS},
+            }
 
 
 def _tissues(rows):
@@ -165,14 +188,50 @@ def _draw_measures(rows):
     return figure
 
 
+def _draw_lesions(rows):
+    groups = _groups(rows)
+    figure, axes = _figure(len(_LESIONS), 1, 1.8 + 0.5 * len(groups), 3.0)
+    for axis, (measure, label) in zip(axes[0], _LESIONS.items()):
+        named = []
+        for number, name in enumerate(groups):
+            values = sorted(_means([r for r in rows if r["group"] == name], measure, "subject").values())
+            _box(axis, number, values, COLOURS[number % len(COLOURS)])
+            named.append(f"{name}\n(n={len(values)})")
+        # Linear up to 1, for a scan may have no lesion.
+        axis.set_yscale("symlog", linthresh=1)
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.set_ylim(bottom=0)
+        axis.set_xticks(range(len(groups)), named)
+        axis.set_xlim(-0.7, len(groups) - 0.3)
+        axis.set_ylabel(label)
+    return figure
+
+
+def _box(axis, at, values, colour):
+    """Each value as a dot beside a box from quartile to quartile with the median as a line."""
+    if len(values) > 4:
+        quartiles = dict(zip(("q1", "med", "q3"), statistics.quantiles(values, n=4, method="inclusive")))
+        box = {**quartiles, "whislo": values[0], "whishi": values[-1], "fliers": []}
+        line = {"color": colour}
+        axis.bxp(
+            [box], [at - 0.18], widths=0.3, showfliers=False, manage_ticks=False,
+            boxprops=line, whiskerprops=line, capprops=line, medianprops={**line, "linewidth": 2},
+        )  # fmt: skip
+    _dots(axis, at + 0.22, values, colour)
+
+
+def _dots(axis, at, values, colour):
+    # Spread sideways by rank, not by chance: the same data make the same picture.
+    aside = [0.0 if len(values) == 1 else 0.06 * (k % 5 - 2) for k in range(len(values))]
+    axis.plot([at + x for x in aside], values, ".", color=colour, markersize=4)
+
+
 def _violin(axis, at, values, colour):
     """Each value as a dot, their median as a line, and a violin where there are enough for one."""
     if len(values) > 4 and values[0] < values[-1]:
         for body in axis.violinplot([values], [at], widths=0.8, showextrema=False)["bodies"]:
             body.set(facecolor=colour, alpha=0.3)
-    # Spread sideways by rank, not by chance: the same data make the same picture.
-    aside = [0.0 if len(values) == 1 else 0.06 * (k % 5 - 2) for k in range(len(values))]
-    axis.plot([at + x for x in aside], values, ".", color=colour, markersize=4)
+    _dots(axis, at, values, colour)
     axis.plot([at - 0.3, at + 0.3], [statistics.median(values)] * 2, color=colour, linewidth=1.5)
 
 

@@ -39,6 +39,8 @@ class Measure:
         How a value reads.
     check : str
         What a failed check says; the value goes in at ``{}``.
+    log_from : float or None
+        Compared as log10(value + this), for what is skewed in any cohort; ``noise`` is then in decades.
     """
 
     name: str
@@ -50,6 +52,15 @@ class Measure:
     severity: float = 5.0
     text: str = "{:.1f}"
     check: str = ""
+    log_from: float | None = None
+
+    def scaled(self, value):
+        """A value on the scale that it is compared on."""
+        return value if self.log_from is None or value is None else float(np.log10(value + self.log_from))
+
+    def unscaled(self, value):
+        """The inverse of :meth:`scaled`."""
+        return value if self.log_from is None else 10**value - self.log_from
 
 
 _MIRROR = "(1 - Dice with its mirror image {})"
@@ -82,6 +93,18 @@ MEASURES = (
             "no SC"),
     Measure("gm_empty",      "slices without GM",                "none", 0.0,   None, 0,             5.0, "{:.0f}",
             "no GM although there is SC"),
+    # Loads of patients span decades and are no fault of a mask: only what is far from all others in decades, or
+    # what no brain has.
+    Measure("load_ml",       "lesion load",                      "both", 0.5,   None, 100.0,         6.0, "{:.1f} mL",
+            "lesion load of {} is not plausible", log_from=0.1),
+    Measure("lesions",       "number of lesions",                "both", 0.4,   None, None,          0.0, "{:.0f}",
+            log_from=1.0),
+    Measure("lesion_pieces", "pieces of lesion",                 "none", 0.0,   None, 200,           6.0, "{:.0f}",
+            "the mask lies in {} pieces"),
+    Measure("lesions_at_edge", "lesions at the image's edge",    "none", 0.0,   None, 0,             5.0, "{:.0f}",
+            "the image's edge cuts lesions ({})"),
+    Measure("brain_ml",      "brain volume",                     "both", 80.0,  800.0, 2200.0,       8.0, "{:.0f} mL",
+            "brain of {} is not plausible"),
 )
 # fmt: on
 
@@ -132,8 +155,13 @@ def score_cohort(features):
         In the order given. Fewer than five scans with a measure: no z for it.
     """
     features = list(features)
-    scales = {m.name: cohort_scale([f.values.get(m.name) for f in features], m.noise) for m in MEASURES}
+    scales = cohort_scales(features)
     return [_score(one, scales) for one in features]
+
+
+def cohort_scales(features):
+    """Every measure's :func:`cohort_scale` by name, on the scale that it is compared on."""
+    return {m.name: cohort_scale([m.scaled(f.values.get(m.name)) for f in features], m.noise) for m in MEASURES}
 
 
 def cohort_scale(values, noise=0.0):
@@ -167,7 +195,7 @@ def _score(one, scales):
         found = _check(measure, value, where)
         scale = scales[measure.name] if measure.direction != "none" else None
         if scale:
-            z[measure.name] = (value - scale[0]) / scale[1]
+            z[measure.name] = (measure.scaled(value) - scale[0]) / scale[1]
             compared = _compare(measure, value, where, scale)
             # One reason a measure: the graver.
             found = max((r for r in (found, compared) if r), key=lambda r: r.severity, default=None)
@@ -191,14 +219,14 @@ def _check(measure, value, where):
 
 def _compare(measure, value, where, scale):
     median, sd, n = scale
-    z = (value - median) / sd
+    z = (measure.scaled(value) - median) / sd
     size = min(_sided(measure, z), Z_MOST)
     if size < Z_LIMIT:
         return None
     side = "high" if z > 0 else "low"
     text = (
         f"{measure.label} {measure.text.format(value)} is {side}: the median of {n} scans is "
-        f"{measure.text.format(median)} (robust z {z:+.1f})"
+        f"{measure.text.format(measure.unscaled(median))} (robust z {z:+.1f})"
     )
     return Reason(measure.name, size, text + _on(where), where, z)
 

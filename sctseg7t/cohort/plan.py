@@ -4,12 +4,11 @@ import os
 from pathlib import Path, PurePosixPath
 
 from sctseg7t.bids import derivative_stem
+from sctseg7t.cohort.records import LABELS
 from sctseg7t.files import write_bytes, write_json
 from sctseg7t.outputs import SIDECAR, TABLES, Plan, split_name
 from sctseg7t.version import __version__
 
-# BIDS: a mask of a named structure; the lesion map numbers its own.
-_LESION, _LABELS = "LESION", "LABELS"
 _NOT_BIDS = (
     f"*{SIDECAR}",
     *(f"*{suffix}" for suffix in TABLES.values()),
@@ -44,6 +43,9 @@ def plan_scan(scan, out, suffixes, *, names="bids", soft=False, tables=("csa",))
     if names == "bids" and scan.entities:
         kind = "probseg" if soft else "mask"
         stem = derivative_stem(scan.entities)
+        if LABELS in suffixes:
+            # A subject's cord and brain can go to one folder: the brain's record keeps the name of its contrast.
+            stem = f"{stem}_{scan.entities['suffix']}"
         masks = {t: f"{_bids_name(scan.entities, t, kind)}{extension}" for t in suffixes}
     else:
         masks = {t: f"{stem}{suffix}{extension}" for t, suffix in suffixes.items()}
@@ -56,7 +58,7 @@ def plan_scan(scan, out, suffixes, *, names="bids", soft=False, tables=("csa",))
 
 
 def _bids_name(entities, tissue, kind):
-    if tissue != _LABELS:
+    if tissue != LABELS:
         return f"{derivative_stem(entities, tissue)}_{kind}"
     # A scan's own description is kept before ours: without it two scans of one subject could share the name.
     return f"{derivative_stem({**entities, 'desc': entities.get('desc', '') + 'lesions'})}_dseg"
@@ -65,7 +67,7 @@ def _bids_name(entities, tissue, kind):
 def mask_metadata(plan_, relative):
     """JSON beside each mask, as BIDS has it: ``{path: content}``."""
     shared = {"RawSources": [f"bids:raw:{relative}"], "SpatialReference": "orig"}
-    types = {_LESION: {"Type": "Lesion"}, _LABELS: {}}
+    types = {"LESION": {"Type": "Lesion"}, LABELS: {}}
     return {
         path.with_name(split_name(path)[0] + ".json"): types.get(tissue, {"Type": "ROI"}) | shared
         for tissue, path in plan_.masks.items()

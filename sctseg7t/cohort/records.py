@@ -5,8 +5,15 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-SIDECAR = "_deepseg.json"
+from sctseg7t.bids import entities_of
+from sctseg7t.outputs import SIDECAR, TABLES, input_record
+
 OK, FAILED = "ok", "failed"
+# Outputs that are no masks: what they show is in a mask already.
+LABELS = "LABELS"
+CORD, BRAIN = "cord", "brain"
+# Tables that every scan of a kind has.
+TABLES_OF = {CORD: ("csa",), BRAIN: ("lesions", "load")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +28,8 @@ class Record:
         The scan; it may be elsewhere or gone by now.
     masks : dict of str to Path
         By tissue; empty for a failed scan.
-    csa : Path or None
-        Its area table.
+    labels : Path or None
+        The map that numbers the lesions of a brain.
     status : str
         ``ok`` or ``failed``.
     error : str or None
@@ -38,7 +45,7 @@ class Record:
     path: Path
     image: Path
     masks: dict
-    csa: Path | None
+    labels: Path | None
     status: str
     error: str | None
     entities: dict
@@ -57,9 +64,31 @@ class Record:
         return {name: files[path.name]["sha256"] for name, path in self.masks.items() if path.name in files}
 
     @property
-    def levels(self):
-        """Its table per vertebral level, or None."""
-        return _listed(self.path, self.raw, "_csa_perlevel.csv")
+    def kind(self):
+        """``cord`` or ``brain``; None for a failed scan, which has no outputs to tell."""
+        if not self.masks:
+            return None
+        return BRAIN if "LESION" in self.masks and "SC" not in self.masks else CORD
+
+    @property
+    def csa(self):
+        """Its area table, or None."""
+        return self.table("csa")
+
+    def table(self, kind):
+        """Path of a table that the run wrote, or None.
+
+        Parameters
+        ----------
+        kind : str
+            See :data:`sctseg7t.outputs.TABLES`.
+        """
+        if self.status != OK:
+            return None
+        path = self.path.with_name(self.path.name.removesuffix(SIDECAR) + TABLES[kind])
+        if "files" in self.raw:
+            return path if path.name in self.raw["files"] else None
+        return path if path.is_file() else None
 
 
 def find_records(folder):
@@ -109,9 +138,6 @@ def failed_record(plan, error, kind="input"):
     error : str
     kind : str
     """
-    from sctseg7t.bids import entities_of
-    from sctseg7t.outputs import input_record
-
     raw = {"status": FAILED, "error": error, "error_kind": kind, "entities": entities_of(plan.source)}
     return record_of(plan.sidecar, {**raw, "input": input_record(plan), "outputs": {}, "warnings": []})
 
@@ -127,22 +153,15 @@ def record_of(path, raw):
     if status == FAILED and not error:
         error = next(iter(raw.get("warnings", ())), "failed")
     masks = {name: path.with_name(Path(file).name) for name, file in raw.get("outputs", {}).items()}
+    labels = masks.pop(LABELS, None)
     return Record(
         path,
         Path(os.path.normpath(Path(os.path.realpath(path.parent)) / given.get("path", given["file"]))),
         masks if status == OK else {},
-        _listed(path, raw, "_csa.csv") if status == OK else None,
+        labels if status == OK else None,
         status,
         error if status == FAILED else None,
         dict(raw.get("entities", {})),
         str(raw.get("name") or path.name.removesuffix(SIDECAR)),
         raw,
     )
-
-
-def _listed(path, raw, suffix):
-    """The table of that suffix beside a sidecar, if the run wrote one."""
-    table = path.with_name(path.name.removesuffix(SIDECAR) + suffix)
-    if "files" in raw:
-        return table if table.name in raw["files"] else None
-    return table if table.is_file() else None

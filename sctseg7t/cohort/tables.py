@@ -1,13 +1,14 @@
-"""The cohort's tables: every slice, every level and every scan, put together from the records on disk."""
+"""The cohort's tables: every slice, level, lesion and scan, put together from the records on disk."""
 
 import csv
 import io
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sctseg7t.cohort import dictionary
 from sctseg7t.cohort.participants import NOBODY, read_participants
-from sctseg7t.cohort.records import FAILED, read_record, sidecars
+from sctseg7t.cohort.records import BRAIN, CORD, TABLES_OF, read_record, sidecars
 from sctseg7t.files import writing
 from sctseg7t.measure.checks import TRUNCATED
 
@@ -15,11 +16,17 @@ _OURS = {"sub": "subject", "ses": "session", "run": "run"}
 DICTIONARY = "cohort_dictionary"
 
 
+# Which of a scan's own tables each is put together from.
+_PARTS = {"cohort_slices": "csa", "cohort_levels": "levels", "cohort_lesions": "lesions"}
+_WORDS = {"csa": "area table", "lesions": "lesion table", "load": "table of lesion load"}
+
+
 def write_tables(out, *, paths=None, participants=None):
-    """Write ``cohort_slices.csv``, ``cohort_scans.csv``, ``cohort_levels.csv`` with levels, and a dictionary.
+    """Write ``cohort_scans.csv``, a dictionary, and ``cohort_slices.csv``, ``_levels.csv``, ``_lesions.csv``.
 
     UTF-8, comma, LF, one header line, empty cells for what is not known. Scans are read one by one, so that
-    memory does not grow with the cohort.
+    memory does not grow with the cohort. Of the last three those are written of which any scan has the table; one
+    of an earlier run is removed.
 
     Parameters
     ----------
@@ -42,28 +49,50 @@ def write_tables(out, *, paths=None, participants=None):
     """
     out = Path(out)
     paths = sidecars(out) if paths is None else [path for path in map(Path, paths) if path.is_file()]
-    entities, subjects, levels, missing = {}, {}, False, []
+    found = _survey(paths)
+    columns = {table: dictionary.TABLES[table] for table, part in _PARTS.items() if part in found.parts}
+    columns["cohort_scans"] = dictionary.scans(found.kinds or {CORD})
+    taken = {*found.entities, *(name for own in dictionary.TABLES.values() for name in dictionary.names(own))}
+    people = read_participants(participants, taken) if participants else NOBODY
+    files, described = [], []
+    for table, own in columns.items():
+        part = _PARTS.get(table)
+        rows = (lambda record, part=part: read_csv(record.table(part))) if part else _scan_rows
+        names = dictionary.names(own)
+        header = [*names[:3], *found.entities, *names[3:], *people.columns]
+        files.append(_write(out / f"{table}.csv", header, _all_rows(paths, rows, people)))
+        described += _describe(table, own, found.entities, people)
+    for table in _PARTS.keys() - columns.keys():
+        (out / f"{table}.csv").unlink(missing_ok=True)
+    files.append(_write(out / f"{DICTIONARY}.csv", ("table", "column", "unit", "description"), described))
+    return files, _notes(people, found, participants)
+
+
+@dataclass(frozen=True)
+class _Survey:
+    """What the records have: entities and subjects in order, kinds of scan, kinds of table, and tables missing."""
+
+    entities: dict = field(default_factory=dict)
+    subjects: dict = field(default_factory=dict)
+    kinds: set = field(default_factory=set)
+    parts: set = field(default_factory=set)
+    missing: dict = field(default_factory=dict)
+
+
+def _survey(paths):
+    found = _Survey()
     for record in map(read_record, paths):
         # In the order of BIDS names; the suffix tells scans of different kinds apart.
-        entities |= dict.fromkeys(key for key in record.entities if key not in (*_OURS, "suffix"))
-        subjects[record.entities.get("sub", "")] = None
-        levels = levels or record.levels is not None
-        if record.status != FAILED and not (record.csa and record.csa.is_file()):
-            missing.append(record.name)
-    taken = {*entities, *(name for table in dictionary.TABLES for name in dictionary.names(table))}
-    people = read_participants(participants, taken) if participants else NOBODY
-    notes = _notes(people, subjects, missing, participants)
-    makers = {"cohort_slices": _slice_rows, "cohort_levels": _level_rows, "cohort_scans": _scan_rows}
-    files, described = [], []
-    for table, rows in makers.items():
-        if table == "cohort_levels" and not levels:
-            (out / f"{table}.csv").unlink(missing_ok=True)
-            continue
-        columns = [*dictionary.names(table)[:3], *entities, *dictionary.names(table)[3:], *people.columns]
-        files.append(_write(out / f"{table}.csv", columns, _all_rows(paths, rows, people)))
-        described += _describe(table, entities, people)
-    files.append(_write(out / f"{DICTIONARY}.csv", ("table", "column", "unit", "description"), described))
-    return files, notes
+        found.entities.update(dict.fromkeys(key for key in record.entities if key not in (*_OURS, "suffix")))
+        found.subjects[record.entities.get("sub", "")] = None
+        found.parts.update(part for part in _PARTS.values() if record.table(part))
+        if record.kind:
+            found.kinds.add(record.kind)
+            for part in TABLES_OF[record.kind]:
+                path = record.table(part)
+                if not (path and path.is_file()):
+                    found.missing.setdefault(part, []).append(record.name)
+    return found
 
 
 def _all_rows(paths, rows, people):
@@ -74,14 +103,6 @@ def _all_rows(paths, rows, people):
             yield {**row, **common}
 
 
-def _slice_rows(record):
-    return read_csv(record.csa)
-
-
-def _level_rows(record):
-    return read_csv(record.levels)
-
-
 def _scan_rows(record):
     raw = record.raw
     model = raw.get("model") or next(iter(raw.get("models", ())), {})
@@ -90,7 +111,7 @@ def _scan_rows(record):
         "status": record.status,
         "error_kind": record.error_kind,
         "error": record.error,
-        **summary(read_csv(record.csa)),
+        **(_load(record) if record.kind == BRAIN else summary(read_csv(record.table("csa")))),
         "n_warnings": len(warnings),
         "warnings": " | ".join(warnings),
         "model": f"{model['id']}@{model['version']}" if model else "",
@@ -101,6 +122,20 @@ def _scan_rows(record):
         "seconds": round(sum(v for k, v in raw.get("seconds", {}).items() if k != "open"), 3) or "",
         "tool_version": raw.get("tool", {}).get("version", ""),
     }
+
+
+def _load(record):
+    """Lesions of a brain, all in all: the row that the run wrote, with its flags counted."""
+    row = next(iter(read_csv(record.table("load"))), {})
+    content = {name: row.get(name) for name in dictionary.names(dictionary.LOAD)}
+    flags = Counter(flag for lesion in read_csv(record.table("lesions")) for flag in lesion["flags"].split(";") if flag)
+    content["flags"] = _counted(flags)
+    volume = (record.raw.get("brain") or {}).get("volume_ml")
+    return content | {"brain_volume_ml": volume if volume is None else float(volume)}
+
+
+def _counted(flags):
+    return ";".join(f"{flag}:{count}" for flag, count in sorted(flags.items()))
 
 
 def summary(rows):
@@ -128,7 +163,7 @@ def summary(rows):
         "n_slices": len(slices),
         "n_averaged": sum(any(row["area_mm2"] for row in _leading(tissues)) for tissues in kept.values()),
         "n_flagged": sum(map(bool, flags.values())),
-        "flags": ";".join(f"{flag}:{count}" for flag, count in sorted(counts.items())),
+        "flags": _counted(counts),
     }
     for tissue in ("SC", "GM", "WM"):
         for name in ("area_mm2", "area_corrected_mm2"):
@@ -157,8 +192,7 @@ def read_csv(path):
         return list(csv.DictReader(stream))
 
 
-def _describe(table, entities, people):
-    own = list(dictionary.TABLES[table])
+def _describe(table, own, entities, people):
     extra = [(name, "", f"BIDS entity {name}-") for name in entities]
     joined = [
         (ours, "", people.descriptions.get(theirs) or f"column {theirs} of participants.tsv")
@@ -168,9 +202,9 @@ def _describe(table, entities, people):
         yield {"table": f"{table}.csv", "column": name, "unit": unit, "description": text}
 
 
-def _notes(people, subjects, missing, participants):
+def _notes(people, found, participants):
     notes = []
-    strangers = sorted(subject for subject in subjects if subject and subject not in people.rows)
+    strangers = sorted(subject for subject in found.subjects if subject and subject not in people.rows)
     if participants and strangers:
         some = ", ".join(f"sub-{subject}" for subject in strangers[:5])
         more = f" and {len(strangers) - 5} more" if len(strangers) > 5 else ""
@@ -178,8 +212,9 @@ def _notes(people, subjects, missing, participants):
     renamed = [f"{theirs} is {ours}" for ours, theirs in people.columns.items() if ours != theirs]
     if renamed:
         notes.append(f"{participants}: names that the tables use themselves: {', '.join(renamed)}")
-    if missing:
-        notes.append(f"no area table beside the masks of {', '.join(missing[:5])}; run them again with -force")
+    for part, names in found.missing.items():
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        notes.append(f"no {_WORDS[part]} beside the masks of {', '.join(names[:5])}{more}; run them again with -force")
     return notes
 
 

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from sctseg7t.compare.plots import DOTS, lines_of, samples, thinned
-from sctseg7t.compare.sections import pair_name, series
+from sctseg7t.compare.sections import pair_colour, pair_name
 from sctseg7t.compare.wording import BY_KEY, signed
 from sctseg7t.errors import OutputError, UsageError
 
 # Okabe and Ito's colours in the order of the page, told apart by all kinds of colour vision.
-COLOURS = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#0072B2")
+_OKABE_ITO = ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#0072B2")
+COLOURS = {f"m{place}": colour for place, colour in enumerate(_OKABE_ITO)} | {"pair": "#777777"}
 DRAWN = ("dice", "hausdorff95_mm", "assd_mm", "size_difference", "HDRFDST", "AVGDIST_max", "VOLSMTY")
 
 
@@ -101,10 +102,9 @@ def _violin(axis, place, sample):
 
 
 def _bland_altman(comparison, areas):
-    order = series(comparison)
     figure, axes = _panels(2, len(areas), 3.4, 2.7)
     for column, area in enumerate(areas):
-        colour = COLOURS[order.index((area.method, area.against)) % len(COLOURS)]
+        colour = COLOURS[pair_colour(comparison, area.method, area.against)]
         pairs = np.asarray(area.pairs, float)
         means, differences = pairs.mean(1), pairs[:, 0] - pairs[:, 1]
         for line, percent in enumerate((False, True)):
@@ -115,7 +115,7 @@ def _bland_altman(comparison, areas):
                 axis.axhline(value, color="black", linewidth=1, linestyle="-" if name == "bias" else "--")
                 if half > 0:
                     axis.axhspan(value - half, value + half, color="0.5", alpha=0.15, linewidth=0)
-                axis.annotate(f"{name} {signed(value, 1 if percent else 2)}", (1, value), (-2, 2), fontsize=7,
+                axis.annotate(f"{name}: {signed(value, 1 if percent else 2)}", (1, value), (-2, 2), fontsize=7,
                               xycoords=("axes fraction", "data"), textcoords="offset points", ha="right")  # fmt: skip
             axis.axhline(0, color="0.6", linewidth=0.7, zorder=0)
             axis.set_ylabel(f"CSA difference ({'%' if percent else 'mm²'})")

@@ -16,7 +16,7 @@ _IMAGE, _LEVELS = "image", "levels"
 _SOME = 4
 
 
-def find_cases(methods, reference=(), scans=(), *, made=(), structures=None, levels=None, groups=None):
+def find_cases(methods, reference=(), scans=(), *, made=(), structures=None, levels=None, groups=None, told=()):
     """Match the masks of all sources to scans.
 
     Masks belong together if their BIDS entities are the same, but for label, desc, space and the suffix; else if
@@ -36,6 +36,8 @@ def find_cases(methods, reference=(), scans=(), *, made=(), structures=None, lev
         File or folder of vertebral labels.
     groups : dict of str to str, optional
         Group by subject.
+    told : sequence of Problem
+        Known already: masks that failed to be made are not missed once more.
 
     Returns
     -------
@@ -64,7 +66,8 @@ def find_cases(methods, reference=(), scans=(), *, made=(), structures=None, lev
         cases.append(case)
         problems += doubles
     kept = _chosen(cases, bool(scans), problems)
-    problems += missing_masks(kept)
+    failed = {(problem.case, problem.method) for problem in told}
+    problems += [p for p in missing_masks(kept) if (p.case, p.method) not in failed]
     _check_common(kept, files)
     return sorted(kept, key=lambda case: case.name), problems
 

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from sctseg7t.compare import sections
+from sctseg7t.compare import listings, sections
 from sctseg7t.compare.report import banner, provenance, title_of
 from sctseg7t.compare.wording import METRICS, NONE, count
 from sctseg7t.files import write_bytes
@@ -40,19 +40,22 @@ def markdown(comparison):
     parts.append("\n".join(f"- {plain(name)}: {plain(value)}" for name, value in sections.settings_list(comparison)))
     parts.append("## Results")
     parts += [as_table(table) for table in sections.headline_tables(comparison)]
+    parts += [f"**{plain(problem.message)}**" for problem in sections.flattering(comparison)]
     best = (sections.best_of(comparison, structure, "dice")[1] for structure in comparison.structures)
     parts += [plain(sentence) for sentence in best if sentence]
     parts.append("## All measures")
     parts.append("Over slices, in 2D; outliers are counted and left out of the numbers.")
     parts += [as_table(table) for table in sections.study_tables(comparison)]
-    parts += ["## CSA", as_table(sections.areas_table(comparison)), as_table(sections.repeatability_table(comparison))]
+    parts += ["## CSA", as_table(listings.areas_table(comparison)), as_table(listings.repeatability_table(comparison))]
     parts.append("## Tests")
     parts.append("Slices of one subject are not independent: cite the tests over subjects.")
     parts += [as_table(sections.tests_table(comparison, unit)) for unit in ("subject", "slice")]
     parts += ["## Problems", as_table(sections.problems_table(comparison))]
-    parts += ["## Outliers", as_table(sections.outliers_table(comparison))]
+    parts += ["## Outliers", as_table(listings.outliers_table(comparison))]
     parts.append("## Method")
-    parts.append("\n".join(f"- **{plain(m.header)}**: {plain(m.definition)}" for m in METRICS if m.key in sections.STUDY))
+    parts.append(
+        "\n".join(f"- **{plain(m.header)}**: {plain(m.definition)}" for m in METRICS if m.key in sections.STUDY)
+    )
     parts.append("\n".join(f"- {plain(name)}: {plain(value)}" for name, value in provenance(comparison)))
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup, escape
 
-from sctseg7t.compare.plots import COLOURS
 from sctseg7t.compare.read import read_case
-from sctseg7t.compare.sections import pair_name, series
+from sctseg7t.compare.sections import colour_of, pair_name, pairs
 from sctseg7t.compare.wording import number, value_of
 from sctseg7t.errors import InputError
 from sctseg7t.qc.contours import outline
 from sctseg7t.qc.tiles import cut, encode_all, gray_range, to_gray, window_of
 
 WORST = 8
+EMPTY = ("missing", "extra")
 # So that one bad scan, or slices where one mask ends, are not all that is shown.
 _OF_ONE_SCAN, _WITHOUT_MASK = 2, 3
 # A closer look at what is small.
@@ -23,11 +23,11 @@ FIELD_MM, FIELD_GM_MM = 20.0, 14.0
 
 @dataclass(frozen=True)
 class Panel:
-    """One picture of a slice: whose contours, numbers below."""
+    """One picture of a slice: whose contours, numbers below; ``chips``: their colours."""
 
     title: str
     lines: tuple
-    colour: int | None
+    chips: tuple
     svg: Markup
 
 
@@ -56,7 +56,7 @@ def worst_slices(comparison, structure, wanted=WORST):
         if dice == dice and dice < lowest.get(key, 2.0):
             lowest[key] = dice
             empty.discard(key)
-            if row.outlier in ("missing", "extra"):
+            if row.outlier in EMPTY:
                 empty.add(key)
     found, of_scan, without = [], Counter(), 0
     for key in sorted(lowest, key=lambda key: (lowest[key], key)):
@@ -188,19 +188,19 @@ class _Slice:
 
 
 def _picture(comparison, case, part, rows):
-    order = series(comparison)
+    order = pairs(comparison, part.structure)
     where = f"{case.name}, slice {part.index}"
     panels = []
     if part.gray is not None:
-        panels.append(Panel("scan", (), None, part.svg((), f"Scan {where}, without contours")))
+        panels.append(Panel("scan", (), (), part.svg((), f"Scan {where}, without contours")))
     for row in sorted(rows, key=lambda row: order.index((row.method, row.against))):
-        colour = order.index((row.method, row.against)) % COLOURS
+        colours = [colour_of(comparison, name) for name in (row.method, row.against)]
         name = pair_name(comparison, row.method, row.against)
-        other = "reference" if row.against == comparison.reference else "other"
-        dice = {"missing": "missing here", "extra": "only here"}.get(row.outlier) or f"Dice {number(value_of(row, 'dice'), 3)}"
+        dice = f"Dice {number(value_of(row, 'dice'), 3)}" + (f" ({row.outlier})" if row.outlier in EMPTY else "")
         areas = [number(size, 1) for size in (row.agreement.mask_size, row.agreement.reference_size)]
         lines = (dice, f"{areas[0]} mm²", f"{row.against} {areas[1]} mm²")
         label = f"{part.structure} of {where}: contours of {row.method} and {row.against}. {', '.join(lines)}"
-        panels.append(Panel(name, lines, colour, part.svg(((other, row.against), (f"m{colour}", row.method)), label)))
+        drawn = part.svg(((f"below {colours[1]}", row.against), (colours[0], row.method)), label)
+        panels.append(Panel(name, lines, tuple(colours[: 1 if comparison.reference else 2]), drawn))
     title = where + ("" if part.gray is not None else " (masks alone: no scan)")
     return Picture(part.structure, case.name, part.index, title, part.background(), tuple(panels))

@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from markupsafe import Markup, escape
 
-from sctseg7t.compare.sections import pair_name, pairs, series
+from sctseg7t.compare.sections import pair_colour, pair_name, pairs
 from sctseg7t.compare.wording import STRUCTURES, number, signed, value_of
 
 DOTS = 180
-COLOURS = 6
 _WIDTH, _LEFT, _RIGHT = 400, 10, 10
 _ROW, _STRIP = 74, 46
 _HEIGHT = 270
@@ -24,7 +23,7 @@ class Sample:
     """Values of one method, those of outlier slices apart; ``names`` say of which scan and slice each is."""
 
     label: str
-    colour: int
+    colour: str
     values: np.ndarray
     names: list
     outliers: np.ndarray
@@ -33,7 +32,6 @@ class Sample:
 
 def samples(comparison, structure, metric):
     """A Sample for each method of a structure; nan left out, as are infinities (they are outliers' only)."""
-    order = {pair: place for place, pair in enumerate(series(comparison))}
     parts = {pair: ([], []) for pair in pairs(comparison, structure)}
     for row in comparison.rows:
         if row.where == "slice" and row.structure == structure:
@@ -46,8 +44,8 @@ def samples(comparison, structure, metric):
         worse, worse_names = zip(*sorted(out)) if out else ((), ())
         found.append(
             Sample(
-                pair_name(comparison, *pair), order[pair] % COLOURS, np.array(values), list(names), np.array(worse),
-                list(worse_names),
+                pair_name(comparison, *pair), pair_colour(comparison, *pair),
+                np.array(values), list(names), np.array(worse), list(worse_names),
             )
         )  # fmt: skip
     return found
@@ -70,9 +68,9 @@ def violins(comparison, structure, metric):
     axis = _Axis(low, high, left, right)
     parts = [_ticks_below(axis, 18, bottom), _text(_WIDTH / 2, bottom + 30, metric.header, "middle", "title")]
     if strip:
-        x = _LEFT if strip_left else right
-        parts.append(f'<rect class="strip" x="{x + (0 if strip_left else 6)}" y="18" width="{strip - 6}" height="{bottom - 18}"/>')
-        parts.append(_text(x + strip / 2 + (-3 if strip_left else 3), 12, "outliers", "middle", "small"))
+        x = _LEFT if strip_left else right + 6
+        parts.append(f'<rect class="strip" x="{x}" y="18" width="{strip - 6}" height="{bottom - 18}"/>')
+        parts.append(_text(x + strip / 2 - 3, 12, "outliers", "middle", "small"))
     if metric.better == "zero" and low < 0 < high:
         parts.append(f'<line class="zero" x1="{axis(0):.1f}" x2="{axis(0):.1f}" y1="18" y2="{bottom}"/>')
     for place, sample in enumerate(found):
@@ -90,7 +88,7 @@ def violins(comparison, structure, metric):
 def _violin_row(sample, axis, top, metric, strip):
     middle, half = top + 44, 24
     tally = f"n {len(sample.values)}" + (f", outliers {len(sample.outliers)}" if len(sample.outliers) else "")
-    parts = [f'<g class="m{sample.colour}">', _text(axis.left + 2, top + 12, sample.label, "start", "label", 34)]
+    parts = [f'<g class="{sample.colour}">', _text(axis.left + 2, top + 12, sample.label, "start", "label", 34)]
     parts.append(_text(axis.right - 2, top + 12, tally, "end", "small"))
     values = sample.values
     if len(values) >= 5 and values[0] < values[-1]:
@@ -194,8 +192,7 @@ def bland_altman(comparison, area, percent=False, reach=None):
     y = _Axis(*_padded(reach or reach_of(area, percent)), bottom, top)
     parts = [_ticks_below(x, top, bottom), _ticks_left(y, left, right)]
     parts.append(f'<line class="zero" x1="{left}" x2="{right}" y1="{y(0):.1f}" y2="{y(0):.1f}"/>')
-    colour = series(comparison).index((area.method, area.against)) % COLOURS
-    parts.append(f'<g class="m{colour}">')
+    parts.append(f'<g class="{pair_colour(comparison, area.method, area.against)}">')
     order = np.argsort(differences, kind="stable")
     names = [f"{area.cases[i]}: {signed(differences[i], digits)} {unit}" for i in order]
     values, names, places = thinned(differences[order], names, 2 * DOTS)
@@ -205,15 +202,16 @@ def bland_altman(comparison, area, percent=False, reach=None):
         kind = "bias" if name == "bias" else "limit"
         if half > 0:
             height = abs(y(value - half) - y(value + half))
-            parts.append(f'<rect class="ci" x="{left}" width="{right - left}" y="{y(value + half):.1f}" height="{height:.1f}"/>')
+            parts.append(
+                f'<rect class="ci" x="{left}" width="{right - left}" y="{y(value + half):.1f}" height="{height:.1f}"/>'
+            )
         parts.append(f'<line class="{kind}" x1="{left}" x2="{right}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
     parts += _level_labels(levels, y, right, digits, bottom)
     parts.append(_text((left + right) / 2, _HEIGHT - 6, "mean of the two CSA (mm²)", "middle", "title"))
     parts.append(_text(12, (top + bottom) / 2, f"difference ({unit})", "middle", "title", rotate=True))
     label = pair_name(comparison, area.method, area.against)
-    text = (
-        f"Bland-Altman plot of {area.structure} area, {label}, {found.n} slices: "
-        + ", ".join(f"{name} {signed(value, digits)} {unit}" for name, value, _ in levels)
+    text = f"Bland-Altman plot of {area.structure} area, {label}, {found.n} slices: " + ", ".join(
+        f"{name} {signed(value, digits)} {unit}" for name, value, _ in levels
     )
     return _svg(parts, _HEIGHT, text)
 
@@ -320,6 +318,5 @@ def _cross(x, y, name):
 
 
 def _svg(parts, height, label):
-    return Markup(
-        f'<svg class="plot" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(label)}">{"".join(parts)}</svg>'
-    )
+    opening = f'<svg class="plot" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{escape(label)}">'
+    return Markup(f"{opening}{''.join(parts)}</svg>")

@@ -108,8 +108,8 @@ class Problem:
     ----------
     kind : str
         ``grid``, ``resampled``, ``missing``, ``duplicate``, ``values`` (labels other than 0/1), ``soft``, ``nan``,
-        ``unreadable``, ``empty``, ``name`` (does not say of which tissue or scan), ``failed`` (a method that was to
-        be run).
+        ``unreadable``, ``empty``, ``name`` (does not say of which tissue or scan), ``identical`` (two masks the same
+        to the voxel), ``failed`` (a method that was to be run).
     case, method, structure : str or None
     file : str or None
     message : str

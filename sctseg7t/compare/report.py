@@ -3,10 +3,10 @@
 import math
 from pathlib import Path
 
-from sctseg7t.compare import sections
+from sctseg7t.compare import listings, sections
 from sctseg7t.compare.figures import write_figures
 from sctseg7t.compare.overlays import overlays
-from sctseg7t.compare.plots import COLOURS, bland_altman, reach_of, violins
+from sctseg7t.compare.plots import bland_altman, reach_of, violins
 from sctseg7t.compare.wording import BY_KEY, METRICS, NONE, STRUCTURES, count, listed
 from sctseg7t.errors import OutputError, UsageError
 from sctseg7t.files import writing
@@ -91,21 +91,22 @@ def content(comparison, figures=(), missing=""):
         "problem_counts": sections.problem_counts(comparison),
         "problems": sections.problems_table(comparison),
         "headline": sections.headline_tables(comparison),
+        "cautions": [problem.message for problem in sections.flattering(comparison)],
         "sentences": [sentence for sentence in best if sentence],
         "plots": _plots(comparison, PLOTTED),
         "study_plots": _plots(comparison, STUDIED),
         "summaries": sections.study_tables(comparison),
         "whole": [*sections.study_tables(comparison, "scan"), *sections.study_tables(comparison, "level")],
-        "areas": sections.areas_table(comparison),
+        "areas": listings.areas_table(comparison),
         "area_plots": _area_plots(comparison),
-        "repeatability": sections.repeatability_table(comparison),
+        "repeatability": listings.repeatability_table(comparison),
         "subject_tests": sections.tests_table(comparison, "subject"),
         "slice_tests": sections.tests_table(comparison, "slice"),
         "legend": legend(comparison),
         "pictures": {structure: found for structure, found in pictures.items() if found},
         "picture_notes": picture_notes,
-        "outliers": sections.outliers_table(comparison),
-        "scans": sections.scans_table(comparison),
+        "outliers": listings.outliers_table(comparison),
+        "scans": listings.scans_table(comparison),
         "metrics": [BY_KEY[key] for key in _EXPLAINED],
         "provenance": provenance(comparison),
         "figures": [path.name for path in figures if path.suffix == ".svg"],
@@ -138,12 +139,9 @@ def banner(comparison):
 
 
 def legend(comparison):
-    """(class of the colour, name) of each series and the reference."""
-    found = [
-        (f"m{place % COLOURS}", sections.pair_name(comparison, *pair))
-        for place, pair in enumerate(sections.series(comparison))
-    ]
-    return [*found, ("reference", comparison.reference)] if comparison.reference else found
+    """(class of the colour, name) of each method and the reference."""
+    names = [*comparison.methods, *([comparison.reference] if comparison.reference else [])]
+    return [(sections.colour_of(comparison, name), name) for name in names]
 
 
 def provenance(comparison):

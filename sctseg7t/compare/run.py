@@ -8,6 +8,9 @@ from sctseg7t.compare.records import Problem
 from sctseg7t.compare.sources import REFERENCE, MaskFile
 from sctseg7t.errors import UsageError
 
+# What a scan's record says where nothing was found, rather than gone wrong.
+_NO_CORD = "no cord found"
+
 
 @dataclass(frozen=True)
 class Made:
@@ -86,7 +89,8 @@ def task_and_model(name):
 def run_methods(runs, scans, root, out, where=Where()):
     """Segment every scan by every method; a scan that fails is told and never ends the run.
 
-    Masks whose scan, model and options are as they were are not made again.
+    A method that finds no cord has empty masks of that scan: leaving it out would reward it. Masks whose scan, model
+    and options are as they were are not made again.
 
     Parameters
     ----------
@@ -118,10 +122,16 @@ def run_methods(runs, scans, root, out, where=Where()):
         for method, (jobs, refused, models) in planned.items():
             made.models[method] = models
             failures = _run(method, jobs, refused, where)
-            made.problems.extend(_failed(method, job, failures[job.name]) for job in jobs if job.name in failures)
             for job, scan in zip(jobs, scans):
-                if job.name not in failures:
-                    made.files.extend(mask_of(scan, method, structure, p) for structure, p in job.plan.masks.items())
+                error = failures.get(job.name)
+                masks = (
+                    job.plan.masks
+                    if error is None
+                    else _masks_of_failure(scan, job, error, Path(out) / "empty" / method)
+                )
+                made.files.extend(mask_of(scan, method, structure, path) for structure, path in masks.items())
+                if error is not None:
+                    made.problems.append(_failed(method, job, error, left_out=not masks))
     return made
 
 
@@ -165,5 +175,22 @@ def _run(method, jobs, refused, where):
     return dict(totals.failures)
 
 
-def _failed(method, job, error):
-    return Problem("failed", job.name, method, None, str(job.plan.source), f"{method}: {error}", True)
+def _masks_of_failure(scan, job, error, folder):
+    """Empty masks where a method found no cord; none where it could not do its work."""
+    if _NO_CORD not in error:
+        return {}
+    import nibabel as nib
+    import numpy as np
+
+    from sctseg7t.image.volume import check_header, save
+
+    grid = check_header(scan.path)
+    empty = nib.Nifti1Image(np.zeros(grid.shape[:3], np.uint8), grid.affine)
+    place = folder / Path(scan.relative).parent
+    place.mkdir(parents=True, exist_ok=True)
+    return {name: save(empty, place / path.name) for name, path in job.plan.masks.items()}
+
+
+def _failed(method, job, error, left_out):
+    text = f"{method}: {error}" + ("" if left_out else "; it counts as empty masks, so as missing in every slice")
+    return Problem("failed", job.name, method, None, str(job.plan.source), text, left_out)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from sctseg7t.compare.wording import (
     METRICS,
     NONE,
-    OUTLIERS,
     STRUCTURES,
     count,
     interval,
@@ -16,11 +15,11 @@ from sctseg7t.compare.wording import (
     number,
     p_text,
     signed,
-    value_of,
 )
 
 STUDY = ("dice", "HDRFDST", "AVGDIST_max", "AVGDIST_mean", "VOLSMTY", "hausdorff95_mm", "assd_mm", "size_difference")
-_SHOWN_OUTLIERS, _SHOWN_SCANS, _SHOWN_PROBLEMS = 400, 1500, 300
+COLOURS = 6
+_SHOWN_PROBLEMS = 300
 _NO_SLICE = f"{NONE}: not defined, for no slice is left once outliers are out (an SD or interval needs two)."
 
 
@@ -50,7 +49,7 @@ def pair_name(comparison, method, against):
     return method if against == comparison.reference else f"{method} vs {against}"
 
 
-def _place(comparison, structure, method):
+def place_of(comparison, structure, method):
     """For sorting: structures and methods in the order of the comparison, the reference last."""
     orders = (structure, comparison.structures), (method, comparison.methods)
     return [names.index(name) if name in names else len(names) for name, names in orders]
@@ -64,10 +63,16 @@ def pairs(comparison, structure):
     return sorted(found, key=lambda pair: (order.get(pair[0], 99), order.get(pair[1], 99), pair))
 
 
-def series(comparison):
-    """Every (method, against) of the comparison: the place in it is the colour, in all pictures."""
-    found = {pair: None for structure in comparison.structures for pair in pairs(comparison, structure)}
-    return list(found)
+def colour_of(comparison, method):
+    """Class of a method's colour, the same in all pictures: ``m0`` to ``m5``, or ``reference``."""
+    if method == comparison.reference:
+        return "reference"
+    return f"m{comparison.methods.index(method) % COLOURS}" if method in comparison.methods else "pair"
+
+
+def pair_colour(comparison, method, against):
+    """Class of the colour of a comparison: the method's, and ``pair`` between two methods."""
+    return colour_of(comparison, method) if against == comparison.reference else "pair"
 
 
 def facts(comparison):
@@ -92,7 +97,7 @@ def methods_table(comparison):
     rows = []
     for name in names:
         model = model_of(comparison, name)
-        role = "reference, taken for the truth" if name == comparison.reference else "method"
+        role = "REFERENCE" if name == comparison.reference else "method"
         rows.append((name, role, *model, *(str(having[name, structure]) for structure in structures)))
     return Table(
         "Methods and their masks",
@@ -146,8 +151,13 @@ def problems_table(comparison):
         ("Kind", "Scan", "Method", "Structure", "What, and the remedy", "Mask"),
         rows,
         (0, 1, 2, 3, 4, 5),
-        _cut(len(rows), len(comparison.problems)),
+        cut_note(len(rows), len(comparison.problems)),
     )
+
+
+def flattering(comparison):
+    """Problems that make a method look better than it is: masks that are the reference's to the voxel."""
+    return [problem for problem in comparison.problems if problem.kind == "identical"] if comparison.reference else []
 
 
 # --- summaries ---------------------------------------------------------------------------
@@ -172,13 +182,14 @@ def headline_tables(comparison):
 
 def _headline(comparison, structure, known, areas):
     best, _ = best_of(comparison, structure, "dice")
+    flattered = {problem.method for problem in flattering(comparison) if problem.structure in (structure, None)}
     rows = []
     for method, against in pairs(comparison, structure):
         dice = known.get((structure, method, against, "dice"))
         hd95 = known.get((structure, method, against, "hausdorff95_mm"))
         area = areas.get((structure, method, against))
         cells = [number(dice and dice.mean, 3), number(dice and dice.median, 3), number(dice and dice.sd, 3)]
-        if comparison.reference and method == best:
+        if method == best and method not in flattered:
             cells[0] = Best(cells[0])
         bias = area.bland_altman if area else None
         rows.append((
@@ -193,8 +204,8 @@ def _headline(comparison, structure, known, areas):
             number(area.icc if area else None, 3),
         ))  # fmt: skip
     columns = (
-        "Method", "Slices", "Outliers", "Dice mean", "Dice median", "Dice SD", "HD95 mean (mm)",
-        "CSA bias (mm²)", "Limits of agreement (mm²)", "CSA bias (%)", "ICC",
+        "Method" if comparison.reference else "Methods", "Slices", "Outliers", "Dice mean", "Dice median", "Dice SD",
+        "HD95 mean (mm)", "CSA bias (mm²)", "Limits of agreement (mm²)", "CSA bias (%)", "ICC",
     )  # fmt: skip
     return Table(f"{structure}, {STRUCTURES.get(structure, '')}".rstrip(", "), columns, tuple(rows), (0,), _NO_SLICE)
 
@@ -286,7 +297,9 @@ def best_of(comparison, structure, key):
         )
     sentences = []
     for method, beaten in won.items():
-        against = listed(f"{other} ({number(means.get(other), metric.digits)}, p {_equals(p)})" for other, p in beaten.items())
+        against = listed(
+            f"{other} ({number(means.get(other), metric.digits)}, p {_equals(p)})" for other, p in beaten.items()
+        )
         sentences.append(f"{method} ({number(means.get(method), metric.digits)}) is {word} than {against}")
     best = next((method for method, beaten in won.items() if set(means) - {method} <= set(beaten)), None)
     return best, f"{structure}, {metric.label}: {'; '.join(sentences)} ({over})."
@@ -299,7 +312,8 @@ def _out_of_reach(comparison, subjects, alpha):
     least = min(1.0, 2 * 0.5**subjects * max(family, 1))
     if least < alpha:
         return ""
-    return f" With {count(subjects, 'subject')} and {count(family, 'test')} no p can be below {least:.2g} after correction."
+    of = f"{count(subjects, 'subject')} and {count(family, 'test')}"
+    return f" With {of} no p can be below {least:.2g} after correction."
 
 
 def _equals(p):
@@ -330,109 +344,5 @@ def tests_table(comparison, unit):
     return Table(f"Tests over {over}", columns, tuple(rows), (0, 1, 2, 3, 6, 9), note)
 
 
-# --- areas -------------------------------------------------------------------------------
-
-
-def areas_table(comparison):
-    rows = []
-    for area in comparison.areas:
-        found = area.bland_altman
-        rows.append((
-            area.structure, pair_name(comparison, area.method, area.against), str(found.n), signed(found.bias, 2),
-            interval(found.bias_low, found.bias_high, 2), interval(found.lower, found.upper, 2),
-            signed(found.bias_percent, 1), interval(found.lower_percent, found.upper_percent, 1),
-            signed(found.slope, 3), p_text(found.slope_p), number(area.icc, 3), interval(area.icc_low, area.icc_high, 3),
-        ))  # fmt: skip
-    columns = ("Structure", "Method", "Slices", "Bias (mm²)", "95% CI of bias (mm²)", "Limits of agreement (mm²)",
-               "Bias (%)", "Limits of agreement (%)", "Proportional bias (mm² per mm²)", "p of it", "ICC(A,1)",
-               f"{comparison.settings.confidence:.0%} CI of ICC")  # fmt: skip
-    note = f"{NONE}: not defined; limits need two slices, an ICC needs areas that vary."
-    return Table("CSA: agreement slice by slice", columns, tuple(rows), (0, 1), note)
-
-
-def repeatability_table(comparison):
-    rows = tuple(
-        (r.structure, r.method, str(r.scans), number(r.scan_cov, 2), str(r.slices), number(r.slice_cov, 2))
-        for r in sorted(comparison.repeatability, key=lambda r: _place(comparison, r.structure, r.method))
-    )
-    columns = ("Structure", "Method", "Sessions scanned twice", "CoV of mean CSA (%)", "Pairs of slices",
-               "CoV of slice CSA (%)")  # fmt: skip
-    note = f"{NONE}: no session of this method has two runs with a slice at one height."
-    return Table("Scan and rescan: coefficient of variation of CSA", columns, rows, (0, 1), note)
-
-
-# --- scans and slices -----------------------------------------------------------------------
-
-
-def outliers_table(comparison):
-    """Outlier slices: a row a scan, structure and method."""
-    found = defaultdict(list)
-    for row in comparison.rows:
-        if row.where == "slice" and row.outlier:
-            found[row.case, row.structure, row.method, row.against].append(row)
-    cases = {case.name: case for case in comparison.cases}
-    rows = []
-    for (name, structure, method, against), slices in sorted(found.items())[:_SHOWN_OUTLIERS]:
-        texts = [_outlier_text(row) for row in sorted(slices, key=lambda row: row.index or 0)]
-        case = cases.get(name)
-        rows.append(((case and case.subject) or name, name, structure, pair_name(comparison, method, against),
-                     str(len(slices)), ", ".join(texts)))  # fmt: skip
-    return Table(
-        "Outliers by subject and slice",
-        ("Subject", "Scan", "Structure", "Method", "Outliers", "Slices, from inferior"),
-        tuple(rows),
-        (0, 1, 2, 3, 5),
-        _cut(len(rows), len(found)),
-    )
-
-
-def _outlier_text(row):
-    why = OUTLIERS.get(row.outlier, row.outlier)
-    return f"{row.index} ({why} {number(row.agreement.dice, 2)})" if row.outlier == "dice" else f"{row.index} ({why})"
-
-
-def scans_table(comparison):
-    """One row a scan, structure and method."""
-    slices, whole = defaultdict(list), {}
-    for row in comparison.rows:
-        key = row.case, row.structure, row.method, row.against
-        if row.where == "slice":
-            slices[key].append(row)
-        elif row.where == "scan":
-            whole[key] = row
-    rows = []
-    for case in sorted(comparison.cases, key=lambda case: case.name):
-        for structure in comparison.structures:
-            for method, against in pairs(comparison, structure):
-                key = case.name, structure, method, against
-                if key in slices:
-                    rows.append(_scan_cells(comparison, case, key, slices[key], whole.get(key)))
-    columns = ("Scan", "Group", "Structure", "Method", "Slices", "Outliers", "Dice mean", "Dice in 3D",
-               "HD95 mean (mm)", "Mean CSA (mm²)", "Mean CSA of the other (mm²)")  # fmt: skip
-    note = (
-        f"Dice and HD95 means leave outliers out; mean CSA is of all slices in which the mask has the structure. "
-        f"{NONE}: no such slice, or no group in participants.tsv. {_cut(min(len(rows), _SHOWN_SCANS), len(rows))}"
-    )
-    return Table("Every scan, structure and method", columns, tuple(rows[:_SHOWN_SCANS]), (0, 1, 2, 3), note.strip())
-
-
-def _scan_cells(comparison, case, key, slices, whole):
-    _, structure, method, against = key
-    kept = [row for row in slices if not row.outlier]
-    areas = (comparison.areas_mm2.get((case.name, who, structure)) for who in (method, against))
-    return (
-        case.name, case.group or NONE, structure, pair_name(comparison, method, against), str(len(slices)),
-        str(len(slices) - len(kept)), number(_mean(value_of(row, "dice") for row in kept), 3),
-        number(whole.agreement.dice if whole else None, 3),
-        number(_mean(value_of(row, "hausdorff95_mm") for row in kept), 2),
-        *(number(None if area is None else _mean(area), 2) for area in areas),
-    )  # fmt: skip
-
-
-def _mean(values):
-    finite = [float(value) for value in values if math.isfinite(value)]
-    return sum(finite) / len(finite) if finite else math.nan
-
-
-def _cut(shown, total):
+def cut_note(shown, total):
     return "" if shown >= total else f"The first {shown} of {total} are shown; the CSV tables hold all."

@@ -16,11 +16,15 @@ _NOT_MASKS = ("replaced", "logs")
 
 @dataclass(frozen=True)
 class Source:
-    """A file or folder of masks of one method; ``structure`` where it was said outright."""
+    """A file or folder of masks of one method.
+
+    ``structure`` where it was said outright; ``pattern`` chooses files of a folder, as in :meth:`pathlib.Path.glob`.
+    """
 
     method: str
     path: Path
     structure: str | None = None
+    pattern: str | None = None
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class MaskFile:
 
 
 def read_method(text):
-    """The source that ``-m`` names: ``NAME=PATH``, ``NAME:GM=PATH`` or ``PATH``.
+    """The source that ``-m`` names: ``NAME=PATH``, ``NAME:GM=PATH`` or ``PATH``, which may be a pattern.
 
     Raises
     ------
@@ -53,7 +57,7 @@ def read_method(text):
         raise UsageError(f"-m {text}: {REFERENCE} is what -ref gives; choose another name for the method")
     if any(mark in name for mark in "/\\\n\t") or name.startswith("."):
         raise UsageError(f"-m {text}: {name!r} cannot be a method's name; use letters, digits, - and _")
-    return Source(name, _existing("-m", path), structure)
+    return Source(name, *_existing("-m", path, structure))
 
 
 def read_reference(text):
@@ -66,11 +70,11 @@ def read_reference(text):
     """
     tissue, equals, path = text.partition("=")
     if not equals or os.sep in tissue:
-        return Source(REFERENCE, _existing("-ref", text))
+        return Source(REFERENCE, *_existing("-ref", text))
     structure = structure_named(tissue)
     if not structure:
         raise UsageError(f"-ref {text}: {tissue!r} is no tissue; write gm=FILE, sc=FILE, wm=FILE or lesion=FILE")
-    return Source(REFERENCE, _existing("-ref", path), structure)
+    return Source(REFERENCE, *_existing("-ref", path, structure))
 
 
 def mask_files(source):
@@ -101,7 +105,7 @@ def mask_files(source):
         if structure is None or structure == "LEVELS":
             raise UsageError(f"{_option(source)} {source.path}: its name does not say of which tissue; {_say(source)}")
         return [MaskFile(source.method, structure, source.path, "", name)], []
-    names = [(relative, parse_name(source.path / relative)) for relative in _nifti_files(source.path)]
+    names = [(relative, parse_name(source.path / relative)) for relative in _chosen(source)]
     files = [
         MaskFile(
             source.method,
@@ -123,6 +127,15 @@ def _tissue(name):
     return name.structure not in (None, "LEVELS")
 
 
+def _chosen(source):
+    """Files of the folder, those of its pattern if it has one."""
+    files = _nifti_files(source.path)
+    if source.pattern is None:
+        return files
+    wanted = {path.relative_to(source.path).as_posix() for path in source.path.glob(source.pattern)}
+    return [name for name in files if name in wanted]
+
+
 def _nifti_files(root):
     found = []
     for place, folders, names in os.walk(root, followlinks=True):
@@ -135,6 +148,10 @@ def _nifti_files(root):
 
 def _nothing(source, names):
     option = f"{_option(source)} {source.path}"
+    if not names and source.pattern:
+        return (
+            f"{option}/{source.pattern}: matches no NIfTI file (.nii or .nii.gz); give the folder, or another pattern"
+        )
     if not names:
         return f"{option}: holds no NIfTI file (.nii or .nii.gz); give the folder of the masks"
     first = names[0][0]
@@ -156,8 +173,14 @@ def _say(source):
     return f"say it: -m {source.method}:gm={source.path}"
 
 
-def _existing(option, path):
+def _existing(option, path, structure=None):
+    """Path, structure and pattern of a source (UsageError if it is not there)."""
     found = Path(path)
-    if not found.exists():
+    if found.exists():
+        return found, structure, None
+    parts = found.parts
+    first = next((k for k, part in enumerate(parts) if any(mark in part for mark in "*?[")), len(parts))
+    root = Path(*parts[:first])
+    if first == len(parts) or not root.is_dir():
         raise UsageError(f"{option} {path}: does not exist; check the path")
-    return found
+    return root, structure, "/".join(parts[first:])

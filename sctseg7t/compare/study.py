@@ -9,6 +9,9 @@ from sctseg7t.compare.repeat import repeatability
 from sctseg7t.compare.rows import case_areas, case_rows
 from sctseg7t.compare.summary import area_agreement, summarise, tests_between
 
+# Masks that were made apart are hardly ever the same to the voxel: from so many slices, and such a share, it is told.
+_SAME_SLICES, _SAME_SHARE = 3, 0.1
+
 
 def compare(cases, methods, reference=None, settings=Settings(), *, problems=(), provenance=None, progress=None):
     """Compare masks of several methods with a reference, or with each other.
@@ -46,6 +49,7 @@ def compare(cases, methods, reference=None, settings=Settings(), *, problems=(),
             grids[case.name] = read.grid
         if progress:
             progress()
+    found += _identical(rows, reference)
     compared = {row.structure for row in rows}
     found += _copies(inputs)
     found += _alone({structure for _, _, structure in areas} - compared, areas, reference)
@@ -91,6 +95,23 @@ def _copies(inputs):
                 f"{names}: {method} has the same {structure} mask of them; if one subject is there twice, leave one out"
             )
             yield Problem("duplicate", found[0][0], method, structure, found[0][1], text, False)
+
+
+def _identical(rows, reference):
+    """A note on masks that are the other's to the voxel in many slices: one was made from the other."""
+    slices = [row for row in rows if row.where == "slice"]
+    counts = Counter((row.structure, row.method, row.against) for row in slices)
+    same = Counter((row.structure, row.method, row.against) for row in slices if row.agreement.dice == 1)
+    for (structure, method, against), count in same.items():
+        total = counts[structure, method, against]
+        if count >= _SAME_SLICES and count / total >= _SAME_SHARE:
+            text = f"{structure}: {method} and {against} are the same to the voxel in {count} of {total} slices; "
+            text += (
+                f"if the {against} was made from such masks, that flatters {method}"
+                if against == reference
+                else "if one was made from the other, they agree for that reason"
+            )
+            yield Problem("identical", None, method, structure, None, text, False)
 
 
 def _alone(structures, areas, reference):

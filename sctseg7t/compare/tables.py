@@ -239,20 +239,22 @@ def _plain(value):
 
 
 def _report(comparison, stage, wanted):
-    """Write the report; why there is none, where something the user can mend keeps it from being made."""
-    from sctseg7t.compare.markdown import write_markdown
-
-    write_markdown(comparison, stage / "report.md")
-    if not wanted:
-        return None
-    from sctseg7t.compare.report import write_report
-
+    """Write the report; why there is none, where something keeps it from being made: the tables are worth having."""
     try:
-        write_report(comparison, stage)
+        from sctseg7t.compare.markdown import write_markdown
+
+        write_markdown(comparison, stage / "report.md")
+        if wanted:
+            from sctseg7t.compare.report import write_report
+
+            write_report(comparison, stage)
     except OutputError:
         raise
     except UserError as err:
         return str(err)
+    except Exception as err:  # noqa: BLE001
+        reason = " ".join(f"{type(err).__name__}: {err}".split())[:300]
+        return f"internal error ({reason}); please report it; the tables are complete"
     return None
 
 

@@ -47,7 +47,8 @@ METRICS = (
            "(Metrics Reloaded, Maier-Hein, Reinke et al., Nature Methods 2024)."),
     Metric("hausdorff_mm", "Hausdorff", "mm", 2, "low", "Largest distance from one surface to the other."),
     Metric("assd_mm", "ASSD", "mm", 3, "low",
-           "Average symmetric surface distance: mean over both surfaces (Heimann et al., IEEE Trans Med Imaging 2009)."),
+           "Average symmetric surface distance: mean over both surfaces "
+           "(Heimann et al., IEEE Trans Med Imaging 2009)."),
     Metric("normalised_surface_dice", "NSD", "", 3, "high",
            "Share of both surfaces within the tolerance of the other (Nikolov et al., J Med Internet Res 2021)."),
     Metric("size_difference", "CSA difference", "mm²", 2, "zero",

@@ -104,7 +104,7 @@ class CordSegmenter(Flow):
         )
         return CordResult(
             volume, masks, self.suffixes(), [part.table for part in parts], warnings, clock.seconds, usable,
-            user_path.source if user_path else self.spec.centring["policy"], [part.centres for part in parts],
+            user_path.source if user_path else self.spec.centring["policy"], {}, [part.centres for part in parts],
         )  # fmt: skip
 
     def _run_volume(self, volume, t, user_path, level_map, warnings, clock):

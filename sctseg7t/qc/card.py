@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from sctseg7t.cohort.features import Features
-from sctseg7t.qc import numbers, tiles
+from sctseg7t.cohort.records import BRAIN
+from sctseg7t.qc import lesions, numbers, tiles
 from sctseg7t.qc.reading import read_saved
 
 TISSUES = ("SC", "GM", "WM")
@@ -22,7 +23,7 @@ class Card:
     Attributes
     ----------
     content : dict
-        Plain values; the pictures are most of it.
+        Plain values; the pictures are most of it. ``kind`` is ``cord`` or ``brain``, None for a failed scan.
     summary : dict
         What the list and the index need, small.
     features : Features
@@ -80,6 +81,7 @@ def _identity(record, folder):
     return {
         "id": scan_id(record, folder),
         "name": record.name,
+        "kind": record.kind,
         "image": record.image.name,
         "status": record.status,
         "error": record.error,
@@ -111,7 +113,9 @@ def _card_of_masks(record, content):
     }
     if saved.affine is None or (saved.image is None and not saved.masks):
         return _card(content, Features(content["id"]), [])
-    table = numbers.read_table(record.csa)
+    if record.kind == BRAIN:
+        return _card(content, lesions.add_lesions(content, saved, record), [])
+    table = numbers.read_table(record.table("csa"))
     rows, features, problems = numbers.measure(
         saved.masks, saved.affine, saved.spacing_mm, table, name=content["id"], uncertainty=_uncertainty(record.raw)
     )
@@ -175,11 +179,12 @@ def _card(content, features, rows):
     for tissue in ("SC", "GM"):
         if any(tissue in row for row in first):
             curves[tissue] = np.array([_area(row, tissue) for row in first], float)
-    summary = {name: content[name] for name in ("id", "name", "image", "status", "hash", "entities")}
+    summary = {name: content[name] for name in ("id", "name", "kind", "image", "status", "hash", "entities")}
     summary["tissues"] = list(content["masks"])
     summary["error"] = content["error"]
     summary["doubts"] = len(content["warnings"]) + len(content["problems"])
     summary["areas"] = [features.values.get("sc_area_mm2"), features.values.get("gm_area_mm2")]
+    summary["lesions"] = [features.values.get("lesions"), features.values.get("load_ml")]
     return Card(content, summary, features, curves)
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from sctseg7t.cohort.features import Features
+from sctseg7t.cohort.records import TABLES_OF
 from sctseg7t.qc.card import Card, make_card
 from sctseg7t.qc.markup import html_json
 
 # Raise it when cards change, so that older pages' cards are not taken over.
-CARD_VERSION = 2
+CARD_VERSION = 3
 # As the template writes them: a line each.
 _LINE = re.compile(
     rb'<script type="application/json" class="card" id="[^"]*" data-key="([0-9a-f]{32})">(.*)</script>\s*$'
@@ -116,7 +117,8 @@ def _key(record):
     """Hash of all that a card is made from. Masks and tables by content; the scan, which is large, by size and time."""
     digest = hashlib.sha256(f"{CARD_VERSION} {os.path.realpath(record.path)} {record.name}".encode(errors="replace"))
     digest.update(json.dumps(record.raw, sort_keys=True, default=str).encode(errors="replace"))
-    for path in (record.csa, *(record.masks[name] for name in sorted(record.masks))):
+    tables = [record.table(kind) for kind in TABLES_OF.get(record.kind, ())]
+    for path in (*tables, record.labels, *(record.masks[name] for name in sorted(record.masks))):
         try:
             digest.update(hashlib.sha256(path.read_bytes()).digest() if path else b"none")
         except OSError:

@@ -10,7 +10,7 @@ import secrets
 from dataclasses import asdict
 from pathlib import Path
 
-from sctseg7t.cohort.outliers import FAILED_SCORE, MEASURES, cohort_band, cohort_scale, score_cohort
+from sctseg7t.cohort.outliers import FAILED_SCORE, MEASURES, cohort_band, cohort_scales, score_cohort
 from sctseg7t.errors import OutputError
 from sctseg7t.files import write_json, writing
 from sctseg7t.qc.card import scan_id
@@ -138,11 +138,12 @@ def _content(store, title, page_id):
             scan["reasons"] = [{"measure": "failed", "severity": FAILED_SCORE, "text": text, "slices": (), "z": None}]
         scans.append(scan)
     scans.sort(key=lambda scan: (-scan["score"], scan["name"]))
-    cohort = {}
+    cohort, scales = {}, cohort_scales([store.features[n] for n in good])
     for measure in MEASURES:
-        scale = cohort_scale([store.features[n].values.get(measure.name) for n in good], measure.noise)
+        scale = scales[measure.name]
         if scale:
-            cohort[measure.name] = {"label": measure.label, "median": round(scale[0], 4), "n": scale[2]}
+            median = round(measure.unscaled(scale[0]), 4)
+            cohort[measure.name] = {"label": measure.label, "median": median, "n": scale[2]}
     band = {}
     for tissue in ("SC", "GM"):
         band[tissue] = cohort_band([store.curves[n][tissue] for n in good if tissue in store.curves[n]])

@@ -20,6 +20,8 @@ class Saved:
     image : (X, Y, Z, T) float32, or None where the scan cannot be read
     masks : dict of str to (X, Y, Z, T) array
         bool, or float32 fractions where the file is a soft mask.
+    labels : (X, Y, Z, T) float32, or None
+        Map of lesion numbers.
     affine : (4, 4) array, or None where nothing could be read
     spacing_mm : tuple of 3 float
     sha256 : dict of str to str
@@ -32,6 +34,7 @@ class Saved:
 
     image: np.ndarray | None = None
     masks: dict = field(default_factory=dict)
+    labels: np.ndarray | None = None
     affine: np.ndarray | None = None
     spacing_mm: tuple = (1.0, 1.0, 1.0)
     sha256: dict = field(default_factory=dict)
@@ -63,7 +66,7 @@ def read_saved(record):
         problems.append(f"the scan cannot be shown: {err}")
     for name, path in record.masks.items():
         try:
-            data, own, sha256[name] = _read_mask(path)
+            values, own, sha256[name] = _read_values(path)
         except InputError as err:
             problems.append(f"the {name} mask cannot be shown: {err}")
             continue
@@ -74,16 +77,36 @@ def read_saved(record):
             )
         if affine is None:
             affine = own
-        shape = image.shape if image is not None else next(iter(masks.values()), data).shape
-        if data.shape[:3] != shape[:3] or data.shape[3] not in (1, shape[3]) or not np.allclose(own, affine, atol=1e-3):
+        shape = image.shape if image is not None else next(iter(masks.values()), values).shape
+        if not _fits(values, own, shape, affine):
             problems.append(f"the {name} mask {path.name} is not on the scan's grid; it is not shown")
             continue
-        masks[name] = data
+        masks[name] = _as_mask(values)
+    labels = None
+    if record.labels and masks:
+        try:
+            labels, own, _ = _read_values(record.labels)
+        except InputError as err:
+            problems.append(f"the lesions' numbers cannot be read: {err}")
+        else:
+            labels = labels if _fits(labels, own, next(iter(masks.values())).shape, affine) else None
     spacing = (1.0, 1.0, 1.0) if affine is None else tuple(float(s) for s in nib.affines.voxel_sizes(affine))
-    return Saved(image, masks, affine, spacing, sha256, tuple(changed), tuple(problems))
+    return Saved(image, masks, labels, affine, spacing, sha256, tuple(changed), tuple(problems))
 
 
-def _read_mask(path):
+def _fits(values, own, shape, affine):
+    """Whether an image is on the grid of the scan; it may lack its further volumes."""
+    same = values.shape[:3] == shape[:3] and values.shape[3] in (1, shape[3])
+    return same and np.allclose(own, affine, atol=1e-3)
+
+
+def _as_mask(values):
+    hard = np.array_equal(values, values != 0)
+    return (values != 0) if hard else np.clip(values, 0, 1)
+
+
+def _read_values(path):
+    """Voxels of a mask or label map in canonical order, their affine, and the file's hash."""
     image, digest = read_image(path)
     geometry = geometry_of(image.header, image.affine, image.shape, str(path), axial=False)
     try:
@@ -96,6 +119,4 @@ def _read_mask(path):
     orientation = geometry.source.orientation
     flips = [axis for axis in range(3) if orientation[axis, 1] < 0]
     values = np.flip(values, flips).transpose(*np.argsort(orientation[:, 0]), 3)
-    values = np.nan_to_num(values.astype(np.float32), nan=0.0)
-    hard = np.array_equal(values, values != 0)
-    return (values != 0) if hard else np.clip(values, 0, 1), geometry.affine, digest
+    return np.nan_to_num(values.astype(np.float32), nan=0.0), geometry.affine, digest

@@ -95,12 +95,14 @@ def to_gray(plane, limits):
     return np.clip((plane - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
 
 
-def encode_all(planes):
+def encode_all(planes, budget=_BYTES_PER_SCAN):
     """Encode the slices of one scan, at the best quality that keeps it under its share of the page.
 
     Parameters
     ----------
     planes : list of (rows, columns) uint8
+    budget : int
+        Bytes of all of them.
 
     Returns
     -------
@@ -110,9 +112,21 @@ def encode_all(planes):
     packed = []
     for quality in _QUALITIES:
         packed = [_webp(plane, quality) for plane in planes]
-        if sum(map(len, packed)) <= _BYTES_PER_SCAN:
+        if sum(map(len, packed)) <= budget:
             break
     return [base64.b64encode(data).decode() for data in packed]
+
+
+def shrink(plane, most):
+    """A picture of at most so many (columns, rows); smaller ones stay as they are."""
+    from PIL import Image
+
+    rows, columns = plane.shape
+    factor = min(1.0, most[0] / columns, most[1] / rows)
+    if factor == 1:
+        return plane
+    size = max(1, round(columns * factor)), max(1, round(rows * factor))
+    return np.asarray(Image.fromarray(np.ascontiguousarray(plane)).resize(size, Image.Resampling.BOX))
 
 
 def overview(plane, spacing_mm, start=None, size=None):

@@ -36,24 +36,24 @@ class Effect:
         return inspect.getdoc(self.apply).splitlines()[0]
 
 
-def effect(stage, required=False):
+def effect(stage, required=False, registry=EFFECTS, stages=STAGES):
     """Register a function as an effect; those of a stage run in the order in which they are written."""
 
     def register(function):
         known = inspect.signature(function).parameters.values()
         defaults = {p.name: p.default for p in known if p.kind is p.KEYWORD_ONLY}
-        EFFECTS[function.__name__] = Effect(function.__name__, function, stage, defaults, required)
+        registry[function.__name__] = Effect(function.__name__, function, stage, defaults, required)
         # By stage: which module was imported first must not matter.
-        ordered = sorted(EFFECTS.items(), key=lambda item: STAGES.index(item[1].stage))
-        EFFECTS.clear()
-        EFFECTS.update(ordered)
+        ordered = sorted(registry.items(), key=lambda item: stages.index(item[1].stage))
+        registry.clear()
+        registry.update(ordered)
         return function
 
     return register
 
 
-def read_settings(values):
-    """Settings of every effect from a recipe's ``simulation`` object.
+def read_settings(values, registry=EFFECTS):
+    """Settings of every effect of a registry from a recipe's ``simulation`` object.
 
     Returns
     -------
@@ -65,11 +65,11 @@ def read_settings(values):
     InputError
         Unknown effect or setting, or a required effect left out.
     """
-    unknown = sorted(set(values) - set(EFFECTS))
+    unknown = sorted(set(values) - set(registry))
     if unknown:
-        raise InputError(f"simulation recipe: unknown effect {unknown[0]!r}; known: {', '.join(EFFECTS)}")
+        raise InputError(f"simulation recipe: unknown effect {unknown[0]!r}; known: {', '.join(registry)}")
     settings = {}
-    for name, entry in EFFECTS.items():
+    for name, entry in registry.items():
         given = values.get(name, {})
         if given is False:
             if entry.required:

@@ -63,7 +63,8 @@ def _use(entry):
     if any(output.get("suffix") for output in entry["outputs"]):
         shipped = any(url.startswith(("package:", "https:")) for url in entry["files"][0].get("urls", ()))
         model = f"{entry['id']}@{entry['version']}" if shipped else entry["files"][0]["name"]
-        lines += ["```bash", f"sct7t_deepseg -i t2s.nii.gz -m {model}", "```", ""]
+        scan = "flair.nii.gz" if "FLAIR" in entry["input"]["contrasts"] else "t2s.nii.gz"
+        lines += ["```bash", f"sct7t_deepseg -i {scan} -m {model}", "```", ""]
     return [*lines, "Research use only; not a medical device."]
 
 
@@ -77,7 +78,7 @@ def _input(entry):
         ("contrast", ", ".join(given["contrasts"])),
         ("field strength of the scans it was checked on", _fields(given)),
         ("spacing", f"{spacing} mm ({given['interpolation']} interpolation)"),
-        ("size", f"{size} pixels"),
+        ("size", f"{size} {'voxels' if len(given['spacing_mm']) == 3 else 'pixels'}"),
         ("normalisation", normalisation["name"] + (f" ({how})" if how else "")),
         ("place", {"locator": f"centred by {entry['centring'].get('model')}"}.get(entry["centring"]["policy"])),
     ]
@@ -95,7 +96,8 @@ def _outputs(entry):
         for o in entry["outputs"]
     ]  # fmt: skip
     for part in entry.get("derived", ()):
-        rows.append((part["name"], " minus ".join(part["minus"]), None, part["suffix"]))
+        meaning = " minus ".join(part["minus"]) if "minus" in part else f"components of {part['labels_of']}, numbered"
+        rows.append((part["name"], meaning, None, part["suffix"]))
     return table(("output", "meaning", "mask from fractions", "file suffix"), rows)
 
 
@@ -116,7 +118,7 @@ def _training(entry):
     simulated = {k: v for k, v in (told.get("validation") or {}).items() if k != "train_loss"}
     rows = [(_NAMES.get(k, k.replace("_", " ")), _value(v)) for k, v in told.items() if k != "validation"]
     rows.append(("recipe", _recipe(entry["id"], told.get("config_sha256"))))
-    if "simulated" in str(told.get("data", "")):
+    if str(told.get("data", "")).startswith("simulated images only"):
         rows.append(("people's images in training", "none"))
     lines = table(("training", "value"), rows)
     if simulated:

@@ -28,8 +28,10 @@ def template(manifest, recipe, version):
     known = zoo.versions(recipe.model)
     if known:
         return copy.deepcopy(next((spec for spec in known if spec.version == version), known[-1]).raw)
-    if manifest:
+    if manifest and recipe.task != "brain_lesion":
         raise ModelError(f"{manifest}: has no entry {recipe.model!r} to update; write one first")
+    if recipe.task == "brain_lesion":
+        return brain_entry(recipe)
     entry = copy.deepcopy(zoo.versions("cord_gm_sc" if recipe.task == "cord" else "cord_locator")[-1].raw)
     entry = {name: value for name, value in entry.items() if name not in _TOLD}
     entry["input"]["field_T"] = []
@@ -40,6 +42,38 @@ def template(manifest, recipe, version):
         "licence": None,
         "limitations": ["Checked on no real scan yet.", "A research tool; not a medical device."],
     }
+
+
+def brain_entry(recipe):
+    """Entry of a brain lesion network that no manifest knows yet: its input, output and what is to be said of it."""
+    from sctseg7t.train.loop import brain_channels
+
+    channels = list(brain_channels(recipe))
+    size = recipe.simulation.get("patches", {}).get("size", 64)
+    return {
+        "id": recipe.model,
+        "version": "1.0.0",
+        "default": False,
+        "task": "brain_lesion",
+        "description": "MS lesions of the brain on FLAIR, 3D network on patches at 1 mm.",
+        "licence": None,
+        "files": [],
+        "input": {
+            "contrasts": ["FLAIR"], "field_T": [], "orientation": "RAS",
+            "sampling": {"method": "patches", "overlap": 0.5}, "axes": "xyz", "spacing_mm": [1, 1, 1],
+            "size": [size] * 3, "channels": channels, "dtype": "float32",
+            "normalisation": {"name": "median", "parameters": {"scope": "mask", "slope": 3, "clip": [-3, 6]}},
+            "interpolation": "linear",
+        },
+        "outputs": [
+            {"name": "LESION", "channel": 0, "threshold": 0.5, "suffix": "_lesionseg",
+             "meaning": "MS lesion, hyperintense on FLAIR"},
+        ],
+        "activation": "sigmoid",
+        "postprocess": [],
+        "centring": {"policy": "none"},
+        "limitations": ["Checked on no real scan yet.", "A research tool; not a medical device."],
+    }  # fmt: skip
 
 
 def newest(manifest, recipe):
@@ -68,7 +102,7 @@ def training_record(run, recipe, network, difference):
     # Of equal losses the last one: its weights are those in model.pt.
     best = min(reversed(rows), key=lambda row: float(row["loss"]))
     record = {
-        "data": f"simulated images only; anatomy from {', '.join(recipe.anatomy)}",
+        "data": _data(recipe),
         "n": recipe.batch * int(best["step"]),
         "seed": recipe.seed,
         "config_sha256": hashlib.sha256((run / "recipe.json").read_bytes()).hexdigest(),
@@ -80,6 +114,15 @@ def training_record(run, recipe, network, difference):
         "validation": {k: float(v) for k, v in best.items() if k not in ("step", "seconds")},
     }
     return record | _sittings(run)
+
+
+def _data(recipe):
+    anatomy = f"anatomy from {', '.join(recipe.anatomy)}"
+    real = recipe.simulation.get("real") if recipe.task == "brain_lesion" else None
+    if not real:
+        return f"simulated images only; {anatomy}"
+    share = recipe.simulation.get("patches", {}).get("real_share", 0.5)
+    return f"simulated images ({anatomy}) and, as {share:.0%} of the patches, real patients {', '.join(real)}"
 
 
 def _sittings(run):

@@ -10,7 +10,7 @@ from sctseg7t.files import write_bytes
 from sctseg7t.train import checkpoint
 from sctseg7t.train.card import card
 from sctseg7t.train.entry import newest, template, training_record
-from sctseg7t.train.loop import TrainRecipe, make_network
+from sctseg7t.train.loop import TrainRecipe, brain_channels, make_network
 from sctseg7t.zoo.edit import pin, put_model, write_entry
 from sctseg7t.zoo.manifest import load_manifest
 
@@ -54,13 +54,13 @@ def load_trained(run):
     return recipe, network.eval()
 
 
-def write_onnx(network, path, size):
+def write_onnx(network, path, size, channels=1):
     """Write a network with free batch size (and free image size for ``size`` None)."""
     axes = {"image": {0: "n"}, "probability": {0: "n"}}
     if size is None:
         for name in axes:
             axes[name] |= {2: "height", 3: "width"}
-    example = torch.zeros(2, 1, *(size or (64, 96)))
+    example = torch.zeros(2, channels, *(size or (64, 96)))
     # The tracing exporter folds batch normalisation into the convolutions before it.
     torch.onnx.export(
         _Probabilities(network).eval(), (example,), str(path), input_names=["image"], output_names=["probability"],
@@ -68,11 +68,11 @@ def write_onnx(network, path, size):
     )  # fmt: skip
 
 
-def parity(network, path, size):
+def parity(network, path, size, channels=1):
     """Largest difference of probability between torch and ONNX Runtime on seeded noise."""
     from sctseg7t.runtime import open_session
 
-    image = np.random.default_rng(0).standard_normal((3, 1, *(size or (96, 64)))).astype(np.float32)
+    image = np.random.default_rng(0).standard_normal((3, channels, *(size or (96, 64)))).astype(np.float32)
     with torch.no_grad():
         expected = torch.sigmoid(network(torch.from_numpy(image))).numpy()
     return float(np.abs(open_session(path, "cpu").run(image) - expected).max())
@@ -81,12 +81,12 @@ def parity(network, path, size):
 def probe(path, shape):
     """What a network makes of a known image: mean and maximum of each output.
 
-    The image ("ripples") is cos(r / 9) cos(c / 13) at row r, column c: any site can make it and
-    compare with ``test_output`` of the model's entry.
+    The image ("ripples") is cos(r / 9) cos(c / 13) at row r, column c of every slice and channel: any site can make
+    it and compare with ``test_output`` of the model's entry.
     """
     from sctseg7t.runtime import open_session
 
-    rows, columns = np.ogrid[: shape[2], : shape[3]]
+    rows, columns = np.ogrid[: shape[-2], : shape[-1]]
     image = np.broadcast_to(np.cos(rows / 9) * np.cos(columns / 13), shape).astype(np.float32)
     maps = open_session(path, "cpu").run(image)[0]
     return {"mean": [round(float(m.mean()), 5) for m in maps], "max": [round(float(m.max()), 5) for m in maps]}
@@ -136,7 +136,7 @@ def export(run, *, manifest=None, version=None, weights_folder=None):
     except OSError as err:
         raise OutputError(f"{folder}: cannot be made ({err.strerror or err}); choose another folder") from err
     final = folder / f"{recipe.model}-{version}.onnx"
-    difference = _write_checked(network, final, (128, 128) if recipe.task == "cord" else None)
+    difference = _write_checked(network, final, *_shape(recipe))
     training = training_record(run, recipe, network, difference)
     entry = _entry(source, recipe, version, final, training, packaged=manifest is not None)
     if manifest:
@@ -147,12 +147,19 @@ def export(run, *, manifest=None, version=None, weights_folder=None):
     return final
 
 
-def _write_checked(network, final, size):
+def _shape(recipe):
+    """Size of the network's input, None for a free one, and its channels."""
+    if recipe.task == "brain_lesion":
+        return (recipe.simulation.get("patches", {}).get("size", 64),) * 3, len(brain_channels(recipe))
+    return ((128, 128) if recipe.task == "cord" else None), 1
+
+
+def _write_checked(network, final, size, channels):
     """Write the ONNX file if ONNX Runtime agrees with torch; the largest difference."""
     temporary = final.with_name(f".{final.name}.tmp")
     try:
-        write_onnx(network, temporary, size)
-        difference = parity(network, temporary, size)
+        write_onnx(network, temporary, size, channels)
+        difference = parity(network, temporary, size, channels)
         if not difference < PARITY:
             raise ModelError(f"{final}: ONNX Runtime differs from torch by {difference:.2g}; not written")
         temporary.replace(final)
@@ -166,7 +173,8 @@ def _entry(source, recipe, version, path, training, packaged):
     if pinned["sha256"] not in [f.get("sha256") for f in source["files"]]:
         # What other weights scored says nothing of these.
         source |= {"evaluation": []}
-    shape = [1, 1, 128, 128] if recipe.task == "cord" else [1, 1, 64, 96]
+    size, channels = _shape(recipe)
+    shape = [1, channels, *(size or (64, 96))]
     source |= {"test_input": {"name": "ripples", "shape": shape}}
     source |= {"test_output": {**probe(path, shape), "tolerance": 1e-3}}
     return source | {

@@ -36,8 +36,12 @@ _DRAW_SECONDS = 30
 __all__ = ["TrainRecipe", "make_network", "make_simulator", "train"]
 
 
-def make_simulator(recipe, folders):
-    """The simulator that the recipe's task trains on."""
+def make_simulator(recipe, folders, out=None, log=sys.stderr):
+    """The simulator that the recipe's task trains on; brains are simulated into a bank beside the run folder."""
+    if recipe.task == "brain_lesion":
+        from sctseg7t.simulate.brain.patches import make_brain_simulator
+
+        return make_brain_simulator(recipe.simulation, folders, Path(out or ".").resolve().parent, log)
     from sctseg7t.simulate.anatomy import load_bank
     from sctseg7t.simulate.cord import CordSimulator
     from sctseg7t.simulate.neck import NeckRecipe, NeckSimulator
@@ -52,6 +56,8 @@ def make_simulator(recipe, folders):
 
 def make_network(recipe):
     """The untrained network of a recipe."""
+    if recipe.task == "brain_lesion":
+        return _brain_network(recipe)
     options = {"outputs": 2 if recipe.task == "cord" else 1, **recipe.network}
     try:
         return UNet(**options)
@@ -59,6 +65,25 @@ def make_network(recipe):
         raise InputError(
             f"recipe of {recipe.model}: its network cannot be built ({err}); give widths and fold"
         ) from err
+
+
+def _brain_network(recipe):
+    from sctseg7t.train.network3d import MPUNetPP, UNet3d
+
+    options = dict(recipe.network)
+    kinds = {"unet3d": UNet3d, "mpunetpp": MPUNetPP}
+    kind = options.pop("kind", "unet3d")
+    if kind not in kinds:
+        raise InputError(f"recipe of {recipe.model}: network kind {kind!r} is unknown; use {', '.join(kinds)}")
+    try:
+        return kinds[kind](inputs=len(brain_channels(recipe)), **options)
+    except TypeError as err:
+        raise InputError(f"recipe of {recipe.model}: its network cannot be built ({err})") from err
+
+
+def brain_channels(recipe):
+    """Input channels of a brain network's recipe, by name."""
+    return tuple(recipe.simulation.get("channels", ("FLAIR", "prior_GM", "prior_WM")))
 
 
 @dataclass(eq=False)
@@ -120,6 +145,8 @@ def train(
     Stopped
         A signal ended the run early.
     """
+    if scans and recipe.task == "brain_lesion":
+        raise InputError("-val: real scans are measured for cord models only; leave it out for a brain model")
     place = settle(device, precision, threads)
     out = Path(out)
     with checkpoint.claim(out):
@@ -135,7 +162,7 @@ def train(
             spec = spec_in_training(recipe) if scans else None
             # First: a scan that cannot be used should not cost the minutes that the anatomy takes.
             cases = real.prepare(scans, spec)
-            simulator = make_simulator(recipe, folders)
+            simulator = make_simulator(recipe, folders, out, log)
             jury = _Jury(recipe, place, held_out(simulator, recipe), cases, spec, scans_every)
             _run(recipe, simulator, state, jury, out, progress, artist)
         artist.draw()

@@ -26,7 +26,7 @@ def validate(network, batches, recipe, place):
             target.append((batch.target * getattr(batch, "inside", 1)).cpu())
     prob, target = torch.cat(prob), torch.cat(target)
     row = {"loss": round(sum(losses) / len(losses), 5)}
-    return row | (_locator_scores(prob, target) if recipe.task == "locator" else _cord_scores(prob, target))
+    return row | _SCORES[recipe.task](prob, target)
 
 
 def _cord_scores(prob, target):
@@ -52,3 +52,20 @@ def _locator_scores(prob, target):
         "confident_with_cord": round((top[has] > 0.5).float().mean().item(), 4),
         "confident_without": round((top[~has] > 0.5).float().mean().item(), 4) if (~has).any() else 0.0,
     }
+
+
+def _lesion_scores(prob, target):
+    """Dice and volume over all patches; the share of lesion patches where anything was found; false voxels."""
+    hard, true = prob > 0.5, target > 0.5
+    has = true.flatten(1).any(1)
+    hit = (hard & true).flatten(1).any(1)
+    dice = 2 * (hard & true).sum() / (hard.sum() + true.sum()).clamp(min=1)
+    return {
+        "dice_LESION": round(dice.item(), 4),
+        "area_ratio_LESION": round((hard.sum() / true.sum().clamp(min=1)).item(), 4),
+        "patches_hit": round(hit[has].float().mean().item() if has.any() else 0.0, 4),
+        "false_share": round(((hard & ~true).sum() / hard.sum().clamp(min=1)).item(), 4),
+    }
+
+
+_SCORES = {"cord": _cord_scores, "locator": _locator_scores, "brain_lesion": _lesion_scores}

@@ -151,7 +151,13 @@ def parse_model(raw, folder):
         input=_parse_input(raw["input"]),
         outputs=tuple(_parse_output(entry) for entry in raw["outputs"]),
         derived=tuple(
-            DerivedSpec(entry["name"], tuple(entry["minus"]), entry["suffix"]) for entry in raw.get("derived", ())
+            DerivedSpec(
+                entry["name"],
+                entry["suffix"],
+                minus=tuple(entry["minus"]) if "minus" in entry else None,
+                labels_of=entry.get("labels_of"),
+            )
+            for entry in raw.get("derived", ())
         ),
         activation=raw["activation"],
         postprocess=tuple(

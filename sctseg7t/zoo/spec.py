@@ -146,11 +146,12 @@ class OutputSpec:
 
 @dataclass(frozen=True)
 class DerivedSpec:
-    """A mask computed from two others, e.g. WM = SC minus GM."""
+    """A map computed from others: one minus another (WM = SC minus GM), or the numbered lesions of one."""
 
     name: str
-    minus: tuple[str, str]
     suffix: str
+    minus: tuple[str, str] | None = None
+    labels_of: str | None = None
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ const QC = {};
     fading = setTimeout(() => toast.classList.remove('on'), 2200);
   };
 
-  QC.hueOf = (tissue) => (['SC', 'GM', 'WM'].includes(tissue) ? `var(--${tissue})` : 'var(--other)');
+  QC.hueOf = (tissue) => (['SC', 'GM', 'WM', 'LESION'].includes(tissue) ? `var(--${tissue})` : 'var(--other)');
 
   // "0-3, 7": sorted slice numbers as text.
   QC.ranges = (numbers) => {

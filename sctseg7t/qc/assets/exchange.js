@@ -31,8 +31,8 @@
   QC.toYAML = (scans, store, verdict) => {
     const chosen = scans.filter((scan) => (store.get(scan.id) || {}).verdict === verdict && !store.isStale(scan.id));
     const lines = [];
-    for (const [heading, tissue] of [['FILES_SEG', 'SC'], ['FILES_GMSEG', 'GM']]) {
-      const listed = chosen.filter((scan) => scan.tissues.includes(tissue) || (tissue === 'SC' && !scan.tissues.includes('GM')));
+    for (const [heading, tissue] of [['FILES_SEG', 'SC'], ['FILES_GMSEG', 'GM'], ['FILES_LESION', 'LESION']]) {
+      const listed = chosen.filter((scan) => scan.tissues.includes(tissue) || (tissue === 'SC' && !scan.tissues.includes('GM') && !scan.tissues.includes('LESION')));
       if (!listed.length) continue;
       lines.push(`${heading}:`);
       for (const scan of listed) {

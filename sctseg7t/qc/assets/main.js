@@ -9,6 +9,9 @@
   const MARKS = { pass: '\u2713', fail: '\u2715', artefact: '\u25d0' };
   const cards = new Map();
   let current = null, order = [], previous = null, reference = null, timer = null, keysOn = true, swapped = false;
+  const has = { brain: scans.some((scan) => scan.kind === 'brain') };
+  has.cord = !has.brain || scans.some((scan) => scan.kind === 'cord');
+  for (const [sort, wanted] of [['sc', has.cord], ['gm', has.cord], ['load', has.brain]]) if (!wanted) document.querySelector(`#sort [value=${sort}]`).remove();
   scans.forEach((scan, n) => { scan.rank = (meta.first ?? 0) + n + 1; });
 
   // The few last cards stay parsed; the others are text in the page.
@@ -41,6 +44,7 @@
     name: (a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }),
     sc: (a, b) => (a.areas[0] ?? -1) - (b.areas[0] ?? -1),
     gm: (a, b) => (a.areas[1] ?? -1) - (b.areas[1] ?? -1),
+    load: (a, b) => (b.lesions[1] ?? -1) - (a.lesions[1] ?? -1),
   };
 
   function markOf(scan) {
@@ -83,12 +87,16 @@
   }
 
   function drawTable() {
-    const columns = ['scan', 'score', 'SC, mm\u00b2', 'GM, mm\u00b2', 'rating', 'why'];
+    const shown = [
+      ...(has.cord ? [['SC, mm\u00b2', (scan) => QC.number(scan.areas[0])], ['GM, mm\u00b2', (scan) => QC.number(scan.areas[1])]] : []),
+      ...(has.brain ? [['lesions', (scan) => QC.number(scan.lesions[0], 0)], ['load, mL', (scan) => QC.number(scan.lesions[1], 2)]] : []),
+    ];
+    const columns = ['scan', 'score', ...shown.map(([name]) => name), 'rating', 'why'];
     $('table').hidden = false;
     $('table').replaceChildren(el('table', {}, el('thead', {}, el('tr', {}, columns.map((name) => el('th', { scope: 'col' }, name)))),
       el('tbody', {}, order.map((scan) => el('tr', {}, el('td', {}, el('a', { href: `${scan.at}#${encodeURIComponent(scan.id)}` }, scan.name)),
         el('td', { class: `score ${scan.reasons.length ? 'high' : ''}` }, scan.status === 'ok' ? QC.score(scan) : 'failed'),
-        el('td', {}, QC.number(scan.areas[0])), el('td', {}, QC.number(scan.areas[1])), el('td', {}, markOf(scan)[2]), el('td', {}, why(scan)))))));
+        shown.map(([, value]) => el('td', {}, value(scan))), el('td', {}, markOf(scan)[2]), el('td', {}, why(scan)))))));
   }
 
   function drawPages() {
@@ -110,7 +118,8 @@
     current = scan;
     const card = cardOf(scan);
     view.card = card;
-    view.slice = null;
+    view.slice = view.lesion = null;
+    ranges(card);
     history.replaceState(null, '', `#${encodeURIComponent(scan.id)}`);
     $('name').textContent = scan.name;
     $('about').textContent = about(card);
@@ -133,11 +142,20 @@
     $('next').disabled = at === order.length - 1;
   }
 
+  // Heads are ten times as wide as cords: a zoom of one is none of the other.
+  function ranges(card) {
+    const least = card.kind === 'brain' ? .5 : 2;
+    if (Number($('zoom').min) === least) return;
+    $('zoom').min = least;
+    $('zoom').step = least === 2 ? .5 : .1;
+    view.zoomed = false;
+  }
+
   function about(card) {
     if (card.status !== 'ok') return card.image;
     const slices = card.tiles.filter((tile) => tile.t === 0).length;
     const size = card.mm ? `, ${card.mm.slice(0, 2).map((s) => QC.number(s, 2)).join(' \u00d7 ')} mm pixels` : '';
-    return `${card.image} \u00b7 ${slices} slice${slices === 1 ? '' : 's'}${size}`;
+    return `${card.image} \u00b7 ${slices} slice${slices === 1 ? '' : 's'}${card.selection ? ` of ${card.selection.of}` : ''}${size}`;
   }
 
   function step(by) {
@@ -222,11 +240,13 @@
 
   // ---------------------------------------------------------------- flicker
 
-  const referenceScan = () => (reference && reference !== current ? reference : previous && previous !== current ? previous : scans.find((scan) => scan !== current && scan.status === 'ok'));
+  // A cord beside a brain tells nothing.
+  const alike = (scan) => scan && scan !== current && (!current.kind || scan.kind === current.kind);
+  const referenceScan = () => [reference, previous].find(alike) ?? scans.find((scan) => alike(scan) && scan.status === 'ok');
 
   function drawReference() {
     const chosen = referenceScan();
-    $('reference').replaceChildren(...scans.filter((scan) => scan !== current && scan.status === 'ok').map((scan) => el('option', { value: scan.id, selected: scan === chosen }, scan.name)));
+    $('reference').replaceChildren(...scans.filter((scan) => alike(scan) && scan.status === 'ok').map((scan) => el('option', { value: scan.id, selected: scan === chosen }, scan.name)));
     $('flicker').disabled = !chosen;
   }
 

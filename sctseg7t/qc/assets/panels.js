@@ -12,11 +12,15 @@
   const section = (title, ...children) => el('section', {}, el('h3', {}, title), children);
 
   QC.drawSide = (side, card, scan, meta) => {
-    side.replaceChildren(...[reasons(scan, meta), doubts(card), curves(card, meta), summary(card, scan, meta), numbers(card), origin(card)].filter(Boolean));
+    side.replaceChildren(...[reasons(scan, meta), doubts(card), load(card), curves(card, meta), summary(card, scan, meta), lesions(card), numbers(card), origin(card)].filter(Boolean));
+  };
+
+  QC.markLesion = (lesion) => {
+    for (const row of document.querySelectorAll('#side .lesions tr[data-lesion]')) row.classList.toggle('here', Boolean(lesion) && Number(row.dataset.lesion) === lesion.id);
   };
 
   QC.markSlice = (k) => {
-    for (const row of document.querySelectorAll('#side tr[data-k]')) row.classList.toggle('here', Number(row.dataset.k) === k);
+    for (const row of document.querySelectorAll('#side table:not(.lesions) tr[data-k]')) row.classList.toggle('here', Number(row.dataset.k) === k);
     for (const line of document.querySelectorAll('#side .now')) {
       const x = line.dataset[`x${k}`];
       line.setAttribute('visibility', x ? 'visible' : 'hidden');
@@ -97,13 +101,49 @@
     }, parts);
   }
 
-  const GRAND = { sc_area_mm2: 1, gm_area_mm2: 1, gm_sc_ratio: 3, sc_jump: 3, sc_asymmetry: 3, gm_asymmetry: 3, gm_pieces: 0, uncertainty: 3 };
+  const PLACES = {
+    periventricular: 'periventricular', juxtacortical_cortical: '(juxta)cortical', infratentorial: 'infratentorial',
+    deep_white_matter: 'deep white matter', unknown: 'unknown',
+  };
+  const place = (name) => (Object.hasOwn(PLACES, name) ? PLACES[name] : name.replaceAll('_', ' '));
+
+  // A brain's lesions all in all.
+  function load(card) {
+    if (!card.load) return null;
+    const { n_lesions: count, n_small: small, load_ml: ml, min_diameter_mm: limit, locations } = card.load;
+    const rows = Object.entries(locations);
+    return section('Lesions', el('div', { class: 'figures' }, el('span', {}, el('b', { class: 'big' }, String(count)), count === 1 ? ' lesion' : ' lesions'), el('span', {}, el('b', { class: 'big' }, number(ml, ml < 10 ? 2 : 1)), ' mL')),
+      small ? el('p', { class: 'hint' }, `${small} more below ${number(limit, 0)} mm: in the volume, not in the count.`) : null,
+      rows.length ? el('table', {}, el('thead', {}, el('tr', {}, ['location', 'lesions', 'mL'].map((t) => el('th', { scope: 'col' }, t)))),
+        el('tbody', {}, rows.map(([name, [n, volume]]) => el('tr', {}, el('td', {}, place(name)), el('td', {}, String(n)), el('td', {}, number(volume, 2))))))
+        : count + small ? el('p', { class: 'hint' }, 'Their locations are not known.') : null);
+  }
+
+  function lesions(card) {
+    if (!card.lesions || !card.lesions.length) return null;
+    const all = card.lesions.map((values) => Object.fromEntries(card.lesion_columns.map((name, n) => [name, values[n]])));
+    const total = card.load.n_lesions + card.load.n_small;
+    const flagged = all.some((lesion) => lesion.flags.length);
+    const hints = [total > all.length ? `The ${all.length} largest of ${total}.` : null, card.load.n_small ? 'Gray: small, not counted.' : null, all.some((lesion) => !lesion.shown) ? '(Slice): not among those shown.' : null].filter(Boolean);
+    const row = (lesion) => {
+      const k = lesion.slice;
+      const name = lesion.shown ? el('button', { 'aria-label': `Show lesion ${lesion.id} on slice ${k}` }, String(lesion.id)) : String(lesion.id);
+      return el('tr', { class: lesion.counted ? null : 'small', 'data-lesion': lesion.id, 'data-k': lesion.shown ? k : null, onclick: lesion.shown ? () => QC.view.chooseLesion({ id: lesion.id, k, box: lesion.box }) : null },
+        el('td', {}, name), el('td', {}, number(lesion.volume_mm3, lesion.volume_mm3 < 100 ? 1 : 0)), el('td', {}, number(lesion.diameter_mm)), el('td', {}, lesion.location ? place(lesion.location) : '\u2013'),
+        el('td', {}, lesion.shown ? String(k) : `(${k})`), flagged ? el('td', { class: 'flag' }, lesion.flags.map(QC.flagText).join('; ')) : null);
+    };
+    return section('Each lesion, the largest first', el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Numbers of each lesion' },
+      el('table', { class: 'lesions' }, el('thead', {}, el('tr', {}, ['id', 'mm\u00b3', 'mm', 'location', 'slice', ...(flagged ? ['flags'] : [])].map((t) => el('th', { scope: 'col' }, t)))), el('tbody', {}, all.map(row)))),
+      hints.length ? el('p', { class: 'hint' }, hints.join(' ')) : null);
+  }
+
+  const GRAND = { load_ml: 2, lesions: 0, brain_ml: 0, sc_area_mm2: 1, gm_area_mm2: 1, gm_sc_ratio: 3, sc_jump: 3, sc_asymmetry: 3, gm_asymmetry: 3, gm_pieces: 0, uncertainty: 3 };
 
   function summary(card, scan, meta) {
     const values = (card.kept || {}).values || {};
     const names = Object.keys(GRAND).filter((name) => name in values);
     if (!names.length) return null;
-    const label = { sc_area_mm2: 'SC area, mm\u00b2', gm_area_mm2: 'GM area, mm\u00b2', gm_sc_ratio: 'GM/SC ratio', sc_jump: 'largest SC jump', sc_asymmetry: 'SC asymmetry', gm_asymmetry: 'GM asymmetry', gm_pieces: 'GM pieces', uncertainty: 'uncertainty' };
+    const label = { load_ml: 'lesion load, mL', lesions: 'lesions', brain_ml: 'brain, mL', sc_area_mm2: 'SC area, mm\u00b2', gm_area_mm2: 'GM area, mm\u00b2', gm_sc_ratio: 'GM/SC ratio', sc_jump: 'largest SC jump', sc_asymmetry: 'SC asymmetry', gm_asymmetry: 'GM asymmetry', gm_pieces: 'GM pieces', uncertainty: 'uncertainty' };
     return section('This scan and its cohort', el('table', {}, el('thead', {}, el('tr', {}, ['', 'scan', 'median', 'z'].map((t) => el('th', { scope: 'col' }, t)))),
       el('tbody', {}, names.map((name) => {
         const cohort = meta.cohort[name];
@@ -115,7 +155,7 @@
 
   function numbers(card) {
     const rows = card.rows.filter((row) => row.t === QC.view.volume);
-    if (!rows.length) return null;
+    if (!rows.length || !card.columns) return null;
     const columns = card.columns;
     const index = Object.fromEntries(columns.map((name, n) => [name, n]));
     const pick = (row, tissue, name) => (row[tissue] ? row[tissue][index[name]] : null);

@@ -11,13 +11,19 @@
     const paths = Object.entries(tile.paths).filter(([tissue]) => QC.view.tissues[tissue] !== false)
       .sort(([a], [b]) => Number(b === 'WM') - Number(a === 'WM'))
       .map(([tissue, d]) => svg('path', { class: tissue, d, '--hue': QC.hueOf(tissue) }));
+    if (QC.view.lesion && card === QC.view.card && QC.view.lesion.k === tile.k) {
+      // Around the lesion chosen, with some air.
+      const [x, y, width, height] = QC.view.lesion.box, air = [3 / sx, 3 / sy];
+      paths.push(svg('rect', { class: 'ring', x: x - air[0], y: y - air[1], width: width + 2 * air[0], height: height + 2 * air[1] }));
+    }
     frame.append(svg('svg', { viewBox: `0 0 ${nx} ${ny}`, preserveAspectRatio: 'none', 'aria-hidden': 'true' }, paths));
     frame.append(el('span', { class: 'side-mark r', 'aria-hidden': 'true' }, 'R'), el('span', { class: 'side-mark l', 'aria-hidden': 'true' }, 'L'));
+    if (card.kind === 'brain') frame.append(el('span', { class: 'side-mark a', 'aria-hidden': 'true' }, 'A'), el('span', { class: 'side-mark p', 'aria-hidden': 'true' }, 'P'));
     return frame;
   };
 
   QC.view = {
-    tissues: { WM: false }, volume: 0, slice: null, card: null, shown: null, zoomed: false,
+    tissues: { WM: false }, volume: 0, slice: null, card: null, shown: null, zoomed: false, lesion: null,
 
     rowOf: (card, t, k) => card.rows.find((row) => row.t === t && row.k === k),
 
@@ -25,6 +31,18 @@
       const row = this.rowOf(card, tile.t, tile.k) || {};
       const area = (tissue) => (row[tissue] && row[tissue][0] !== null ? `${tissue} ${number(row[tissue][0])}` : null);
       return { row, areas: ['SC', 'GM'].map(area).filter(Boolean), flags: row.flags || [] };
+    },
+
+    // What a slice holds, for its caption and, at length, for its title.
+    words(card, tile, long) {
+      const { row, areas } = this.label(card, tile);
+      if (card.kind !== 'brain') return long ? (areas.length ? `${areas.join(', ')} mm\u00b2` : 'no mask') : areas.join(' ') || 'no mask';
+      const count = (row.lesions || []).length;
+      if (!card.load) return 'no mask';
+      if (!count) return long ? 'no lesion' : '\u2013';
+      if (!long) return `${count} lesion${count === 1 ? '' : 's'} \u00b7 ${number(row.area_mm2, 0)} mm\u00b2`;
+      const named = row.lesions.slice(0, 12).join(', ') + (count > 12 ? ', \u2026' : '');
+      return `${count === 1 ? 'lesion' : `${count} lesions:`} ${named} \u00b7 ${number(row.area_mm2, 0)} mm\u00b2`;
     },
 
     draw(card) {
@@ -38,20 +56,21 @@
       }
       const tiles = card.tiles.filter((tile) => tile.t === this.volume);
       if (!tiles.length) mosaic.append(el('p', { class: 'empty' }, 'Nothing can be shown of this scan; the reasons stand beside.'));
+      if (card.selection) mosaic.append(el('p', { class: 'selection' }, QC.selection(card)));
       for (const tile of tiles) mosaic.append(this.tile(card, tile));
       this.mark();
     },
 
     tile(card, tile) {
-      const { row, areas, flags } = this.label(card, tile);
+      const { row, flags } = this.label(card, tile);
       const level = row.level ? ` \u00b7 level ${row.level}` : '';
       const words = flags.map((flag) => QC.flagText(flag));
       return el('button', {
         class: 'tile', 'data-k': tile.k, '--w': card.size[0] * card.mm[0],
-        'aria-label': `Slice ${tile.k}${level}, ${areas.length ? areas.join(' and ') + ' mm\u00b2' : 'no mask'}${words.length ? '; ' + words.join('; ') : ''}. Enlarge`,
+        'aria-label': `Slice ${tile.k}${level}, ${this.words(card, tile, true)}${words.length ? '; ' + words.join('; ') : ''}. Enlarge`,
         title: words.join('\n') || null, onclick: () => this.enlarge(tile.k),
       }, this.frameOf(card, tile), el('span', { class: 'caption' },
-        flags.length ? el('span', { class: 'flag' }, '\u26a0 ') : null, el('b', {}, String(tile.k)), `${level} ${areas.length ? areas.join(' ') : 'no mask'}`));
+        flags.length ? el('span', { class: 'flag' }, '\u26a0 ') : null, el('b', {}, String(tile.k)), `${level} ${this.words(card, tile)}`));
     },
 
     frameOf: (card, tile) => QC.frame(card, tile),
@@ -61,6 +80,16 @@
       this.slice = k;
       this.mark();
       QC.markSlice(k);
+    },
+
+    // Choose a lesion: ring it where it is seen best, and bring that slice into view.
+    chooseLesion(lesion) {
+      this.lesion = this.lesion && this.lesion.id === lesion.id ? null : lesion;
+      this.redraw();
+      this.choose(lesion.k);
+      QC.markLesion(this.lesion);
+      const tile = $('mosaic').querySelector(`.tile[data-k="${lesion.k}"]`);
+      if (tile) tile.scrollIntoView({ block: 'nearest' });
     },
 
     mark() {
@@ -73,8 +102,8 @@
       const at = tiles.findIndex((tile) => tile.k === k);
       if (at < 0) return;
       this.choose(k);
-      const { row, areas, flags } = this.label(card, tiles[at]);
-      const texts = [`Slice ${k}`, row.level ? `level ${row.level}` : null, areas.length ? `${areas.join(', ')} mm\u00b2` : 'no mask', ...flags.map(QC.flagText)];
+      const { row, flags } = this.label(card, tiles[at]);
+      const texts = [`Slice ${k}`, row.level ? `level ${row.level}` : null, this.words(card, tiles[at], true), ...flags.map(QC.flagText)];
       $('largeTitle').textContent = texts.filter(Boolean).join(' \u00b7 ');
       const width = card.size[0] * card.mm[0], height = card.size[1] * card.mm[1];
       const frame = this.frameOf(card, tiles[at]);
@@ -104,7 +133,8 @@
       const scrolls = getComputedStyle(pane).overflowY === 'auto';
       const room = $('mosaic').clientWidth || 600, height = scrolls ? pane.clientHeight - 24 : 0;
       const [width, tall] = card.size.map((n, axis) => n * card.mm[axis]);
-      const most = Math.max(2, Math.round(room / 148));
+      // A head needs more room than a cord: small lesions must be seen.
+      const most = Math.max(2, Math.round(room / (card.kind === 'brain' ? 180 : 148)));
       let scale = 0;
       for (let columns = 2; columns <= most; columns++) {
         scale = ((room - 8 * (columns - 1)) / columns - 1) / width;
@@ -114,16 +144,24 @@
     },
 
     scale(value) {
-      const scale = Math.max(2, Math.min(24, value));
+      const scale = Math.max(Number($('zoom').min), Math.min(24, value));
       $('zoom').value = scale;
       document.documentElement.style.setProperty('--scale', scale.toFixed(3));
     },
   };
 
+  QC.selection = (card) => {
+    const { of, with: filled, hidden, counted } = card.selection;
+    const shown = card.tiles.length;
+    const said = shown === of ? `All ${of} axial slices.` : !filled ? `${shown} of ${of} axial slices, evenly spaced; none has a lesion.` : `${shown} of ${of} axial slices: ${filled} with lesions, chosen to show each where it is large, and ${shown - filled} without.`;
+    return said + (hidden ? ` ${hidden} of ${counted} counted lesions, the smaller ones, ${hidden === 1 ? 'is' : 'are'} on none of them.` : counted && shown < of ? ' Every counted lesion is on at least one.' : '');
+  };
+
   QC.overview = (card) => {
-    const { image, width, height, box } = card.overview;
+    const { image, width, height, box, lines = [] } = card.overview;
     const part = box ? el('span', { class: 'box' }) : null;
     if (part) ['left', 'top', 'width', 'height'].forEach((side, n) => { part.style[side] = `${100 * box[n]}%`; });
-    return el('div', { class: 'overview' }, el('img', { src: `data:image/webp;base64,${image}`, width, height, alt: box ? 'A whole slice; the frame is the part shown' : 'A slice of the scan' }), part);
+    return el('div', { class: 'overview' }, el('img', { src: `data:image/webp;base64,${image}`, width, height, alt: box ? 'A whole slice; the frame is the part shown' : lines.length ? 'A sagittal slice, anterior on the left; lines are the slices shown' : 'A slice of the scan' }), part,
+      lines.map((at) => { const line = el('span', { class: 'line' }); line.style.top = `${100 * at}%`; return line; }));
   };
 })();

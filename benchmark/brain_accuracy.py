@@ -1,0 +1,177 @@
+"""Brain lesions on the two public patients with images: Dice, lesion-wise F1 and volume, at one threshold for both.
+
+python benchmark/brain_accuracy.py -data DATA NAME=MODEL.onnx ...
+
+A model may be given as ``NAME=FOR07.onnx,FOR19.onnx``: one file for each patient, as in leave-one-out.
+Lesions are 26-connected; a lesion counts as found, and a found one as true, if it shares a voxel with one of the
+other side; those under 3 voxels are left out on both sides.
+"""
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+PATIENTS = ("07", "19")
+LEAST_VOXELS = 3
+THRESHOLDS = np.round(np.arange(0.1, 0.96, 0.05), 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Patient:
+    """channels (3, X, Y, Z): FLAIR as networks get it and the priors; relative: FLAIR over its median; truth: bool."""
+
+    number: str
+    channels: np.ndarray
+    relative: np.ndarray
+    truth: np.ndarray
+
+
+def load_patient(data, number):
+    """A patient with registered priors."""
+    import torch
+
+    from sctseg7t.simulate.brain.patches import normalise
+    from sctseg7t.simulate.brain.real import prepare
+    from sctseg7t.simulate.brain.space import apply_affine, sample, voxel_positions
+    from sctseg7t.simulate.brain.template import load_template
+
+    relative, truth, to_template = prepare(Path(data) / f"brain/lesjak-cross/patient{number}")
+    template = load_template()
+    at = apply_affine(torch.tensor(to_template, dtype=torch.float32), voxel_positions(relative.shape))
+    priors = sample(template.priors, at - torch.tensor(template.origin_mm).view(3, 1, 1, 1), padding="zeros")
+    channels = np.concatenate([normalise(relative)[None], priors.numpy()]).astype(np.float32)
+    return Patient(number, channels, relative, truth)
+
+
+def probability(session, channels, overlap=0.5, size=64, flip=False):
+    """Probability of lesion over a volume, by patches that are blended with Gaussian weights; (X, Y, Z)."""
+    if flip:
+        there = probability(session, channels, overlap, size)
+        back = probability(session, channels[:, ::-1], overlap, size)[::-1]
+        return (there + back) / 2
+    shape = np.array(channels.shape[1:])
+    pad = np.maximum(size - shape, 0)
+    full = np.pad(channels, ((0, 0), *((0, p) for p in pad)))
+    full[0, shape[0]:], full[0, :, shape[1]:], full[0, :, :, shape[2]:] = -3, -3, -3
+    starts = [_starts(n, size, overlap) for n in full.shape[1:]]
+    one = np.exp(-0.5 * ((np.arange(size) - (size - 1) / 2) / (size / 5)) ** 2).astype(np.float32)
+    weight = one[:, None, None] * one[:, None] * one
+    total, norm = np.zeros(full.shape[1:], np.float32), np.full(full.shape[1:], 1e-6, np.float32)
+    for corner in ((a, b, c) for a in starts[0] for b in starts[1] for c in starts[2]):
+        box = tuple(slice(k, k + size) for k in corner)
+        part = np.ascontiguousarray(full[(slice(None), *box)])
+        if (part[0] > -2.5).sum() < 50:
+            continue
+        total[box] += weight * session(part[None])[0, 0]
+        norm[box] += weight
+    return (total / norm)[tuple(slice(0, n) for n in shape)] * (channels[0] > -3)
+
+
+def _starts(length, size, overlap):
+    count = 1 + int(np.ceil(max(length - size, 0) / (size * (1 - overlap))))
+    return np.unique(np.linspace(0, max(length - size, 0), count).round().astype(int))
+
+
+def clean(prob, threshold, seed=None, least=LEAST_VOXELS):
+    """Mask of a probability map: components above ``threshold`` that reach ``seed`` somewhere and are large enough."""
+    from scipy import ndimage as ndi
+
+    parts, count = ndi.label(prob >= threshold, np.ones((3, 3, 3)))
+    if not count:
+        return parts > 0
+    keep = np.bincount(parts.ravel(), minlength=count + 1) >= least
+    if seed:
+        top = ndi.maximum(prob, parts, np.arange(count + 1))
+        keep &= np.asarray(top) >= seed
+    keep[0] = False
+    return keep[parts]
+
+
+def score(mask, truth):
+    """Dice, lesion-wise sensitivity, precision and F1, counts and volumes (mL)."""
+    from scipy import ndimage as ndi
+
+    both = (mask & truth).sum()
+    found, known = (_lesions(ndi, m) for m in (mask, truth))
+    hit = _touching(known, mask)
+    # A lesion found where the reference has one too small to count is neither right nor wrong.
+    right, any_of_it = _touching(found, known[0] > 0), _touching(found, truth)
+    false = found[1] - any_of_it
+    sensitivity = hit / max(known[1], 1)
+    precision = right / max(right + false, 1)
+    f1 = 2 * sensitivity * precision / max(sensitivity + precision, 1e-9)
+    return {
+        "Dice": 2 * both / max(mask.sum() + truth.sum(), 1), "F1": f1, "sensitivity": sensitivity,
+        "precision": precision, "lesions": known[1], "found": found[1], "false": false,
+        "mL": mask.sum() / 1000, "reference mL": truth.sum() / 1000,
+    }  # fmt: skip
+
+
+def _lesions(ndi, mask):
+    parts, count = ndi.label(mask, np.ones((3, 3, 3)))
+    keep = np.bincount(parts.ravel(), minlength=count + 1) >= LEAST_VOXELS
+    keep[0] = False
+    return np.where(keep[parts], parts, 0), int(keep.sum())
+
+
+def _touching(lesions, mask):
+    """Number of lesions that share a voxel with a mask."""
+    return len(np.setdiff1d(np.unique(lesions[0][mask]), [0]))
+
+
+def best_cut(maps, patients, cuts, make):
+    """The one setting of all patients with the best mean of Dice and F1, and the scores there."""
+    scored = [(cut, [score(make(m, cut), p.truth) for m, p in zip(maps, patients)]) for cut in cuts]
+    return max(scored, key=lambda pair: np.mean([s["Dice"] + s["F1"] for s in pair[1]]))
+
+
+def baseline(patients):
+    """The best intensity threshold: k SDs above the brain's median, one k for all."""
+    maps = []
+    for p in patients:
+        inside = p.relative[p.relative > 0]
+        maps.append((p.relative - np.median(inside)) / inside.std())
+    return best_cut(maps, patients, np.arange(0.8, 3.3, 0.2), clean)
+
+
+def row(name, cut, scores):
+    """A line of the table."""
+    cells = [f"{s['Dice']:.3f} / {s['F1']:.3f} ({s['sensitivity']:.2f} {s['precision']:.2f}; {s['found']} found, "
+             f"{s['false']} false; {s['mL']:.1f} of {s['reference mL']:.1f} mL)" for s in scores]  # fmt: skip
+    return f"| {name} | {cut} | " + " | ".join(cells) + " |"
+
+
+def main():
+    from sctseg7t.runtime import open_session
+
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("models", nargs="*", metavar="NAME=MODEL.onnx")
+    p.add_argument("-data", required=True)
+    p.add_argument("-threshold", type=float, help="instead of the best one")
+    p.add_argument("-flip", action="store_true", help="mean of the image and its mirror image")
+    p.add_argument("-overlap", type=float, default=0.5)
+    args = p.parse_args()
+    patients = [load_patient(args.data, number) for number in PATIENTS]
+    print("| method | cut | " + " | ".join(f"{p.number}: Dice / F1 (sensitivity, precision)" for p in patients) + " |")
+    print("|---|---|---|---|")
+    cut, scores = baseline(patients)
+    print(row("intensity threshold, one k", f"{cut:.1f} SD", scores))
+    for model in args.models:
+        name, _, files = model.partition("=")
+        paths = files.split(",") * (1 if "," in files else len(patients))
+        maps = [
+            probability(open_session(path, "cpu").run, patient.channels, args.overlap, flip=args.flip)
+            for path, patient in zip(paths, patients)
+        ]
+        cuts = [args.threshold] if args.threshold else THRESHOLDS
+        cut, scores = best_cut(maps, patients, cuts, clean)
+        print(row(name, cut, scores), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Brains: preparing a scan for a network, step by step, each usable alone."""

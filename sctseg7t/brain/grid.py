@@ -1,0 +1,233 @@
+"""The working grid of the brain: isotropic along the world's axes, and the way back that keeps lesion volumes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+_EDGE = 1e-6
+# Points at which a scan's voxel is integrated lie at most this far apart, in voxels of the working grid.
+_STEP = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """An isotropic grid along world R, A, S.
+
+    Attributes
+    ----------
+    affine : (4, 4) float64
+        Voxel to world RAS, mm.
+    shape : tuple of 3 int
+    """
+
+    affine: np.ndarray
+    shape: tuple
+
+    @property
+    def spacing_mm(self):
+        """Edge of a voxel."""
+        return float(self.affine[0, 0])
+
+
+def grid_around(mask, affine, *, spacing_mm=1.0, margin_mm=5.0):
+    """The isotropic grid that holds a mask and a margin, whatever way its image lies.
+
+    Parameters
+    ----------
+    mask : (X, Y, Z) bool
+        An empty one stands for the whole image.
+    affine : (4, 4) array
+        Canonical, mm.
+    spacing_mm, margin_mm : float
+
+    Returns
+    -------
+    Grid
+        Voxel centres are whole multiples of the spacing in the world: a scan cropped elsewhere is sampled alike.
+    """
+    ends = [(low - 0.5, high - 0.5) for low, high in _box(mask)]
+    corners = np.array(np.meshgrid(*ends, indexing="ij")).reshape(3, -1).T @ affine[:3, :3].T + affine[:3, 3]
+    first = np.floor((corners.min(axis=0) - margin_mm) / spacing_mm).astype(int)
+    last = np.ceil((corners.max(axis=0) + margin_mm) / spacing_mm).astype(int)
+    grid = np.diag([float(spacing_mm)] * 3 + [1.0])
+    grid[:3, 3] = first * spacing_mm
+    return Grid(grid, tuple(int(n) for n in last - first + 1))
+
+
+def to_grid(data, affine, grid, *, order=1):
+    """Sample an image on a grid, smoothed first along the axes on which the grid is the coarser one.
+
+    Parameters
+    ----------
+    data : (X, Y, Z) array
+    affine : (4, 4) array
+        Canonical, mm.
+    grid : Grid
+    order : {0, 1, 3}
+        0: nearest voxel, for masks and labels, of the data's own type; 1: linear; 3: cubic spline.
+
+    Returns
+    -------
+    float32 array of the grid's shape
+        0 beyond the image.
+    """
+    from scipy import ndimage
+
+    matrix = np.linalg.inv(affine) @ grid.affine
+    reach = np.array(np.meshgrid(*[(0, n - 1) for n in grid.shape], indexing="ij")).reshape(3, -1).T
+    reach = reach @ matrix[:3, :3].T + matrix[:3, 3]
+    # A few voxels more than are sampled: what smoothing and splines look at.
+    low = np.clip(np.floor(reach.min(axis=0)).astype(int) - 8, 0, data.shape)
+    high = np.clip(np.ceil(reach.max(axis=0)).astype(int) + 9, 0, data.shape)
+    if (low >= high).any():
+        return np.zeros(grid.shape, np.float32 if order else data.dtype)
+    part = data[tuple(slice(a, b) for a, b in zip(low, high))]
+    moved = matrix.copy()
+    moved[:3, 3] -= low
+    if order == 0:
+        return resample(part, moved, grid.shape, order=0)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    # A Gaussian of half the grid's step, less what the voxels average already.
+    sigma = 0.5 * np.sqrt(np.maximum(grid.spacing_mm**2 - spacing**2, 0)) / spacing
+    part = np.ascontiguousarray(part, dtype=np.float32)
+    if sigma.max() > 0.1:
+        part = ndimage.gaussian_filter(part, sigma, mode="nearest", truncate=3)
+    return resample(part, moved, grid.shape, order=order)
+
+
+def resample(data, matrix, shape, *, order=1, outside="zero"):
+    """Sample an array at voxels `matrix` @ index.
+
+    Parameters
+    ----------
+    data : (A, B, C) array
+    matrix : (4, 4) array
+        Voxel of the result to fractional voxel of `data`.
+    shape : tuple of 3 int
+    order : {0, 1, 3}
+        0 keeps the data's type; else float32.
+    outside : {"zero", "nearest"}
+        What lies more than half a voxel beyond the outermost centres.
+
+    Returns
+    -------
+    array of `shape`
+    """
+    from scipy import ndimage
+
+    out = ndimage.affine_transform(
+        data, _by_axis(matrix[:3, :3]), matrix[:3, 3], tuple(shape), order=order, mode="nearest",
+        output=data.dtype if order == 0 else np.float32,
+    )  # fmt: skip
+    if outside == "zero":
+        index = np.ogrid[tuple(slice(n) for n in shape)]
+        for axis in range(3):
+            at = sum(matrix[axis, k] * index[k] for k in range(3)) + matrix[axis, 3]
+            np.copyto(out, out.dtype.type(0), where=(at < -0.5 - _EDGE) | (at > data.shape[axis] - 0.5 + _EDGE))
+    return out
+
+
+def _by_axis(linear):
+    """The diagonal of a matrix that has nothing else: scipy then works axis by axis, several times faster."""
+    return np.diag(linear) if np.allclose(linear, np.diag(np.diag(linear)), atol=1e-9) else linear
+
+
+def to_native(values, grid, affine, shape):
+    """Mean of a map over every voxel of a scan.
+
+    The map is read as trilinear between its voxels and 0 beyond its grid, and averaged over points spread in each
+    voxel: its sum times the voxel's volume is kept whatever the voxels' size, anisotropy and direction.
+
+    Parameters
+    ----------
+    values : (X', Y', Z') array
+        On `grid`.
+    grid : Grid
+    affine, shape
+        Of the scan, canonical; mm.
+
+    Returns
+    -------
+    (X, Y, Z) float32
+    """
+    from scipy import ndimage
+
+    out = np.zeros(shape, np.float32, order="F")
+    if not np.any(values):
+        return out
+    box = _box(values != 0)
+    # One voxel of zeros round what is not zero, into which the map falls off.
+    source = np.pad(np.asarray(values, np.float32)[tuple(slice(a, b) for a, b in box)], 1)
+    matrix = np.linalg.inv(grid.affine) @ affine
+    matrix[:3, 3] -= [a - 1 for a, _ in box]
+    size = np.array(source.shape)
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in size], indexing="ij")).reshape(3, -1).T
+    back = np.linalg.inv(matrix)
+    corners = corners @ back[:3, :3].T + back[:3, 3]
+    low = np.clip(np.floor(corners.min(axis=0) - 0.5).astype(int), 0, shape)
+    high = np.clip(np.ceil(corners.max(axis=0) + 0.5).astype(int) + 1, 0, shape)
+    if (low >= high).any():
+        return out
+    counts = np.maximum(np.ceil(np.linalg.norm(matrix[:3, :3], axis=0) / _STEP - _EDGE).astype(int), 1)
+    linear = _by_axis(matrix[:3, :3])
+    total = np.zeros(high - low, np.float32)
+    for sub in np.ndindex(*counts):
+        offset = (np.array(sub) + 0.5) / counts - 0.5
+        start = matrix[:3, :3] @ (low + offset) + matrix[:3, 3]
+        total += ndimage.affine_transform(source, linear, start, total.shape, order=1, mode="constant")
+    out[tuple(slice(a, b) for a, b in zip(low, high))] = total / counts.prod()
+    return out
+
+
+def mask_to_native(mask, grid, affine, shape, probability=None):
+    """Bring a binary mask to a scan's grid so that every lesion keeps its volume.
+
+    A threshold of the resampled mask loses what is thinner than a voxel. Here each connected lesion gets as many voxels
+    as its volume fills, to the nearest one: those that it covers most.
+
+    Parameters
+    ----------
+    mask : (X', Y', Z') bool
+        On `grid`.
+    grid : Grid
+    affine, shape
+        Of the scan, canonical; mm.
+    probability : (X', Y', Z') float array, optional
+        Decides between voxels that the mask covers equally.
+
+    Returns
+    -------
+    mask : (X, Y, Z) bool
+        Lesions that touch on the scan's grid share their volume; one under half a voxel is lost.
+    fraction : (X, Y, Z) float32
+        The part of each voxel that the mask covers.
+    """
+    from scipy import ndimage
+
+    fraction = to_native(mask, grid, affine, shape)
+    out = np.zeros(shape, bool, order="F")
+    labels, count = ndimage.label(fraction > 1e-3, np.ones((3, 3, 3), bool))
+    if not count:
+        return out, fraction
+    at = np.flatnonzero(labels)
+    label, covered = labels.ravel()[at], np.ascontiguousarray(fraction).ravel()[at]
+    volume = np.bincount(label, covered, minlength=count + 1)
+    tie = (
+        to_native(probability, grid, affine, shape) if probability is not None else ndimage.gaussian_filter(fraction, 1)
+    )
+    order = np.lexsort((-np.ascontiguousarray(tie).ravel()[at], -np.round(covered, 3), label))
+    first = np.searchsorted(label[order], np.arange(count + 1))
+    rank = np.arange(len(at)) - first[label[order]]
+    chosen = np.zeros(out.size, bool)
+    chosen[at[order[rank < np.floor(np.round(volume, 3) + 0.5)[label[order]]]]] = True
+    out[...] = chosen.reshape(shape)
+    return out, fraction
+
+
+def _box(mask):
+    """First voxel and one past the last along each axis; of the whole array where nothing is set."""
+    ends = []
+    for axis in range(3):
+        held = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
+        ends.append((int(held[0]), int(held[-1]) + 1) if held.size else (0, mask.shape[axis]))
+    return ends

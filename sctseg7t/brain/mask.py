@@ -1,0 +1,209 @@
+"""The brain's mask: as it comes with a stripped scan, from HD-BET, or from the template and the dark edge."""
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from sctseg7t.brain.grid import grid_around, resample, to_grid
+from sctseg7t.brain.register import template_map
+from sctseg7t.errors import InputError
+
+# Mutual information of scan and template: brains with and without skull, FLAIR, T1 and T2, had 0.52 and more, scans of
+# the cord 0.21 and less.
+MIN_SIMILARITY = 0.35
+VOLUME_ML = (600, 2200)
+_HOW = {"stripped": "already skull-stripped", "hd-bet": "HD-BET", "template": "MNI152 template and intensity"}
+_SPACING_MM = 1.5
+
+
+def brain_mask(data, affine, template, *, name="image", method=None):
+    """Find the brain.
+
+    Parameters
+    ----------
+    data : (X, Y, Z) float array
+        T1-, T2-weighted or FLAIR; better after bias correction.
+    affine : (4, 4) array
+        Canonical, mm.
+    template : register.Template
+    name : str
+        For messages.
+    method : {None, "stripped", "hd-bet", "template"}
+        None: what the scan shows already if it is stripped, HD-BET where it is installed, else the template.
+
+    Returns
+    -------
+    mask : (X, Y, Z) bool
+        Ventricles and the fluid in the sulci included.
+    how : str
+        For people.
+
+    Raises
+    ------
+    InputError
+        No brain in view, or HD-BET failed.
+    """
+    check_similarity(template, name)
+    if method is None:
+        method = "stripped" if is_stripped(data, affine) else "hd-bet" if shutil.which("hd-bet") else "template"
+    if method == "stripped":
+        mask = stripped_mask(data)
+    elif method == "hd-bet":
+        mask = hd_bet(data, affine, name)
+    elif method == "template":
+        mask = refine(data, affine, template)
+    else:
+        raise ValueError(f"method {method!r} is unknown; use stripped, hd-bet or template")
+    check_volume(mask, affine, name)
+    return mask, _HOW[method]
+
+
+def check_similarity(template, name="image"):
+    """Refuse a scan on which the template found nothing like a brain (InputError)."""
+    if template.similarity < MIN_SIMILARITY:
+        raise InputError(
+            f"{name}: no brain in view (agreement with the MNI template {template.similarity:.2f}, at least "
+            f"{MIN_SIMILARITY:g} expected); give a scan of the whole brain, or its mask with -brainmask"
+        )
+
+
+def check_volume(mask, affine, name="image"):
+    """Refuse a mask that has not the size of a brain (InputError); returns its volume in mL."""
+    volume_ml = float(mask.sum() * abs(np.linalg.det(np.asarray(affine)[:3, :3])) / 1000)
+    if not VOLUME_ML[0] <= volume_ml <= VOLUME_ML[1]:
+        raise InputError(
+            f"{name}: its brain mask has {volume_ml:.0f} mL, not {VOLUME_ML[0]} to {VOLUME_ML[1]}: no whole brain in "
+            "view, or the mask failed; give a mask with -brainmask"
+        )
+    return volume_ml
+
+
+def is_stripped(data, affine):
+    """Whether all but a brain-sized piece of the image is one constant value."""
+    from scipy import ndimage
+
+    background = data[0, 0, 0]
+    rest = data != background
+    volume_ml = rest.sum() * abs(np.linalg.det(np.asarray(affine)[:3, :3])) / 1000
+    # A head without its air is about three times a brain.
+    if rest.mean() > 0.7 or not VOLUME_ML[0] <= volume_ml <= VOLUME_ML[1]:
+        return False
+    labels, _ = ndimage.label(rest[::2, ::2, ::2] if min(data.shape) > 60 else rest)
+    sizes = np.bincount(labels.ravel())[1:]
+    return bool(sizes.max() > 0.9 * sizes.sum())
+
+
+def stripped_mask(data):
+    """Mask of a stripped image: what is not background, its holes filled."""
+    from scipy import ndimage
+
+    labels, _ = ndimage.label(data != data[0, 0, 0])
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return ndimage.binary_fill_holes(labels == sizes.argmax())
+
+
+def refine(data, affine, template, *, reach_mm=5.0, bright=0.5, open_mm=2.0, close_mm=8.0):
+    """Move the template's outline to the dark edge of the brain.
+
+    At 1.5 mm: bright voxels near the warped template, parted from scalp and dura by an opening, the largest piece kept,
+    its sulci closed; then back to the scan as a signed distance, which keeps the surface smooth.
+
+    Parameters
+    ----------
+    data, affine, template
+        As in `brain_mask`.
+    reach_mm : float
+        Nothing further outside the template's brain belongs to the mask.
+    bright : float
+        Of the local brightness of the brain's tissue.
+    open_mm, close_mm : float
+
+    Returns
+    -------
+    (X, Y, Z) bool
+    """
+    from scipy import ndimage
+
+    rough = template_map(template, "brain", affine, data.shape) >= 0.5
+    grid = grid_around(rough, affine, spacing_mm=_SPACING_MM, margin_mm=reach_mm + close_mm)
+    image = to_grid(data, affine, grid)
+    inside = template_map(template, "brain", grid.affine, grid.shape) >= 0.5
+    depth = _signed_distance(inside)
+    tissue = (image > bright * _brightness(image, depth)) & (depth > -reach_mm) | (depth > 8)
+    core = _largest(ndimage.distance_transform_edt(tissue) * _SPACING_MM > open_mm)
+    opened = tissue & (ndimage.distance_transform_edt(~core) * _SPACING_MM <= open_mm)
+    closed = ndimage.distance_transform_edt(~(opened | (depth > reach_mm))) * _SPACING_MM <= close_mm
+    # Fluid that the scan's edge opens is still inside.
+    mask = ndimage.binary_fill_holes(ndimage.distance_transform_edt(closed) * _SPACING_MM > close_mm)
+    mask = _largest(mask & (depth > -reach_mm))
+    surface = ndimage.gaussian_filter(_signed_distance(mask), 0.7)
+    return resample(surface, np.linalg.inv(grid.affine) @ affine, data.shape, outside="nearest") > 0
+
+
+def hd_bet(data, affine, name="image"):
+    """Run HD-BET (Isensee et al., Hum Brain Mapp 2019), where its command is installed.
+
+    Parameters
+    ----------
+    data, affine, name
+        As in `brain_mask`.
+
+    Returns
+    -------
+    (X, Y, Z) bool
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        scan, out = Path(folder) / "scan.nii.gz", Path(folder) / "brain.nii.gz"
+        nib.save(nib.Nifti1Image(np.asarray(data, np.float32), affine), scan)
+        command = ["hd-bet", "-i", scan, "-o", out, "-device", "cpu", "--disable_tta", "--save_bet_mask"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL)
+        except OSError as err:
+            raise InputError(f"{name}: HD-BET could not be started ({err}); use -brainmask FILE") from err
+        # Version 1 writes brain_mask.nii.gz, version 2 brain_bet.nii.gz.
+        found = [path for path in Path(folder).glob("brain_*.nii.gz")]
+        if done.returncode or not found:
+            said = " ".join((done.stderr or done.stdout).split())[-200:]
+            raise InputError(f"{name}: HD-BET failed ({said or 'it wrote no mask'}); use -brainmask FILE")
+        mask = np.asarray(nib.load(found[0]).dataobj) > 0.5
+    if mask.shape != data.shape:
+        raise InputError(f"{name}: HD-BET's mask has another grid; use -brainmask FILE")
+    return mask
+
+
+def _brightness(image, depth):
+    """The brain tissue's own brightness around every voxel: drift and coil shading divided out (SD 15 mm)."""
+    from scipy import ndimage
+
+    median = np.median(image[depth > 4])
+    tissue = (depth > 4) & (image > 0.7 * median) & (image < 1.4 * median)
+    sigma = 15 / _SPACING_MM / 2
+    weight = ndimage.gaussian_filter(tissue[::2, ::2, ::2].astype(np.float32), sigma)
+    total = ndimage.gaussian_filter(np.where(tissue, image, 0)[::2, ::2, ::2].astype(np.float32), sigma)
+    smooth = (total + 1e-3 * median) / (weight + 1e-3)
+    return resample(smooth, np.diag([0.5, 0.5, 0.5, 1.0]), image.shape, outside="nearest")
+
+
+def _signed_distance(mask):
+    """Distance to the border in mm, positive inside: (X, Y, Z) float32."""
+    from scipy import ndimage
+
+    inner, outer = ndimage.distance_transform_edt(mask), ndimage.distance_transform_edt(~mask)
+    # Zero half a voxel from the last voxel's centre.
+    return (np.where(mask, inner - 0.5, 0.5 - outer) * _SPACING_MM).astype(np.float32)
+
+
+def _largest(mask):
+    from scipy import ndimage
+
+    labels, count = ndimage.label(mask)
+    if not count:
+        return mask
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return labels == sizes.argmax()

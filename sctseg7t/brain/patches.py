@@ -1,0 +1,127 @@
+"""A network run over overlapping patches of a volume, and their blend."""
+
+import itertools
+
+import numpy as np
+
+
+def sliding_patches(volume, session, *, size=64, overlap=0.5, inside=None, batch=1, progress=None):
+    """Run a 3D network over overlapping patches and blend what they say with Gaussian weights.
+
+    Parameters
+    ----------
+    volume : (C, X, Y, Z) float32
+        An axis shorter than a patch is filled up with the volume's least value per channel, and cut again.
+    session : runtime.Session
+        Its ``run`` takes (N, C, size, size, size) and gives (N, K, size, size, size).
+    size : int or tuple of 3 int
+        Edges of a patch, voxels.
+    overlap : float
+        Part of an edge that neighbours share at least; 0 or more, below 1.
+    inside : (X, Y, Z) bool, optional
+        Patches without a voxel of it are left out; the result is 0 outside it.
+    batch : int
+        Patches per call of ``run``.
+    progress : callable, optional
+        Called with (done, total) after every batch.
+
+    Returns
+    -------
+    (K, X, Y, Z) float32
+        0 where no patch was run. A volume with nothing inside gives one run's K.
+    """
+    volume = np.asarray(volume, dtype=np.float32)
+    shape = volume.shape[1:]
+    size = (size,) * 3 if np.isscalar(size) else tuple(size)
+    if not 0 <= overlap < 1 or batch < 1 or min(size) < 1:
+        raise ValueError(f"size {size}, overlap {overlap} and batch {batch} do not go together")
+    if inside is not None and inside.shape != shape:
+        raise ValueError(f"inside has shape {inside.shape}, the volume {shape}")
+    padded, before = _filled(volume, size)
+    starts = patch_starts(shape if inside is None else inside, size, overlap)
+    # One patch at least: the number of outputs is the network's to say.
+    starts = starts or [(0, 0, 0)]
+    weight = gaussian_weight(size)
+    total = blend = None
+    for first in range(0, len(starts), batch):
+        group = starts[first : first + batch]
+        patches = np.stack([padded[(slice(None), *_slices(start, size))] for start in group])
+        # Equal shapes: a short last batch would cost the runtime new buffers.
+        short = min(batch, len(starts)) - len(group)
+        if short:
+            patches = np.concatenate([patches, np.repeat(patches[:1], short, axis=0)])
+        maps = session.run(patches)
+        if total is None:
+            total = np.zeros((maps.shape[1], *padded.shape[1:]), np.float32)
+            blend = np.zeros(padded.shape[1:], np.float32)
+        for start, values in zip(group, maps):
+            at = _slices(start, size)
+            total[(slice(None), *at)] += values * weight
+            blend[at] += weight
+        if progress:
+            progress(min(first + batch, len(starts)), len(starts))
+    np.divide(total, blend, out=total, where=blend > 0)
+    total = total[(slice(None), *(slice(b, b + n) for b, n in zip(before, shape)))]
+    return total if inside is None else np.where(inside, total, np.float32(0))
+
+
+def patch_starts(inside, size, overlap):
+    """First voxels of the patches that are run, in the volume filled up to a patch's size.
+
+    Parameters
+    ----------
+    inside : (X, Y, Z) bool, or a shape
+        Patches cover the box of its voxels; those without any are left out.
+    size : tuple of 3 int
+    overlap : float
+
+    Returns
+    -------
+    list of tuple of 3 int
+    """
+    if isinstance(inside, tuple):
+        inside = np.broadcast_to(np.True_, inside)
+    if not inside.any():
+        return []
+    before = [max(n - m, 0) // 2 for n, m in zip(size, inside.shape)]
+    axes = []
+    for axis, (n, edge, pad) in enumerate(zip(inside.shape, size, before)):
+        held = np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis}))) + pad
+        axes.append(_axis_starts(int(held[0]), int(held[-1]) + 1, max(n, edge), edge, overlap))
+    # Sums over boxes from a cumulative table: nothing is read twice.
+    whole = np.pad(inside, [(b, max(n, m) - b - m) for b, n, m in zip(before, size, inside.shape)])
+    return [start for start in itertools.product(*axes) if whole[_slices(start, size)].any()]
+
+
+def gaussian_weight(size):
+    """Blending weights of a patch: a Gaussian of an eighth of its edge, at least 1/1000 of the centre: float32."""
+    weight = np.ones((1, 1, 1))
+    for axis, n in enumerate(size):
+        position = (np.arange(n) - (n - 1) / 2) / (n / 8)
+        weight = weight * np.exp(-0.5 * position**2).reshape([-1 if k == axis else 1 for k in range(3)])
+    return np.maximum(weight / weight.max(), 1e-3).astype(np.float32)
+
+
+def _axis_starts(low, high, length, edge, overlap):
+    """Evenly spread starts that cover low to high, as few as the overlap allows."""
+    span = high - low
+    if span <= edge:
+        return [int(np.clip(low + (span - edge) // 2, 0, length - edge))]
+    step = max(int(edge * (1 - overlap)), 1)
+    count = -(-(span - edge) // step) + 1
+    return [low + int(round(k * (span - edge) / (count - 1))) for k in range(count)]
+
+
+def _filled(volume, size):
+    before = [max(n - m, 0) // 2 for n, m in zip(size, volume.shape[1:])]
+    after = [max(n - m, 0) - b for n, m, b in zip(size, volume.shape[1:], before)]
+    if not any(before) and not any(after):
+        return volume, before
+    padded = np.empty((len(volume), *(m + a + b for m, a, b in zip(volume.shape[1:], before, after))), np.float32)
+    for channel, target in zip(volume, padded):
+        target[...] = np.pad(channel, list(zip(before, after)), constant_values=channel.min())
+    return padded, before
+
+
+def _slices(start, size):
+    return tuple(slice(s, s + n) for s, n in zip(start, size))

@@ -1,0 +1,263 @@
+"""One scan of the brain: its lesions, counted, measured and placed."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sctseg7t.brain.bias import looks_corrected, n4
+from sctseg7t.brain.grid import grid_around, mask_to_native, to_grid, to_native
+from sctseg7t.brain.mask import brain_mask, check_similarity, check_volume, is_stripped, stripped_mask
+from sctseg7t.brain.normalise import normalise
+from sctseg7t.brain.patches import sliding_patches
+from sctseg7t.brain.register import check_extent, template_map, template_to_scan
+from sctseg7t.cord.segment import network_maps
+from sctseg7t.errors import InputError, ModelError
+from sctseg7t.flow import Clock, Flow, Result
+from sctseg7t.image import volume as images
+from sctseg7t.measure.lesions import Regions, measure_lesions
+from sctseg7t.postprocess import apply, binary, override
+from sctseg7t.version import __version__
+
+# Slices this thick hide lesions between them, and their shape.
+THICK_MM = 3.5
+# Channels that are maps of the template laid on the scan.
+PRIORS = {"prior_GM": "gm", "prior_WM": "wm", "prior_CSF": "csf"}
+
+
+@dataclass(frozen=True, eq=False)
+class BrainResult(Result):
+    """Lesion mask and numbered lesions; ``tables`` holds one LesionTable."""
+
+    def write_tables(self, plan, *, filename, csa_format="tidy"):
+        """Write the tables that the plan lists: every lesion, and the scan's load."""
+        from sctseg7t.measure.lesion_table import write_lesion_csv, write_lesion_summary_csv
+
+        (table,) = self.tables
+        if "lesions" in plan.tables:
+            write_lesion_csv(table, plan.tables["lesions"], filename=filename, tool_version=__version__)
+        if "load" in plan.tables:
+            write_lesion_summary_csv({filename: table.summary()}, plan.tables["load"], tool_version=__version__)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A scan made ready for a network.
+
+    Attributes
+    ----------
+    data : (X, Y, Z) float32
+        Corrected for drift, if it was.
+    mask : (X, Y, Z) bool
+    template : register.Template
+    details : dict
+        What was done, and the brain's volume, as plain values.
+    warnings : tuple of str
+    """
+
+    data: np.ndarray
+    mask: np.ndarray
+    template: object
+    details: dict
+    warnings: tuple
+
+
+def prepare(data, affine, *, name="image", mask=None, bias="auto", strip="auto", clock=None):
+    """Register the template, correct intensity drift, and find the brain; what is already done is left out.
+
+    Parameters
+    ----------
+    data : (X, Y, Z) float array
+    affine : (4, 4) array
+        Canonical, mm.
+    name : str
+        For messages.
+    mask : (X, Y, Z) bool, optional
+        Brain mask of the user's.
+    bias : {"auto", "on", "off"}
+        N4; ``auto`` where the scan does not look corrected already.
+    strip : {"auto", "stripped", "hd-bet", "template"}
+        How the brain is found, see :func:`sctseg7t.brain.mask.brain_mask`.
+    clock : Clock, optional
+
+    Returns
+    -------
+    Prepared
+
+    Raises
+    ------
+    InputError
+        No brain in view, or too few slices.
+    """
+    clock = clock or Clock()
+    check_extent(data.shape, affine, name)
+    stripped = mask is None and (strip == "stripped" or (strip == "auto" and is_stripped(data, affine)))
+    known = mask if mask is not None else stripped_mask(data) if stripped else None
+    template = template_to_scan(data, affine, known)
+    clock.lap("register")
+    check_similarity(template, name)
+    rough = known if known is not None else template_map(template, "brain", affine, data.shape) >= 0.5
+    corrected = bias == "off" or (bias == "auto" and looks_corrected(data, rough, affine))
+    if not corrected:
+        data, _ = n4(data, rough, affine)
+    clock.lap("bias")
+    if mask is None:
+        method = "stripped" if stripped else None if strip == "auto" else strip
+        mask, how = brain_mask(data, affine, template, name=name, method=method)
+    else:
+        how = "file"
+    volume_ml = check_volume(mask, affine, name)
+    clock.lap("mask")
+    details = {
+        "brain_mask": how,
+        "brain_ml": round(volume_ml, 1),
+        "bias_correction": "N4" if not corrected else "off" if bias == "off" else "looks corrected already",
+        "template_similarity": round(template.similarity, 4),
+    }
+    spacing = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
+    warnings = []
+    if spacing.max() > THICK_MM:
+        warnings.append(
+            f"thick_slices: slices are {spacing.max():.1f} mm thick; lesions thinner than that may be missed or "
+            "joined, and volumes are rough"
+        )
+    return Prepared(np.asarray(data, np.float32), mask, template, details, tuple(warnings))
+
+
+class BrainSegmenter(Flow):
+    """White matter lesions of multiple sclerosis in FLAIR volumes."""
+
+    AXIAL = False
+    LABELS = ("brainmask",)
+
+    @staticmethod
+    def kinds_of_tables(levels=False):
+        """Tables that a result of this flow can write."""
+        return ("lesions", "load")
+
+    @staticmethod
+    def check(spec):
+        """Refuse an entry that this flow cannot serve (ModelError naming the field)."""
+        given = spec.input
+        needs = {
+            "input.size must name three sides": given.size is not None and len(given.size) == 3,
+            "input.spacing_mm must be the same along three axes": len(given.spacing_mm) == 3
+            and len(set(given.spacing_mm)) == 1,
+            "input.axes must be xyz": given.axes == "xyz",
+            "input.orientation must be RAS": given.orientation == "RAS",
+            f"input.channels must be one contrast, then some of {', '.join(PRIORS)}": given.channels
+            and given.channels[0] not in PRIORS
+            and set(given.channels[1:]) <= set(PRIORS),
+            "outputs must be one, with a threshold and a suffix": len(spec.outputs) == 1
+            and spec.outputs[0].threshold is not None
+            and spec.outputs[0].suffix,
+            "centring.policy must be none": spec.centring["policy"] == "none",
+        }
+        for need, met in needs.items():
+            if not met:
+                raise ModelError(f"{spec.label}: {need}; correct its entry")
+
+    def run(self, source, *, brainmask=None):
+        """Segment the lesions of one scan.
+
+        Parameters
+        ----------
+        source : path, nibabel image, or Volume loaded by ``load``
+            3D; of a 4D scan the mean of its volumes (``Options.volumes``).
+        brainmask : path or nibabel image, optional
+            On any grid that covers the scan.
+
+        Returns
+        -------
+        BrainResult
+
+        Raises
+        ------
+        InputError
+            No brain in view, several volumes, or a mask that does not fit.
+        """
+        clock, options = Clock(), self.options
+        volume = self.load(source)
+        if volume.data.shape[3] > 1:
+            raise InputError(
+                f"{volume.name}: has {volume.data.shape[3]} volumes; use -volumes mean, or give one of them"
+            )
+        data, affine = volume.data[..., 0], volume.affine
+        given = None if brainmask is None else images.resample_nearest_to(brainmask, volume)[0] > 0
+        clock.lap("load")
+        ready = prepare(data, affine, name=volume.name, mask=given, bias=options.bias, strip=options.strip, clock=clock)
+        grid, probability = self._network(ready, affine, clock)
+        mask, probability, soft = self._finish(grid, probability, ready, affine, data.shape)
+        clock.lap("postprocess")
+        regions = Regions(
+            *(template_map(ready.template, name, affine, data.shape) for name in ("ventricles", "cortex")),
+            template_map(ready.template, "infratentorial", affine, data.shape),
+            source="MNI152 2009a, affine",
+        )
+        table = measure_lesions(mask, affine, regions, probability=probability)
+        clock.lap("measure")
+        maps = {self.spec.outputs[0].name: (soft, np.float32) if options.soft else (mask, np.uint8)}
+        maps |= {derived.name: (table.labels, table.labels.dtype) for derived in self.spec.derived}
+        masks = {name: images.to_native(volume, *maps[name]) for name in self.tissues}
+        clock.lap("restore")
+        warnings = [*volume.notes, *ready.warnings, *_doubts(table)]
+        return BrainResult(
+            volume, masks, self.suffixes(), [table], warnings, clock.seconds, True, "none",
+            {"brain": {**ready.details, "lesions": table.summary()}},
+        )  # fmt: skip
+
+    def _network(self, ready, affine, clock):
+        """The probability on the working grid."""
+        spec = self.spec
+        spacing = spec.input.spacing_mm[0]
+        how = spec.input.normalisation
+        values = normalise(ready.data, ready.mask, how["name"], how["parameters"])
+        grid = grid_around(ready.mask, affine, spacing_mm=spacing)
+        inside = to_grid(ready.mask, affine, grid, order=0).astype(bool)
+        channels = [_on_grid(values, ready.mask, affine, grid, inside)]
+        for name in spec.input.channels[1:]:
+            channels.append(template_map(ready.template, PRIORS[name], grid.affine, grid.shape))
+        clock.lap("normalise")
+        maps = sliding_patches(
+            np.stack(channels), _Maps(self.session, spec), size=spec.input.size, overlap=spec.input.sampling.overlap,
+            inside=inside,
+        )  # fmt: skip
+        clock.lap("network")
+        return grid, maps[spec.outputs[0].channel]
+
+    def _finish(self, grid, probability, ready, affine, shape):
+        """Mask, probability and fraction on the native grid; lesions keep the volume they have on the working grid."""
+        options, output = self.options, self.spec.outputs[0]
+        masks = {output.name: binary(probability, output, options.threshold)}
+        steps = override(
+            self.spec.postprocess, largest=options.largest, fill=options.fill_holes,
+            small=options.remove_small and {**options.remove_small, "scope": "volume"}, labels=tuple(masks),
+        )  # fmt: skip
+        kept = apply(masks, steps, grid.spacing_mm**3)[output.name]
+        mask, fraction = mask_to_native(kept, grid, affine, shape, probability)
+        return mask & ready.mask, to_native(probability, grid, affine, shape), np.clip(fraction, 0, 1)
+
+
+class _Maps:
+    """The session as patches want it: logits become probabilities."""
+
+    def __init__(self, session, spec):
+        self._session, self._spec = session, spec
+
+    def run(self, patches):
+        return network_maps(patches, self._session, self._spec)
+
+
+def _on_grid(values, mask, affine, grid, inside):
+    """The image on the working grid; outside the brain it has the value of no signal, and none of it bleeds in."""
+    weight = to_grid(mask.astype(np.float32), affine, grid)
+    lowest = float(values[~mask].min()) if not mask.all() else float(values.min())
+    image = to_grid(values - lowest, affine, grid)
+    return np.where(inside, image / np.maximum(weight, 0.25), 0).astype(np.float32) + np.float32(lowest)
+
+
+def _doubts(table):
+    edge = [lesion.id for lesion in table.lesions if lesion.touches_edge]
+    lines = []
+    if edge:
+        lines.append(f"touches_image_edge: lesion {', '.join(map(str, edge[:5]))} is cut by the image's border")
+    return lines

@@ -1,0 +1,160 @@
+"""A bank of simulated brains on disk: simulated once, seeded and recorded, read by every training after."""
+
+import functools
+import hashlib
+import json
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sctseg7t.errors import UsageError
+from sctseg7t.files import write_bytes, write_json
+from sctseg7t.simulate.brain.brain import simulate
+from sctseg7t.simulate.brain.lesions import load_shapes
+from sctseg7t.simulate.brain.template import load_template
+
+_CENTRES = 400
+
+
+@dataclass(frozen=True, eq=False)
+class StoredBrain:
+    """A scan of the bank; arrays are memory maps.
+
+    Attributes
+    ----------
+    image : (X, Y, Z) float16
+        FLAIR over the median of the brain mask.
+    label : (X, Y, Z) uint8
+    to_template : (3, 4) float64
+        Voxel to MNI mm.
+    centres : (N, 3) int array
+        Voxels of lesions, as many of a small lesion as of a large one.
+    """
+
+    name: str
+    image: np.ndarray
+    label: np.ndarray
+    to_template: np.ndarray
+    centres: np.ndarray
+
+
+def bank_folder(root, recipe, seed, shapes):
+    """Folder of the bank that follows from effects, seed and the masks at hand."""
+    told = json.dumps([recipe, seed, list(shapes.names) if shapes else []], sort_keys=True)
+    return Path(root) / f"brains-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
+
+
+def brain_folder(items):
+    """Folder of the public brain lesion masks from what ``-data`` was given, or None.
+
+    Parameters
+    ----------
+    items : sequence of str
+        ``brain=FOLDER`` (it holds ``lesion_masks_mni``), or a folder with ``brain/lesjak-cross`` in it.
+
+    Raises
+    ------
+    UsageError
+        Folders are given and none holds the masks.
+    """
+    for item in items:
+        name, equals, path = str(item).partition("=")
+        places = [Path(path)] if equals and name == "brain" else [Path(item) / "brain/lesjak-cross", Path(item)]
+        for place in places:
+            if (place / "lesion_masks_mni").is_dir():
+                return place
+    if items:
+        raise UsageError(f"-data {items[0]}: holds no brain/lesjak-cross/lesion_masks_mni; give the folder above it")
+    return None
+
+
+def fill(root, count, seed, recipe, shapes_folder=None, workers=1, log=sys.stderr):
+    """Simulate the brains of a bank that are not there yet, and open all.
+
+    Parameters
+    ----------
+    root : path
+        The bank gets a folder of its own in it.
+    count, seed : int
+        Brain ``k`` is drawn from ``seed + k``.
+    recipe : dict
+        Settings by effect.
+    shapes_folder : path, optional
+        Real lesion masks to place. None: drawn lesions only.
+    workers : int
+        Processes.
+
+    Returns
+    -------
+    list of StoredBrain
+    """
+    shapes = load_shapes(shapes_folder) if shapes_folder else None
+    folder = bank_folder(root, recipe, seed, shapes)
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [k for k in range(count) if not (folder / f"{k:04}.json").is_file()]
+    if missing:
+        write_json(folder / "bank.json", {"seed": seed, "effects": recipe, "masks": list(shapes.names) if shapes else []})
+        log.write(f"simulating {len(missing)} of {count} brains into {folder}\n")
+        work = functools.partial(_make, folder, seed, recipe, shapes_folder)
+        with ProcessPoolExecutor(max(1, min(workers, len(missing)))) as pool:
+            for done, _ in enumerate(pool.map(work, missing), 1):
+                if done % 20 == 0 or done == len(missing):
+                    log.write(f"simulated {done} of {len(missing)} brains\n")
+                    log.flush()
+    return [open_brain(folder, f"{k:04}") for k in range(count)]
+
+
+@functools.cache
+def _anatomy(shapes_folder):
+    import torch
+
+    torch.set_num_threads(1)
+    return load_template(), load_shapes(shapes_folder) if shapes_folder else None
+
+
+def _make(folder, seed, recipe, shapes_folder, k):
+    brain = simulate(*_anatomy(shapes_folder), seed + k, recipe)
+    store(folder, f"{k:04}", brain.image, brain.label, brain.to_template, brain.drawn)
+
+
+def store(folder, name, image, label, to_template, drawn=None):
+    """Write a scan into a bank's folder; its record, written last, makes it complete."""
+    import io
+
+    for kind, array in (("image", image.astype(np.float16)), ("label", label.astype(np.uint8))):
+        buffer = io.BytesIO()
+        np.save(buffer, np.ascontiguousarray(array))
+        write_bytes(Path(folder) / f"{name}-{kind}.npy", buffer.getvalue())
+    record = {
+        "to_template": np.asarray(to_template).tolist(),
+        "centres": _lesion_voxels(label).tolist(),
+        "lesion_ml": round(float(label.sum()) / 1000, 3),
+        "drawn": drawn or {},
+    }
+    write_json(Path(folder) / f"{name}.json", record)
+
+
+def open_brain(folder, name):
+    """A stored scan."""
+    record = json.loads((Path(folder) / f"{name}.json").read_text())
+    image, label = (np.load(Path(folder) / f"{name}-{kind}.npy", mmap_mode="r") for kind in ("image", "label"))
+    centres = np.array(record["centres"], int).reshape(-1, 3)
+    return StoredBrain(name, image, label, np.array(record["to_template"]), centres)
+
+
+def _lesion_voxels(label):
+    """Voxels of lesions, each lesion's share growing with the cube root of its volume."""
+    from scipy import ndimage as ndi
+
+    parts, count = ndi.label(label, np.ones((3, 3, 3)))
+    if not count:
+        return np.zeros((0, 3), int)
+    voxels = np.argwhere(parts)
+    owner = parts[tuple(voxels.T)]
+    size = np.bincount(owner)
+    weight = size[owner] ** (-2 / 3)
+    rng = np.random.default_rng(0)
+    return voxels[rng.choice(len(voxels), _CENTRES, p=weight / weight.sum())]

@@ -1,0 +1,89 @@
+"""Effects of scanner and preparation: coils, slices, blur, motion, noise, the brain mask."""
+
+import numpy as np
+import torch
+
+from sctseg7t.simulate.brain.scene import effect
+from sctseg7t.simulate.brain.space import along, gaussian
+
+
+@effect("acquisition")
+def transmit(scene, draw, *, probability=0.5, drop=(0.0, 0.45)):
+    """Weak excitation in temporal lobes and posterior fossa, as at 7 T; what bias correction leaves of it."""
+    if not draw.chance("present", probability):
+        return
+    low = scene.region(((48, -18, -22), (22, 30, 20))) + scene.fossa
+    scene.image = scene.image * (1 - draw.uniform("drop", *drop) * gaussian(low.clamp(0, 1), 9.0))
+
+
+@effect("acquisition")
+def bias(scene, draw, *, strength=(0.02, 0.22), period_mm=(45.0, 110.0)):
+    """Multiplicative field of the coils, as bias correction leaves it."""
+    field = draw.field(draw.uniform("period_mm", *period_mm), scene.shape)
+    scene.image = scene.image * torch.exp(draw.log_uniform("strength", *strength) * field)
+
+
+@effect("acquisition")
+def blur(scene, draw, *, sigma_mm=(0.25, 0.75)):
+    """Point spread of the acquisition, and of every resampling since."""
+    scene.image = gaussian(scene.image, draw.uniform("sigma_mm", *sigma_mm))
+
+
+@effect("acquisition")
+def slices(scene, draw, *, probability=0.35, thickness_mm=(1.2, 5.0)):
+    """Thick slices along one axis, interpolated back to 1 mm."""
+    if not draw.chance("present", probability):
+        return
+    axis = int(draw.uniform("axis", 0, 3))
+    thickness = draw.log_uniform("thickness_mm", *thickness_mm)
+    count = scene.shape[axis]
+    at = torch.arange(count, dtype=torch.float32)
+    middle = torch.arange(draw.uniform("phase", 0, 1) * thickness, count, thickness)
+    profile = torch.sigmoid((thickness / 2 - (at[None] - middle[:, None]).abs()) / 0.2)
+    profile = profile / profile.sum(1, keepdim=True)
+    back = (1 - (at[:, None] - middle[None]).abs() / thickness).clamp(min=0)
+    back = back / back.sum(1, keepdim=True).clamp(min=1e-3)
+    scene.image = along(along(scene.image, profile, axis), back, axis)
+
+
+@effect("acquisition")
+def motion(scene, draw, *, probability=0.12):
+    """Ghosts or motion between readouts (TorchIO, Perez-Garcia et al., 2021)."""
+    if not draw.chance("present", probability):
+        return
+    import torchio
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(draw.uniform("seed", 0, 2**31)))
+        if draw.chance("ghosts", 0.5):
+            change = torchio.RandomGhosting(num_ghosts=(2, 6), intensity=(0.1, 0.5))
+        else:
+            change = torchio.RandomMotion(degrees=2.5, translation=2.5, num_transforms=1)
+        scene.image = change(scene.image[None])[0].abs()
+
+
+@effect("acquisition")
+def noise(scene, draw, *, sd=(0.012, 0.065)):
+    """Noise of magnitude images, a little correlated by interpolation."""
+    sd = draw.log_uniform("sd", *sd)
+    width = draw.uniform("width_vox", 0, 0.6)
+    parts = [gaussian(torch.randn(scene.shape, generator=draw.gen), width) for _ in range(2)]
+    gain = sd / max(float(parts[0].std()), 1e-6)
+    scene.image = torch.sqrt((scene.image + gain * parts[0]) ** 2 + (gain * parts[1]) ** 2)
+
+
+@effect("acquisition")
+def gamma(scene, draw, *, power=(0.75, 1.3)):
+    """Another curve of intensities: other echo and inversion times."""
+    scene.image = scene.image.clamp(min=0) ** draw.log_uniform("power", *power)
+
+
+@effect("acquisition", required=True)
+def stripping(scene, draw, *, outwards_mm=(-2.0, 2.0), uneven_mm=0.8):
+    """The brain mask, too tight here and too wide there; nothing is left outside it."""
+    border = draw.uniform("outwards_mm", *outwards_mm) + uneven_mm * draw.field(20, scene.shape)
+    scene.mask = scene.depth > -border
+    scene.label = scene.label & scene.mask
+    scene.image = scene.image * scene.mask
+    middle = float(np.median(scene.image[scene.mask].numpy()[::7]))
+    scene.image = scene.image / max(middle, 1e-3)

@@ -1,0 +1,95 @@
+"""The anatomy that brains are simulated from: nilearn's MNI152 maps and what follows from them, at 1 mm.
+
+Fonov et al., "Unbiased nonlinear average age-appropriate brain templates", NeuroImage 2009; the maps come with
+nilearn and are read from its installation.
+"""
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sctseg7t.errors import InputError
+
+MAPS = ("gm", "wm", "depth", "ventricle", "lateral")
+_REACH_MM = 40.0
+
+
+@dataclass(frozen=True, eq=False)
+class Template:
+    """Maps in RAS voxel order at 1 mm.
+
+    Attributes
+    ----------
+    maps : (5, X, Y, Z) float32 tensor
+        GM and WM fraction; signed distances in mm: inside the brain's surface, outside all ventricles, outside
+        the lateral ones.
+    priors : (2, X, Y, Z) float32 tensor
+        GM and WM as nilearn has them: what a network gets as its prior.
+    origin_mm : (3,) tuple
+        MNI position of voxel (0, 0, 0).
+    """
+
+    maps: torch.Tensor
+    priors: torch.Tensor
+    origin_mm: tuple
+
+    def of(self, name):
+        """One map by its name in ``MAPS``, (X, Y, Z)."""
+        return self.maps[MAPS.index(name)]
+
+
+@functools.cache
+def load_template():
+    """Read the template (InputError without nilearn)."""
+    try:
+        from nilearn import datasets
+    except ImportError as err:
+        raise InputError(
+            "simulating brains needs nilearn's MNI152 maps; pip install 'sctseg7t[train]' or pip install nilearn"
+        ) from err
+    names = ("template", "gm_template", "wm_template", "brain_mask")
+    images = [getattr(datasets, f"load_mni152_{name}")(resolution=1) for name in names]
+    t1, gm, wm, mask = (np.asarray(image.dataobj, np.float32) for image in images)
+    maps = _derive(t1, gm, wm, mask > 0, images[0].affine)
+    priors = np.stack([gm, wm])
+    return Template(torch.from_numpy(maps), torch.from_numpy(priors), tuple(images[0].affine[:3, 3].tolist()))
+
+
+def _derive(t1, gm, wm, mask, affine):
+    from scipy import ndimage as ndi
+
+    brain = ndi.binary_fill_holes(mask)
+    depth = _signed(ndi, brain)
+    x, y, z = (np.arange(n).reshape(np.roll((n, 1, 1), k)) + affine[k, 3] for k, n in enumerate(t1.shape))
+    low = (t1 < 0.52) & (depth > 10)
+    lateral = low & _lateral(np.abs(x), y, z)
+    all_of_them = lateral | (low & _midline(np.abs(x), y, z))
+    ventricle, side = _signed(ndi, ~all_of_them), _signed(ndi, ~lateral)
+    # Partial volume of WM and fluid looks like GM in the maps: a thin shell around the ventricles.
+    near = (np.abs(ventricle) < 4) & (np.abs(x) < 46)
+    thin = np.where(near, gm - ndi.grey_opening(gm, size=(5, 5, 5)), 0).clip(0)
+    gm, wm = gm - thin, wm + np.where(ventricle > 0, thin, 0)
+    total = np.maximum(gm + wm, 1e-3)
+    scale = np.where(total > 1, 1 / total, 1)
+    return np.stack([gm * scale, wm * scale, depth, ventricle, side]).astype(np.float32)
+
+
+def _lateral(x, y, z):
+    """Boxes in MNI mm that hold the lateral ventricles and no cistern."""
+    body = (z > -4) & (z < 38) & (y < 42) & (y > -62) & (x < np.where(y > -20, 25, 42)) & ((x > 12) | (y > -28))
+    horn = (x > 28) & (x < 42) & (y > -42) & (y < -4) & (z > -24) & (z < 4)
+    return body | horn
+
+
+def _midline(x, y, z):
+    third = (x < 6) & (y > -30) & (y < 12) & (z > -16) & (z < 14)
+    fourth = (x < 11) & (y > -52) & (y < -34) & (z > -44) & (z < -18)
+    return third | fourth
+
+
+def _signed(ndi, mask):
+    """Distance inside (positive) or outside (negative) of a mask's border, mm, at most 40."""
+    inside, outside = (ndi.distance_transform_edt(m) for m in (mask, ~mask))
+    return np.clip(np.where(mask, inside - 0.5, 0.5 - outside), -_REACH_MM, _REACH_MM)

@@ -1,0 +1,319 @@
+"""The page's card of a brain: which slices it shows, what it says of the lesions, and what is wrong with the files."""
+
+import base64
+import io
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from brain_helpers import SHAPE, SPACING_MM, ellipsoids, head, write_brain
+from qc_helpers import cards_of, meta_of, rasterise, write_failed, write_scan
+
+from sctseg7t.cohort import find_records
+from sctseg7t.qc import write_page
+from sctseg7t.qc.head import EMPTY, EMPTY_TO, MOST, choose, choose_slices, slice_areas
+
+LESIONSEG = "sub-01_FLAIR_lesionseg.nii.gz"
+
+
+@pytest.fixture
+def results(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def make(results, tmp_path):
+    def run(**options):
+        return write_page(find_records(results), tmp_path / "qc", **options)
+
+    return run
+
+
+def only_card(page):
+    (card,) = cards_of(page).values()
+    return card
+
+
+def lesions_of(card):
+    return [dict(zip(card["lesion_columns"], row)) for row in card["lesions"]]
+
+
+def picture(tile):
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(tile["image"]))).convert("L"))
+
+
+def store(array, path, like):
+    nib.save(nib.Nifti1Image(array, nib.load(like).affine), path)
+
+
+# ---------------------------------------------------------------- pictures
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPI", "PSR", "ASL"])
+def test_outlines_hold_the_saved_voxels_of_the_slices_shown(results, make, axes):
+    mask = ellipsoids()
+    write_brain(results, axes=axes)
+    card = only_card(make())
+    assert card["problems"] == [] and card["kind"] == "brain" and card["mm"] == list(SPACING_MM)
+    columns, rows = card["size"]
+    seen = {}
+    for tile in card["tiles"]:
+        inside = rasterise(tile["paths"].get("LESION", ""), (rows, columns))
+        assert inside.sum() == mask[..., tile["k"]].sum()
+        seen[tile["k"]] = inside
+    # Left of the patient, and anterior, is right and up on the screen: as the mask lies, from corner to corner.
+    k = 52
+    x, y = np.nonzero(mask[..., k])
+    row, column = np.nonzero(seen[k])
+    assert (np.sort(x.max() - x) == np.sort(column - column.min())).all()
+    assert (np.sort(y.max() - y) == np.sort(row - row.min())).all()
+
+
+def test_picture_lies_under_its_outline_and_has_the_field_of_the_head(results, make):
+    made, _ = head()
+    mask = ellipsoids()
+    write_brain(results, image=np.where(mask, 255, made).astype(np.float32), axes="PSR")
+    card = only_card(make())
+    tile = next(tile for tile in card["tiles"] if tile["k"] == 52)
+    inside = rasterise(tile["paths"]["LESION"], card["size"][::-1])
+    gray = picture(tile)
+    assert gray.shape == inside.shape and gray[inside].min() > 200 > gray[~inside].mean()
+    assert all(a < b for a, b in zip(card["size"], SHAPE))
+
+
+def test_large_images_are_shown_smaller_and_the_outline_stays_that_of_the_voxels(results, make):
+    shape = (300, 340, 30)
+    made, _ = head(shape)
+    mask = np.zeros(shape, bool)
+    mask[150, 170, 15] = True
+    write_brain(results, image=made, mask=mask, spacing_mm=(0.5, 0.5, 4.0))
+    card = only_card(make())
+    tile = next(tile for tile in card["tiles"] if tile["paths"])
+    assert max(picture(tile).shape) <= 320 and picture(tile).shape[1] <= 256 < card["size"][0]
+    assert rasterise(tile["paths"]["LESION"], card["size"][::-1]).sum() == 1
+    assert len(json.dumps(card)) < 450e3
+
+
+def test_worst_case_stays_light(results, make):
+    shape = (260, 320, 60)
+    rng = np.random.default_rng(0)
+    made = rng.normal(100, 30, shape).astype(np.float32)
+    mask = rng.random(shape) < 0.0002
+    write_brain(results, image=made, mask=mask, spacing_mm=(0.7, 0.7, 2.0))
+    card = only_card(make())
+    assert len(json.dumps(card)) < 450e3 and len(card["tiles"]) <= MOST
+
+
+def test_field_that_the_record_names(results, make):
+    write_brain(results, raw={"brain": {"volume_ml": 1400.0, "box": [[10, 80], [12, 96], [15, 80]]}})
+    card = only_card(make())
+    # 4 mm around: three voxels on each side.
+    assert card["size"] == [76, 90]
+    assert min(t["k"] for t in card["tiles"] if not t["paths"]) >= 15
+
+
+# ---------------------------------------------------------------- which slices
+
+
+def areas_of(mask):
+    from sctseg7t.measure.lesions import measure_lesions
+
+    table = measure_lesions(mask, np.eye(4))
+    return table.labels, [lesion.id for lesion in table.lesions if lesion.counted]
+
+
+def test_every_lesion_is_seen_and_some_slices_have_none():
+    labels, counted = areas_of(ellipsoids((60, 60, 120), [((10 + 5 * n, 30, 10 + 10 * n), (2, 2, 2)) for n in range(9)]))
+    view = choose(None, labels, counted, (1, 1, 1))
+    assert len(counted) == 9 and all(view.shows(n) for n in counted)
+    without = [k for k in view.slices if not labels[..., k].any()]
+    assert len(without) >= EMPTY and len(view.slices) <= MOST
+    # A slice through the middle of each, not its cap.
+    assert all(view.areas[n, view.best_slice(n)] >= 0.4 * view.areas[n].max() for n in counted)
+
+
+def test_more_lesions_than_slices_the_larger_ones_are_shown():
+    # Three slices of five with a lesion, each of its own; some larger.
+    places = [((5 + n % 10 * 5, 5 + n // 10 * 8, 5 + 5 * n), (2 if n % 3 else 3, 2, 1)) for n in range(36)]
+    labels, counted = areas_of(ellipsoids((60, 60, 190), places))
+    view = choose(None, labels, counted, (1, 1, 1))
+    hidden = [n for n in counted if not view.shows(n)]
+    assert len(view.slices) == MOST and hidden == counted[-len(hidden) :]
+    assert sum(not labels[..., k].any() for k in view.slices) == EMPTY
+
+
+def test_no_lesion_gives_evenly_spaced_slices():
+    slices = choose_slices(np.zeros((0, 200)), np.zeros(200, bool), (20, 180))
+    assert len(slices) == EMPTY_TO and set(np.diff(slices)) == {10}
+    assert slices[0] >= 20 and slices[-1] < 180
+
+
+def test_one_lesion_on_all_slices_is_shown_along_its_length():
+    areas = np.full((1, 150), 40)
+    slices = choose_slices(areas, np.ones(150, bool), (10, 140))
+    assert len(slices) == EMPTY_TO and max(np.diff(slices)) <= 14
+
+
+def test_few_slices_are_all_shown():
+    assert choose_slices(np.zeros((0, MOST)), np.zeros(MOST, bool), (0, MOST)) == tuple(range(MOST))
+
+
+def test_areas_by_slice():
+    labels = np.zeros((4, 4, 3), np.int16)
+    labels[0, 0, 0], labels[1:3, 1, 2] = 1, 2
+    assert slice_areas(labels).tolist() == [[0, 0, 0], [1, 0, 0], [0, 0, 2]]
+    assert slice_areas(np.zeros((2, 2, 5), np.int16)).shape == (1, 5)
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def test_numbers_are_those_of_the_mask_with_the_locations_of_the_table(results, make):
+    write_brain(results)
+    card = only_card(make())
+    first, *_, last = lesions_of(card)
+    mask, voxel = ellipsoids(), np.prod(SPACING_MM)
+    assert card["load"]["load_ml"] == pytest.approx(mask.sum() * voxel / 1000)
+    assert (card["load"]["n_lesions"], card["load"]["n_small"]) == (3, 1)
+    assert first["location"] == "periventricular" and first["volume_mm3"] > 1000 and first["counted"] == 1
+    assert last["volume_mm3"] == pytest.approx(voxel, abs=0.01) and last["counted"] == 0
+    assert card["load"]["locations"]["infratentorial"][0] == 1
+    assert sum(ml for _, ml in card["load"]["locations"].values()) == pytest.approx(card["load"]["load_ml"], abs=1e-3)
+    summary = meta_of(make())["scans"][0]
+    assert summary["lesions"] == [3, pytest.approx(card["load"]["load_ml"])] and summary["areas"] == [None, None]
+
+
+def test_box_of_a_lesion_is_around_its_outline(results, make):
+    write_brain(results)
+    card = only_card(make())
+    lesion = lesions_of(card)[2]
+    tile = next(t for t in card["tiles"] if t["k"] == lesion["slice"])
+    found = np.argwhere(rasterise(tile["paths"]["LESION"], card["size"][::-1]))
+    low, high = found.min(axis=0), found.max(axis=0)
+    assert lesion["shown"] and lesion["box"] == [low[1], low[0], high[1] - low[1] + 1, high[0] - low[0] + 1]
+
+
+def test_brain_without_lesions(results, make):
+    write_brain(results, mask=np.zeros(SHAPE, bool))
+    page = make()
+    card = only_card(page)
+    assert card["problems"] == [] and card["lesions"] == [] and card["load"]["load_ml"] == 0
+    assert len(card["tiles"]) == EMPTY_TO and card["selection"]["with"] == 0
+    (scan,) = meta_of(page)["scans"]
+    assert scan["score"] == 0 and scan["reasons"] == [] and scan["lesions"] == [0, 0]
+
+
+def test_changed_mask_is_told_and_the_table_no_longer_believed(results, make):
+    write_brain(results)
+    before = only_card(make())
+    mask = ellipsoids()
+    mask[:34] = False
+    store(mask.astype(np.uint8), results / LESIONSEG, results / "sub-01_FLAIR.nii.gz")
+    after = only_card(make())
+    said = " ".join(after["problems"])
+    assert "was changed after it was written" in said and after["hash"] != before["hash"]
+    assert "lesion table is not that of the mask: it has 4 lesions of 2.66 mL, the mask 3 of" in said
+    assert "table of lesion load" in said and "label map does not number" in said
+    # What is as it was keeps its location.
+    places = after["load"]["locations"]
+    assert after["load"]["n_lesions"] == 3 and places["unknown"][0] == 1 and places["periventricular"] == [0, 0]
+    assert places["infratentorial"] == before["load"]["locations"]["infratentorial"]
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("sub-01_FLAIR.nii.gz", "the scan cannot be shown"),
+        (LESIONSEG, "the LESION mask cannot be shown"),
+        ("sub-01_FLAIR_lesionlabels.nii.gz", "the lesions' numbers cannot be read"),
+    ],
+)
+def test_files_that_are_gone(results, make, name, words):
+    write_brain(results)
+    write_brain(results, "sub-02_FLAIR")
+    (results / name).unlink()
+    page = make()
+    card = cards_of(page)["sub-01_FLAIR"]
+    assert any(words in text for text in card["problems"]) and card["tiles"]
+    assert ("lesions" in card) == (name != LESIONSEG)
+    assert cards_of(page)["sub-02_FLAIR"]["problems"] == []
+
+
+def test_all_files_gone_and_no_tables(results, make):
+    write_brain(results, tables=False)
+    card = only_card(make())
+    assert card["load"]["n_lesions"] == 3 and card["load"]["locations"] == {} and card["problems"] == []
+    for path in results.glob("*.nii.gz"):
+        path.unlink()
+    page = make()
+    assert only_card(page)["tiles"] == [] and meta_of(page)["scans"][0]["score"] == 100
+
+
+def test_soft_mask_is_measured_as_the_run_numbered_it(results, make):
+    write_brain(results, soft=True)
+    card = only_card(make())
+    assert card["masks"]["LESION"]["soft"] and card["load"]["n_lesions"] == 3 and card["problems"] == []
+
+
+def test_label_map_is_no_tissue(results, make):
+    write_brain(results)
+    (record,) = find_records(results)
+    assert set(record.masks) == {"LESION"} and record.labels.name.endswith("_lesionlabels.nii.gz")
+    assert record.kind == "brain" and set(record.mask_sha256) == {"LESION"}
+    assert record.table("lesions").is_file() and record.table("csa") is None
+    assert list(only_card(make())["masks"]) == ["LESION"]
+
+
+def test_only_the_first_volume_of_4d(results, make):
+    image, _ = head()
+    write_brain(results)
+    store(np.stack([image, image + 1], 3), results / "sub-01_FLAIR.nii.gz", results / LESIONSEG)
+    card = only_card(make())
+    assert any("2 volumes" in text for text in card["problems"]) and {t["t"] for t in card["tiles"]} == {0}
+
+
+def test_cords_and_brains_on_one_page(results, make):
+    write_brain(results)
+    write_scan(results, "sub-01_T2starw")
+    write_failed(results, "sub-09_FLAIR")
+    page = make()
+    cards, meta = cards_of(page), meta_of(page)
+    assert [cards[n]["kind"] for n in ("sub-01_FLAIR", "sub-01_T2starw", "sub-09_FLAIR")] == ["brain", "cord", None]
+    assert len(cards["sub-01_T2starw"]["tiles"]) == 6 and "load" not in cards["sub-01_T2starw"]
+    assert {scan["kind"] for scan in meta["scans"]} == {"brain", "cord", None}
+
+
+def test_unchanged_brains_are_taken_from_the_page_before(results, make, monkeypatch):
+    from sctseg7t.qc import cards
+
+    write_brain(results)
+    before = make().read_text()
+    monkeypatch.setattr(cards, "make_card", None)
+    assert make().read_text() == before
+    monkeypatch.undo()
+    table = results / "sub-01_FLAIR_lesions.csv"
+    table.write_text(table.read_text().replace("infratentorial", "deep_white_matter", 1))
+    assert make().read_text() != before
+
+
+# ---------------------------------------------------------------- a real scan
+
+
+@pytest.mark.data
+def test_real_scan(results, make, data_dir):
+    folder = data_dir / "brain" / "lesjak-cross" / "patient19"
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}")
+    scan, mask = (nib.as_closest_canonical(nib.load(folder / f"{n}.nii.gz")) for n in ("FLAIR", "lesions_consensus"))
+    image, lesions = scan.get_fdata(dtype=np.float32), np.asanyarray(mask.dataobj) > 0
+    write_brain(results, image=image, mask=lesions, affine=scan.affine, axes="ASL", regions=False)
+    card = only_card(make())
+    assert card["problems"] == [] and len(card["tiles"]) == MOST and len(json.dumps(card)) < 450e3
+    assert card["load"]["n_lesions"] == 87 and card["load"]["load_ml"] == pytest.approx(49.769)
+    hidden = [row for row in lesions_of(card) if row["counted"] and not row["shown"]]
+    assert len(hidden) == card["selection"]["hidden"] < 20 and max(row["volume_mm3"] for row in hidden) < 30
+    shown = sum(rasterise(t["paths"].get("LESION", ""), card["size"][::-1]).sum() for t in card["tiles"])
+    assert shown == lesions[..., [t["k"] for t in card["tiles"]]].sum()

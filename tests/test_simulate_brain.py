@@ -1,0 +1,304 @@
+"""Simulated brains: replay, effects that can be left out, lesions that lie where lesions do, the bank, the patches."""
+
+import io
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from sctseg7t.errors import InputError, UsageError  # noqa: E402
+from sctseg7t.simulate.brain import bank, patches  # noqa: E402
+from sctseg7t.simulate.brain.brain import run_effects, simulate  # noqa: E402
+from sctseg7t.simulate.brain.lesions import JUDGED, LesionShapes, load_shapes  # noqa: E402
+from sctseg7t.simulate.brain.scene import EFFECTS, read_settings  # noqa: E402
+from sctseg7t.simulate.brain.space import apply_affine, gaussian, sample, smooth_field, voxel_positions  # noqa: E402
+from sctseg7t.simulate.brain.template import Template  # noqa: E402
+
+# A third of the usual size: a brain in a second.
+SMALL = {"pose": {"size": [0.42, 0.43]}, "motion": False}
+
+
+@pytest.fixture(scope="module")
+def template():
+    """An egg of WM with a rind of GM, and a ventricle in its middle."""
+    x, y, z = np.meshgrid(*(np.arange(n, dtype=np.float32) for n in (150, 190, 160)), indexing="ij")
+    x, y, z = x - 75, y - 112, z - 68
+    radius = np.sqrt((x / 68) ** 2 + ((y + 17) / 85) ** 2 + ((z - 5) / 72) ** 2)
+    depth = ((1 - radius) * 68).clip(-40, 40)
+    ventricle = (np.sqrt((x / 14) ** 2 + (y / 26) ** 2 + ((z - 14) / 9) ** 2) - 1).clip(-1, 3) * 12
+    gm = 1 / (1 + np.exp((depth - 5) / 0.7)) * (depth > 0)
+    wm = (depth > 0) * (ventricle > 0) * (1 - gm)
+    maps = torch.from_numpy(np.stack([gm, wm, depth, ventricle, ventricle]).astype(np.float32))
+    return Template(maps, maps[:2].clone(), (-75.0, -112.0, -68.0))
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    mask = np.zeros((182, 218, 182), np.uint8)
+    for centre in ((70, 130, 85), (112, 100, 90), (75, 100, 100)):
+        mask[tuple(slice(c - 4, c + 5) for c in centre)] = 1
+    return LesionShapes(("patient98", "patient99"), [mask, mask[::-1].copy()], np.array([-90.0, -126.0, -72.0]))
+
+
+@pytest.fixture(scope="module")
+def brain(template, shapes):
+    return simulate(template, shapes, 3, SMALL | {"burden": {"shares": [0, 0, 0, 1]}})
+
+
+def test_the_same_seed_gives_the_same_brain(template, shapes, brain):
+    again = simulate(template, shapes, 3, SMALL | {"burden": {"shares": [0, 0, 0, 1]}})
+    assert np.array_equal(again.image, brain.image) and np.array_equal(again.label, brain.label)
+    assert again.drawn == brain.drawn
+    other = simulate(template, shapes, 4, SMALL)
+    assert other.image.shape != brain.image.shape or not np.array_equal(other.image, brain.image)
+
+
+def test_image_is_relative_to_the_brain_s_median(brain):
+    inside = brain.image[brain.image > 0].astype(np.float32)
+    assert np.median(inside) == pytest.approx(1, abs=0.03)
+    assert np.isfinite(inside).all() and brain.image.dtype == np.float16
+
+
+def test_heavy_burden_has_lesions_brighter_than_the_rest(brain):
+    lesion = brain.label > 0
+    assert lesion.sum() > 50
+    inside = brain.image > 0.2
+    assert np.median(brain.image[lesion]) > np.median(brain.image[inside & ~lesion]) + 0.02
+    assert not (lesion & (brain.image == 0)).any()
+
+
+def test_no_burden_means_no_lesion(template, shapes):
+    assert not simulate(template, shapes, 3, SMALL | {"burden": {"shares": [1, 0, 0, 0]}}).label.any()
+
+
+def test_drawn_lesions_need_no_masks(template):
+    assert simulate(template, None, 3, SMALL | {"burden": {"shares": [0, 0, 0, 1]}}).label.any()
+
+
+@pytest.mark.parametrize("name", [name for name, entry in EFFECTS.items() if not entry.required])
+def test_every_other_effect_can_be_left_out(name):
+    assert name not in read_settings({name: False})
+
+
+def test_leaving_an_effect_out_changes_no_number_of_the_others(template, shapes, brain):
+    recipe = SMALL | {"burden": {"shares": [0, 0, 0, 1]}, "rims": False, "limbic": False}
+    less = run_effects(template, shapes, 3, read_settings(recipe))
+    kept = {name: drawn for name, drawn in brain.drawn.items() if name not in ("rims", "limbic")}
+    assert less.drawn == kept
+
+
+@pytest.mark.parametrize("name", ["pose", "tissue", "levels", "outline", "stripping"])
+def test_what_an_image_needs_cannot_be_left_out(name):
+    with pytest.raises(InputError, match=name):
+        read_settings({name: False})
+
+
+def test_unknown_effects_and_settings_are_named():
+    with pytest.raises(InputError, match="rimz"):
+        read_settings({"rimz": {}})
+    with pytest.raises(InputError, match="widht"):
+        read_settings({"rims": {"widht": 1}})
+
+
+def test_every_effect_says_what_it_is():
+    assert all(entry.summary.strip() for entry in EFFECTS.values())
+
+
+def test_affine_of_a_brain_is_the_pose_without_deformation(template, shapes):
+    scene = run_effects(template, shapes, 5, read_settings(SMALL | {"warp": False}), ("anatomy",))
+    brain = simulate(template, shapes, 5, SMALL | {"warp": False})
+    assert np.allclose(brain.to_template, scene.to_template.numpy(), atol=1e-3)
+
+
+def test_judged_patients_are_never_placed(tmp_path):
+    image = nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), np.eye(4))
+    for number in ("01", *JUDGED, "20"):
+        nib.save(image, tmp_path / f"patient{number}.nii.gz")
+    assert load_shapes(tmp_path).names == ("patient01", "patient20")
+    assert load_shapes(tmp_path / "absent") is None
+
+
+def test_masks_are_read_in_ras(tmp_path):
+    data = np.zeros((5, 6, 7), np.uint8)
+    data[1, 2, 3] = 1
+    nib.save(nib.Nifti1Image(data, np.diag([-1.0, 1, 1, 1])), tmp_path / "patient01.nii.gz")
+    shapes = load_shapes(tmp_path)
+    at = np.argwhere(shapes.masks[0])[0] + shapes.origin_mm
+    assert at.tolist() == [-1, 2, 3]
+
+
+def test_an_empty_folder_of_masks_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="no lesion mask"):
+        load_shapes(tmp_path)
+
+
+# space
+
+
+def test_smooth_fields_have_unit_sd_and_are_smooth():
+    field = smooth_field(torch.Generator().manual_seed(0), 6, (60, 70, 50))
+    assert abs(float(field.mean())) < 0.2 and 0.85 < float(field.std()) < 1.15
+    assert float((field[1:] - field[:-1]).abs().max()) < 1.2
+
+
+def test_gaussian_keeps_sums_and_widens():
+    volume = torch.zeros(21, 21, 21)
+    volume[10, 10, 10] = 1
+    blurred = gaussian(volume, (2.0, 1.0, 0.0))
+    assert float(blurred.sum()) == pytest.approx(1, abs=1e-3)
+    assert float(blurred[12, 10, 10]) > float(blurred[10, 12, 10]) > 0 == float(blurred[10, 10, 12])
+
+
+def test_sampling_at_voxels_gives_the_voxels_and_follows_an_affine():
+    volume = torch.rand(2, 8, 9, 10)
+    at = voxel_positions((8, 9, 10))
+    assert torch.allclose(sample(volume, at), volume, atol=1e-5)
+    shifted = apply_affine(torch.tensor([[1.0, 0, 0, 2], [0, 1, 0, 0], [0, 0, 1, -1]]), at)
+    found = sample(volume, shifted, padding="zeros")
+    assert torch.allclose(found[:, 0, :, 1], volume[:, 2, :, 0], atol=1e-5) and float(found[:, 7].abs().max()) == 0
+
+
+# bank
+
+
+def test_bank_is_filled_once_and_reopened(template, shapes, tmp_path, monkeypatch):
+    monkeypatch.setattr(bank, "_anatomy", lambda folder: (template, shapes))
+    monkeypatch.setattr(bank, "ProcessPoolExecutor", _Serial)
+    log = io.StringIO()
+    first = bank.fill(tmp_path, 2, 9, SMALL, log=log)
+    assert "2 of 2" in log.getvalue()
+    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")}
+    again = bank.fill(tmp_path, 2, 9, SMALL, log=log)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")} == made
+    assert np.array_equal(first[1].image, again[1].image) and first[0].to_template.shape == (3, 4)
+    direct = simulate(template, shapes, 10, SMALL)
+    assert np.array_equal(direct.image, again[1].image) and np.array_equal(direct.label, again[1].label)
+
+
+class _Serial:
+    def __init__(self, workers):
+        pass
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    map = staticmethod(map)
+
+
+def test_other_effects_make_another_bank(tmp_path, shapes):
+    one = bank.bank_folder(tmp_path, {}, 0, shapes)
+    assert one != bank.bank_folder(tmp_path, {"rims": False}, 0, shapes) != bank.bank_folder(tmp_path, {}, 1, shapes)
+    assert one != bank.bank_folder(tmp_path, {}, 0, None)
+
+
+def test_a_scan_without_its_record_is_made_again(template, shapes, tmp_path, monkeypatch):
+    monkeypatch.setattr(bank, "_anatomy", lambda folder: (template, shapes))
+    monkeypatch.setattr(bank, "ProcessPoolExecutor", _Serial)
+    bank.fill(tmp_path, 1, 9, SMALL, log=io.StringIO())
+    record = next(tmp_path.rglob("0000.json"))
+    record.unlink()
+    bank.fill(tmp_path, 1, 9, SMALL, log=io.StringIO())
+    assert json.loads(record.read_text())["drawn"]["pose"]
+
+
+def test_small_lesions_are_drawn_more_often_than_their_volume():
+    label = np.zeros((40, 40, 40), np.uint8)
+    label[2:12, 2:12, 2:12] = 1
+    label[30:32, 30:32, 30:32] = 1
+    small = (bank._lesion_voxels(label) >= 30).all(1).mean()
+    assert 0.1 < small < 0.3  # 0.8 % of the volume
+
+
+def test_data_folder_of_the_lesions(tmp_path):
+    (tmp_path / "brain/lesjak-cross/lesion_masks_mni").mkdir(parents=True)
+    inner = tmp_path / "brain/lesjak-cross"
+    assert bank.brain_folder([str(tmp_path)]) == inner
+    assert bank.brain_folder([f"brain={inner}"]) == inner
+    assert bank.brain_folder([]) is None
+    with pytest.raises(UsageError, match="holds no"):
+        bank.brain_folder([str(inner / "lesion_masks_mni")])
+
+
+# patches
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory, brain, template, shapes):
+    folder = tmp_path_factory.mktemp("bank")
+    for name, seed in (("0000", None), ("0001", 11)):
+        b = brain if seed is None else simulate(template, shapes, seed, SMALL | {"burden": {"shares": [0, 0, 0, 1]}})
+        bank.store(folder, name, b.image, b.label, b.to_template)
+    return [bank.open_brain(folder, name) for name in ("0000", "0001")]
+
+
+def simulator(stored, template, **settings):
+    return patches.BrainSimulator(stored[:1], stored[1:], template, settings={"size": 32} | settings)
+
+
+def test_batches_are_replayable_and_have_all_channels(stored, template):
+    made = simulator(stored, template)
+    one, two = made.batch(3, 5), simulator(stored, template).batch(3, 5)
+    assert one.image.shape == (3, 3, 32, 32, 32) and one.target.shape == (3, 1, 32, 32, 32)
+    assert torch.equal(one.image, two.image) and torch.equal(one.target, two.target)
+    assert not torch.equal(one.image, made.batch(3, 6).image)
+    assert set(one.target.unique().tolist()) <= {0.0, 1.0}
+
+
+def test_held_out_brains_are_drawn_from_their_seeds_only(stored, template):
+    made = simulator(stored, template)
+    made.brains = []
+    assert made.batch(2, patches.HELD_OUT_SEED + 1).image.shape[0] == 2
+    with pytest.raises((ValueError, IndexError)):
+        made.batch(2, 1)
+
+
+def test_a_flair_only_network_gets_one_channel(stored, template):
+    made = patches.BrainSimulator(stored[:1], stored[1:], template, ["FLAIR"], {"size": 32})
+    assert made.batch(1, 2).image.shape == (1, 1, 32, 32, 32)
+
+
+def test_priors_lie_on_the_image(stored, template):
+    plain = {"prior_shift_mm": 0, "prior_turn_deg": 0, "prior_zoom_sd": 0, "flip_p": 0, "turn_p": 0}
+    image = simulator(stored, template, size=48, **plain).batch(4, 3).image
+    tissue = (image[:, 1:].sum(1) > 0.5).flatten()
+    bright = (image[:, 0] > -2).flatten()
+    agree = (tissue & bright).sum() / (tissue | bright).sum()
+    assert float(agree) > 0.7
+
+
+def test_normalisation_is_the_one_of_inference():
+    pytest.importorskip("sctseg7t.brain.normalise")
+    from sctseg7t.brain.normalise import normalise
+    from sctseg7t.train.entry import brain_entry
+    from sctseg7t.train.recipe import TrainRecipe
+
+    how = brain_entry(TrainRecipe("m", "brain_lesion", ["MNI152"]))["input"]["normalisation"]
+    data = np.random.default_rng(0).gamma(3, 40, (9, 9, 9)).astype(np.float32)
+    mask = np.ones(data.shape, bool)
+    mask[0] = False
+    expected = normalise(data, mask, how["name"], how["parameters"])
+    assert np.allclose(patches.normalise(np.where(mask, data / np.median(data[mask]), 0)), expected, atol=1e-5)
+
+
+def test_unknown_names_in_a_recipe_of_patches(stored, template):
+    with pytest.raises(InputError, match="flipp"):
+        simulator(stored, template, flipp=1)
+    with pytest.raises(InputError, match="T1"):
+        patches.BrainSimulator(stored, stored, template, ["T1"])
+    with pytest.raises(InputError, match="bunk"):
+        patches.make_brain_simulator({"bunk": {}}, {}, ".", None)
+
+
+def test_real_patients_need_the_data(tmp_path):
+    from sctseg7t.simulate.brain.real import real_brains
+
+    with pytest.raises(InputError, match="07"):
+        real_brains(["07"], None, tmp_path)
+    with pytest.raises(InputError, match="FLAIR"):
+        real_brains(["07"], tmp_path, tmp_path)
