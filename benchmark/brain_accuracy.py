@@ -57,7 +57,7 @@ def probability(session, channels, overlap=0.5, size=64, flip=False):
     shape = np.array(channels.shape[1:])
     pad = np.maximum(size - shape, 0)
     full = np.pad(channels, ((0, 0), *((0, p) for p in pad)))
-    full[0, shape[0]:], full[0, :, shape[1]:], full[0, :, :, shape[2]:] = -3, -3, -3
+    full[0, shape[0] :], full[0, :, shape[1] :], full[0, :, :, shape[2] :] = -3, -3, -3
     starts = [_starts(n, size, overlap) for n in full.shape[1:]]
     one = np.exp(-0.5 * ((np.arange(size) - (size - 1) / 2) / (size / 5)) ** 2).astype(np.float32)
     weight = one[:, None, None] * one[:, None] * one

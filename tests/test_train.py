@@ -38,7 +38,7 @@ EXAMPLE = Path(__file__).parents[1] / "examples/t2s.nii.gz"
 RECIPES = [
     path
     for path in sorted((Path(loop.__file__).parent / "recipes").glob("*.json"))
-    if TrainRecipe.read(path).model == path.stem
+    if TrainRecipe.read(path).model == path.stem and TrainRecipe.read(path).task != "brain_lesion"
 ]
 VERSION = load_manifest().versions("cord_gm_sc")[-1].version
 

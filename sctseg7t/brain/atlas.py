@@ -28,7 +28,7 @@ _TENT_Z = np.array([
     [3, -14, -30, -34, -36, -35, -36],
     [3, -16, -35, -38, -39, -39, -39],
 ], dtype=float)  # fmt: skip
-_VENTRICLE_SEEDS = ((-12, 20, 10), (12, 20, 10), (-10, 0, 22), (10, 0, 22), (-27, -46, 8), (27, -46, 8))
+_VENTRICLE_SEEDS = ((-10, 0, 22), (10, 0, 22), (-27, -46, 8), (27, -46, 8))
 MAPS = ("t1", "gm", "wm", "csf", "brain", "ventricles", "infratentorial", "cortex")
 
 

@@ -246,12 +246,14 @@ def _placement(linear, centre):
 def _descend(sitk, fixed, moving, start, step_mm, iterations):
     """Improve an MNI-to-scan affine; returns it and the mutual information reached."""
     (drawn, counts, fixed_grid), (image, grid) = fixed, moving
+    threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    # The metric takes its number of threads from here, and sums in another order with each number.
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     transform = sitk.AffineTransform(3)
     transform.SetCenter(_CENTRE.tolist())
     transform.SetMatrix(start[:3, :3].ravel().tolist())
     transform.SetTranslation((start[:3, :3] @ _CENTRE + start[:3, 3] - _CENTRE).tolist())
     method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(1)
     method.SetMetricAsMattesMutualInformation(32)
     method.SetMetricSamplingStrategy(method.NONE)
     method.SetMetricFixedMask(_itk(sitk, counts.astype(np.uint8), fixed_grid))
@@ -264,6 +266,8 @@ def _descend(sitk, fixed, moving, start, step_mm, iterations):
     except RuntimeError:
         # All samples fell outside the scan.
         return start, 0.0
+    finally:
+        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
     return _placement(
         np.array(transform.GetMatrix()).reshape(3, 3), _CENTRE + np.array(transform.GetTranslation())
     ), -method.GetMetricValue()

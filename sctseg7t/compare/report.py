@@ -10,7 +10,7 @@ from sctseg7t.compare.plots import bland_altman, reach_of, violins
 from sctseg7t.compare.wording import BY_KEY, METRICS, NONE, STRUCTURES, count, listed
 from sctseg7t.errors import OutputError, UsageError
 from sctseg7t.files import writing
-from sctseg7t.qc.page import _csp_hash as csp_hash
+from sctseg7t.qc.page import csp_hash as csp_hash
 from sctseg7t.version import __version__
 
 REPORT = "report.html"

@@ -189,8 +189,8 @@ def _write_page(store, content, scans, path):
         index=not scans and bool(content["scans"]),
         style=Markup(style),
         script=Markup(script),
-        style_hash=_csp_hash(style),
-        script_hash=_csp_hash(script),
+        style_hash=csp_hash(style),
+        script_hash=csp_hash(script),
     )
     _write_whole(path, stream)
 
@@ -199,7 +199,7 @@ def _asset(environment, name):
     return environment.loader.get_source(environment, name)[0]
 
 
-def _csp_hash(text):
+def csp_hash(text):
     """The hash by which the page's policy lets its own script and style, and no other, run."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 

@@ -96,7 +96,9 @@ def fill(root, count, seed, recipe, shapes_folder=None, workers=1, log=sys.stder
     folder.mkdir(parents=True, exist_ok=True)
     missing = [k for k in range(count) if not (folder / f"{k:04}.json").is_file()]
     if missing:
-        write_json(folder / "bank.json", {"seed": seed, "effects": recipe, "masks": list(shapes.names) if shapes else []})
+        write_json(
+            folder / "bank.json", {"seed": seed, "effects": recipe, "masks": list(shapes.names) if shapes else []}
+        )
         log.write(f"simulating {len(missing)} of {count} brains into {folder}\n")
         work = functools.partial(_make, folder, seed, recipe, shapes_folder)
         with ProcessPoolExecutor(max(1, min(workers, len(missing)))) as pool:

@@ -184,7 +184,7 @@ def small_vessel(scene, draw, *, probability=0.45, strength=(0.03, 0.17)):
     field = draw.field(16, scene.shape)
     field = (field + field.flip(0)) / 2**0.5 + 0.4 * draw.field(12, scene.shape)
     where = torch.sigmoid((field - draw.uniform("spread", 0.6, 1.8)) / 0.45)
-    near = torch.exp(-(scene.lateral.clamp(min=0) / draw.uniform("reach_mm", 5, 14)) ** 2)
+    near = torch.exp(-((scene.lateral.clamp(min=0) / draw.uniform("reach_mm", 5, 14)) ** 2))
     pons = scene.region(((0, -26, -32), (12, 8, 10))) * 0.7
     scene.image = scene.image + where * (near + pons).clamp(0, 1) * scene.wm * draw.uniform("strength", *strength)
 

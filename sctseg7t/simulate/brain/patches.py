@@ -14,7 +14,8 @@ CHANNELS = ("FLAIR", "prior_GM", "prior_WM")
 HELD_OUT_SEED = 10_000_000
 _DEFAULTS = {
     "size": 64, "lesion_share": 0.55, "flip_p": 0.5, "turn_p": 0.3, "turn_deg": 8.0, "zoom_sd": 0.06,
-    "prior_shift_mm": 2.0, "prior_turn_deg": 2.0, "prior_zoom_sd": 0.02, "level_sd": 0.04, "gamma_p": 0.4,
+    "prior_shift_mm": 2.0, "prior_turn_deg": 2.0, "prior_zoom_sd": 0.02, "prior_warp_mm": 3.0, "ribbon_p": 0.5,
+    "ribbon_mm": (2.0, 4.0), "ribbon": (1.04, 1.26), "level_sd": 0.04, "gamma_p": 0.4,
     "gamma": (0.85, 1.2), "bias_p": 0.4, "bias": 0.06, "noise_p": 0.4, "noise": 0.05, "blur_p": 0.2, "blur": 0.7,
     "sharpen_p": 0.15, "real_share": 0.5,
 }  # fmt: skip
@@ -51,7 +52,9 @@ class BrainSimulator:
     def __init__(self, brains, held_out, template, channels=CHANNELS, settings=None, real=()):
         wrong = sorted(set(settings or {}) - set(_DEFAULTS)) + [c for c in channels if c not in CHANNELS]
         if wrong:
-            raise InputError(f"recipe of patches: unknown name {wrong[0]!r}; known: {', '.join((*_DEFAULTS, *CHANNELS))}")
+            raise InputError(
+                f"recipe of patches: unknown name {wrong[0]!r}; known: {', '.join((*_DEFAULTS, *CHANNELS))}"
+            )
         self.brains, self.held_out, self.real = list(brains), list(held_out), list(real)
         self.template, self.channels = template, tuple(channels)
         self.settings = {**_DEFAULTS, **(settings or {})}
@@ -71,10 +74,10 @@ class BrainSimulator:
         brain, centre = _centre(pool, rng, s["lesion_share"], s["size"])
         at, flip = self._positions(brain, centre, rng, gen)
         image, label = _sample_brain(brain, at)
-        image = self._vary(image, rng, gen)
+        image = self._vary(self._ribbons(image, label, rng, gen), rng, gen)
         found = {"FLAIR": normalise(image)[None]}
         if len(self.channels) > 1:
-            priors = sample(self.template.priors, self._prior_positions(brain, at, rng), padding="zeros")
+            priors = sample(self.template.priors, self._prior_positions(brain, at, rng, gen), padding="zeros")
             found |= {"prior_GM": priors[:1], "prior_WM": priors[1:]}
         channels = torch.cat([found[name] for name in self.channels])
         return (channels.flip(1), label[None].flip(1)) if flip else (channels, label[None])
@@ -93,8 +96,8 @@ class BrainSimulator:
             at = voxel_positions((size,) * 3) + torch.tensor(first, dtype=torch.float32).view(3, 1, 1, 1)
         return at, rng.random() < s["flip_p"]
 
-    def _prior_positions(self, brain, at, rng):
-        """Template voxel under each of the patch's, by a registration that errs a little."""
+    def _prior_positions(self, brain, at, rng, gen):
+        """Template voxel under each of the patch's, by an affine registration: it errs, and knows no one's folds."""
         s = self.settings
         matrix = torch.tensor(brain.to_template, dtype=torch.float32)
         mni = apply_affine(matrix, at)
@@ -104,7 +107,23 @@ class BrainSimulator:
         middle = torch.tensor([0.0, -20.0, 8.0])
         shift = torch.tensor(rng.normal(0, s["prior_shift_mm"], 3), dtype=torch.float32)
         wrong = torch.cat([turn, (middle - turn @ middle + shift)[:, None]], 1)
+        if s["prior_warp_mm"]:
+            bend = torch.stack([smooth_field(gen, 18, mni.shape[1:]) for _ in range(3)])
+            mni = mni + float(rng.uniform(0, 1) * s["prior_warp_mm"]) * bend
         return apply_affine(wrong, mni) - torch.tensor(self.template.origin_mm).view(3, 1, 1, 1)
+
+    def _ribbons(self, image, label, rng, gen):
+        """Folds of cortex that run through WM with no fluid to be seen: as bright as faint lesions, but sheets."""
+        s = self.settings
+        if rng.random() >= s["ribbon_p"]:
+            return image
+        period = rng.uniform(9, 18)
+        noise, gate = (smooth_field(gen, p, image.shape) for p in (period, 22))
+        # Usual slope of this noise at its zeros.
+        away = noise.abs() * period / 2.1
+        part = torch.sigmoid((rng.uniform(*s["ribbon_mm"]) / 2 - away) / 0.35)
+        part = part * torch.sigmoid((gate - rng.uniform(-0.3, 1.2)) / 0.2) * (image > 0.8) * (1 - label)
+        return image + part * (float(rng.uniform(*s["ribbon"])) - image).clamp(min=0)
 
     def _vary(self, image, rng, gen):
         s = self.settings
