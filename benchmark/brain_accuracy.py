@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 PATIENTS = ("07", "19")
 LEAST_VOXELS = 3
-THRESHOLDS = np.round(np.arange(0.1, 0.96, 0.05), 2)
+THRESHOLDS = np.round(np.arange(0.2, 0.96, 0.1), 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,37 +48,19 @@ def load_patient(data, number):
     return Patient(number, channels, relative, truth)
 
 
-def probability(session, channels, overlap=0.5, size=64, flip=False):
-    """Probability of lesion over a volume, by patches that are blended with Gaussian weights; (X, Y, Z)."""
+def probability(session, channels, overlap=0.5, flip=False):
+    """Probability of lesion over a volume, (X, Y, Z); ``flip``: the mean with that of its mirror image."""
+    from sctseg7t.brain.patches import sliding_patches
+
+    inside = channels[0] > -3
+    found = sliding_patches(channels, session, overlap=overlap, inside=inside)[0]
     if flip:
-        there = probability(session, channels, overlap, size)
-        back = probability(session, channels[:, ::-1], overlap, size)[::-1]
-        return (there + back) / 2
-    shape = np.array(channels.shape[1:])
-    pad = np.maximum(size - shape, 0)
-    full = np.pad(channels, ((0, 0), *((0, p) for p in pad)))
-    full[0, shape[0] :], full[0, :, shape[1] :], full[0, :, :, shape[2] :] = -3, -3, -3
-    starts = [_starts(n, size, overlap) for n in full.shape[1:]]
-    one = np.exp(-0.5 * ((np.arange(size) - (size - 1) / 2) / (size / 5)) ** 2).astype(np.float32)
-    weight = one[:, None, None] * one[:, None] * one
-    total, norm = np.zeros(full.shape[1:], np.float32), np.full(full.shape[1:], 1e-6, np.float32)
-    for corner in ((a, b, c) for a in starts[0] for b in starts[1] for c in starts[2]):
-        box = tuple(slice(k, k + size) for k in corner)
-        part = np.ascontiguousarray(full[(slice(None), *box)])
-        if (part[0] > -2.5).sum() < 50:
-            continue
-        total[box] += weight * session(part[None])[0, 0]
-        norm[box] += weight
-    return (total / norm)[tuple(slice(0, n) for n in shape)] * (channels[0] > -3)
-
-
-def _starts(length, size, overlap):
-    count = 1 + int(np.ceil(max(length - size, 0) / (size * (1 - overlap))))
-    return np.unique(np.linspace(0, max(length - size, 0), count).round().astype(int))
+        found = (found + probability(session, channels[:, ::-1].copy(), overlap)[::-1]) / 2
+    return found
 
 
 def clean(prob, threshold, seed=None, least=LEAST_VOXELS):
-    """Mask of a probability map: components above ``threshold`` that reach ``seed`` somewhere and are large enough."""
+    """Mask of a probability map: lesions from ``threshold`` on that reach ``seed`` somewhere and are large enough."""
     from scipy import ndimage as ndi
 
     parts, count = ndi.label(prob >= threshold, np.ones((3, 3, 3)))
@@ -165,7 +147,7 @@ def main():
         name, _, files = model.partition("=")
         paths = files.split(",") * (1 if "," in files else len(patients))
         maps = [
-            probability(open_session(path, "cpu").run, patient.channels, args.overlap, flip=args.flip)
+            probability(open_session(path, "cpu"), patient.channels, args.overlap, args.flip)
             for path, patient in zip(paths, patients)
         ]
         cuts = [args.threshold] if args.threshold else THRESHOLDS

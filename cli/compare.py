@@ -9,11 +9,13 @@ from sctseg7t.cli.options import add_version_option, exit_code
 EPILOG = """examples:
   sct7t_compare -m ours=results -m sct=sct_results -ref derivatives/labels -o comparison
   sct7t_compare -i t2s.nii.gz -m ours=t2s_gmseg.nii.gz -m sct:gm=other.nii.gz -ref gm=manual.nii.gz -o out
+  sct7t_compare -i brains -m ours=results -ref lesion=truth -rule msseg -o out
   sct7t_compare -i bids -run gm_sc,sct_gm_large,sct_gm_challenge -ref bids/derivatives/labels -o out
 
 Masks of one scan are found by their BIDS entities (but for label, desc, space and the suffix), else by name without
 _seg, _gmseg, _label-GM_mask, _7t_multiclass_gm, -manual and the like, which say the tissue. Nothing but -ref is taken
-for the truth: without it, methods are compared with each other.
+for the truth: without it, methods are compared with each other. Lesions (_lesionseg, _label-lesion_mask, lesions)
+are compared lesion by lesion in the whole volume, on a grid of their own; -run brain_lesion makes them.
 
 exit codes: 0 all well; 1 something was left out or a method failed on a scan (compare_problems.csv says what);
 2 wrong usage, or nothing to compare; 130 interrupted
@@ -98,6 +100,20 @@ def parser():
     )
     how.add_argument(
         "-tolerance", "--tolerance", type=float, default=0.5, metavar="MM", help="of the surface Dice (0.5 mm)"
+    )
+    how.add_argument(
+        "-rule",
+        "--rule",
+        choices=("overlap", "iou", "msseg"),
+        default="overlap",
+        help="which lesions are counterparts: any shared voxel (default), one each by overlap, or as MSSEG detects",
+    )
+    how.add_argument(
+        "-connectivity",
+        "--connectivity",
+        type=int,
+        choices=(6, 18, 26),
+        help="neighbours of a voxel in one lesion (default 26; 6 with -rule msseg)",
     )
     other = p.add_argument_group("other")
     other.add_argument("-v", "--verbose", type=int, choices=(0, 1), default=1, help="0 errors only, 1 normal (default)")
@@ -187,6 +203,8 @@ def _settings(args):
         tolerance_mm=args.tolerance,
         grids=args.grids,
         threshold=args.thr,
+        lesion_rule=args.rule,
+        connectivity=args.connectivity,
     )
 
 
@@ -283,7 +301,7 @@ def _provenance(given, models):
 def _check_rows(comparison):
     from sctseg7t.errors import InputError
 
-    if not comparison.rows:
+    if not comparison.rows and not (comparison.lesions and comparison.lesions.rows):
         first = next((problem.message for problem in comparison.problems if problem.left_out), "all masks are empty")
         raise InputError(f"nothing could be compared: {first}")
 
@@ -308,7 +326,7 @@ def _closing(args, comparison, files, failed):
 
 
 def _lines(comparison):
-    """Dice per slice of each method, as in the study's table."""
+    """Dice per slice of each method, as in the study's table, and agreement of lesions."""
     counts = f"{len(comparison.cases)} scan{'s' * (len(comparison.cases) != 1)}"
     if comparison.reference is None:
         counts += "; no reference: methods are compared with each other, and none is the truth"
@@ -319,6 +337,16 @@ def _lines(comparison):
             yield (
                 f"  {row.structure:3} {who:24} Dice {row.mean:.3f} +- {row.sd:.3f}, median {row.median:.3f} "
                 f"({row.n} slices, {row.outliers} outliers left out)"
+            )
+    for row in comparison.lesions.summary if comparison.lesions else ():
+        if row.group == "all":
+            from sctseg7t.compare.wording import number
+
+            who = row.method if comparison.reference else f"{row.method} / {row.against}"
+            of = {name: number(row.numbers[f"{name}_mean"], 3) for name in ("f1", "sensitivity", "precision", "dice")}
+            yield (
+                f"  LESION {who:21} F1 {of['f1']}, sensitivity {of['sensitivity']}, precision {of['precision']}, "
+                f"Dice {of['dice']}, {row.numbers['fp_per_scan']:.1f} false a scan ({row.numbers['n_scans']} scans)"
             )
 
 

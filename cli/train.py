@@ -38,7 +38,8 @@ def parser():
         "-config",
         "--config",
         metavar="RECIPE",
-        help="a JSON file, or the name of a shipped recipe (cord_gm_sc, cord_locator, brain_lesion_unet, brain_lesion_mpunetpp); not needed to export only",
+        help="a JSON file, or the name of a shipped recipe (cord_gm_sc, cord_locator, brain_lesion_unet, "
+        "brain_lesion_mpunetpp); not needed to export only",
     )
     run.add_argument("-o", "--output", required=True, metavar="FOLDER", help="run folder: checkpoints, curves, exports")
     add_data_option(run)

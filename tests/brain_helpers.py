@@ -1,86 +1,98 @@
-"""Made-up brains with lesions, as the flow writes them: scan, mask, label map, tables and sidecar."""
+"""A made-up FLAIR of the MNI template's brain, and a network that finds what is brighter than tissue."""
 
 import hashlib
 import json
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
-from sctseg7t.measure.lesion_table import write_lesion_csv, write_lesion_summary_csv
-from sctseg7t.measure.lesions import Regions, measure_lesions
+# Centre (MNI, mm), radius (mm) and place of every lesion that is drawn.
+LESIONS = (
+    ((-24, 22, 23), 6.0, "deep_white_matter"),
+    ((26, -40, 26), 4.5, None),
+    ((18, -60, -34), 5.0, "infratentorial"),
+)
 
-SHAPE, SPACING_MM = (90, 108, 90), (1.7, 1.7, 1.7)
-# Centre and radii, voxels; the last is under 3 mm.
-ELLIPSOIDS = (((34, 60, 50), (4, 7, 3)), ((58, 52, 55), (3, 3, 5)), ((45, 30, 14), (2, 2, 2)), ((30, 40, 70), (0, 0, 0)))
 
+def flair(spacing_mm=2.0, lesions=LESIONS, noise=0.02, seed=0):
+    """Image and lesion mask: WM 1, GM 1.15, CSF 0.2, lesions 1.8, dark outside; RAS, in MNI space."""
+    from sctseg7t.brain.atlas import stored_maps
 
-def head(shape=SHAPE, seed=0):
-    """A FLAIR of sorts: scalp, dark skull and fluid, brain with ventricles; brighter to the right of the patient."""
+    maps, affine = stored_maps()
+    step = round(spacing_mm)
+    gm, wm = (maps[name][::step, ::step, ::step] / 255 for name in ("gm", "wm"))
+    affine = affine @ np.diag([step, step, step, 1])
+    brain = maps["t1"][::step, ::step, ::step] > 51
+    image = np.where(brain, wm + 1.15 * gm + 0.2 * np.clip(1 - wm - gm, 0, 1), 0)
+    place = np.indices(image.shape).reshape(3, -1).T @ affine[:3, :3].T + affine[:3, 3]
+    mask = np.zeros(image.shape, bool)
+    for centre, radius, _ in lesions:
+        mask |= (np.linalg.norm(place - centre, axis=1) <= radius).reshape(image.shape)
+    mask &= brain
+    image[mask] = 1.8
     rng = np.random.default_rng(seed)
-    x, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij")
-    r = np.sqrt((x / 0.85) ** 2 + (y / 0.9) ** 2 + (z / 0.9) ** 2)
-    ventricles = (np.abs(np.abs(x) - 0.12) < 0.06) & (np.abs(y) < 0.3) & (np.abs(z - 0.1) < 0.2)
-    image = np.where(r < 0.98, 70.0, 0) + np.where(r < 0.9, -60, 0) + np.where(r < 0.84, 90 + 20 * x, 0)
-    image[ventricles] = 15
-    return np.abs(image + rng.normal(0, 5, shape)).astype(np.float32), ventricles
+    image = np.where(brain, image + rng.normal(0, noise, image.shape), 0) * 400
+    return image.astype(np.float32), mask, affine
 
 
-def ellipsoids(shape=SHAPE, which=ELLIPSOIDS):
-    grid = np.indices(shape)
-    mask = np.zeros(shape, bool)
-    for centre, radii in which:
-        mask |= sum(((grid[n] - centre[n]) / max(radii[n], 0.5)) ** 2 for n in range(3)) <= 1
-    return mask
+def save(path, image, affine, code="RAS"):
+    """Store an image in another order and direction of its axes."""
+    ras = nib.Nifti1Image(image, affine)
+    turn = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt(tuple(code)))
+    nib.save(ras.as_reoriented(turn), path)
+    return path
 
 
-def regions_of(ventricles):
-    """Maps of the made-up head: cortex far out, everything low infratentorial."""
-    x, y, z = np.meshgrid(*[np.linspace(-1, 1, n) for n in ventricles.shape], indexing="ij")
-    r = np.sqrt((x / 0.85) ** 2 + (y / 0.9) ** 2 + (z / 0.9) ** 2)
-    return Regions(ventricles, (r > 0.76) & (r < 0.84), z < -0.55, "made up")
+def network(folder, above=1.35, **changes):
+    """``net.onnx`` with its entry: probability one half where FLAIR is `above` times the brain's median.
 
+    Below half of the step to a lesion: interpolation from 2 mm rounds small ones off.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+    from onnx import save as save_onnx
 
-def write_brain(folder, name="sub-01_FLAIR", *, axes="RAS", image=None, mask=None, spacing_mm=SPACING_MM, affine=None,
-                regions=True, tables=True, soft=False, raw=None, seed=0):  # fmt: skip
-    """Write one brain's files; the sidecar's path. ``axes``: the order in which the files store their voxels."""
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    made, ventricles = head(seed=seed) if image is None else (image, None)
-    mask = ellipsoids(made.shape) if mask is None else mask
-    affine = np.diag([*spacing_mm, 1.0]) if affine is None else affine
-    table = measure_lesions(mask, affine, regions_of(ventricles) if regions and ventricles is not None else None)
-
-    def store(array, path):
-        found = nib.Nifti1Image(array, affine)
-        target = nib.orientations.axcodes2ornt(axes)
-        nib.save(found.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(affine), target)), path)
-
-    scan = folder / f"{name}.nii.gz"
-    store(made, scan)
-    outputs = {"LESION": f"{name}_lesionseg.nii.gz", "LABELS": f"{name}_lesionlabels.nii.gz"}
-    store(mask * np.float32(0.8) if soft else mask.astype(np.uint8), folder / outputs["LESION"])
-    store(table.labels, folder / outputs["LABELS"])
-    files = [*outputs.values()]
-    if tables:
-        write_lesion_csv(table, folder / f"{name}_lesions.csv", filename=name, tool_version="1.2.3")
-        write_lesion_summary_csv({name: table.summary()}, folder / f"{name}_lesionload.csv", tool_version="1.2.3")
-        files += [f"{name}_lesions.csv", f"{name}_lesionload.csv"]
-    content = {
-        "tool": {"name": "sctseg7t", "version": "1.2.3"},
-        "model": {"id": "brain_flair", "version": "9.9"},
-        "input": {"file": scan.name, "path": scan.name, "sha256": hashlib.sha256(scan.read_bytes()).hexdigest()},
-        "outputs": outputs,
-        "options": {"task": "brain_lesion", "volumes": "each"},
-        "usable": True,
-        "warnings": [],
-        "status": "ok",
-        "name": name,
-        "entities": {"sub": name.split("_")[0].removeprefix("sub-"), "suffix": "FLAIR"} if name.startswith("sub-") else {},
-        "brain": {"volume_ml": 1400.0},
-        "files": {name: {"sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest()} for name in files},
-        **(raw or {}),
-    }
-    sidecar = folder / f"{name}_deepseg.json"
-    sidecar.write_text(json.dumps(content), encoding="utf-8")
-    return sidecar
+    kernel = np.zeros((1, 3, 1, 1, 1), np.float32)
+    kernel[0, 0] = 12
+    arrays = [numpy_helper.from_array(kernel, "k"), numpy_helper.from_array(np.float32([-12 * 3 * (above - 1)]), "b")]
+    nodes = [helper.make_node("Conv", ["image", "k", "b"], ["c"]), helper.make_node("Sigmoid", ["c"], ["LESION"])]
+    shapes = (["n", 3, "x", "y", "z"], ["n", 1, "x", "y", "z"])
+    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in zip(("image", "LESION"), shapes)]
+    graph = helper.make_graph(nodes, "stub", values[:1], values[1:], arrays)
+    path = folder / "net.onnx"
+    save_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    content = path.read_bytes()
+    entry = {
+        "id": "stub_lesion",
+        "version": "1.0.0",
+        "task": "brain_lesion",
+        "description": "Bright voxels.",
+        "licence": None,
+        "files": [
+            {
+                "name": path.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(),
+                "format": "onnx",
+            }
+        ],
+        "input": {
+            "contrasts": ["FLAIR"],
+            "orientation": "RAS",
+            "axes": "xyz",
+            "spacing_mm": [1, 1, 1],
+            "size": [64, 64, 64],
+            "channels": ["FLAIR", "prior_GM", "prior_WM"],
+            "normalisation": {"name": "median", "parameters": {"scope": "mask", "slope": 3}},
+            "interpolation": "linear",
+            "sampling": {"method": "patches", "overlap": 0.25},
+            **changes.pop("input", {}),
+        },
+        "outputs": [
+            {"name": "LESION", "channel": 0, "threshold": 0.5, "meaning": "lesion", "suffix": "_lesionseg"}
+        ],
+        "derived": [{"name": "LABELS", "labels_of": "LESION", "suffix": "_lesionlabels"}],
+        "activation": "sigmoid",
+        "postprocess": [{"op": "remove_small", "params": {"label": "LESION", "min_mm3": 8, "scope": "volume"}}],
+        "centring": {"policy": "none"},
+        **changes,
+    }  # fmt: skip
+    path.with_suffix(".json").write_text(json.dumps(entry))
+    return str(path)

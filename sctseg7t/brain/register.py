@@ -41,8 +41,8 @@ def template_to_scan(data, affine, mask=None):
     """Register the MNI152 template to a scan: affine, by mutual information.
 
     A coarse search over positions and turns of 20 degrees, then gradient descent at 8 mm and, drift divided out, at 4
-    and 3 mm (Mattes et al., IEEE TMI 2003, in SimpleITK). The fixed side is a drawing of the template in five grays (WM, GM, CSF, skull) with a dark
-    rim, so that T1, T2 and FLAIR, with and without skull, all share information with it. One thread, every voxel of the
+    and 3 mm (Mattes et al., IEEE TMI 2003, in SimpleITK). The template is drawn in grays (WM, GM, CSF) with a dark rim,
+    so that T1, T2 and FLAIR, with and without skull, all share information with it. One thread, every voxel of the
     coarse grids: the same scan gives the same bits.
 
     Parameters
