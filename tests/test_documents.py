@@ -2,7 +2,7 @@
 
 import re
 
-from sctseg7t.cli import batch, deepseg, download, qc, simulate, train
+from sctseg7t.cli import batch, compare, deepseg, download, prepare, qc, simulate, train
 
 from sctseg7t import __version__
 
@@ -15,7 +15,7 @@ def test_ci_runs_the_readme_command(root):
 
 def test_every_option_of_the_readme_exists(root):
     known = set()
-    for parser in (c.parser() for c in (batch, deepseg, qc, simulate, train)):
+    for parser in (c.parser() for c in (batch, compare, deepseg, prepare, qc, simulate, train)):
         known |= {name for action in parser._actions for name in action.option_strings}
     known |= {name for action in download._parser()._actions for name in action.option_strings}
     verbs = next(a for a in download._parser()._actions if a.dest == "verb").choices
