@@ -128,6 +128,22 @@ def row(name, cut, scores):
     return f"| {name} | {cut} | " + " | ".join(cells) + " |"
 
 
+def evaluation_rows(cut, scores, role="validation"):
+    """Rows of a manifest entry's ``evaluation``."""
+    rows = []
+    for number, found in zip(PATIENTS, scores):
+        dataset = f"Lesjak et al. 2017, patient {number} (3 T, {found['reference mL']:.1f} mL), development scan"
+        for metric, name, units in (
+            ("Dice", "Dice", "1"), ("lesion-wise F1 (26-connected, any overlap, 3 voxels or more)", "F1", "1"),
+            ("lesion-wise sensitivity", "sensitivity", "1"), ("lesion-wise precision", "precision", "1"),
+            ("false lesions", "false", "lesions"), ("volume found", "mL", "mL"),
+        ):  # fmt: skip
+            value = round(float(found[name]), 3)
+            rows.append({"dataset": dataset, "role": role, "structure": "LESION", "metric": metric, "n": 1,
+                         "mean": value, "units": units})  # fmt: skip
+    return rows
+
+
 def main():
     from sctseg7t.runtime import open_session
 
@@ -137,6 +153,7 @@ def main():
     p.add_argument("-threshold", type=float, help="instead of the best one")
     p.add_argument("-flip", action="store_true", help="mean of the image and its mirror image")
     p.add_argument("-overlap", type=float, default=0.5)
+    p.add_argument("-record", nargs=2, metavar=("MANIFEST", "MODEL"), help="put the figures of the one model there")
     args = p.parse_args()
     patients = [load_patient(args.data, number) for number in PATIENTS]
     print("| method | cut | " + " | ".join(f"{p.number}: Dice / F1 (sensitivity, precision)" for p in patients) + " |")
@@ -153,6 +170,10 @@ def main():
         cuts = [args.threshold] if args.threshold else THRESHOLDS
         cut, scores = best_cut(maps, patients, cuts, clean)
         print(row(name, cut, scores), flush=True)
+        if args.record:
+            from sctseg7t.train.export import record_evaluation
+
+            record_evaluation(*args.record, evaluation_rows(cut, scores))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,8 @@
 
 Without a scan, patches run over a brain-sized ellipsoid of noise, which costs the same. Run it once in an
 environment with onnxruntime-gpu and once with onnxruntime-openvino to compare providers: each row names the one
-that was used. The last rows time ``sct7t_deepseg`` on the scan as a process of its own, step by step. Quote ratios; times
-depend on the machine.
+that was used. The last rows time ``sct7t_deepseg`` on the scan as a process of its own, step by step. Quote ratios;
+times depend on the machine.
 """
 
 import argparse

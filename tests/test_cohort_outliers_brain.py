@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from brain_helpers import ellipsoids
+from qc_brain_helpers import ellipsoids
 
 from sctseg7t.cohort.features import Features, lesion_features
 from sctseg7t.cohort.outliers import MEASURES, Z_LIMIT, score_cohort

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 import pytest
-from brain_helpers import SHAPE, ellipsoids, write_brain
+from qc_brain_helpers import SHAPE, ellipsoids, write_brain
 from qc_helpers import write_failed, write_scan
 
 from sctseg7t.cohort import find_records
@@ -152,7 +152,9 @@ def test_names_of_a_brain_s_outputs(tmp_path):
         "sub-01_acq-7T_FLAIR_lesionload.csv",
         "sub-01_acq-7T_FLAIR_deepseg.json",
     ]
-    cord = Scan(tmp_path / "sub-01/anat/sub-01_acq-7T_T2starw.nii.gz", "sub-01/anat/sub-01_acq-7T_T2starw.nii.gz", "c", entities)
+    cord = Scan(
+        tmp_path / "sub-01/anat/sub-01_acq-7T_T2starw.nii.gz", "sub-01/anat/sub-01_acq-7T_T2starw.nii.gz", "c", entities
+    )
     cord = plan_scan(cord, tmp_path / "out", {"SC": "_seg"})
     assert not (set(cord.files()) | cord.possible_tables()) & (set(plan.files()) | plan.possible_tables())
     metadata = {path.name: content for path, content in mask_metadata(plan, "x").items()}

@@ -7,7 +7,7 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-from brain_helpers import SHAPE, SPACING_MM, ellipsoids, head, write_brain
+from qc_brain_helpers import SHAPE, SPACING_MM, ellipsoids, head, write_brain
 from qc_helpers import cards_of, meta_of, rasterise, write_failed, write_scan
 
 from sctseg7t.cohort import find_records
@@ -108,7 +108,7 @@ def test_worst_case_stays_light(results, make):
 
 
 def test_field_that_the_record_names(results, make):
-    write_brain(results, raw={"brain": {"volume_ml": 1400.0, "box": [[10, 80], [12, 96], [15, 80]]}})
+    write_brain(results, raw={"brain": {"brain_ml": 1400.0, "box": [[10, 80], [12, 96], [15, 80]]}})
     card = only_card(make())
     # 4 mm around: three voxels on each side.
     assert card["size"] == [76, 90]
@@ -126,7 +126,9 @@ def areas_of(mask):
 
 
 def test_every_lesion_is_seen_and_some_slices_have_none():
-    labels, counted = areas_of(ellipsoids((60, 60, 120), [((10 + 5 * n, 30, 10 + 10 * n), (2, 2, 2)) for n in range(9)]))
+    labels, counted = areas_of(
+        ellipsoids((60, 60, 120), [((10 + 5 * n, 30, 10 + 10 * n), (2, 2, 2)) for n in range(9)])
+    )
     view = choose(None, labels, counted, (1, 1, 1))
     assert len(counted) == 9 and all(view.shows(n) for n in counted)
     without = [k for k in view.slices if not labels[..., k].any()]

@@ -1,7 +1,7 @@
 """A brain's card in a real browser: its slices, its lesions, ratings, and cords beside it."""
 
 import pytest
-from brain_helpers import write_brain
+from qc_brain_helpers import write_brain
 from qc_helpers import write_scan
 from test_qc_browser import chromium, context, download, go, listed, open_, pressed  # noqa: F401
 
@@ -35,6 +35,7 @@ def test_brain_card(page):
     side = page.inner_text("#side")
     assert "3 lesions" in side and "2.66 mL" in side and "periventricular" in side and "1 more below 3 mm" in side
     assert page.locator("#side table.lesions tbody tr").count() == 4
+    assert "brain ml 1400, brain mask template" in page.inner_text("#side .facts")
     assert page.locator("#side svg.plot").count() == 0
     marks = page.locator(".tile[data-k='52'] .side-mark").all_inner_texts()
     assert sorted(marks) == ["A", "L", "P", "R"]
@@ -114,7 +115,8 @@ def test_ratings_search_sort_and_lists(page):
     page.keyboard.press("f")
     name, text = download(page, "[data-export=fail]")
     assert name == "qc_fail.yml"
-    assert text == "FILES_SEG:\n- sub-01_T2starw.nii.gz\nFILES_GMSEG:\n- sub-01_T2starw.nii.gz\nFILES_LESION:\n- sub-02_FLAIR.nii.gz\n"
+    cord, brain = "- sub-01_T2starw.nii.gz\n", "- sub-02_FLAIR.nii.gz\n"
+    assert text == f"FILES_SEG:\n{cord}FILES_GMSEG:\n{cord}FILES_LESION:\n{brain}"
     page.select_option("#sort", "load")
     assert listed(page)[-1] == "sub-01_T2starw"
     page.fill("#search", "suffix-FLAIR")

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.browser
 LAPTOP, PHONE = {"width": 1366, "height": 768}, {"width": 390, "height": 844}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium():
     """A headless Chromium: CHROMIUM names another than the system's."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")

@@ -272,6 +272,22 @@ def test_priors_lie_on_the_image(stored, template):
     assert float(agree) > 0.7
 
 
+def test_folds_of_cortex_are_no_lesions_and_spots_are(stored, template):
+    plain = {"ribbon_p": 0, "spots_p": 0, "turn_p": 0, "gamma_p": 0, "bias_p": 0, "noise_p": 0, "blur_p": 0}
+    made = simulator(stored, template, sharpen_p=0, **plain)
+    image, label = torch.full((32, 32, 32), 1.0), torch.zeros(32, 32, 32)
+    gen, rng = torch.Generator().manual_seed(1), np.random.default_rng(1)
+    made.settings |= {"ribbon_p": 1, "ribbon": (1.2, 1.2)}
+    folded = made._ribbons(image, label, rng, gen)
+    assert 0.01 < float((folded > 1.1).float().mean()) < 0.5 and float(folded.max()) <= 1.2001
+    assert torch.equal(made._ribbons(image, torch.ones_like(label), rng, gen), image)
+    made.settings |= {"spots_p": 1}
+    spotted, marked = made._spots(image, label, rng)
+    assert marked.any() and not label.any()
+    assert float(spotted[marked > 0].min()) > 1.02 > float(spotted[marked == 0].median())
+    assert torch.equal(made._spots(image * 0, label, rng)[1], label)
+
+
 def test_normalisation_is_the_one_of_inference():
     pytest.importorskip("sctseg7t.brain.normalise")
     from sctseg7t.brain.normalise import normalise

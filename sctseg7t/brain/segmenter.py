@@ -110,6 +110,7 @@ def prepare(data, affine, *, name="image", mask=None, bias="auto", strip="auto",
     details = {
         "brain_mask": how,
         "brain_ml": round(volume_ml, 1),
+        "box": _box(mask),
         "bias_correction": "N4" if not corrected else "off" if bias == "off" else "looks corrected already",
         "template_similarity": round(template.similarity, 4),
     }
@@ -253,6 +254,12 @@ def _on_grid(values, mask, affine, grid, inside):
     lowest = float(values[~mask].min()) if not mask.all() else float(values.min())
     image = to_grid(values - lowest, affine, grid)
     return np.where(inside, image / np.maximum(weight, 0.25), 0).astype(np.float32) + np.float32(lowest)
+
+
+def _box(mask):
+    """First voxel and one past the last of the mask along each canonical axis."""
+    lines = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    return [[int(line[0]), int(line[-1]) + 1] for line in lines]
 
 
 def _doubts(table):

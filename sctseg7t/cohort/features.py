@@ -97,7 +97,9 @@ def lesion_features(table, *, name="", brain_ml=None):
     values["lesion_pieces"] = len(table.lesions)
     if brain_ml is not None:
         values["brain_ml"] = brain_ml
-    return Features(name, {key: float(value) for key, value in values.items()}, {"lesions_at_edge": tuple(sorted(set(cut)))})
+    return Features(
+        name, {key: float(value) for key, value in values.items()}, {"lesions_at_edge": tuple(sorted(set(cut)))}
+    )
 
 
 def _areas(mask, spacing_mm):

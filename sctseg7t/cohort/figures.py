@@ -20,6 +20,7 @@ _LABELS = {
     "angle_rl_deg": "angle RL, °",
 }
 _AREA = "area_corrected_mm2"
+_TICKS = (0, 0.5, *(step * ten for ten in (1, 10, 100, 1000) for step in (1, 2, 5)))
 _LESIONS = {"load_ml": "lesion load, mL", "n_lesions": "lesions"}
 
 
@@ -63,9 +64,7 @@ def draw_cohort(out, group=None):
     drawn = {"cohort_csa": (_draw_areas, rows), "cohort_measures": (_draw_measures, rows),
              "cohort_lesions": (_draw_lesions, loads)}  # fmt: skip
     with matplotlib.rc_context(settings):
-        return [
-            path for name, (draw, data) in drawn.items() if data for path in _save(draw(data), folder / name)
-        ]
+        return [path for name, (draw, data) in drawn.items() if data for path in _save(draw(data), folder / name)]
 
 
 def _read(path, group):
@@ -199,8 +198,10 @@ def _draw_lesions(rows):
             named.append(f"{name}\n(n={len(values)})")
         # Linear up to 1, for a scan may have no lesion.
         axis.set_yscale("symlog", linthresh=1)
+        top = max((row[measure] for row in rows), default=0)
+        axis.set_yticks([tick for tick in _TICKS if tick <= max(top, 1)])
         axis.yaxis.set_major_formatter("{x:g}")
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(bottom=-0.05)
         axis.set_xticks(range(len(groups)), named)
         axis.set_xlim(-0.7, len(groups) - 0.3)
         axis.set_ylabel(label)

@@ -130,7 +130,7 @@ def _load(record):
     content = {name: row.get(name) for name in dictionary.names(dictionary.LOAD)}
     flags = Counter(flag for lesion in read_csv(record.table("lesions")) for flag in lesion["flags"].split(";") if flag)
     content["flags"] = _counted(flags)
-    volume = (record.raw.get("brain") or {}).get("volume_ml")
+    volume = (record.raw.get("brain") or {}).get("brain_ml")
     return content | {"brain_volume_ml": volume if volume is None else float(volume)}
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sctseg7t.compare.plots import DOTS, lines_of, samples, thinned
+from sctseg7t.compare.plots import CSA, DOTS, LOAD, lines_of, samples, thinned
 from sctseg7t.compare.sections import pair_colour, pair_name
 from sctseg7t.compare.wording import BY_KEY, signed
 from sctseg7t.errors import OutputError, UsageError
@@ -17,7 +17,7 @@ DRAWN = ("dice", "hausdorff95_mm", "assd_mm", "size_difference", "HDRFDST", "AVG
 
 
 def write_figures(comparison, folder):
-    """Draw ``violins_<measure>`` and ``bland_altman_<structure>``, PNG and SVG.
+    """Draw ``violins_<measure>``, ``bland_altman_<structure>`` and ``bland_altman_lesion_load``, PNG and SVG.
 
     Parameters
     ----------
@@ -64,6 +64,9 @@ def _figures(comparison):
         areas = [a for a in comparison.areas if a.structure == structure and math.isfinite(a.bland_altman.sd)]
         if areas:
             yield f"bland_altman_{structure}", _bland_altman(comparison, areas)
+    loads = [a for a in comparison.lesions.loads if math.isfinite(a.bland_altman.sd)] if comparison.lesions else []
+    if loads:
+        yield "bland_altman_lesion_load", _bland_altman(comparison, loads, LOAD)
 
 
 def _violins(comparison, metric):
@@ -101,13 +104,15 @@ def _violin(axis, place, sample):
                  whiskerprops={"linewidth": 0.8}, capprops={"linewidth": 0})  # fmt: skip
 
 
-def _bland_altman(comparison, areas):
-    figure, axes = _panels(2, len(areas), 3.4, 2.7)
+def _bland_altman(comparison, areas, quantity=CSA):
+    """In the quantity's unit and in percent; loads, which can be 0, without percent."""
+    scales = (False, True) if quantity is CSA else (False,)
+    figure, axes = _panels(len(scales), len(areas), 3.4, 2.7)
     for column, area in enumerate(areas):
         colour = COLOURS[pair_colour(comparison, area.method, area.against)]
         pairs = np.asarray(area.pairs, float)
         means, differences = pairs.mean(1), pairs[:, 0] - pairs[:, 1]
-        for line, percent in enumerate((False, True)):
+        for line, percent in enumerate(scales):
             axis = axes[line][column]
             shown = 100 * differences / means if percent else differences
             axis.plot(means, shown, ".", color=colour, markersize=4, alpha=0.7, rasterized=len(means) > 2000)
@@ -118,8 +123,8 @@ def _bland_altman(comparison, areas):
                 axis.annotate(f"{name}: {signed(value, 1 if percent else 2)}", (1, value), (-2, 2), fontsize=7,
                               xycoords=("axes fraction", "data"), textcoords="offset points", ha="right")  # fmt: skip
             axis.axhline(0, color="0.6", linewidth=0.7, zorder=0)
-            axis.set_ylabel(f"CSA difference ({'%' if percent else 'mm²'})")
-            axis.set_xlabel("mean of the two CSA (mm²)")
+            axis.set_ylabel(f"{quantity.axis.removesuffix('s')} difference ({'%' if percent else quantity.unit})")
+            axis.set_xlabel(f"mean of the two {quantity.axis} ({quantity.unit})")
         axes[0][column].set_title(f"{area.structure}: {pair_name(comparison, area.method, area.against)}", fontsize=8)
     return figure
 

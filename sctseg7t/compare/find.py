@@ -5,13 +5,15 @@ from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
 
 from sctseg7t.cohort.find import Scan
-from sctseg7t.compare.names import parse_name
+from sctseg7t.compare.names import LESION, parse_name
 from sctseg7t.compare.records import Case, Problem
 from sctseg7t.compare.sources import REFERENCE, MaskFile, mask_files
 from sctseg7t.errors import UsageError
 
 # Roles of files that are no masks but are matched like them.
 _IMAGE, _LEVELS = "image", "levels"
+# The contrast in which a brain's lesions are drawn.
+_BRAIN = "FLAIR"
 # A message names at most so many scans.
 _SOME = 4
 
@@ -86,6 +88,9 @@ def missing_masks(cases):
     for case in cases:
         for structure in sorted(having):
             present = {method for method, tissue in case.masks if tissue == structure}
+            if not any((tissue == LESION) == (structure == LESION) for _, tissue in case.masks):
+                # A brain among cords, or a cord among brains.
+                continue
             for method in sorted(having[structure] - present):
                 if method == REFERENCE and rescan_key(case) is not None and repeated[rescan_key(case)] > 1:
                     rescans.append(case.name)
@@ -158,6 +163,7 @@ def _one_name(files, scans):
     if scans:
         return scans[0].name
     named = [file.name.key for file in files if file.name.key]
+    named += [file.name.suffix for file in files if file.name.suffix]
     return next((key for key in named if key.startswith("sub-")), named[0] if named else "scan")
 
 
@@ -182,9 +188,26 @@ def _by_key(files):
             continue
         for suffix in sorted(suffixes):
             keyed[f"{key}_{suffix}"] = [file for file in found if file.name.suffix == suffix]
-        unclear = [file for file in found if not file.name.suffix and file.method not in (_IMAGE, _LEVELS)]
-        problems += [_unclear(file, suffixes) for file in unclear]
+        for file in found:
+            if file.name.suffix:
+                continue
+            place = _place(file, found, suffixes)
+            if place:
+                keyed[f"{key}_{place}"].append(file)
+            elif file.method not in (_IMAGE, _LEVELS):
+                problems.append(_unclear(file, suffixes))
     return keyed, problems
+
+
+def _place(file, files, suffixes):
+    """Which contrast a mask without one belongs to: a brain's lesions to the FLAIR, a cord's tissues to the other."""
+    known = suffixes & {_BRAIN}
+    if file.structure == LESION:
+        having = {other.name.suffix for other in files if other.structure == LESION and other.name.suffix}
+        chosen = having or known
+    else:
+        chosen = suffixes - known if known else ()
+    return next(iter(chosen)) if len(chosen) == 1 else None
 
 
 def _repeats(files):

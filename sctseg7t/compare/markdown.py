@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from sctseg7t.compare import listings, sections
-from sctseg7t.compare.report import banner, provenance, title_of
+from sctseg7t.compare import lesion_sections, listings, sections
+from sctseg7t.compare.report import banner, provenance, settings_of, title_of
 from sctseg7t.compare.wording import METRICS, NONE, count
 from sctseg7t.files import write_bytes
 
@@ -37,8 +37,40 @@ def markdown(comparison):
     facts = ", ".join(count(n, thing.removesuffix("s")) for n, thing in sections.facts(comparison))
     parts = [f"# {plain(title_of(comparison))}", plain(banner(comparison)), facts + "."]
     parts += ["## What was compared", as_table(sections.methods_table(comparison))]
-    parts.append("\n".join(f"- {plain(name)}: {plain(value)}" for name, value in sections.settings_list(comparison)))
-    parts.append("## Results")
+    parts.append("\n".join(f"- {plain(name)}: {plain(value)}" for name, value in settings_of(comparison)))
+    parts += _cord(comparison) if sections.has_cord(comparison) else []
+    parts += _lesions(comparison) if comparison.lesions else []
+    parts += ["## Problems", as_table(sections.problems_table(comparison))]
+    parts += ["## Outliers", as_table(listings.outliers_table(comparison))] if sections.has_cord(comparison) else []
+    parts.append("## Method")
+    parts.append("\n".join(f"- **{plain(name)}**: {plain(text)}" for name, text in _definitions(comparison)))
+    parts.append("\n".join(f"- {plain(name)}: {plain(value)}" for name, value in provenance(comparison)))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _definitions(comparison):
+    if sections.has_cord(comparison):
+        yield from ((m.header, m.definition) for m in METRICS if m.key in sections.STUDY)
+    if comparison.lesions:
+        yield from lesion_sections.definitions(comparison)
+
+
+def _lesions(comparison):
+    parts = ["## Lesions", plain(lesion_sections.rule_text(comparison))]
+    tables = (
+        lesion_sections.headline_table, lesion_sections.counts_table, lesion_sections.load_table,
+        lesion_sections.size_table, lesion_sections.agreement_table, lesion_sections.repeatability_table,
+    )  # fmt: skip
+    parts += [as_table(table(comparison)) for table in tables]
+    parts += [f"**{plain(problem.message)}**" for problem in sections.flattering(comparison, lesions=True)]
+    parts.append(plain(lesion_sections.tests_sentence(comparison)))
+    if comparison.lesions.tests:
+        parts.append(as_table(lesion_sections.tests_table(comparison)))
+    return [*parts, as_table(lesion_sections.scans_table(comparison))]
+
+
+def _cord(comparison):
+    parts = ["## Results"]
     parts += [as_table(table) for table in sections.headline_tables(comparison)]
     parts += [f"**{plain(problem.message)}**" for problem in sections.flattering(comparison)]
     best = (sections.best_of(comparison, structure, "dice")[1] for structure in comparison.structures)
@@ -50,14 +82,7 @@ def markdown(comparison):
     parts.append("## Tests")
     parts.append("Slices of one subject are not independent: cite the tests over subjects.")
     parts += [as_table(sections.tests_table(comparison, unit)) for unit in ("subject", "slice")]
-    parts += ["## Problems", as_table(sections.problems_table(comparison))]
-    parts += ["## Outliers", as_table(listings.outliers_table(comparison))]
-    parts.append("## Method")
-    parts.append(
-        "\n".join(f"- **{plain(m.header)}**: {plain(m.definition)}" for m in METRICS if m.key in sections.STUDY)
-    )
-    parts.append("\n".join(f"- {plain(name)}: {plain(value)}" for name, value in provenance(comparison)))
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return parts
 
 
 def as_table(table):

@@ -8,6 +8,9 @@ from sctseg7t.bids import derivative_stem, entities_of
 from sctseg7t.outputs import split_name
 
 STRUCTURES = ("SC", "GM", "WM", "LESION")
+LESION = "LESION"
+# Maps that go with a scan and are no mask of a tissue: vertebral levels, numbered lesions.
+NOT_TISSUES = ("LEVELS", "NUMBERS")
 
 # Words at a mask's end, and the tissue that they name. "" says that it is a mask, but not of what.
 _WORDS = {
@@ -15,13 +18,17 @@ _WORDS = {
     "gm": "GM", "gmseg": "GM", "graymatter": "GM", "greymatter": "GM",
     "wm": "WM", "wmseg": "WM", "whitematter": "WM",
     "lesion": "LESION", "lesions": "LESION", "lesionseg": "LESION", "le": "LESION",
+    "lesionmask": "LESION", "wmh": "LESION", "lesionlabels": "NUMBERS",
     "mask": "", "label": "", "labels": "", "probseg": "", "softseg": "", "soft": "", "dseg": "", "bin": "",
     "levels": "LEVELS", "labeled": "LEVELS", "labelled": "LEVELS", "vert": "LEVELS", "vertlevels": "LEVELS",
     "manual": "", "truth": "", "gt": "", "reference": "", "corrected": "", "pred": "", "prediction": "",
+    "consensus": "",
 }  # fmt: skip
 # The Spinal Cord Toolbox calls its cord masks so; any other word for a tissue beside them is right.
 _CORD_BY_HABIT = ("seg", "deepseg")
 _TAIL = re.compile(r"(.*?)(?:^|[_-])(7t_multiclass|[A-Za-z]+)")
+# The contrast at the end of a brain scan's name, which other masks of the scan need not have.
+_FLAIR = re.compile(r"(.*?)(?:^|[_-])(flair)", re.IGNORECASE)
 _NOT_OF_THE_SCAN = ("label", "desc", "space")
 
 
@@ -39,7 +46,8 @@ class MaskName:
     entities : dict of str to str
         Those of the scan; {} where the name is not a BIDS name.
     structure : str or None
-        SC, GM, WM or LESION, or LEVELS for vertebral labels; None where the name does not say.
+        SC, GM, WM or LESION; LEVELS for vertebral labels, NUMBERS for numbered lesions; None where the name does not
+        say.
     is_mask : bool
         Whether anything in the name says that it is a mask.
     """
@@ -72,9 +80,11 @@ def parse_name(path):
         habit = habit or word in _CORD_BY_HABIT
         words.append(_WORDS.get(word, ""))
     named = [word for word in words if word]
-    structure = named[0] if named else "SC" if habit else None
+    structure = "NUMBERS" if "NUMBERS" in named else named[0] if named else "SC" if habit else None
     entities = _entities(path, stem)
     suffix = entities.pop("suffix", None)
+    if not entities and (contrast := _FLAIR.fullmatch(stem)):
+        stem, suffix = contrast[1], "FLAIR"
     return MaskName(derivative_stem(entities) if entities else stem, suffix, entities, structure, bool(words))
 
 
@@ -90,7 +100,8 @@ def _without_entities(stem):
     for token in stem.split("_"):
         name, dash, value = token.partition("-")
         if dash and name in _NOT_OF_THE_SCAN:
-            words.append(_WORDS.get(value.lower(), "") if name == "label" else "")
+            numbered = name == "desc" and value.endswith("lesions") and stem.endswith("_dseg")
+            words.append("NUMBERS" if numbered else _WORDS.get(value.lower(), "") if name == "label" else "")
         else:
             kept.append(token)
     return "_".join(kept), words

@@ -108,10 +108,12 @@ def _case_pictures(comparison, case, wanted, rows, prefix):
     read = read_case(case, comparison.settings, comparison.reference)
     if read.grid is None or not read.masks:
         return {}, [f"{case.name}: its masks can no longer be read; it has no picture"]
-    image, notes = _image(case, read)
+    image, notes = scan_of_masks(case, read.image_fits)
     made = {}
     for structure, index in wanted:
-        part = _Slice(read, image, _window(read, structure), structure, index, f"{prefix}-{structure}-{index}")
+        window, key = _window(read, structure), f"{prefix}-{structure}-{index}"
+        place = window.start, window.size
+        part = SlicePart(read.masks, read.grid.spacing_mm, image, place, structure, index, key)
         made[structure, case.name, index] = _picture(comparison, case, part, rows[case.name, structure, index])
     return made, notes
 
@@ -122,13 +124,13 @@ def _window(read, structure):
     return window_of(np.logical_or.reduce(own), read.grid.shape, read.grid.spacing_mm, field)
 
 
-def _image(case, read):
+def scan_of_masks(case, fits):
     """The scan on the masks' grid, mean of its volumes; None with a note where there is none."""
     from sctseg7t.image.volume import load
 
     if case.image is None:
         return None, []
-    if not read.image_fits:
+    if not fits:
         return None, [f"{case.name}: the scan is not on the masks' grid; they are shown without it"]
     try:
         return load(case.image, volumes="mean", axial=False).data[..., 0], []
@@ -136,22 +138,25 @@ def _image(case, read):
         return None, [f"{case.name}: the scan cannot be shown ({err}); its masks are shown alone"]
 
 
-class _Slice:
-    """The window of one slice: background, contours, and sizes in mm."""
+class SlicePart:
+    """The window of one slice: background, contours, and sizes in mm.
 
-    def __init__(self, read, image, window, structure, index, key):
-        self.read, self.structure, self.index, self.key = read, structure, index, key
-        self.start, self.size = window.start[index], window.size
-        self.spacing_mm = read.grid.spacing_mm
+    ``window``: (Z, 2) first voxels and the size; ``limits``: black and white, default the window's own.
+    """
+
+    def __init__(self, masks, spacing_mm, image, window, structure, index, key, limits=None):
+        self.masks, self.structure, self.index, self.key = masks, structure, index, key
+        self.start, self.size = window[0][index], window[1]
+        self.spacing_mm = spacing_mm
         self.width = round(self.size[0] * self.spacing_mm[0], 3)
         self.height = round(self.size[1] * self.spacing_mm[1], 3)
         self.gray = None
         if image is not None:
             plane = cut(image[..., index], self.start, self.size)
-            self.gray = to_gray(plane, gray_range(plane))
+            self.gray = to_gray(plane, limits or gray_range(plane))
 
     def contour(self, method):
-        mask = self.read.masks.get((method, self.structure))
+        mask = self.masks.get((method, self.structure))
         return "" if mask is None else outline(cut(mask[..., self.index], self.start, self.size))
 
     def background(self):
@@ -168,19 +173,25 @@ class _Slice:
             f'<defs><g id="{self.anchor}">{inside}</g></defs></svg>'
         )
 
+    def on_screen(self, x, y):
+        """Where the middle of a voxel is in the picture, mm."""
+        at = ((self.start[axis] + self.size[axis] - 0.5 - v) * self.spacing_mm[axis] for axis, v in enumerate((x, y)))
+        return tuple(at)
+
     @property
     def anchor(self):
         return f"slice-{self.key}"
 
-    def svg(self, contours, label):
-        """``contours``: (class, method) drawn in this order, each on a dark line that shows it on any gray."""
+    def svg(self, contours, label, more=""):
+        """``contours``: (class, method) drawn in this order, each on a dark line that shows it on any gray; ``more``:
+        elements in mm."""
         sx, sy = (f"{size:.6g}" for size in self.spacing_mm[:2])
         parts = [f'<use href="#{self.anchor}"/>', f'<g transform="scale({sx} {sy})">']
         for kind, method in contours:
             path = self.contour(method)
             if path:
                 parts.append(f'<path class="halo {kind}" d="{path}"/><path class="contour {kind}" d="{path}"/>')
-        parts.append("</g>")
+        parts.append(f"</g>{more}")
         return Markup(
             f'<svg class="slice" viewBox="0 0 {self.width} {self.height}" role="img" aria-label="{escape(label)}">'
             f"{''.join(parts)}</svg>"

@@ -51,12 +51,30 @@ def samples(comparison, structure, metric):
     return found
 
 
+@dataclass(frozen=True)
+class Quantity:
+    """What a Bland-Altman plot is of: its unit, its name on the axis and in words, and what one dot is."""
+
+    unit: str
+    axis: str
+    name: str
+    dot: str
+
+
+CSA = Quantity("mm²", "CSA", "area", "slice")
+LOAD = Quantity("mL", "loads", "load", "scan")
+
+
 # --- distributions -----------------------------------------------------------------------
 
 
 def violins(comparison, structure, metric):
     """Violin, box and dots of each method; outliers in a strip of their own. None where there is no value."""
-    found = samples(comparison, structure, metric)
+    return violins_of(samples(comparison, structure, metric), structure, metric)
+
+
+def violins_of(found, structure, metric):
+    """As :func:`violins`, of samples."""
     values = np.concatenate([sample.values for sample in found]) if found else np.array([])
     if not len(values):
         return None
@@ -164,8 +182,8 @@ def thinned(values, names, cap):
 # --- Bland-Altman ------------------------------------------------------------------------
 
 
-def bland_altman(comparison, area, percent=False, reach=None):
-    """Differences of CSA against the pairs' means, with bias, limits of agreement and their intervals.
+def bland_altman(comparison, area, percent=False, reach=None, quantity=CSA):
+    """Differences of a quantity against the pairs' means, with bias, limits of agreement and their intervals.
 
     Parameters
     ----------
@@ -175,18 +193,19 @@ def bland_altman(comparison, area, percent=False, reach=None):
         Differences in percent of each pair's mean.
     reach : (float, float), optional
         Differences that the axis is to hold; default: the plot's own, from :func:`reach_of`.
+    quantity : Quantity
 
     Returns
     -------
     Markup or None
-        None where fewer than two slices are.
+        None where fewer than two pairs are.
     """
     found = area.bland_altman
     if found.n < 2 or not math.isfinite(found.sd):
         return None
     levels = lines_of(found, percent)
     means, differences = differences_of(area, percent)
-    unit, digits = ("%", 1) if percent else ("mm²", 2)
+    unit, digits = ("%", 1) if percent else (quantity.unit, 2)
     left, right, top, bottom = 44, _WIDTH - 74, 10, _HEIGHT - 38
     x = _Axis(*_padded(means), left, right)
     y = _Axis(*_padded(reach or reach_of(area, percent)), bottom, top)
@@ -200,17 +219,20 @@ def bland_altman(comparison, area, percent=False, reach=None):
     parts.append("</g>")
     for name, value, half in levels:
         kind = "bias" if name == "bias" else "limit"
-        if half > 0:
+        # A band that is wider than the plot would only colour all of it.
+        if half > 0 and not (value - half < y.low and value + half > y.high):
             height = abs(y(value - half) - y(value + half))
             parts.append(
                 f'<rect class="ci" x="{left}" width="{right - left}" y="{y(value + half):.1f}" height="{height:.1f}"/>'
             )
         parts.append(f'<line class="{kind}" x1="{left}" x2="{right}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
     parts += _level_labels(levels, y, right, digits, bottom)
-    parts.append(_text((left + right) / 2, _HEIGHT - 6, "mean of the two CSA (mm²)", "middle", "title"))
+    parts.append(
+        _text((left + right) / 2, _HEIGHT - 6, f"mean of the two {quantity.axis} ({quantity.unit})", "middle", "title")
+    )
     parts.append(_text(12, (top + bottom) / 2, f"difference ({unit})", "middle", "title", rotate=True))
     label = pair_name(comparison, area.method, area.against)
-    text = f"Bland-Altman plot of {area.structure} area, {label}, {found.n} slices: " + ", ".join(
+    text = f"Bland-Altman plot of {area.structure} {quantity.name}, {label}, {found.n} {quantity.dot}s: " + ", ".join(
         f"{name} {signed(value, digits)} {unit}" for name, value, _ in levels
     )
     return _svg(parts, _HEIGHT, text)
@@ -223,9 +245,9 @@ def differences_of(area, percent=False):
     return means, 100 * differences / means if percent else differences
 
 
-def reach_of(area, percent=False):
-    """Lowest and highest of what a Bland-Altman plot shows: dots, intervals, 0."""
-    bounds = [v + side * half for _, v, half in lines_of(area.bland_altman, percent) for side in (-1, 1)]
+def reach_of(area, percent=False, intervals=True):
+    """Lowest and highest of what a Bland-Altman plot shows: dots, lines with or without their intervals, 0."""
+    bounds = [v + side * half * intervals for _, v, half in lines_of(area.bland_altman, percent) for side in (-1, 1)]
     shown = [*differences_of(area, percent)[1], *bounds, 0.0]
     return min(shown), max(shown)
 

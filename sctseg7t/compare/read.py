@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import nibabel as nib
 import numpy as np
 
+from sctseg7t.compare.names import LESION
 from sctseg7t.compare.records import Problem
 from sctseg7t.errors import InputError
 from sctseg7t.image.geometry import geometry_of, is_oriented
@@ -12,6 +13,8 @@ from sctseg7t.image.nifti import READ_ERRORS, read_image
 
 # Stored fractions of 0 and 1 may be off by the rounding of a scaled integer.
 _ROUNDING = 1e-4
+_EMPTY = "every slice in which another mask has something counts as missing"
+_EMPTY_LESIONS = "it has no lesions: F1 and Dice are 0 where the other mask has some, and not defined where it has none"
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,13 +42,17 @@ class ReadCase:
     Attributes
     ----------
     grid : Grid or None
-        None where no mask could be read.
+        Of the cord's tissues; None where no mask of them could be read.
     masks : dict of (method, structure) to (X, Y, Z) bool
     levels : (X, Y, Z) int32 or None
     image_fits : bool
-        Whether the scan, if there is one, is on the masks' grid.
+        Whether the scan, if there is one, is on the grid of the tissues' masks.
     sha256 : dict of (method, structure) to str
     problems : tuple of Problem
+    lesion_grid : Grid or None
+        Of the lesions: a brain's scan is another than the cord's.
+    lesion_image_fits : bool
+        As ``image_fits``, on the lesions' grid.
     """
 
     grid: Grid | None
@@ -54,12 +61,15 @@ class ReadCase:
     image_fits: bool
     sha256: dict
     problems: tuple = field(default=())
+    lesion_grid: Grid | None = None
+    lesion_image_fits: bool = False
 
 
 def read_case(case, settings, reference=None):
     """Read the masks of a case onto one grid: the reference's, else the scan's, else the first method's.
 
-    The same grid stored in another order or direction of axes is the same grid.
+    Lesions have a grid of their own, chosen so among their masks. The same grid stored in another order or direction
+    of axes is the same grid.
 
     Parameters
     ----------
@@ -78,7 +88,7 @@ def read_case(case, settings, reference=None):
     read, problems, sha256 = {}, [], {}
     for key in order:
         try:
-            mask, grid, sha256[key], note = _read_mask(case.masks[key], settings.threshold)
+            mask, grid, sha256[key], note = _read_mask(case.masks[key], settings.threshold, key[1])
         except _Refused as refused:
             problems.append(_problem(refused.kind, case, key, str(refused)))
             continue
@@ -86,21 +96,25 @@ def read_case(case, settings, reference=None):
         if note:
             problems.append(_problem(note[0], case, key, note[1], left_out=False))
     image = _image_grid(case, problems)
-    anchor = _anchor(read, image, reference)
+    tissues, lesions = ({key: found for key, found in read.items() if (key[1] == LESION) is of} for of in (False, True))
+    anchor = _anchor(tissues, image if tissues or not lesions else None, reference)
+    lesion_anchor = _lesion_anchor(lesions, image, reference)
     masks = {}
     for key in case.masks:
         if key in read:
-            mask = _on_grid(case, key, *read[key], anchor, settings.grids, problems)
+            onto = lesion_anchor if key[1] == LESION else anchor
+            mask = _on_grid(case, key, *read[key], onto, settings.grids, problems)
             if mask is not None:
                 masks[key] = mask
-    fits = image is not None and anchor is not None and not difference(image, anchor)
-    if image is not None and anchor is not None and not fits:
-        text = (
-            f"{case.image}: its grid is not that of the masks ({difference(image, anchor)}); no picture is made of it"
-        )
+    fits, lesions_fit = (
+        image is not None and grid is not None and not difference(image, grid) for grid in (anchor, lesion_anchor)
+    )
+    if image is not None and not (fits or lesions_fit) and (anchor or lesion_anchor):
+        differs = difference(image, anchor or lesion_anchor)
+        text = f"{case.image}: its grid is not that of the masks ({differs}); no picture is made of it"
         problems.append(Problem("grid", case.name, None, None, str(case.image), text, False))
     levels = _levels(case, anchor, problems) if anchor else None
-    return ReadCase(anchor, masks, levels, fits, sha256, tuple(problems))
+    return ReadCase(anchor, masks, levels, fits, sha256, tuple(problems), lesion_anchor, lesions_fit)
 
 
 def difference(grid, other):
@@ -135,7 +149,7 @@ def _problem(kind, case, key, text, left_out=True):
     return Problem(kind, case.name, *key, str(case.masks[key]), text, left_out)
 
 
-def _read_mask(path, threshold):
+def _read_mask(path, threshold, structure):
     """Boolean canonical mask, its grid, hash, and what should be known of it (kind, text) or None."""
     try:
         image, digest = read_image(path)
@@ -150,7 +164,7 @@ def _read_mask(path, threshold):
         raise _Refused("unreadable", f"{path}: its voxels cannot be read ({reason}); write the mask again") from err
     mask, note = _as_mask(values, path, threshold)
     if note is None and not mask.any():
-        note = ("empty", f"{path}: is empty; every slice in which another mask has something counts as missing")
+        note = ("empty", f"{path}: is empty; {_EMPTY_LESIONS if structure == LESION else _EMPTY}")
     name = str(path) if is_oriented(image.header) else None
     return _canonical(mask, geometry), Grid(geometry.shape[:3], geometry.affine, name or ""), digest, note
 
@@ -201,6 +215,12 @@ def _anchor(read, image, reference):
         if key[0] == reference:
             return grid
     return image or next((grid for _, grid in read.values()), None)
+
+
+def _lesion_anchor(read, image, reference):
+    """As :func:`_anchor`; the scan's only where lesions were drawn in it, for it can be the cord's."""
+    drawn = image is not None and any(not difference(grid, image) for _, grid in read.values())
+    return _anchor(read, image if drawn else None, reference)
 
 
 def _on_grid(case, key, mask, grid, anchor, policy, problems):

@@ -25,6 +25,10 @@ class Settings:
         ``refuse`` masks on another grid than the scan's others, or ``resample`` them (nearest neighbour).
     threshold : float or None
         Cuts soft masks; None refuses them.
+    lesion_rule : str
+        When two lesions are counterparts, see :data:`sctseg7t.measure.lesion_matching.RULES`.
+    connectivity : int or None
+        Neighbours of a voxel in a lesion: 6, 18, 26; None for the rule's own.
     """
 
     failure_dice: float = 0.7
@@ -33,6 +37,8 @@ class Settings:
     tolerance_mm: float = 0.5
     grids: str = "refuse"
     threshold: float | None = None
+    lesion_rule: str = "overlap"
+    connectivity: int | None = None
 
 
 @dataclass(frozen=True)
@@ -230,10 +236,13 @@ class Comparison:
     structures : tuple of str
     cases : tuple of Case
     rows : tuple of Row
-        Slices, levels and scans. Against the reference where there is one; else each pair of methods.
+        Slices, levels and scans of the cord's tissues. Against the reference where there is one; else each pair of
+        methods.
     areas_mm2 : dict of (case, method, structure) to (Z,) array
         CSA of every slice of every mask, the reference's too; nan where the scan has none.
     problems : tuple of Problem
+    lesions : LesionStudy or None
+        Lesions are compared as a whole, not slice by slice; None where no mask is of lesions.
     provenance : dict
         Tool version, command, date, software, model identities where methods were run here.
     """
@@ -250,4 +259,5 @@ class Comparison:
     tests: tuple = ()
     areas: tuple = ()
     repeatability: tuple = ()
+    lesions: object = None
     provenance: dict = field(default_factory=dict)

@@ -3,10 +3,11 @@
 import math
 from pathlib import Path
 
-from sctseg7t.compare import listings, sections
+from sctseg7t.compare import lesion_sections, listings, sections
 from sctseg7t.compare.figures import write_figures
+from sctseg7t.compare.lesion_overlays import lesion_overlays
 from sctseg7t.compare.overlays import overlays
-from sctseg7t.compare.plots import bland_altman, reach_of, violins
+from sctseg7t.compare.plots import LOAD, Sample, bland_altman, reach_of, violins, violins_of
 from sctseg7t.compare.wording import BY_KEY, METRICS, NONE, STRUCTURES, count, listed
 from sctseg7t.errors import OutputError, UsageError
 from sctseg7t.files import writing
@@ -87,7 +88,9 @@ def content(comparison, figures=(), missing=""):
         "facts": sections.facts(comparison),
         "banner": banner(comparison),
         "methods": sections.methods_table(comparison),
-        "settings": sections.settings_list(comparison),
+        "settings": settings_of(comparison),
+        "cord": sections.has_cord(comparison),
+        "lesions": lesion_content(comparison) if comparison.lesions else None,
         "problem_counts": sections.problem_counts(comparison),
         "problems": sections.problems_table(comparison),
         "headline": sections.headline_tables(comparison),
@@ -114,6 +117,70 @@ def content(comparison, figures=(), missing=""):
         "names": STRUCTURES,
         "version": __version__,
     }
+
+
+def lesion_content(comparison):
+    """What the template shows of lesions."""
+    pictures, notes = lesion_overlays(comparison)
+    return {
+        "rule": lesion_sections.rule_text(comparison),
+        "headline": lesion_sections.headline_table(comparison),
+        "cautions": [problem.message for problem in sections.flattering(comparison, lesions=True)],
+        "counts": lesion_sections.counts_table(comparison),
+        "by_load": lesion_sections.load_table(comparison),
+        "by_size": lesion_sections.size_table(comparison),
+        "plots": _lesion_plots(comparison),
+        "load_plots": _load_plots(comparison),
+        "agreement": lesion_sections.agreement_table(comparison),
+        "repeatability": lesion_sections.repeatability_table(comparison),
+        "sentence": lesion_sections.tests_sentence(comparison),
+        "tests": lesion_sections.tests_table(comparison),
+        "pictures": pictures,
+        "picture_notes": notes,
+        "items": lesion_sections.items_table(comparison),
+        "scans": lesion_sections.scans_table(comparison),
+        "definitions": lesion_sections.definitions(comparison),
+    }
+
+
+def settings_of(comparison):
+    """(what, value) of the settings, with those of lesions."""
+    more = lesion_sections.settings_list(comparison) if comparison.lesions else []
+    return [*sections.settings_list(comparison), *more]
+
+
+def _lesion_plots(comparison):
+    """(measure, its plot) of F1 and Dice over scans."""
+    found = []
+    for metric in (lesion_sections.F1, lesion_sections.DICE):
+        samples = [
+            Sample(
+                sections.pair_name(comparison, *pair),
+                sections.pair_colour(comparison, *pair),
+                values,
+                names,
+                values[:0],
+            )
+            for pair, values, names in lesion_sections.samples_of(comparison, metric)
+        ]
+        svg = violins_of(samples, "LESION", metric)
+        if svg is not None:
+            found.append((metric, svg))
+    return found
+
+
+def _load_plots(comparison):
+    """(caption, SVG) of each two masks' loads, on one scale."""
+    loads = [load for load in comparison.lesions.loads if math.isfinite(load.bland_altman.sd)]
+    if not loads:
+        return []
+    lows, highs = zip(*(reach_of(load, intervals=False) for load in loads))
+    drawn = []
+    for load in loads:
+        name = sections.pair_name(comparison, load.method, load.against)
+        svg = bland_altman(comparison, load, reach=(min(lows), max(highs)), quantity=LOAD)
+        drawn.append((f"{name} ({count(load.bland_altman.n, 'scan')})", svg))
+    return drawn
 
 
 def title_of(comparison):

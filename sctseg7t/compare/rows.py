@@ -1,11 +1,14 @@
-"""How well the masks of one scan agree: a row for each slice, level and scan, and the areas of all."""
+"""How well the masks of one scan agree: a row for each slice, level and scan, and the areas of all.
+
+Lesions are left out: a slice is no unit of a volume of lesions, see :mod:`sctseg7t.compare.lesions`.
+"""
 
 from dataclasses import asdict
 from itertools import combinations
 
 import numpy as np
 
-from sctseg7t.compare.names import STRUCTURES
+from sctseg7t.compare.names import LESION, STRUCTURES
 from sctseg7t.compare.records import Row
 from sctseg7t.measure.agreement import compare_in_voxels, compare_levels, compare_masks
 from sctseg7t.measure.levels import slice_levels
@@ -52,10 +55,11 @@ def case_rows(case, read, methods, reference, settings):
     -------
     list of Row
     """
-    if read.grid is None or not read.masks:
+    masks = _of_tissues(read)
+    if read.grid is None or not masks:
         return []
-    box = _box(read.masks.values())
-    masks = {key: mask[box] for key, mask in read.masks.items()}
+    box = _box(masks.values())
+    masks = {key: mask[box] for key, mask in masks.items()}
     levels = _levels(read, reference)
     rows = []
     for structure, method, against in pairs_of(masks, methods, reference):
@@ -75,10 +79,14 @@ def case_areas(read):
     dict of (method, structure) to array
     """
     found = {}
-    for key, mask in read.masks.items():
+    for key, mask in _of_tissues(read).items():
         areas = mask.sum((0, 1)) * read.grid.pixel_mm2
         found[key] = np.where(areas > 0, areas, np.nan)
     return found
+
+
+def _of_tissues(read):
+    return {key: mask for key, mask in read.masks.items() if key[1] != LESION}
 
 
 def _compared(reference, mask, spacing_mm, levels, settings):

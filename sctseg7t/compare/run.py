@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sctseg7t.compare.names import parse_name
+from sctseg7t.compare.names import STRUCTURES, parse_name
 from sctseg7t.compare.records import Problem
 from sctseg7t.compare.sources import REFERENCE, MaskFile
 from sctseg7t.errors import UsageError
@@ -129,6 +129,8 @@ def run_methods(runs, scans, root, out, where=Where()):
                     if error is None
                     else _masks_of_failure(scan, job, error, Path(out) / "empty" / method)
                 )
+                # A map of numbered lesions is no mask.
+                masks = {structure: path for structure, path in masks.items() if structure in STRUCTURES}
                 made.files.extend(mask_of(scan, method, structure, path) for structure, path in masks.items())
                 if error is not None:
                     made.problems.append(_failed(method, job, error, left_out=not masks))

@@ -4,6 +4,7 @@ import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
+from sctseg7t.compare.names import LESION
 from sctseg7t.compare.wording import (
     METRICS,
     NONE,
@@ -75,14 +76,26 @@ def pair_colour(comparison, method, against):
     return colour_of(comparison, method) if against == comparison.reference else "pair"
 
 
+def has_cord(comparison):
+    """Whether the report is of slices of the cord; else it is of lesions alone."""
+    return bool(comparison.rows) or not comparison.lesions
+
+
 def facts(comparison):
     """Counts for the head of the report: (number, of what)."""
-    compared = {row.case for row in comparison.rows}
+    compared = {row.case for row in (*comparison.rows, *(comparison.lesions.rows if comparison.lesions else ()))}
     subjects = {case.subject or case.name for case in comparison.cases if case.name in compared}
     slices = {(row.case, row.index) for row in comparison.rows if row.where == "slice"}
     outliers = sum(1 for row in comparison.rows if row.where == "slice" and row.outlier)
-    found = [(len(compared), "scan"), (len(subjects), "subject"), (len(slices), "slice")]
-    found += [(len(comparison.methods), "method"), (outliers, "outlier"), (len(comparison.problems), "problem")]
+    found = [(len(compared), "scan"), (len(subjects), "subject")]
+    methods, problems = (len(comparison.methods), "method"), (len(comparison.problems), "problem")
+    if not has_cord(comparison):
+        items = Counter(item.kind for item in comparison.lesions.items)
+        alone = ("missed lesion", "false lesion") if comparison.reference else ("unmatched lesion",)
+        numbers = (items["missed"], items["false"]) if comparison.reference else (sum(items.values()),)
+        found += [methods, *zip(numbers, alone), problems]
+    else:
+        found += [(len(slices), "slice"), methods, (outliers, "outlier"), problems]
     return [(n, count(n, thing).split(" ", 1)[1]) for n, thing in found]
 
 
@@ -92,7 +105,9 @@ def facts(comparison):
 def methods_table(comparison):
     """Each method and the reference: role, model, and in how many scans it has each structure."""
     names = [*comparison.methods, *([comparison.reference] if comparison.reference else [])]
-    structures = comparison.structures or sorted({key[1] for case in comparison.cases for key in case.masks})
+    having = {key[1] for case in comparison.cases for key in case.masks}
+    lesions = (LESION,) if comparison.lesions and LESION in having else ()
+    structures = (*comparison.structures, *lesions) or sorted(having)
     having = Counter((key[0], key[1]) for case in comparison.cases for key in case.masks)
     rows = []
     for name in names:
@@ -125,11 +140,14 @@ def settings_list(comparison):
     """(what, value) of the settings."""
     settings = comparison.settings
     grids = {"refuse": "refused", "resample": "resampled, nearest neighbour"}.get(settings.grids, settings.grids)
-    return [
+    of_slices = [
         ("outlier", f"a slice with Dice ≤ {settings.failure_dice:g}, or in which one mask is empty"),
         ("trimmed mean", f"{settings.trim:.0%} cut at each end" if settings.trim else "nothing cut"),
+    ]
+    return [
+        *(of_slices if has_cord(comparison) else ()),
         ("confidence", f"{settings.confidence:.0%}"),
-        ("surface tolerance", f"{settings.tolerance_mm:g} mm"),
+        *([("surface tolerance", f"{settings.tolerance_mm:g} mm")] if has_cord(comparison) else ()),
         ("masks on other grids", grids),
         ("soft masks", "refused" if settings.threshold is None else f"cut at {settings.threshold:g}"),
     ]
@@ -155,9 +173,10 @@ def problems_table(comparison):
     )
 
 
-def flattering(comparison):
+def flattering(comparison, lesions=False):
     """Problems that make a method look better than it is: masks that are the reference's to the voxel."""
-    return [problem for problem in comparison.problems if problem.kind == "identical"] if comparison.reference else []
+    found = [problem for problem in comparison.problems if problem.kind == "identical"] if comparison.reference else []
+    return [problem for problem in found if (problem.structure == LESION) is lesions]
 
 
 # --- summaries ---------------------------------------------------------------------------
@@ -323,25 +342,34 @@ def _equals(p):
 
 def tests_table(comparison, unit):
     """Tests over subjects, or over slices."""
-    rows = []
-    for test in comparison.tests:
-        if test.unit != unit:
-            continue
-        metric = metric_named(test.metric)
-        larger = NONE if not test.effect or math.isnan(test.effect) else test.first if test.effect > 0 else test.second
-        significant = "yes" if test.p_holm < 1 - comparison.settings.confidence else "no"
-        n = str(test.n[0]) if test.n[0] == test.n[1] else f"{test.n[0]} / {test.n[1]}"
-        rows.append((
-            test.structure, metric.header if metric else test.metric, f"{test.first} vs {test.second}",
-            {"mann-whitney": "Mann-Whitney", "wilcoxon": "Wilcoxon, paired"}.get(test.test, test.test), n,
-            signed(test.effect, 2), larger, p_text(test.p), p_text(test.p_holm),
-            NONE if math.isnan(test.p_holm) else significant,
-        ))  # fmt: skip
+    tests = [test for test in comparison.tests if test.unit == unit]
+    rows = tests_rows(comparison, tests, _measure_of)
     columns = ("Structure", "Measure", "Methods", "Test", "n", "Effect, -1 to 1", "Larger values", "p", "p, Holm",
                f"p < {1 - comparison.settings.confidence:.2g}")  # fmt: skip
     over = "subjects (each subject's mean over its slices)" if unit == "subject" else "slices"
     note = f"{NONE}: no test, for there are too few pairs or all of them are equal."
     return Table(f"Tests over {over}", columns, tuple(rows), (0, 1, 2, 3, 6, 9), note)
+
+
+def _measure_of(test):
+    metric = metric_named(test.metric)
+    return metric.header if metric else test.metric
+
+
+def tests_rows(comparison, tests, measure):
+    """Cells of tests; ``measure``: from a test to the name of its measure."""
+    rows = []
+    for test in tests:
+        larger = NONE if not test.effect or math.isnan(test.effect) else test.first if test.effect > 0 else test.second
+        significant = "yes" if test.p_holm < 1 - comparison.settings.confidence else "no"
+        n = str(test.n[0]) if test.n[0] == test.n[1] else f"{test.n[0]} / {test.n[1]}"
+        rows.append((
+            test.structure, measure(test), f"{test.first} vs {test.second}",
+            {"mann-whitney": "Mann-Whitney", "wilcoxon": "Wilcoxon, paired"}.get(test.test, test.test), n,
+            signed(test.effect, 2), larger, p_text(test.p), p_text(test.p_holm),
+            NONE if math.isnan(test.p_holm) else significant,
+        ))  # fmt: skip
+    return rows
 
 
 def cut_note(shown, total):

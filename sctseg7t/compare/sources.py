@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from sctseg7t.compare.names import MaskName, parse_name, structure_named
+from sctseg7t.compare.names import NOT_TISSUES, MaskName, parse_name, structure_named
 from sctseg7t.compare.records import Problem
 from sctseg7t.errors import UsageError
 from sctseg7t.outputs import split_name
@@ -102,7 +102,7 @@ def mask_files(source):
     if not source.path.is_dir():
         name = parse_name(source.path)
         structure = source.structure or name.structure
-        if structure is None or structure == "LEVELS":
+        if structure in (None, *NOT_TISSUES):
             raise UsageError(f"{_option(source)} {source.path}: its name does not say of which tissue; {_say(source)}")
         return [MaskFile(source.method, structure, source.path, "", name)], []
     names = [(relative, parse_name(source.path / relative)) for relative in _chosen(source)]
@@ -124,7 +124,7 @@ def mask_files(source):
 
 
 def _tissue(name):
-    return name.structure not in (None, "LEVELS")
+    return name.structure not in (None, *NOT_TISSUES)
 
 
 def _chosen(source):

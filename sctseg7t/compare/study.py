@@ -2,7 +2,9 @@
 
 from collections import Counter, defaultdict
 
-from sctseg7t.compare.names import STRUCTURES
+from sctseg7t.compare.lesion_study import lesion_study
+from sctseg7t.compare.lesions import case_lesions, loads_ml
+from sctseg7t.compare.names import LESION, STRUCTURES
 from sctseg7t.compare.read import read_case
 from sctseg7t.compare.records import Comparison, Problem, Settings
 from sctseg7t.compare.repeat import repeatability
@@ -39,25 +41,30 @@ def compare(cases, methods, reference=None, settings=Settings(), *, problems=(),
     Comparison
     """
     rows, areas, grids, inputs, found = [], {}, {}, {}, list(problems)
+    lesions, items, loads = [], [], {}
     for case in cases:
         read = read_case(case, settings, reference)
         found += read.problems
         rows += case_rows(case, read, methods, reference, settings)
         areas |= {(case.name, *key): value for key, value in case_areas(read).items()}
+        for kept, more in zip((lesions, items), case_lesions(case, read, methods, reference, settings)):
+            kept += more
+        loads |= {(case.name, method): load for method, load in loads_ml(read).items()}
         inputs[case.name] = [_input(key, path, read) for key, path in case.masks.items()]
         if read.grid is not None:
             grids[case.name] = read.grid
         if progress:
             progress()
-    found += _identical(rows, reference)
-    compared = {row.structure for row in rows}
+    found += [*_identical(rows, reference), *_identical_lesions(lesions, reference)]
+    compared = {row.structure for row in rows} | ({LESION} if lesions else set())
     found += _copies(inputs)
-    found += _alone({structure for _, _, structure in areas} - compared, areas, reference)
+    present = [*areas, *((case, method, LESION) for case, method in loads)]
+    found += _alone({structure for _, _, structure in present} - compared, present, reference)
     return Comparison(
         settings=settings,
         methods=tuple(methods),
         reference=reference,
-        structures=tuple(structure for structure in STRUCTURES if structure in compared),
+        structures=tuple(structure for structure in STRUCTURES if structure in compared - {LESION}),
         cases=tuple(cases),
         rows=tuple(rows),
         areas_mm2=areas,
@@ -66,6 +73,7 @@ def compare(cases, methods, reference=None, settings=Settings(), *, problems=(),
         tests=tests_between(rows, areas, cases, methods, reference),
         areas=area_agreement(areas, cases, methods, reference, settings.confidence),
         repeatability=repeatability(cases, areas, grids),
+        lesions=lesion_study(lesions, items, loads, cases, methods, reference, settings.confidence) if loads else None,
         provenance={**(provenance or {}), "inputs": inputs},
     )
 
@@ -114,10 +122,22 @@ def _identical(rows, reference):
             yield Problem("identical", None, method, structure, None, text, False)
 
 
+def _identical_lesions(rows, reference):
+    """As :func:`_identical`, of whole volumes of lesions."""
+    counts = Counter((row.method, row.against) for row in rows if row.agreement.n_reference)
+    same = Counter((row.method, row.against) for row in rows if row.agreement.dice == 1)
+    for (method, against), count in same.items():
+        text = f"{LESION}: {method} and {against} are the same to the voxel in {count} of "
+        text += f"{counts[method, against]} scans; "
+        text += f"that flatters {method}" if against == reference else "if one was made from the other, that is why"
+        yield Problem("identical", None, method, LESION, None, text, False)
+
+
 def _alone(structures, areas, reference):
     """A note on each structure that is in some masks but compared in none."""
     for structure in sorted(structures):
         having = Counter(method for _, method, tissue in areas if tissue == structure)
         lacking = f"{reference} has none" if reference else "no other method has it"
-        text = f"{structure}: only areas, for {lacking} (it is in the masks of {', '.join(having)})"
+        known = "loads" if structure == LESION else "areas"
+        text = f"{structure}: only {known}, for {lacking} (it is in the masks of {', '.join(having)})"
         yield Problem("missing", None, None, structure, None, text, False)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sctseg7t.compare.lesion_tables import agreement_rows, lesion_tables
 from sctseg7t.errors import OutputError, UserError
 from sctseg7t.files import write_bytes, write_json
 
@@ -76,20 +77,27 @@ def write_comparison(comparison, out, *, report=True):
 
 
 def tables(comparison):
-    """Columns and rows of every table, by name of its file.
+    """Columns and rows of every table, by name of its file: those of slices and scans if there are masks of the cord,
+    those of lesions if there are any of lesions.
 
     Returns
     -------
     dict of str to (tuple of str, list of dict)
     """
     cases = {case.name: _case_cells(case) for case in comparison.cases}
-    return {
+    cord = {
         "compare_slices": _row_table(comparison, cases, "slice", "csa", "mm2"),
         "compare_levels": _row_table(comparison, cases, "level", "volume", "mm3"),
         "compare_scans": _row_table(comparison, cases, "scan", "volume", "mm3"),
         "compare_areas": _areas(comparison, cases),
         "compare_summary": _summary(comparison),
         "compare_outliers": _outliers(comparison, cases),
+    }
+    found = cord if comparison.areas_mm2 or not comparison.lesions else {}
+    if comparison.lesions:
+        found |= lesion_tables(comparison, cases, _CASE)
+    return {
+        **found,
         "compare_tests": _tests(comparison),
         "compare_agreement": _agreement(comparison),
         "compare_problems": _problems(comparison),
@@ -170,7 +178,7 @@ def _tests(comparison):
     )  # fmt: skip
     rows = [
         {**asdict(test), "n_first": test.n[0], "n_second": test.n[1], "rank_biserial": test.effect}
-        for test in comparison.tests
+        for test in (*comparison.tests, *(comparison.lesions.tests if comparison.lesions else ()))
     ]
     return columns, rows
 
@@ -195,6 +203,7 @@ def _agreement(comparison):
             ("csa_scan_rescan_cov_scan", found.scans, found.scan_cov),
         ):
             rows.append({**common, "measure": name, "n": n, "value": value})
+    rows += agreement_rows(comparison.lesions) if comparison.lesions else []
     return (*_WHAT, "measure", "unit", "n", "value"), rows
 
 
@@ -215,11 +224,22 @@ def _content(comparison):
             "summary": [asdict(row) for row in comparison.summary],
             "tests": [asdict(test) for test in comparison.tests],
             "repeatability": [asdict(row) for row in comparison.repeatability],
+            **_lesion_content(comparison.lesions),
             "problems": [asdict(problem) for problem in comparison.problems],
             "left_out": sum(problem.left_out for problem in comparison.problems),
             "provenance": comparison.provenance,
         }
     )
+
+
+def _lesion_content(lesions):
+    if lesions is None:
+        return {}
+    return {
+        "lesion_summary": [asdict(row) for row in lesions.summary],
+        "lesion_tests": [asdict(test) for test in lesions.tests],
+        "lesion_repeatability": [asdict(row) for row in lesions.repeatability],
+    }
 
 
 def _plain(value):

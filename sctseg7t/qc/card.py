@@ -13,7 +13,9 @@ from sctseg7t.qc import lesions, numbers, tiles
 from sctseg7t.qc.reading import read_saved
 
 TISSUES = ("SC", "GM", "WM")
-_PROVENANCE = ("tool", "model", "locator", "input", "options", "device", "threads", "finished", "seconds", "software")
+_PROVENANCE = (
+    "tool", "model", "locator", "brain", "input", "options", "device", "threads", "finished", "seconds", "software",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

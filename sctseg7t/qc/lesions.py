@@ -209,7 +209,7 @@ def _neighbours(load):
 
 
 def _brain_ml(raw):
-    value = (raw.get("brain") or {}).get("volume_ml")
+    value = (raw.get("brain") or {}).get("brain_ml")
     return float(value) if isinstance(value, (int, float)) else None
 
 

@@ -20,7 +20,7 @@ class Saved:
     image : (X, Y, Z, T) float32, or None where the scan cannot be read
     masks : dict of str to (X, Y, Z, T) array
         bool, or float32 fractions where the file is a soft mask.
-    labels : (X, Y, Z, T) float32, or None
+    labels : (X, Y, Z, T) array, or None
         Map of lesion numbers.
     affine : (4, 4) array, or None where nothing could be read
     spacing_mm : tuple of 3 float
@@ -101,8 +101,8 @@ def _fits(values, own, shape, affine):
 
 
 def _as_mask(values):
-    hard = np.array_equal(values, values != 0)
-    return (values != 0) if hard else np.clip(values, 0, 1)
+    mask = values != 0
+    return mask if np.array_equal(values, mask) else np.clip(values, 0, 1).astype(np.float32)
 
 
 def _read_values(path):
@@ -119,4 +119,6 @@ def _read_values(path):
     orientation = geometry.source.orientation
     flips = [axis for axis in range(3) if orientation[axis, 1] < 0]
     values = np.flip(values, flips).transpose(*np.argsort(orientation[:, 0]), 3)
-    return np.nan_to_num(values.astype(np.float32), nan=0.0), geometry.affine, digest
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values.astype(np.float32), nan=0.0)
+    return values, geometry.affine, digest

@@ -136,9 +136,12 @@ def _recipe(name, sha256):
     path = RECIPES / f"{name}.json"
     if not path.is_file():
         return "the user's own (`recipe.json` of the run)"
-    whole = json.dumps(asdict(TrainRecipe.read(path)), indent=2).encode()
-    same = hashlib.sha256(whole).hexdigest() == sha256
-    return f"`sctseg7t/train/recipes/{name}.json`" + ("" if same else " in an earlier or changed form")
+    # A model that is trained in turns has a recipe for each; the entry tells of the last.
+    for turn in [path, *sorted(RECIPES.glob(f"{name}_*.json"))]:
+        whole = json.dumps(asdict(TrainRecipe.read(turn)), indent=2).encode()
+        if hashlib.sha256(whole).hexdigest() == sha256:
+            return f"`sctseg7t/train/recipes/{turn.name}`"
+    return f"`sctseg7t/train/recipes/{name}.json` in an earlier or changed form"
 
 
 def _measured(entry):

@@ -69,8 +69,11 @@ def brain_entry(recipe):
             {"name": "LESION", "channel": 0, "threshold": 0.5, "suffix": "_lesionseg",
              "meaning": "MS lesion, hyperintense on FLAIR"},
         ],
+        "derived": [{"name": "LABELS", "labels_of": "LESION", "suffix": "_lesionlabels"}],
         "activation": "sigmoid",
-        "postprocess": [],
+        "postprocess": [
+            {"op": "remove_small", "params": {"label": "LESION", "min_mm3": 3, "scope": "volume"}},
+        ],
         "centring": {"policy": "none"},
         "limitations": ["Checked on no real scan yet.", "A research tool; not a medical device."],
     }  # fmt: skip

@@ -57,7 +57,7 @@ def _number(low, high=math.inf, kind=(int, float)):
 _COUNT = ("a whole number, 1 or more", _number(1, kind=int))
 _NEEDS = {
     "model": ("a name", lambda value: isinstance(value, str) and value != ""),
-    "task": ("cord, locator or brain_lesion", lambda value: value in ("cord", "locator", "brain_lesion")),
+    "task": ("brain_lesion, cord or locator", lambda value: value in ("cord", "locator", "brain_lesion")),
     "anatomy": ("a list of sources", lambda value: isinstance(value, list) and value != []),
     "network": ("an object", lambda value: isinstance(value, dict)),
     "simulation": ("an object", lambda value: isinstance(value, dict)),

@@ -15,7 +15,8 @@ HELD_OUT_SEED = 10_000_000
 _DEFAULTS = {
     "size": 64, "lesion_share": 0.55, "flip_p": 0.5, "turn_p": 0.3, "turn_deg": 8.0, "zoom_sd": 0.06,
     "prior_shift_mm": 2.0, "prior_turn_deg": 2.0, "prior_zoom_sd": 0.02, "prior_warp_mm": 3.0, "ribbon_p": 0.5,
-    "ribbon_mm": (2.0, 4.0), "ribbon": (1.04, 1.26), "level_sd": 0.04, "gamma_p": 0.4,
+    "ribbon_mm": (2.0, 4.0), "ribbon": (1.04, 1.26), "spots_p": 0.0,
+    "spots": 10, "spot_mm": (1.0, 3.4), "spot_gain": (0.09, 0.4), "level_sd": 0.04, "gamma_p": 0.4,
     "gamma": (0.85, 1.2), "bias_p": 0.4, "bias": 0.06, "noise_p": 0.4, "noise": 0.05, "blur_p": 0.2, "blur": 0.7,
     "sharpen_p": 0.15, "real_share": 0.5,
 }  # fmt: skip
@@ -74,7 +75,9 @@ class BrainSimulator:
         brain, centre = _centre(pool, rng, s["lesion_share"], s["size"])
         at, flip = self._positions(brain, centre, rng, gen)
         image, label = _sample_brain(brain, at)
-        image = self._vary(self._ribbons(image, label, rng, gen), rng, gen)
+        image = self._ribbons(image, label, rng, gen)
+        image, label = self._spots(image, label, rng)
+        image = self._vary(image, rng, gen)
         found = {"FLAIR": normalise(image)[None]}
         if len(self.channels) > 1:
             priors = sample(self.template.priors, self._prior_positions(brain, at, rng, gen), padding="zeros")
@@ -124,6 +127,28 @@ class BrainSimulator:
         part = torch.sigmoid((rng.uniform(*s["ribbon_mm"]) / 2 - away) / 0.35)
         part = part * torch.sigmoid((gate - rng.uniform(-0.3, 1.2)) / 0.2) * (image > 0.8) * (1 - label)
         return image + part * (float(rng.uniform(*s["ribbon"])) - image).clamp(min=0)
+
+    def _spots(self, image, label, rng):
+        """Small lesions anywhere in the tissue: also in cortex, and where the prior expects none."""
+        s = self.settings
+        tissue = image > 0.85
+        if rng.random() >= s["spots_p"] or not tissue.any():
+            return image, label
+        image, label, gray = image.clone(), label.clone(), float(np.percentile(image[tissue].numpy()[::9], 75))
+        for _ in range(int(rng.integers(1, s["spots"] + 1))):
+            centre = rng.integers(0, image.shape)
+            if not tissue[tuple(centre)]:
+                continue
+            radius = np.exp(rng.uniform(*np.log(s["spot_mm"]))) * rng.uniform(0.75, 1.35, 3)
+            box = tuple(slice(max(c - 7, 0), c + 8) for c in centre)
+            at = [np.arange(b.start, min(b.stop, n)) - c for b, n, c in zip(box, image.shape, centre)]
+            at = np.meshgrid(*(a + rng.uniform(-0.5, 0.5) for a in at), indexing="ij")
+            away = np.sqrt(sum((a / r) ** 2 for a, r in zip(at, radius))) + rng.normal(0, 0.06, at[0].shape)
+            part = torch.sigmoid(torch.from_numpy((1 - away) * radius.min() / 0.4).float()) * tissue[box]
+            level = gray * (1 + float(np.exp(rng.uniform(*np.log(s["spot_gain"])))))
+            image[box] = image[box] + part * (level - image[box]).clamp(min=0)
+            label[box] = torch.maximum(label[box], (part > 0.5).float())
+        return image, label
 
     def _vary(self, image, rng, gen):
         s = self.settings
