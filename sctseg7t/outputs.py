@@ -245,7 +245,7 @@ def view_command(plan_):
     colours = {"SC": "blue", "GM": "red", "WM": "green"}
     parts = [f"fsleyes {_quote(plan_.source)}"]
     for name, path in plan_.masks.items():
-        if name != "WM" or len(plan_.masks) == 1:
+        if name not in ("WM", "LABELS") or len(plan_.masks) == 1:
             parts.append(f"{_quote(path)} -cm {colours.get(name, 'yellow')} -a 50")
     return " ".join(parts) + " &"
 
