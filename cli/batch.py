@@ -47,8 +47,8 @@ def parser():
         "-pattern",
         "--pattern",
         metavar="SUFFIX",
-        help="BIDS suffix (default T2starw), or a glob of file names, or of paths if it has a / (plain folders: "
-        "default all but masks)",
+        help="BIDS suffix (default T2starw; for brains FLAIR), or a glob of file names, or of paths if it has a / "
+        "(plain folders: default all but masks)",
     )
     files.add_argument(
         "-include",
@@ -73,7 +73,7 @@ def parser():
     what.add_argument(
         "-participants", "--participants", metavar="FILE", help="joined to the tables (default: the data set's own)"
     )
-    what.add_argument("-figures", "--figures", action="store_true", help="draw areas and measures, PNG and SVG")
+    what.add_argument("-figures", "--figures", action="store_true", help="draw areas, or lesion loads, as PNG and SVG")
     what.add_argument("-group", "--group", metavar="COLUMN", help="column of participants.tsv that parts the figures")
     what.add_argument("-qc", "--qc", metavar="FOLDER", help="write the QC page there")
     what.add_argument(
@@ -136,11 +136,12 @@ def _check(p, args):
         )
 
 
-def _scans(args):
-    """The scans that the arguments choose."""
-    from sctseg7t.cohort.find import find_scans, select
+def _scans(args, spec):
+    """The scans that the arguments choose, of the model's contrast if they name none."""
+    from sctseg7t.cohort.find import BIDS_SUFFIX, BIDS_SUFFIXES, find_scans, select
 
-    scans = find_scans(args.input, args.pattern, leave=args.output)
+    suffix = BIDS_SUFFIXES.get(spec.input.contrasts[0], BIDS_SUFFIX)
+    scans = find_scans(args.input, args.pattern, leave=args.output, suffix=suffix)
     kept, notes = select(scans, args.include, args.exclude, args.exclude_qc)
     for note in notes:
         print(f"warning: {note}", file=sys.stderr)
@@ -172,9 +173,7 @@ def _jobs(args):
     spec, locator, tissues = choose_model(task, args.model)
     flow_of(spec).check_labels(given_labels(args))
     model = str(Path(args.model).absolute()) if args.model and args.model.endswith(".onnx") else args.model
-    settings = Settings(
-        task, model, args.device, options, args.threads or 1, args.offline, models_of(spec, locator)
-    )
+    settings = Settings(task, model, args.device, options, args.threads or 1, args.offline, models_of(spec, locator))
     layout = Layout(
         Path(args.input).absolute(),
         Path(args.output).absolute(),
@@ -183,7 +182,7 @@ def _jobs(args):
         given_labels(args),
         flow_of(spec).kinds_of_tables(),
     )
-    jobs, refused = make_jobs(_scans(args), layout, settings, force=args.force, timeout=args.timeout)
+    jobs, refused = make_jobs(_scans(args, spec), layout, settings, force=args.force, timeout=args.timeout)
     return jobs, refused, (spec, locator)
 
 

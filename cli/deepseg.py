@@ -90,7 +90,7 @@ def _run(args):
 
     options = pipeline_options(args)
     labels = given_labels(args)
-    args.input = [_nifti(path, args) for path in args.input]
+    args.input, unreadable = _converted(args)
     outputs.check_single(len(args.input), args.output, **labels)
     task = task_of(args.task, args.model)
     segmenter = open_segmenter(task, args.model, args.device, options, threads=args.threads, offline=args.offline)
@@ -107,7 +107,7 @@ def _run(args):
         for path in args.input
     ]
     outputs.check_report(args.report, plans, labels.values())
-    refused = outputs.conflicts(plans, labels.values())
+    refused = {**outputs.conflicts(plans, labels.values()), **unreadable}
     runs, progress = [], _progress(len(plans), args.verbose)
     for plan in plans:
         runs.append(_one(plan, segmenter, record, labels, args, refused.get(plan.source), progress))
@@ -119,20 +119,31 @@ def _run(args):
     return _report(args.report, {"options": record, "runs": runs}) or code
 
 
-def _nifti(path, args):
-    """The scan itself, or what becomes of a folder of DICOM files, beside the outputs."""
-    if not os.path.isdir(path):
-        return path
+def _converted(args):
+    """The inputs, DICOM folders replaced by what became of them beside the outputs, and why some could not be."""
     from pathlib import Path
 
-    from sctseg7t.brain.dicom import to_nifti
+    from sctseg7t.errors import UserError
 
-    place = Path(args.ofolder or Path(path).absolute().parent)
-    place.mkdir(parents=True, exist_ok=True)
-    made = to_nifti(path, place, series=args.series)
-    if args.verbose:
-        print(f"{path} -> {made}")
-    return str(made)
+    inputs, problems = [], {}
+    for path in args.input:
+        if os.path.isdir(path):
+            from sctseg7t.brain.dicom import to_nifti
+
+            place = Path(args.ofolder or Path(path).absolute().parent)
+            try:
+                place.mkdir(parents=True, exist_ok=True)
+                made = to_nifti(path, place, series=args.series)
+                if args.verbose:
+                    print(f"{path} -> {made}")
+                path = str(made)
+            except UserError as err:
+                problems[Path(path)] = str(err) if str(path) in str(err) else f"{path}: is a folder; {err}"
+                with contextlib.suppress(OSError):
+                    # Only if it is empty: no folder is made for an input that is none.
+                    place.rmdir()
+        inputs.append(path)
+    return inputs, problems
 
 
 def _report(path, content):

@@ -94,7 +94,12 @@ def find_model(manifest, task, model=None):
     tasks = manifest.tasks()
     if task not in tasks or not tasks[task]["outputs"]:
         known = ", ".join(name for name, entry in tasks.items() if entry["outputs"])
-        raise UsageError(f"-c {task}: no such task; the tasks are: {known}")
+        what = (
+            f"-m {model}: its task, {task}, is no job for a user"
+            if model and task in tasks
+            else f"-c {task}: no such task"
+        )
+        raise UsageError(f"{what}; the tasks are: {known}")
     if model is None:
         return manifest.default_for_task(task)
     if str(model).endswith(".onnx"):

@@ -435,7 +435,7 @@ def _truncated(path):
 
 BAD = {
     "missing": (lambda path: None, "does not exist"),
-    "folder": (lambda path: path.mkdir(), "is a folder"),
+    "folder": (lambda path: path.mkdir(), "DICOM"),
     "text": (lambda path: path.write_bytes(gzip.compress(b"not an image\n" * 100)), "not a NIfTI"),
     "empty file": (lambda path: path.write_bytes(b""), "empty"),
     "truncated": (_truncated, "truncated"),

@@ -10,6 +10,8 @@ from sctseg7t.bids import entities_of
 from sctseg7t.errors import UsageError
 from sctseg7t.outputs import SIDECAR, split_name
 
+# What a contrast of the manifest is called in BIDS names.
+BIDS_SUFFIXES = {"T2star": "T2starw", "FLAIR": "FLAIR"}
 BIDS_SUFFIX = "T2starw"
 # What segmentation tools and people call their masks: no scans, unless a pattern asks for them.
 _MASKS = ("*_seg", "*_gmseg", "*_wmseg", "*seg-manual", "*seg_manual", "*_mask", "*_probseg", "*_dseg", "*-truth")
@@ -48,10 +50,10 @@ class Scan:
         return known
 
 
-def find_scans(folder, pattern=None, *, leave=None):
+def find_scans(folder, pattern=None, *, leave=None, suffix=BIDS_SUFFIX):
     """Find the scans of a folder.
 
-    In a BIDS data set those are ``sub-*/[ses-*/]anat/*_T2starw.nii[.gz]``; derivatives and source data are
+    In a BIDS data set those are ``sub-*/[ses-*/]anat/*_SUFFIX.nii[.gz]``; derivatives and source data are
     left alone. In any other folder they are all NIfTI files in it and below, but for masks and for those
     whose BIDS name has another suffix.
 
@@ -63,6 +65,8 @@ def find_scans(folder, pattern=None, *, leave=None):
         the folder.
     leave : path, optional
         A folder not to look in: that of the outputs.
+    suffix : str
+        BIDS suffix of the scans that are looked for without a pattern.
 
     Returns
     -------
@@ -79,9 +83,9 @@ def find_scans(folder, pattern=None, *, leave=None):
         raise UsageError(f"-i {folder}: is no folder; give the folder of a data set (or use sct7t_deepseg for files)")
     bids = _is_bids(root)
     files = sorted(_nifti_files(root, leave, bids))
-    found = [name for name in files if _wanted(name, pattern, bids)]
+    found = [name for name in files if _wanted(name, pattern, bids, suffix)]
     if not found:
-        raise UsageError(_nothing(folder, pattern, files, bids))
+        raise UsageError(_nothing(folder, pattern, files, bids, suffix))
     scans = [_scan(root, name, bids) for name in found]
     names = Counter(scan.name for scan in scans)
     return [scan if names[scan.name] == 1 else replace(scan, name=scan.relative) for scan in scans]
@@ -128,26 +132,24 @@ def _looks_like_mask(stem):
     return any(fnmatch.fnmatchcase(stem, mask) for mask in _MASKS)
 
 
-def _wanted(relative, pattern, bids):
+def _wanted(relative, pattern, bids, suffix):
     name = PurePosixPath(relative).name
     stem = split_name(name)[0]
     if pattern is None:
         if bids:
-            return "/anat/" in relative and stem.endswith(f"_{BIDS_SUFFIX}")
-        return not _looks_like_mask(stem) and entities_of(name).get("suffix", BIDS_SUFFIX) == BIDS_SUFFIX
+            return "/anat/" in relative and stem.endswith(f"_{suffix}")
+        return not _looks_like_mask(stem) and entities_of(name).get("suffix", suffix) == suffix
     if "/" in pattern:
         return any(
             fnmatch.fnmatchcase(text, pattern) for text in (relative, relative[: len(relative) - len(name)] + stem)
         )
     if not any(mark in pattern for mark in "*?["):
-        return stem.endswith(f"_{pattern.removeprefix('_')}") and (not bids or "/anat/" in relative)
+        return f"_{stem}".endswith(f"_{pattern.removeprefix('_')}") and (not bids or "/anat/" in relative)
     return any(fnmatch.fnmatchcase(text, pattern) for text in (name, stem))
 
 
-def _nothing(folder, pattern, files, bids):
-    what = (
-        f"-pattern {pattern}" if pattern else f"*_{BIDS_SUFFIX}.nii.gz in sub-*/[ses-*/]anat" if bids else "NIfTI file"
-    )
+def _nothing(folder, pattern, files, bids, suffix):
+    what = f"-pattern {pattern}" if pattern else f"*_{suffix}.nii.gz in sub-*/[ses-*/]anat" if bids else "NIfTI file"
     if not files:
         return f"-i {folder}: holds no NIfTI file (.nii or .nii.gz); give the folder of a data set"
     kinds = Counter(split_name(name)[0].rpartition("_")[2] for name in files)

@@ -37,7 +37,8 @@ class Layout:
     names : str
         ``bids`` or ``sct``.
     labels : dict of str to str
-        Templates of the files that go with the scans (levels, centerline, brainmask), see :func:`sctseg7t.cohort.job.label_file`.
+        Templates of the files that go with the scans (levels, centerline, brainmask), see
+        :func:`sctseg7t.cohort.job.label_file`.
     tables : tuple of str
         Kinds of tables of every scan; one with vertebral labels also gets that of its levels.
     """

@@ -10,8 +10,8 @@ import numpy as np
 
 from sctseg7t.errors import DeviceError, ModelError, UsageError
 
-# Images per forward pass, and at most so many pixels on a CPU. On a CPU small batches stay in its caches and touch little fresh memory: a cold run with 4
-# took a sixth less time and half the memory of one with 32. A GPU wants to be filled.
+# Images per forward pass, and at most so many pixels on a CPU. There small batches stay in its caches and touch little
+# fresh memory: a cold run with 4 took a sixth less time and half the memory of one with 32. A GPU wants to be filled.
 BATCH = {"cpu": 4, "cuda": 32}
 CPU_PIXELS = 4 * 128 * 128
 _CGROUP = Path("/sys/fs/cgroup")
