@@ -58,7 +58,7 @@ def rows(path, channels, sizes, runs):
 
     volume, inside = brain(channels)
     cpus = usable_cpus()
-    for provider in [p for p in ort.get_available_providers() if p.startswith(("CPU", "OpenVINO", "CUDA"))]:
+    for provider in [p for p in ort.get_available_providers() if p.startswith(("CPU", "OpenVINO"))]:
         for size, overlap, threads, skipping in settings(sizes, cpus):
             session = Provider(path, provider, threads)
             mask = inside if skipping else None
@@ -102,7 +102,7 @@ def main(argv=None):
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("-m", dest="model", default="brain_lesion_unet")
     p.add_argument("-i", dest="scan", metavar="FLAIR", help="scan for the whole command (left out without)")
-    p.add_argument("-sizes", type=int, nargs="+", default=[64, 96, 128])
+    p.add_argument("-sizes", type=int, nargs="+", default=[64])
     p.add_argument("-runs", type=int, default=1)
     args = p.parse_args(argv)
     from sctseg7t.zoo.download import weights

@@ -60,7 +60,7 @@ def brain_entry(recipe):
         "files": [],
         "input": {
             "contrasts": ["FLAIR"], "field_T": [], "orientation": "RAS",
-            "sampling": {"method": "patches", "overlap": 0.5}, "axes": "xyz", "spacing_mm": [1, 1, 1],
+            "sampling": {"method": "patches", "overlap": 0.25}, "axes": "xyz", "spacing_mm": [1, 1, 1],
             "size": [size] * 3, "channels": channels, "dtype": "float32",
             "normalisation": {"name": "median", "parameters": {"scope": "mask", "slope": 3, "clip": [-3, 6]}},
             "interpolation": "linear",
