@@ -1,6 +1,7 @@
 """What several test modules share: the example scan, a small cut of it, the command, the development scans."""
 
 import os
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -102,3 +103,18 @@ def dice():
         return 2 * (a & b).sum() / max(a.sum() + b.sum(), 1)
 
     return measure
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A headless Chromium: CHROMIUM names another than the system's."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    with sync_api.sync_playwright() as playwright:
+        try:
+            browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        except sync_api.Error as err:
+            pytest.skip(f"no Chromium starts here ({str(err).splitlines()[0]})")
+        yield browser
+        browser.close()

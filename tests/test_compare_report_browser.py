@@ -1,8 +1,5 @@
 """The report in a real browser: on a laptop and a phone, light and dark, without a request or an error."""
 
-import os
-import shutil
-
 import pytest
 from compare_report_helpers import HOSTILE, make_comparison
 
@@ -11,21 +8,6 @@ from sctseg7t.compare.report import render
 pytestmark = pytest.mark.browser
 LAPTOP, PHONE = {"width": 1366, "height": 768}, {"width": 390, "height": 844}
 COLOURS = {"m0": "rgb(86, 180, 233)", "m1": "rgb(230, 159, 0)", "reference": "rgb(240, 228, 66)"}
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """A headless Chromium: CHROMIUM names another than the system's."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    with sync_api.sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        except sync_api.Error as err:
-            pytest.skip(f"no Chromium starts here ({str(err).splitlines()[0]})")
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

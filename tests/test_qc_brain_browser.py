@@ -3,7 +3,7 @@
 import pytest
 from qc_brain_helpers import write_brain
 from qc_helpers import write_scan
-from test_qc_browser import chromium, context, download, go, listed, open_, pressed  # noqa: F401
+from test_qc_browser import context, download, go, listed, open_, pressed  # noqa: F401
 
 from sctseg7t.cohort import find_records
 from sctseg7t.qc import write_page

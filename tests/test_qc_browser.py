@@ -3,9 +3,7 @@
 import csv
 import io
 import json
-import os
 import re
-import shutil
 
 import nibabel as nib
 import numpy as np
@@ -17,21 +15,6 @@ from sctseg7t.qc import write_page
 
 pytestmark = pytest.mark.browser
 LAPTOP, PHONE = {"width": 1366, "height": 768}, {"width": 390, "height": 844}
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """A headless Chromium: CHROMIUM names another than the system's."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    with sync_api.sync_playwright() as playwright:
-        try:
-            browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        except sync_api.Error as err:
-            pytest.skip(f"no Chromium starts here ({str(err).splitlines()[0]})")
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
