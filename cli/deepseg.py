@@ -255,12 +255,13 @@ def list_tasks():
     from sctseg7t.zoo.manifest import load_manifest
 
     manifest = load_manifest()
+    width = max(map(len, manifest.tasks()))
     for name, entry in manifest.tasks().items():
         if entry["outputs"]:
-            print(f"{name:6} {entry['description']}")
+            print(f"{name:{width}} {entry['description']}")
             for model in entry["models"]:
                 mark = " (default)" if model == entry["default"] else ""
-                print(f"{'':6}   -m {manifest.model(model).label}{mark}")
+                print(f"{'':{width}}   -m {manifest.model(model).label}{mark}")
     return 0
 
 

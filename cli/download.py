@@ -79,11 +79,12 @@ def _list(args):
         row |= {"default": spec.default, "deprecated": spec.deprecated}
     if args.json:
         return _print_json(rows)
+    name, version, task = (max(len(row[key]) for row in rows) for key in ("name", "version", "task"))
     for row in rows:
         size = "size unknown" if row["bytes"] is None else f"{row['bytes'] / 1e6:.1f} MB"
         note = " (deprecated)" if row.get("deprecated") else ""
         print(
-            f"{row['name']:18} {row['version']:12}{row['task']:10}{row['status']:12}"
+            f"{row['name']:{name}}  {row['version']:{version}}  {row['task']:{task}}  {row['status']:9}"
             f"{size:>14}  {row['description']}{note}"
         )
     return 0

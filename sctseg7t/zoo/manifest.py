@@ -88,10 +88,14 @@ class Manifest:
         }
 
     def _serves(self, spec, task):
-        """Whether a model was made for a task, or returns all that the task asks for."""
+        """Whether a model was made for a task, or returns all that the task asks for.
+
+        One made for no job of a user's (a locator) serves no other task.
+        """
+        for_users = self.task_entries.get(spec.task, {}).get("outputs", ())
         wanted = set(self.task_entries[task].get("outputs", ()))
         given = {part.name for part in (*spec.outputs, *spec.derived)}
-        return spec.task == task or (bool(wanted) and wanted <= given)
+        return spec.task == task or (bool(for_users) and bool(wanted) and wanted <= given)
 
     def dataset(self, name):
         """Return a data set by name (ModelError listing the names if unknown)."""
