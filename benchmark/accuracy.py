@@ -25,10 +25,18 @@ from evaluation import evaluate, overall  # noqa: E402
 from scans import peer_segmenter, scans  # noqa: E402
 
 COLUMNS = {
-    "slices": "{:6d}", "lost": "{:4d}", "dice": "{:6.3f}", "dice_slice": "{:6.3f}", "worst": "{:6.3f}",
-    "hd95_slice_mm": "{:6.2f}", "hd95_mm": "{:6.2f}", "assd_slice_mm": "{:6.3f}", "assd_mm": "{:6.3f}",
-    "csa_bias_slice_percent": "{:+7.1f}", "csa_bias_percent": "{:+7.1f}",
-}  # fmt: skip
+    "slices": "{:6d}",
+    "lost": "{:4d}",
+    "dice": "{:6.3f}",
+    "dice_slice": "{:6.3f}",
+    "worst": "{:6.3f}",
+    "hd95_slice_mm": "{:6.2f}",
+    "hd95_mm": "{:6.2f}",
+    "assd_slice_mm": "{:6.3f}",
+    "assd_mm": "{:6.3f}",
+    "csa_bias_slice_percent": "{:+7.1f}",
+    "csa_bias_percent": "{:+7.1f}",
+}
 
 
 def print_tables(evaluations):

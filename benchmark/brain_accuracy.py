@@ -88,10 +88,16 @@ def score(mask, truth):
     precision = right / max(right + false, 1)
     f1 = 2 * sensitivity * precision / max(sensitivity + precision, 1e-9)
     return {
-        "Dice": 2 * both / max(mask.sum() + truth.sum(), 1), "F1": f1, "sensitivity": sensitivity,
-        "precision": precision, "lesions": known[1], "found": found[1], "false": false,
-        "mL": mask.sum() / 1000, "reference mL": truth.sum() / 1000,
-    }  # fmt: skip
+        "Dice": 2 * both / max(mask.sum() + truth.sum(), 1),
+        "F1": f1,
+        "sensitivity": sensitivity,
+        "precision": precision,
+        "lesions": known[1],
+        "found": found[1],
+        "false": false,
+        "mL": mask.sum() / 1000,
+        "reference mL": truth.sum() / 1000,
+    }
 
 
 def _lesions(ndi, mask):
@@ -123,8 +129,11 @@ def baseline(patients):
 
 def row(name, cut, scores):
     """A line of the table."""
-    cells = [f"{s['Dice']:.3f} / {s['F1']:.3f} ({s['sensitivity']:.2f} {s['precision']:.2f}; {s['found']} found, "
-             f"{s['false']} false; {s['mL']:.1f} of {s['reference mL']:.1f} mL)" for s in scores]  # fmt: skip
+    cells = [
+        f"{s['Dice']:.3f} / {s['F1']:.3f} ({s['sensitivity']:.2f} {s['precision']:.2f}; {s['found']} found, "
+        f"{s['false']} false; {s['mL']:.1f} of {s['reference mL']:.1f} mL)"
+        for s in scores
+    ]
     return f"| {name} | {cut} | " + " | ".join(cells) + " |"
 
 
@@ -134,13 +143,25 @@ def evaluation_rows(cut, scores, role="validation"):
     for number, found in zip(PATIENTS, scores):
         dataset = f"Lesjak et al. 2017, patient {number} (3 T, {found['reference mL']:.1f} mL), development scan"
         for metric, name, units in (
-            ("Dice", "Dice", "1"), ("lesion-wise F1 (26-connected, any overlap, 3 voxels or more)", "F1", "1"),
-            ("lesion-wise sensitivity", "sensitivity", "1"), ("lesion-wise precision", "precision", "1"),
-            ("false lesions", "false", "lesions"), ("volume found", "mL", "mL"),
-        ):  # fmt: skip
+            ("Dice", "Dice", "1"),
+            ("lesion-wise F1 (26-connected, any overlap, 3 voxels or more)", "F1", "1"),
+            ("lesion-wise sensitivity", "sensitivity", "1"),
+            ("lesion-wise precision", "precision", "1"),
+            ("false lesions", "false", "lesions"),
+            ("volume found", "mL", "mL"),
+        ):
             value = round(float(found[name]), 3)
-            rows.append({"dataset": dataset, "role": role, "structure": "LESION", "metric": metric, "n": 1,
-                         "mean": value, "units": units})  # fmt: skip
+            rows.append(
+                {
+                    "dataset": dataset,
+                    "role": role,
+                    "structure": "LESION",
+                    "metric": metric,
+                    "n": 1,
+                    "mean": value,
+                    "units": units,
+                }
+            )
     return rows
 
 

@@ -89,8 +89,23 @@ def command(model, scan):
     from process import measure
 
     with tempfile.TemporaryDirectory() as folder:
-        line = [sys.executable, "-m", "sctseg7t.cli.deepseg", "-i", scan, "-c", "brain_lesion", "-m", model,
-                "-ofolder", folder, "-device", "cpu", "-v", "0"]  # fmt: skip
+        line = [
+            sys.executable,
+            "-m",
+            "sctseg7t.cli.deepseg",
+            "-i",
+            scan,
+            "-c",
+            "brain_lesion",
+            "-m",
+            model,
+            "-ofolder",
+            folder,
+            "-device",
+            "cpu",
+            "-v",
+            "0",
+        ]
         cost = measure(line, runs=1, env={"PYTHONPATH": str(ROOT)})
         if cost["exit_code"]:
             raise SystemExit(f"sct7t_deepseg failed: {cost['stderr']}")

@@ -72,13 +72,20 @@ def bland_altman_plot(evaluations, path):
             )
         found = bland_altman(*np.concatenate([e.areas("ours", tissue) for e in evaluations], 1))
         for value, style, name in (
-            (found.bias, "-", "bias"), (found.lower, "--", "-1.96 SD"), (found.upper, "--", "+1.96 SD"),
-        ):  # fmt: skip
+            (found.bias, "-", "bias"),
+            (found.lower, "--", "-1.96 SD"),
+            (found.upper, "--", "+1.96 SD"),
+        ):
             axis.axhline(value, color="0.3", linestyle=style, linewidth=1)
             axis.annotate(
-                f"{name}\n{value:+.1f}", (1, value), (4, 0), xycoords=("axes fraction", "data"),
-                textcoords="offset points", va="center", fontsize=8,
-            )  # fmt: skip
+                f"{name}\n{value:+.1f}",
+                (1, value),
+                (4, 0),
+                xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+            )
         axis.axhline(0, color="0.8", linewidth=1, zorder=0)
         axis.set(title=tissue, xlabel="mean of both CSA (mm²)", ylabel="CSA ours - reference (mm²)")
         axis.spines[["top", "right"]].set_visible(False)

@@ -55,7 +55,12 @@ def locator_rows(evaluations):
 def _row(structure, metric, values, units, n=None):
     """`n` values unless it says how many a single one sums up; only several have an SD."""
     row = {
-        "dataset": DATASET, "role": "validation", "structure": structure, "metric": metric,
-        "n": n or len(values), "mean": round(float(np.mean(values)), 4), "units": units,
-    }  # fmt: skip
+        "dataset": DATASET,
+        "role": "validation",
+        "structure": structure,
+        "metric": metric,
+        "n": n or len(values),
+        "mean": round(float(np.mean(values)), 4),
+        "units": units,
+    }
     return row if len(values) == 1 else {**row, "sd": round(float(np.std(values, ddof=1)), 4)}

@@ -86,9 +86,12 @@ def _run(args):
     if args.anatomy:
         recipe = recipe.of_sources(args.anatomy)
     given = {
-        "slices": args.slices, "pixel_mm": args.pixel, "thickness_mm": args.thickness,
-        "field_of_view_mm": args.fov, "snr": args.snr,
-    }  # fmt: skip
+        "slices": args.slices,
+        "pixel_mm": args.pixel,
+        "thickness_mm": args.thickness,
+        "field_of_view_mm": args.fov,
+        "snr": args.snr,
+    }
     plans = [plan_scan(recipe, args.seed + k, **given) for k in range((args.count or 1) if args.output else 0)]
     bank = load_bank(recipe.anatomy, anatomy_folders(args.data), args.seed)
     if args.preview:

@@ -17,17 +17,20 @@ _FILES = {
 # Height of the tentorium (MNI z, mm) over y (rows) and |x|: the dark sheet between the cerebellum and the lobes above
 # it, read off this template's T1 image and smoothed.
 _TENT_X, _TENT_Y = range(0, 61, 10), range(-100, -19, 10)
-_TENT_Z = np.array([
-    [-22, -22, -22, -23, -23, -24, -24],
-    [-19, -21, -21, -23, -22, -23, -24],
-    [-15, -17, -18, -20, -22, -22, -23],
-    [-6, -11, -15, -18, -21, -22, -23],
-    [3, -6, -14, -18, -22, -24, -26],
-    [6, -5, -15, -20, -25, -28, -30],
-    [2, -8, -17, -23, -28, -31, -32],
-    [3, -14, -30, -34, -36, -35, -36],
-    [3, -16, -35, -38, -39, -39, -39],
-], dtype=float)  # fmt: skip
+_TENT_Z = np.array(
+    [
+        [-22, -22, -22, -23, -23, -24, -24],
+        [-19, -21, -21, -23, -22, -23, -24],
+        [-15, -17, -18, -20, -22, -22, -23],
+        [-6, -11, -15, -18, -21, -22, -23],
+        [3, -6, -14, -18, -22, -24, -26],
+        [6, -5, -15, -20, -25, -28, -30],
+        [2, -8, -17, -23, -28, -31, -32],
+        [3, -14, -30, -34, -36, -35, -36],
+        [3, -16, -35, -38, -39, -39, -39],
+    ],
+    dtype=float,
+)
 _VENTRICLE_SEEDS = ((-10, 0, 22), (10, 0, 22), (-27, -46, 8), (27, -46, 8))
 MAPS = ("t1", "gm", "wm", "csf", "brain", "ventricles", "infratentorial", "cortex")
 
@@ -60,8 +63,10 @@ def stored_maps():
     else:
         from nilearn import datasets
 
-        images = {key: getattr(datasets, f"load_mni152_{part}template")(1) for key, part in
-                  (("t1", ""), ("gm", "gm_"), ("wm", "wm_"))}  # fmt: skip
+        images = {
+            key: getattr(datasets, f"load_mni152_{part}template")(1)
+            for key, part in (("t1", ""), ("gm", "gm_"), ("wm", "wm_"))
+        }
     maps = {}
     for key, image in images.items():
         values = np.asarray(image.dataobj, dtype=np.float32)
@@ -93,8 +98,12 @@ def map_in_mni(name):
     if name in maps:
         return maps[name], affine
     make = {
-        "brain": _brain, "csf": _csf, "ventricles": _ventricles, "infratentorial": _infratentorial, "cortex": _cortex,
-    }  # fmt: skip
+        "brain": _brain,
+        "csf": _csf,
+        "ventricles": _ventricles,
+        "infratentorial": _infratentorial,
+        "cortex": _cortex,
+    }
     values = make[name](maps, affine)
     if values.dtype == bool:
         values = values.astype(np.uint8) * 255

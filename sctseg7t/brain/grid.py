@@ -116,9 +116,14 @@ def resample(data, matrix, shape, *, order=1, outside="zero"):
     from scipy import ndimage
 
     out = ndimage.affine_transform(
-        data, _by_axis(matrix[:3, :3]), matrix[:3, 3], tuple(shape), order=order, mode="nearest",
+        data,
+        _by_axis(matrix[:3, :3]),
+        matrix[:3, 3],
+        tuple(shape),
+        order=order,
+        mode="nearest",
         output=data.dtype if order == 0 else np.float32,
-    )  # fmt: skip
+    )
     if outside == "zero":
         index = np.ogrid[tuple(slice(n) for n in shape)]
         for axis in range(3):

@@ -202,9 +202,16 @@ class BrainSegmenter(Flow):
         clock.lap("restore")
         warnings = [*volume.notes, *ready.warnings, *_doubts(table)]
         return BrainResult(
-            volume, masks, self.suffixes(), [table], warnings, clock.seconds, True, "none",
+            volume,
+            masks,
+            self.suffixes(),
+            [table],
+            warnings,
+            clock.seconds,
+            True,
+            "none",
             {"brain": {**ready.details, "lesions": table.summary()}},
-        )  # fmt: skip
+        )
 
     def _network(self, ready, affine, clock):
         """The probability on the working grid."""
@@ -219,9 +226,12 @@ class BrainSegmenter(Flow):
             channels.append(template_map(ready.template, PRIORS[name], grid.affine, grid.shape))
         clock.lap("normalise")
         maps = sliding_patches(
-            np.stack(channels), _Maps(self.session, spec), size=spec.input.size, overlap=spec.input.sampling.overlap,
+            np.stack(channels),
+            _Maps(self.session, spec),
+            size=spec.input.size,
+            overlap=spec.input.sampling.overlap,
             inside=inside,
-        )  # fmt: skip
+        )
         clock.lap("network")
         return grid, maps[spec.outputs[0].channel]
 
@@ -230,9 +240,12 @@ class BrainSegmenter(Flow):
         options, output = self.options, self.spec.outputs[0]
         masks = {output.name: binary(probability, output, options.threshold)}
         steps = override(
-            self.spec.postprocess, largest=options.largest, fill=options.fill_holes,
-            small=options.remove_small and {**options.remove_small, "scope": "volume"}, labels=tuple(masks),
-        )  # fmt: skip
+            self.spec.postprocess,
+            largest=options.largest,
+            fill=options.fill_holes,
+            small=options.remove_small and {**options.remove_small, "scope": "volume"},
+            labels=tuple(masks),
+        )
         kept = apply(masks, steps, grid.spacing_mm**3)[output.name]
         mask, fraction = mask_to_native(kept, grid, affine, shape, probability)
         return mask & ready.mask, to_native(probability, grid, affine, shape), np.clip(fraction, 0, 1)

@@ -59,10 +59,18 @@ def draw_cohort(out, group=None):
     folder = Path(out) / "figures"
     folder.mkdir(exist_ok=True)
     # Text stays text in SVG, and the same data make the same file.
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "sctseg7t", "font.size": 9, "axes.spines.top": False,
-                "axes.spines.right": False}  # fmt: skip
-    drawn = {"cohort_csa": (_draw_areas, rows), "cohort_measures": (_draw_measures, rows),
-             "cohort_lesions": (_draw_lesions, loads)}  # fmt: skip
+    settings = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "sctseg7t",
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
+    drawn = {
+        "cohort_csa": (_draw_areas, rows),
+        "cohort_measures": (_draw_measures, rows),
+        "cohort_lesions": (_draw_lesions, loads),
+    }
     with matplotlib.rc_context(settings):
         return [path for name, (draw, data) in drawn.items() if data for path in _save(draw(data), folder / name)]
 
@@ -215,9 +223,16 @@ def _box(axis, at, values, colour):
         box = {**quartiles, "whislo": values[0], "whishi": values[-1], "fliers": []}
         line = {"color": colour}
         axis.bxp(
-            [box], [at - 0.18], widths=0.3, showfliers=False, manage_ticks=False,
-            boxprops=line, whiskerprops=line, capprops=line, medianprops={**line, "linewidth": 2},
-        )  # fmt: skip
+            [box],
+            [at - 0.18],
+            widths=0.3,
+            showfliers=False,
+            manage_ticks=False,
+            boxprops=line,
+            whiskerprops=line,
+            capprops=line,
+            medianprops={**line, "linewidth": 2},
+        )
     _dots(axis, at + 0.22, values, colour)
 
 

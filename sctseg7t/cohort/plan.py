@@ -12,8 +12,12 @@ from sctseg7t.version import __version__
 _NOT_BIDS = (
     f"*{SIDECAR}",
     *(f"*{suffix}" for suffix in TABLES.values()),
-    "cohort_*", "figures/", "logs/", "replaced/", "qc*",
-)  # fmt: skip
+    "cohort_*",
+    "figures/",
+    "logs/",
+    "replaced/",
+    "qc*",
+)
 
 
 def plan_scan(scan, out, suffixes, *, names="bids", soft=False, tables=("csa",)):

@@ -155,8 +155,10 @@ def summary(rows):
         slices.setdefault((row["volume"], row["slice"]), {})[row["tissue"]] = row
     if not slices:
         return {}
-    flags = {place: {flag for row in tissues.values() for flag in row["flags"].split(";") if flag}
-             for place, tissues in slices.items()}  # fmt: skip
+    flags = {
+        place: {flag for row in tissues.values() for flag in row["flags"].split(";") if flag}
+        for place, tissues in slices.items()
+    }
     kept = {place: tissues for place, tissues in slices.items() if not flags[place] & TRUNCATED}
     counts = Counter(flag for found in flags.values() for flag in found)
     content = {
@@ -172,8 +174,11 @@ def summary(rows):
                 stem = f"{tissue.lower()}_{name}"
                 content |= {f"{stem}_mean": sum(values) / len(values), f"{stem}_min": min(values)}
                 content[f"{stem}_max"] = max(values)
-    both = [(float(t["GM"]["area_mm2"]), float(t["SC"]["area_mm2"])) for t in kept.values()
-            if {"SC", "GM"} <= set(t) and t["GM"]["area_mm2"] and t["SC"]["area_mm2"]]  # fmt: skip
+    both = [
+        (float(t["GM"]["area_mm2"]), float(t["SC"]["area_mm2"]))
+        for t in kept.values()
+        if {"SC", "GM"} <= set(t) and t["GM"]["area_mm2"] and t["SC"]["area_mm2"]
+    ]
     if both and sum(sc for _, sc in both) > 0:
         content["gm_sc_area_ratio"] = sum(gm for gm, _ in both) / sum(sc for _, sc in both)
     return content

@@ -46,8 +46,13 @@ def write_figures(comparison, folder):
     except OSError as err:
         raise OutputError(f"{folder}: cannot be made ({err.strerror or err}); choose another folder") from err
     # Text stays text in SVG, and the same data make the same file.
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "sctseg7t", "font.size": 9, "axes.spines.top": False,
-                "axes.spines.right": False}  # fmt: skip
+    settings = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "sctseg7t",
+        "font.size": 9,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
     written = []
     with matplotlib.rc_context(settings):
         for name, figure in _figures(comparison):
@@ -99,9 +104,18 @@ def _violin(axis, place, sample):
     # Spread sideways by rank, not by chance: the same data make the same picture.
     aside = [(((k + 1) * 0.618034) % 1 - 0.5) * 0.4 for k in places]
     axis.plot([place + x for x in aside], shown, ".", color=colour, markersize=2.5, alpha=0.8)
-    axis.boxplot([values], positions=[place], widths=0.14, showfliers=False, patch_artist=True, manage_ticks=False,
-                 boxprops={"facecolor": "white", "linewidth": 0.8}, medianprops={"color": "black", "linewidth": 1.4},
-                 whiskerprops={"linewidth": 0.8}, capprops={"linewidth": 0})  # fmt: skip
+    axis.boxplot(
+        [values],
+        positions=[place],
+        widths=0.14,
+        showfliers=False,
+        patch_artist=True,
+        manage_ticks=False,
+        boxprops={"facecolor": "white", "linewidth": 0.8},
+        medianprops={"color": "black", "linewidth": 1.4},
+        whiskerprops={"linewidth": 0.8},
+        capprops={"linewidth": 0},
+    )
 
 
 def _bland_altman(comparison, areas, quantity=CSA):
@@ -120,8 +134,15 @@ def _bland_altman(comparison, areas, quantity=CSA):
                 axis.axhline(value, color="black", linewidth=1, linestyle="-" if name == "bias" else "--")
                 if half > 0:
                     axis.axhspan(value - half, value + half, color="0.5", alpha=0.15, linewidth=0)
-                axis.annotate(f"{name}: {signed(value, 1 if percent else 2)}", (1, value), (-2, 2), fontsize=7,
-                              xycoords=("axes fraction", "data"), textcoords="offset points", ha="right")  # fmt: skip
+                axis.annotate(
+                    f"{name}: {signed(value, 1 if percent else 2)}",
+                    (1, value),
+                    (-2, 2),
+                    fontsize=7,
+                    xycoords=("axes fraction", "data"),
+                    textcoords="offset points",
+                    ha="right",
+                )
             axis.axhline(0, color="0.6", linewidth=0.7, zorder=0)
             axis.set_ylabel(f"{quantity.axis.removesuffix('s')} difference ({'%' if percent else quantity.unit})")
             axis.set_xlabel(f"mean of the two {quantity.axis} ({quantity.unit})")

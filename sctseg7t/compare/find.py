@@ -247,9 +247,16 @@ def _case(key, files, names, groups):
     entities = next((file.name.entities for file in files if file.name.entities), {})
     subject = entities.get("sub")
     case = Case(
-        name, subject, entities.get("ses"), entities.get("run"), groups.get(subject), image, masks,
-        levels[0] if len(levels) == 1 else None, entities,
-    )  # fmt: skip
+        name,
+        subject,
+        entities.get("ses"),
+        entities.get("run"),
+        groups.get(subject),
+        image,
+        masks,
+        levels[0] if len(levels) == 1 else None,
+        entities,
+    )
     return case, problems
 
 
@@ -273,10 +280,15 @@ def _chosen(cases, chosen, problems):
         elif case.image is not None and not case.masks:
             problems.append(
                 Problem(
-                    "missing", case.name, None, None, str(case.image),
-                    f"{case.name}: there is no mask of it; make one, or leave the scan out", True,
+                    "missing",
+                    case.name,
+                    None,
+                    None,
+                    str(case.image),
+                    f"{case.name}: there is no mask of it; make one, or leave the scan out",
+                    True,
                 )
-            )  # fmt: skip
+            )
         elif case.masks:
             other[REFERENCE, "no method has masks of them"].append(case.name)
     for (method, why), names in other.items():

@@ -42,17 +42,36 @@ def headline_table(comparison):
     rows = []
     for pair in pairs(comparison):
         n = known[pair]
-        rows.append((
-            pair_name(comparison, *pair), str(n["n_scans"]), number(n["f1_mean"], 3), number(n["f1_pooled"], 3),
-            *_both(n, "sensitivity"), *_both(n, "precision"), number(n["fp_per_scan"], 1),
-            number(n["dice_mean"], 3), number(n["dice_matched_mean"], 3), signed(n["volume_difference_ml_mean"], 2),
-            signed(n["volume_difference_percent_median"], 1),
-        ))  # fmt: skip
+        rows.append(
+            (
+                pair_name(comparison, *pair),
+                str(n["n_scans"]),
+                number(n["f1_mean"], 3),
+                number(n["f1_pooled"], 3),
+                *_both(n, "sensitivity"),
+                *_both(n, "precision"),
+                number(n["fp_per_scan"], 1),
+                number(n["dice_mean"], 3),
+                number(n["dice_matched_mean"], 3),
+                signed(n["volume_difference_ml_mean"], 2),
+                signed(n["volume_difference_percent_median"], 1),
+            )
+        )
     columns = (
-        _method(comparison), "Scans", "F1 mean", "F1 pooled", "Sensitivity mean", "pooled", "Precision mean", "pooled",
-        f"{_false(comparison)} per scan", "Dice mean", "Dice of matched lesions", "Volume difference, mean (mL)",
+        _method(comparison),
+        "Scans",
+        "F1 mean",
+        "F1 pooled",
+        "Sensitivity mean",
+        "pooled",
+        "Precision mean",
+        "pooled",
+        f"{_false(comparison)} per scan",
+        "Dice mean",
+        "Dice of matched lesions",
+        "Volume difference, mean (mL)",
         "Volume difference, median (%)",
-    )  # fmt: skip
+    )
     note = f"{NONE}: in no scan defined (see Empty masks below)."
     return Table("Lesions: agreement over scans", columns, tuple(rows), (0,), note)
 
@@ -66,8 +85,17 @@ def counts_table(comparison):
             names = ("n_reference", "tp_reference", "fn", "n_mask", "tp_mask", "fp", "merged", "split")
             rows.append((pair_name(comparison, row.method, row.against), *(str(n[name]) for name in names)))
     other, own = ("Reference's", "Method's") if comparison.reference else ("Second's", "First's")
-    columns = (_method(comparison), f"{other} lesions", "found (TP)", f"{_missed(comparison).lower()} (FN)",
-               f"{own} lesions", "true (TP)", f"{_false(comparison).lower()} (FP)", "Merged", "Split")  # fmt: skip
+    columns = (
+        _method(comparison),
+        f"{other} lesions",
+        "found (TP)",
+        f"{_missed(comparison).lower()} (FN)",
+        f"{own} lesions",
+        "true (TP)",
+        f"{_false(comparison).lower()} (FP)",
+        "Merged",
+        "Split",
+    )
     return Table("Lesions: counts over all scans", columns, tuple(rows), (0,))
 
 
@@ -79,14 +107,32 @@ def load_table(comparison):
         strata, key=lambda row: (order.index(row.name), pairs(comparison).index((row.method, row.against)))
     ):
         n = row.numbers
-        rows.append((
-            row.name, pair_name(comparison, row.method, row.against), str(n["n_scans"]), number(n["dice_mean"], 3),
-            number(n["dice_sd"], 3), number(n["f1_mean"], 3), number(n["sensitivity_pooled"], 3),
-            number(n["precision_pooled"], 3), number(n["fp_per_scan"], 1), signed(n["volume_difference_ml_mean"], 2),
-        ))  # fmt: skip
-    columns = (f"Load of the {_other(comparison)}", _method(comparison), "Scans", "Dice mean", "Dice SD", "F1 mean",
-               "Sensitivity pooled", "Precision pooled", f"{_false(comparison)} per scan",
-               "Volume difference, mean (mL)")  # fmt: skip
+        rows.append(
+            (
+                row.name,
+                pair_name(comparison, row.method, row.against),
+                str(n["n_scans"]),
+                number(n["dice_mean"], 3),
+                number(n["dice_sd"], 3),
+                number(n["f1_mean"], 3),
+                number(n["sensitivity_pooled"], 3),
+                number(n["precision_pooled"], 3),
+                number(n["fp_per_scan"], 1),
+                signed(n["volume_difference_ml_mean"], 2),
+            )
+        )
+    columns = (
+        f"Load of the {_other(comparison)}",
+        _method(comparison),
+        "Scans",
+        "Dice mean",
+        "Dice SD",
+        "F1 mean",
+        "Sensitivity pooled",
+        "Precision pooled",
+        f"{_false(comparison)} per scan",
+        "Volume difference, mean (mL)",
+    )
     return Table(
         "Lesions: by load of the scan", columns, tuple(rows), (0, 1), f"{NONE}: not defined, or one scan only."
     )
@@ -100,14 +146,29 @@ def size_table(comparison):
         strata, key=lambda row: (order.index(row.name), pairs(comparison).index((row.method, row.against)))
     ):
         n = row.numbers
-        rows.append((
-            row.name.replace("mm3", "mm³").replace(">=", "≥"), pair_name(comparison, row.method, row.against),
-            str(n["n_reference"]), str(n["tp_reference"]), number(n["sensitivity_pooled"], 3), str(n["n_mask"]),
-            str(n["fp"]), number(n["precision_pooled"], 3),
-        ))  # fmt: skip
+        rows.append(
+            (
+                row.name.replace("mm3", "mm³").replace(">=", "≥"),
+                pair_name(comparison, row.method, row.against),
+                str(n["n_reference"]),
+                str(n["tp_reference"]),
+                number(n["sensitivity_pooled"], 3),
+                str(n["n_mask"]),
+                str(n["fp"]),
+                number(n["precision_pooled"], 3),
+            )
+        )
     other, own = ("Reference's", "Method's") if comparison.reference else ("Second's", "First's")
-    columns = ("Lesion's volume", _method(comparison), f"{other} lesions", "found", "Sensitivity", f"{own} lesions",
-               _false(comparison).lower(), "Precision")  # fmt: skip
+    columns = (
+        "Lesion's volume",
+        _method(comparison),
+        f"{other} lesions",
+        "found",
+        "Sensitivity",
+        f"{own} lesions",
+        _false(comparison).lower(),
+        "Precision",
+    )
     return Table(
         "Lesions: detection by size", columns, tuple(rows), (0, 1), f"{NONE}: there is no lesion of this size."
     )
@@ -118,15 +179,32 @@ def agreement_table(comparison):
     rows = []
     for load in comparison.lesions.loads:
         found = load.bland_altman
-        rows.append((
-            pair_name(comparison, load.method, load.against), str(found.n), signed(found.bias, 2),
-            interval(found.bias_low, found.bias_high, 2), interval(found.lower, found.upper, 2),
-            signed(found.bias_percent, 1), signed(found.slope, 3), p_text(found.slope_p), number(load.icc, 3),
-            interval(load.icc_low, load.icc_high, 3),
-        ))  # fmt: skip
-    columns = (_method(comparison), "Scans", "Bias (mL)", "95% CI of bias (mL)", "Limits of agreement (mL)", "Bias (%)",
-               "Proportional bias (mL per mL)", "p of it", "ICC(A,1)",
-               f"{comparison.settings.confidence:.0%} CI of ICC")  # fmt: skip
+        rows.append(
+            (
+                pair_name(comparison, load.method, load.against),
+                str(found.n),
+                signed(found.bias, 2),
+                interval(found.bias_low, found.bias_high, 2),
+                interval(found.lower, found.upper, 2),
+                signed(found.bias_percent, 1),
+                signed(found.slope, 3),
+                p_text(found.slope_p),
+                number(load.icc, 3),
+                interval(load.icc_low, load.icc_high, 3),
+            )
+        )
+    columns = (
+        _method(comparison),
+        "Scans",
+        "Bias (mL)",
+        "95% CI of bias (mL)",
+        "Limits of agreement (mL)",
+        "Bias (%)",
+        "Proportional bias (mL per mL)",
+        "p of it",
+        "ICC(A,1)",
+        f"{comparison.settings.confidence:.0%} CI of ICC",
+    )
     note = f"{NONE}: not defined; limits need two scans, an ICC needs loads that vary."
     return Table("Lesion load: agreement scan by scan", columns, tuple(rows), (0,), note)
 
@@ -142,8 +220,17 @@ def repeatability_table(comparison):
 
 def tests_table(comparison):
     rows = tests_rows(comparison, comparison.lesions.tests, lambda test: _LABELS.get(test.metric, test.metric))
-    columns = ("Measure", "Methods", "Test", "n", "Effect, -1 to 1", "Larger values", "p", "p, Holm",
-               f"p < {1 - comparison.settings.confidence:.2g}")  # fmt: skip
+    columns = (
+        "Measure",
+        "Methods",
+        "Test",
+        "n",
+        "Effect, -1 to 1",
+        "Larger values",
+        "p",
+        "p, Holm",
+        f"p < {1 - comparison.settings.confidence:.2g}",
+    )
     return Table("Lesions: tests over subjects", columns, tuple(row[1:] for row in rows), (0, 1, 2, 5, 8))
 
 
@@ -176,14 +263,27 @@ def items_table(comparison):
     found = sorted(comparison.lesions.items, key=lambda item: (-item.volume_mm3, item.case, item.method, item.kind))
     rows = tuple(
         (
-            item.case, pair_name(comparison, item.method, item.against), _WHAT[what_of(comparison, item)], str(item.id),
-            number(item.volume_mm3, 1), number(item.diameter_mm, 1), str(item.slice),
+            item.case,
+            pair_name(comparison, item.method, item.against),
+            _WHAT[what_of(comparison, item)],
+            str(item.id),
+            number(item.volume_mm3, 1),
+            number(item.diameter_mm, 1),
+            str(item.slice),
             ", ".join(number(getattr(item, f"centroid_{axis}_mm"), 1) for axis in "ras"),
         )
         for item in found[:SHOWN_ITEMS]
-    )  # fmt: skip
-    columns = ("Scan", _method(comparison), "What", "Id", "Volume (mm³)", "Diameter (mm)", "Slice",
-               "Centroid R, A, S (mm)")  # fmt: skip
+    )
+    columns = (
+        "Scan",
+        _method(comparison),
+        "What",
+        "Id",
+        "Volume (mm³)",
+        "Diameter (mm)",
+        "Slice",
+        "Centroid R, A, S (mm)",
+    )
     note = cut_note(len(rows), len(found))
     return Table("Lesions without counterpart, largest first", columns, rows, (0, 1, 2, 7), note)
 
@@ -194,18 +294,47 @@ def scans_table(comparison):
     rows, order = [], {pair: place for place, pair in enumerate(pairs(comparison))}
     for row in sorted(comparison.lesions.rows, key=lambda row: (row.case, order[row.method, row.against])):
         a = row.agreement
-        rows.append((
-            row.case, groups.get(row.case) or NONE, pair_name(comparison, row.method, row.against),
-            _EMPTY[row.empty].format(_other(comparison)) if row.empty else "",
-            str(a.n_reference), str(a.n_mask), str(a.fn), str(a.fp), number(a.f1, 3), number(a.sensitivity, 3),
-            number(a.precision, 3), number(a.dice, 3), number(a.dice_matched, 3), number(a.reference_ml, 2),
-            number(a.mask_ml, 2), signed(a.volume_difference_ml, 2), signed(a.volume_difference_percent, 1),
-        ))  # fmt: skip
+        rows.append(
+            (
+                row.case,
+                groups.get(row.case) or NONE,
+                pair_name(comparison, row.method, row.against),
+                _EMPTY[row.empty].format(_other(comparison)) if row.empty else "",
+                str(a.n_reference),
+                str(a.n_mask),
+                str(a.fn),
+                str(a.fp),
+                number(a.f1, 3),
+                number(a.sensitivity, 3),
+                number(a.precision, 3),
+                number(a.dice, 3),
+                number(a.dice_matched, 3),
+                number(a.reference_ml, 2),
+                number(a.mask_ml, 2),
+                signed(a.volume_difference_ml, 2),
+                signed(a.volume_difference_percent, 1),
+            )
+        )
     other, own = ("Reference's", "Method's") if comparison.reference else ("Second's", "First's")
-    columns = ("Scan", "Group", _method(comparison), "Empty", f"{other} lesions", f"{own} lesions",
-               f"{_missed(comparison)} (FN)", f"{_false(comparison)} (FP)", "F1", "Sensitivity", "Precision", "Dice",
-               "Dice of matched", f"{other} load (mL)", f"{own} load (mL)", "Difference (mL)",
-               "Difference (%)")  # fmt: skip
+    columns = (
+        "Scan",
+        "Group",
+        _method(comparison),
+        "Empty",
+        f"{other} lesions",
+        f"{own} lesions",
+        f"{_missed(comparison)} (FN)",
+        f"{_false(comparison)} (FP)",
+        "F1",
+        "Sensitivity",
+        "Precision",
+        "Dice",
+        "Dice of matched",
+        f"{other} load (mL)",
+        f"{own} load (mL)",
+        "Difference (mL)",
+        "Difference (%)",
+    )
     note = f"{NONE}: not defined, or no group in participants.tsv. {cut_note(min(len(rows), SHOWN_SCANS), len(rows))}"
     return Table("Lesions: every scan and method", columns, tuple(rows[:SHOWN_SCANS]), (0, 1, 2, 3), note.strip())
 
@@ -215,26 +344,43 @@ def definitions(comparison):
     mine, other = ("method", "reference") if comparison.reference else ("first method", "second method")
     return [
         ("Matching", rule_text(comparison)),
-        ("Sensitivity, precision, F1",
-         f"Of lesions: share of the {other}'s that are found; share of the {mine}'s that have a counterpart; their "
-         "harmonic mean. A lesion can answer several, so both sides are counted (Commowick et al., Scientific Reports "
-         "2018). Mean: over scans in which it is defined. Pooled: all lesions of all scans together."),
+        (
+            "Sensitivity, precision, F1",
+            f"Of lesions: share of the {other}'s that are found; share of the {mine}'s that have a counterpart; their "
+            "harmonic mean. A lesion can answer several, so both sides are counted (Commowick et al., Scientific "
+            "Reports 2018). Mean: over scans in which it is defined. Pooled: all lesions of all scans together.",
+        ),
         (f"{_false(comparison)} per scan", f"Lesions of the {mine} without counterpart, divided by scans."),
-        ("Dice of lesions", "Of all voxels of the volume, small lesions too (Dice 1945). It grows with the load, so it "
-         "is given by load: below 5, 5 to 15, above 15 mL (limits of this tool)."),
-        ("Dice of matched lesions", "Mean over matched pairs, or over groups of lesions that matches connect: how well "
-         "lesions that were found are outlined."),
+        (
+            "Dice of lesions",
+            "Of all voxels of the volume, small lesions too (Dice 1945). It grows with the load, so it "
+            "is given by load: below 5, 5 to 15, above 15 mL (limits of this tool).",
+        ),
+        (
+            "Dice of matched lesions",
+            "Mean over matched pairs, or over groups of lesions that matches connect: how well "
+            "lesions that were found are outlined.",
+        ),
         ("Volume difference", f"Load of the {mine} minus that of the {other}, mL; in percent of the latter."),
         ("Merged, split", f"Lesions of the {mine} that share voxels with several of the {other}; the other way round."),
-        ("Size", "A lesion's own volume: voxels times their volume; below 10, 10 to 50, from 50 mm³ on (limits of this "
-         "tool)."),
-        ("Empty masks of lesions", f"Both empty: nothing there and nothing found: sensitivity, precision, F1 and "
-         f"Dice are not defined ({NONE}) and in no mean. {other.capitalize()} empty, {mine} not: precision, F1 and "
-         f"Dice are 0. {mine.capitalize()} empty, {other} not: sensitivity, F1 and Dice are 0. Such scans count for "
-         f"lesions per scan and for the load."),
-        ("Slices", "Lesions are compared in the whole volume. There are no rows, means or outliers of slices for them: "
-         "most slices hold none, and a lesion crosses several."),
-    ]  # fmt: skip
+        (
+            "Size",
+            "A lesion's own volume: voxels times their volume; below 10, 10 to 50, from 50 mm³ on (limits of this "
+            "tool).",
+        ),
+        (
+            "Empty masks of lesions",
+            f"Both empty: nothing there and nothing found: sensitivity, precision, F1 and "
+            f"Dice are not defined ({NONE}) and in no mean. {other.capitalize()} empty, {mine} not: precision, F1 and "
+            f"Dice are 0. {mine.capitalize()} empty, {other} not: sensitivity, F1 and Dice are 0. Such scans count for "
+            f"lesions per scan and for the load.",
+        ),
+        (
+            "Slices",
+            "Lesions are compared in the whole volume. There are no rows, means or outliers of slices for them: "
+            "most slices hold none, and a lesion crosses several.",
+        ),
+    ]
 
 
 def settings_list(comparison):

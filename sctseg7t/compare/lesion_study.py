@@ -17,8 +17,14 @@ from sctseg7t.measure.significance import holm, wilcoxon_signed_rank
 from sctseg7t.measure.statistics import bland_altman, scan_rescan_cov, subject_means, summary
 
 AVERAGED = (
-    "sensitivity", "precision", "f1", "dice", "dice_matched", "volume_difference_ml", "volume_difference_percent",
-)  # fmt: skip
+    "sensitivity",
+    "precision",
+    "f1",
+    "dice",
+    "dice_matched",
+    "volume_difference_ml",
+    "volume_difference_percent",
+)
 TESTED, LOAD = ("f1", "dice"), "load_ml"
 # Of fewer subjects no two-sided p of the signed-rank test can be below 0.05.
 LEAST_SUBJECTS = 6
@@ -121,9 +127,13 @@ def _numbers(agreements, confidence):
     for name in AVERAGED:
         some = summary([getattr(a, name) for a in agreements], confidence=confidence)
         numbers |= {
-            f"n_{name}": some.n, f"{name}_mean": some.mean, f"{name}_median": some.median, f"{name}_sd": some.sd,
-            f"{name}_low": some.mean_low, f"{name}_high": some.mean_high,
-        }  # fmt: skip
+            f"n_{name}": some.n,
+            f"{name}_mean": some.mean,
+            f"{name}_median": some.median,
+            f"{name}_sd": some.sd,
+            f"{name}_low": some.mean_low,
+            f"{name}_high": some.mean_high,
+        }
     return numbers
 
 
@@ -131,11 +141,17 @@ def _size_numbers(strata):
     total = {name: sum(getattr(s, name) for s in strata) for name in ("n_reference", "found", "n_mask", "false")}
     true = total["n_mask"] - total["false"]
     return {
-        "n_scans": len(strata), "n_reference": total["n_reference"], "n_mask": total["n_mask"],
-        "tp_reference": total["found"], "tp_mask": true, "fn": total["n_reference"] - total["found"],
-        "fp": total["false"], "sensitivity_pooled": ratio(total["found"], total["n_reference"]),
-        "precision_pooled": ratio(true, total["n_mask"]), "fp_per_scan": total["false"] / len(strata),
-    }  # fmt: skip
+        "n_scans": len(strata),
+        "n_reference": total["n_reference"],
+        "n_mask": total["n_mask"],
+        "tp_reference": total["found"],
+        "tp_mask": true,
+        "fn": total["n_reference"] - total["found"],
+        "fp": total["false"],
+        "sensitivity_pooled": ratio(total["found"], total["n_reference"]),
+        "precision_pooled": ratio(true, total["n_mask"]),
+        "fp_per_scan": total["false"] / len(strata),
+    }
 
 
 def _float(value):

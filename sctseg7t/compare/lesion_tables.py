@@ -8,17 +8,47 @@ from sctseg7t.compare.names import LESION
 
 _HOW = ("rule", "connectivity", "min_iou", "ignored_up_to_mm3")
 _SCAN = (
-    "n_reference", "n_mask", "tp_reference", "tp_mask", "fn", "fp", "merged", "split", "sensitivity", "precision",
-    "f1", "dice", "dice_matched", "reference_ml", "mask_ml", "volume_difference_ml", "volume_difference_percent",
+    "n_reference",
+    "n_mask",
+    "tp_reference",
+    "tp_mask",
+    "fn",
+    "fp",
+    "merged",
+    "split",
+    "sensitivity",
+    "precision",
+    "f1",
+    "dice",
+    "dice_matched",
+    "reference_ml",
+    "mask_ml",
+    "volume_difference_ml",
+    "volume_difference_percent",
     "load_stratum",
-)  # fmt: skip
+)
 # "Reference" is kept for what is the truth.
-_RENAMED = {"n_reference": "n_against", "tp_reference": "tp_against", "n_mask": "n_method", "tp_mask": "tp_method",
-            "reference_ml": "load_against_ml", "mask_ml": "load_method_ml"}  # fmt: skip
+_RENAMED = {
+    "n_reference": "n_against",
+    "tp_reference": "tp_against",
+    "n_mask": "n_method",
+    "tp_mask": "tp_method",
+    "reference_ml": "load_against_ml",
+    "mask_ml": "load_method_ml",
+}
 _ITEM = (
-    "id", "n_voxels", "volume_mm3", "size", "diameter_mm", "centroid_r_mm", "centroid_a_mm", "centroid_s_mm", "slice",
-    "first_slice", "last_slice",
-)  # fmt: skip
+    "id",
+    "n_voxels",
+    "volume_mm3",
+    "size",
+    "diameter_mm",
+    "centroid_r_mm",
+    "centroid_a_mm",
+    "centroid_s_mm",
+    "slice",
+    "first_slice",
+    "last_slice",
+)
 _STATISTICS = ("mean", "median", "sd", "low", "high")
 
 
@@ -46,9 +76,12 @@ def agreement_rows(study):
         common = {"structure": LESION, "method": found.method, "against": "second run"}
         yield {**common, "measure": "load_scan_rescan_cov", "unit": "%", "n": found.with_lesions, "value": found.cov}
         yield {
-            **common, "measure": "load_scan_rescan_absolute_difference", "unit": "mL", "n": found.sessions,
+            **common,
+            "measure": "load_scan_rescan_absolute_difference",
+            "unit": "mL",
+            "n": found.sessions,
             "value": found.difference_ml,
-        }  # fmt: skip
+        }
 
 
 def size_column(stratum):
@@ -72,9 +105,11 @@ def _scans(comparison, case_cells, case_columns):
         for stratum in found.by_size:
             column = size_column(stratum)
             parts = {
-                f"n_against_{column}": stratum.n_reference, f"tp_against_{column}": stratum.found,
-                f"n_method_{column}": stratum.n_mask, f"fp_{column}": stratum.false,
-            }  # fmt: skip
+                f"n_against_{column}": stratum.n_reference,
+                f"tp_against_{column}": stratum.found,
+                f"n_method_{column}": stratum.n_mask,
+                f"fp_{column}": stratum.false,
+            }
             sizes |= dict.fromkeys(parts)
             own |= parts
         who = {"method": row.method, "against": row.against, "empty": row.empty}

@@ -58,9 +58,13 @@ def _definitions(comparison):
 def _lesions(comparison):
     parts = ["## Lesions", plain(lesion_sections.rule_text(comparison))]
     tables = (
-        lesion_sections.headline_table, lesion_sections.counts_table, lesion_sections.load_table,
-        lesion_sections.size_table, lesion_sections.agreement_table, lesion_sections.repeatability_table,
-    )  # fmt: skip
+        lesion_sections.headline_table,
+        lesion_sections.counts_table,
+        lesion_sections.load_table,
+        lesion_sections.size_table,
+        lesion_sections.agreement_table,
+        lesion_sections.repeatability_table,
+    )
     parts += [as_table(table(comparison)) for table in tables]
     parts += [f"**{plain(problem.message)}**" for problem in sections.flattering(comparison, lesions=True)]
     parts.append(plain(lesion_sections.tests_sentence(comparison)))

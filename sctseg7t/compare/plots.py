@@ -44,10 +44,14 @@ def samples(comparison, structure, metric):
         worse, worse_names = zip(*sorted(out)) if out else ((), ())
         found.append(
             Sample(
-                pair_name(comparison, *pair), pair_colour(comparison, *pair),
-                np.array(values), list(names), np.array(worse), list(worse_names),
+                pair_name(comparison, *pair),
+                pair_colour(comparison, *pair),
+                np.array(values),
+                list(names),
+                np.array(worse),
+                list(worse_names),
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -96,9 +100,11 @@ def violins_of(found, structure, metric):
         parts.append(_violin_row(sample, axis, top, metric, (_LEFT if strip_left else right + 6, strip - 6)))
     medians = "; ".join(
         f"{s.label}: median {number(float(np.median(s.values)), metric.digits)} of {len(s.values)}, "
-        f"{len(s.outliers)} outliers" if len(s.values) else f"{s.label}: no value"
+        f"{len(s.outliers)} outliers"
+        if len(s.values)
+        else f"{s.label}: no value"
         for s in found
-    )  # fmt: skip
+    )
     name = STRUCTURES.get(structure, structure)
     return _svg(parts, bottom + 36, f"{metric.header} of {structure} ({name}) by method. {medians}")
 
@@ -255,8 +261,11 @@ def reach_of(area, percent=False, intervals=True):
 def lines_of(found, percent=False):
     """(name, value, half of its confidence interval) of a BlandAltman's three lines, in mm2 or percent."""
     values = (found.upper, found.bias, found.lower)
-    halves = [(found.upper_high - found.upper_low) / 2, (found.bias_high - found.bias_low) / 2,
-              (found.lower_high - found.lower_low) / 2]  # fmt: skip
+    halves = [
+        (found.upper_high - found.upper_low) / 2,
+        (found.bias_high - found.bias_low) / 2,
+        (found.lower_high - found.lower_low) / 2,
+    ]
     if percent:
         # The intervals are the same multiples of the SD.
         halves = [half * found.sd_percent / found.sd if found.sd else 0.0 for half in halves]

@@ -18,9 +18,18 @@ REPORT = "report.html"
 PLOTTED = ("dice", "hausdorff95_mm", "assd_mm", "size_difference")
 STUDIED = ("HDRFDST", "AVGDIST_max", "VOLSMTY")
 _EXPLAINED = (
-    "dice", "hausdorff95_mm", "hausdorff_mm", "assd_mm", "normalised_surface_dice", "size_difference",
-    "size_difference_percent", "HDRFDST", "AVGDIST_max", "AVGDIST_mean", "VOLSMTY",
-)  # fmt: skip
+    "dice",
+    "hausdorff95_mm",
+    "hausdorff_mm",
+    "assd_mm",
+    "normalised_surface_dice",
+    "size_difference",
+    "size_difference_percent",
+    "HDRFDST",
+    "AVGDIST_max",
+    "AVGDIST_mean",
+    "VOLSMTY",
+)
 
 
 def write_report(comparison, folder):

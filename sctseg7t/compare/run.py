@@ -157,9 +157,11 @@ def _plan(method, name, scans, root, out, where):
     models = models_of(spec, locator)
     settings = Settings(task, model, where.device, Options(), where.threads, where.offline, models)
     layout = Layout(
-        Path(root).absolute(), Path(out).absolute() / method, spec.suffixes(tissues),
+        Path(root).absolute(),
+        Path(out).absolute() / method,
+        spec.suffixes(tissues),
         tables=flow_of(spec).kinds_of_tables(),
-    )  # fmt: skip
+    )
     first, *others = models
     return *make_jobs(scans, layout, settings), {**first, "with": others} if others else first
 

@@ -125,9 +125,16 @@ def _segment(scan, mask, program, known, timeout):
         command = [program, "-i", str(Path(scan.path).absolute()), *options, "-o", str(result)]
         try:
             ran = subprocess.run(
-                command, cwd=folder, timeout=timeout, text=True, errors="replace", stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-            )  # fmt: skip
+                command,
+                cwd=folder,
+                timeout=timeout,
+                text=True,
+                errors="replace",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
         except subprocess.TimeoutExpired:
             return f"{scan.path}: {name} was not done after {timeout:g} s; run it alone, or give a longer -timeout"
         except OSError as err:
@@ -146,8 +153,13 @@ def _version(program):
     try:
         ran = subprocess.run(
             [shutil.which("sct_version") or program, *([] if shutil.which("sct_version") else ["-h"])],
-            timeout=60, text=True, errors="replace", stdin=subprocess.DEVNULL, capture_output=True, check=False,
-        )  # fmt: skip
+            timeout=60,
+            text=True,
+            errors="replace",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            check=False,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
     lines = [line.strip() for line in ran.stdout.splitlines() if line.strip()]

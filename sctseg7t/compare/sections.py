@@ -211,21 +211,32 @@ def _headline(comparison, structure, known, areas):
         if method == best and method not in flattered:
             cells[0] = Best(cells[0])
         bias = area.bland_altman if area else None
-        rows.append((
-            pair_name(comparison, method, against),
-            str(dice.n) if dice else NONE,
-            str(dice.outliers) if dice else NONE,
-            *cells,
-            number(hd95 and hd95.mean, 2),
-            signed(bias.bias, 2) if bias else NONE,
-            interval(bias.lower, bias.upper, 1) if bias else NONE,
-            signed(bias.bias_percent, 1) if bias else NONE,
-            number(area.icc if area else None, 3),
-        ))  # fmt: skip
+        rows.append(
+            (
+                pair_name(comparison, method, against),
+                str(dice.n) if dice else NONE,
+                str(dice.outliers) if dice else NONE,
+                *cells,
+                number(hd95 and hd95.mean, 2),
+                signed(bias.bias, 2) if bias else NONE,
+                interval(bias.lower, bias.upper, 1) if bias else NONE,
+                signed(bias.bias_percent, 1) if bias else NONE,
+                number(area.icc if area else None, 3),
+            )
+        )
     columns = (
-        "Method" if comparison.reference else "Methods", "Slices", "Outliers", "Dice mean", "Dice median", "Dice SD",
-        "HD95 mean (mm)", "CSA bias (mm²)", "Limits of agreement (mm²)", "CSA bias (%)", "ICC",
-    )  # fmt: skip
+        "Method" if comparison.reference else "Methods",
+        "Slices",
+        "Outliers",
+        "Dice mean",
+        "Dice median",
+        "Dice SD",
+        "HD95 mean (mm)",
+        "CSA bias (mm²)",
+        "Limits of agreement (mm²)",
+        "CSA bias (%)",
+        "ICC",
+    )
     return Table(f"{structure}, {STRUCTURES.get(structure, '')}".rstrip(", "), columns, tuple(rows), (0,), _NO_SLICE)
 
 
@@ -244,8 +255,15 @@ def study_tables(comparison, where="slice"):
                     rows.append(_summary_cells(comparison, metric, row))
         if rows:
             kind = {"slice": "slices, in 2D", "level": "vertebral levels, in 3D", "scan": "scans, in 3D"}[where]
-            tables.append(Table(f"{structure}: all measures over {kind}", _summary_columns(comparison), tuple(rows),
-                                (0, 1), _NO_SLICE))  # fmt: skip
+            tables.append(
+                Table(
+                    f"{structure}: all measures over {kind}",
+                    _summary_columns(comparison),
+                    tuple(rows),
+                    (0, 1),
+                    _NO_SLICE,
+                )
+            )
     return tables
 
 
@@ -261,9 +279,14 @@ def _summary_cells(comparison, metric, row):
     trimmed = (number(row.trimmed_mean, metric.digits),) if comparison.settings.trim else ()
     numbers = (number(value, metric.digits) for value in (row.mean, row.median, row.sd))
     return (
-        f"{label} ({unit})" if unit else label, pair_name(comparison, row.method, row.against), str(row.n),
-        str(row.outliers), *numbers, *trimmed, interval(row.low, row.high, metric.digits),
-    )  # fmt: skip
+        f"{label} ({unit})" if unit else label,
+        pair_name(comparison, row.method, row.against),
+        str(row.n),
+        str(row.outliers),
+        *numbers,
+        *trimmed,
+        interval(row.low, row.high, metric.digits),
+    )
 
 
 # --- tests -------------------------------------------------------------------------------
@@ -292,9 +315,11 @@ def best_of(comparison, structure, key):
     tests = [
         test
         for test in comparison.tests
-        if test.structure == structure and test.unit == "subject" and test.test == "wilcoxon"
+        if test.structure == structure
+        and test.unit == "subject"
+        and test.test == "wilcoxon"
         and metric_named(test.metric) == metric
-    ]  # fmt: skip
+    ]
     if not tests:
         return None, f"{structure}: {metric.label} was not tested over subjects."
     alpha = 1 - comparison.settings.confidence
@@ -344,8 +369,18 @@ def tests_table(comparison, unit):
     """Tests over subjects, or over slices."""
     tests = [test for test in comparison.tests if test.unit == unit]
     rows = tests_rows(comparison, tests, _measure_of)
-    columns = ("Structure", "Measure", "Methods", "Test", "n", "Effect, -1 to 1", "Larger values", "p", "p, Holm",
-               f"p < {1 - comparison.settings.confidence:.2g}")  # fmt: skip
+    columns = (
+        "Structure",
+        "Measure",
+        "Methods",
+        "Test",
+        "n",
+        "Effect, -1 to 1",
+        "Larger values",
+        "p",
+        "p, Holm",
+        f"p < {1 - comparison.settings.confidence:.2g}",
+    )
     over = "subjects (each subject's mean over its slices)" if unit == "subject" else "slices"
     note = f"{NONE}: no test, for there are too few pairs or all of them are equal."
     return Table(f"Tests over {over}", columns, tuple(rows), (0, 1, 2, 3, 6, 9), note)
@@ -363,12 +398,20 @@ def tests_rows(comparison, tests, measure):
         larger = NONE if not test.effect or math.isnan(test.effect) else test.first if test.effect > 0 else test.second
         significant = "yes" if test.p_holm < 1 - comparison.settings.confidence else "no"
         n = str(test.n[0]) if test.n[0] == test.n[1] else f"{test.n[0]} / {test.n[1]}"
-        rows.append((
-            test.structure, measure(test), f"{test.first} vs {test.second}",
-            {"mann-whitney": "Mann-Whitney", "wilcoxon": "Wilcoxon, paired"}.get(test.test, test.test), n,
-            signed(test.effect, 2), larger, p_text(test.p), p_text(test.p_holm),
-            NONE if math.isnan(test.p_holm) else significant,
-        ))  # fmt: skip
+        rows.append(
+            (
+                test.structure,
+                measure(test),
+                f"{test.first} vs {test.second}",
+                {"mann-whitney": "Mann-Whitney", "wilcoxon": "Wilcoxon, paired"}.get(test.test, test.test),
+                n,
+                signed(test.effect, 2),
+                larger,
+                p_text(test.p),
+                p_text(test.p_holm),
+                NONE if math.isnan(test.p_holm) else significant,
+            )
+        )
     return rows
 
 

@@ -15,12 +15,24 @@ from sctseg7t.measure.statistics import bland_altman, subject_means, summary
 
 # Unit of each metric; sizes are mm2 in slices and mm3 in 3D.
 METRICS = {
-    "dice": "", "jaccard": "", "sensitivity": "", "precision": "", "volumetric_similarity": "",
-    "hausdorff_mm": "mm", "hausdorff95_mm": "mm", "assd_mm": "mm",
-    "average_hausdorff_max_mm": "mm", "average_hausdorff_mean_mm": "mm", "normalised_surface_dice": "",
-    "size_difference": "mm2", "size_difference_percent": "%",
-    "HDRFDST": "voxel", "AVGDIST_max": "voxel", "AVGDIST_mean": "voxel", "VOLSMTY": "",
-}  # fmt: skip
+    "dice": "",
+    "jaccard": "",
+    "sensitivity": "",
+    "precision": "",
+    "volumetric_similarity": "",
+    "hausdorff_mm": "mm",
+    "hausdorff95_mm": "mm",
+    "assd_mm": "mm",
+    "average_hausdorff_max_mm": "mm",
+    "average_hausdorff_mean_mm": "mm",
+    "normalised_surface_dice": "",
+    "size_difference": "mm2",
+    "size_difference_percent": "%",
+    "HDRFDST": "voxel",
+    "AVGDIST_max": "voxel",
+    "AVGDIST_mean": "voxel",
+    "VOLSMTY": "",
+}
 TESTED = ("dice", "hausdorff_mm", "average_hausdorff_max_mm", "volumetric_similarity", "size_difference")
 # What two methods can be tested on where nothing is the reference.
 AREA = "area_mm2"
@@ -58,12 +70,22 @@ def summarise(rows, settings):
             numbers = summary([value(row, metric) for row in kept], settings.trim, settings.confidence)
             found.append(
                 SummaryRow(
-                    structure, method, against, where, metric,
+                    structure,
+                    method,
+                    against,
+                    where,
+                    metric,
                     "mm3" if unit == "mm2" and where != "slice" else unit,
-                    len(groups[key]), len(groups[key]) - len(kept),
-                    numbers.mean, numbers.median, numbers.sd, numbers.trimmed_mean, numbers.mean_low, numbers.mean_high,
+                    len(groups[key]),
+                    len(groups[key]) - len(kept),
+                    numbers.mean,
+                    numbers.median,
+                    numbers.sd,
+                    numbers.trimmed_mean,
+                    numbers.mean_low,
+                    numbers.mean_high,
                 )
-            )  # fmt: skip
+            )
     return tuple(found)
 
 
@@ -122,19 +144,37 @@ def _tests(structure, metric, first, second, a, b, subjects):
     unpaired = mann_whitney(list(a.values()), list(b.values()))
     found = [
         TestRow(
-            structure, metric, first, second, "mann-whitney", "slice",
-            (unpaired.n_a, unpaired.n_b), unpaired.u, unpaired.effect, unpaired.p, float("nan"),
+            structure,
+            metric,
+            first,
+            second,
+            "mann-whitney",
+            "slice",
+            (unpaired.n_a, unpaired.n_b),
+            unpaired.u,
+            unpaired.effect,
+            unpaired.p,
+            float("nan"),
         )
-    ]  # fmt: skip
+    ]
     for unit, columns in (("slice", paired.T), ("subject", means)):
         test = wilcoxon_signed_rank(*columns)
         statistic = min(test.rank_plus, test.rank_minus)
         found.append(
             TestRow(
-                structure, metric, first, second, "wilcoxon", unit,
-                (test.n, test.n), statistic, test.effect, test.p, float("nan"),
+                structure,
+                metric,
+                first,
+                second,
+                "wilcoxon",
+                unit,
+                (test.n, test.n),
+                statistic,
+                test.effect,
+                test.p,
+                float("nan"),
             )
-        )  # fmt: skip
+        )
     return found
 
 
@@ -179,8 +219,13 @@ def area_agreement(areas_mm2, cases, methods, reference, confidence):
         correlation = icc(both, "A1", confidence)
         found.append(
             AreaAgreement(
-                *key, bland_altman(*both.T), correlation.value, correlation.low, correlation.high, both,
+                *key,
+                bland_altman(*both.T),
+                correlation.value,
+                correlation.low,
+                correlation.high,
+                both,
                 tuple(owners[key]),
             )
-        )  # fmt: skip
+        )
     return tuple(found)

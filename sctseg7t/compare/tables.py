@@ -22,14 +22,22 @@ _CASE = ("case", "subject", "session", "run", "group")
 _WHAT = ("structure", "method", "against")
 _OVERLAP = ("dice", "jaccard", "sensitivity", "precision", "volumetric_similarity")
 _DISTANCES = (
-    "hausdorff_mm", "hausdorff_all_mm", "hausdorff95_mm", "assd_mm", "average_hausdorff_max_mm",
-    "average_hausdorff_mean_mm", "normalised_surface_dice", "tolerance_mm",
-)  # fmt: skip
+    "hausdorff_mm",
+    "hausdorff_all_mm",
+    "hausdorff95_mm",
+    "assd_mm",
+    "average_hausdorff_max_mm",
+    "average_hausdorff_mean_mm",
+    "normalised_surface_dice",
+    "tolerance_mm",
+)
 # Column to the key of a row's voxels.
 _VOXELS = {
-    "HDRFDST_voxel": "HDRFDST", "AVGDIST_max_voxel": "AVGDIST_max", "AVGDIST_mean_voxel": "AVGDIST_mean",
+    "HDRFDST_voxel": "HDRFDST",
+    "AVGDIST_max_voxel": "AVGDIST_max",
+    "AVGDIST_mean_voxel": "AVGDIST_mean",
     "VOLSMTY": "VOLSMTY",
-}  # fmt: skip
+}
 
 
 def write_comparison(comparison, out, *, report=True):
@@ -111,9 +119,11 @@ def _case_cells(case):
 def _row_table(comparison, cases, where, size, unit):
     index = () if where == "scan" else (where,)
     sizes = {
-        f"{size}_method_{unit}": "mask_size", f"{size}_against_{unit}": "reference_size",
-        f"{size}_difference_{unit}": "size_difference", f"{size}_difference_percent": "size_difference_percent",
-    }  # fmt: skip
+        f"{size}_method_{unit}": "mask_size",
+        f"{size}_against_{unit}": "reference_size",
+        f"{size}_difference_{unit}": "size_difference",
+        f"{size}_difference_percent": "size_difference_percent",
+    }
     columns = (*_CASE, *_WHAT, *index, "outlier", *_OVERLAP, *_DISTANCES, *sizes, *_VOXELS)
     rows = [
         {
@@ -141,17 +151,33 @@ def _areas(comparison, cases):
 
 def _summary(comparison):
     columns = (
-        *_WHAT, "rows", "metric", "unit", "n", "outliers", "mean", "median", "sd", "trim", "trimmed_mean",
-        "confidence", "mean_low", "mean_high",
-    )  # fmt: skip
+        *_WHAT,
+        "rows",
+        "metric",
+        "unit",
+        "n",
+        "outliers",
+        "mean",
+        "median",
+        "sd",
+        "trim",
+        "trimmed_mean",
+        "confidence",
+        "mean_low",
+        "mean_high",
+    )
     settings = comparison.settings
     rows = [
         {
-            **asdict(row), "rows": row.where, "trim": settings.trim, "confidence": settings.confidence,
-            "mean_low": row.low, "mean_high": row.high,
+            **asdict(row),
+            "rows": row.where,
+            "trim": settings.trim,
+            "confidence": settings.confidence,
+            "mean_low": row.low,
+            "mean_high": row.high,
         }
         for row in comparison.summary
-    ]  # fmt: skip
+    ]
     return columns, rows
 
 
@@ -173,9 +199,19 @@ def _outliers(comparison, cases):
 
 def _tests(comparison):
     columns = (
-        "structure", "metric", "first", "second", "test", "unit", "n_first", "n_second", "statistic",
-        "rank_biserial", "p", "p_holm",
-    )  # fmt: skip
+        "structure",
+        "metric",
+        "first",
+        "second",
+        "test",
+        "unit",
+        "n_first",
+        "n_second",
+        "statistic",
+        "rank_biserial",
+        "p",
+        "p_holm",
+    )
     rows = [
         {**asdict(test), "n_first": test.n[0], "n_second": test.n[1], "rank_biserial": test.effect}
         for test in (*comparison.tests, *(comparison.lesions.tests if comparison.lesions else ()))

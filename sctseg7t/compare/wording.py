@@ -42,40 +42,95 @@ METRICS = (
     Metric("jaccard", "Jaccard", "", 3, "high", "TP / (TP + FP + FN): intersection over union (Jaccard 1912)."),
     Metric("sensitivity", "Sensitivity", "", 3, "high", "TP / (TP + FN): share of the other mask that is covered."),
     Metric("precision", "Precision", "", 3, "high", "TP / (TP + FP): share of the method's mask that is right."),
-    Metric("hausdorff95_mm", "HD95", "mm", 2, "low",
-           "95th percentile of the distances between the two surfaces, the larger of the two directions "
-           "(Metrics Reloaded, Maier-Hein, Reinke et al., Nature Methods 2024)."),
+    Metric(
+        "hausdorff95_mm",
+        "HD95",
+        "mm",
+        2,
+        "low",
+        "95th percentile of the distances between the two surfaces, the larger of the two directions "
+        "(Metrics Reloaded, Maier-Hein, Reinke et al., Nature Methods 2024).",
+    ),
     Metric("hausdorff_mm", "Hausdorff", "mm", 2, "low", "Largest distance from one surface to the other."),
-    Metric("assd_mm", "ASSD", "mm", 3, "low",
-           "Average symmetric surface distance: mean over both surfaces "
-           "(Heimann et al., IEEE Trans Med Imaging 2009)."),
-    Metric("normalised_surface_dice", "NSD", "", 3, "high",
-           "Share of both surfaces within the tolerance of the other (Nikolov et al., J Med Internet Res 2021)."),
-    Metric("size_difference", "CSA difference", "mm²", 2, "zero",
-           "Area of the method's mask minus that of the mask it is compared with, in a slice."),
-    Metric("size_difference_percent", "CSA difference", "%", 1, "zero",
-           "The same as a percentage of the other mask's area."),
+    Metric(
+        "assd_mm",
+        "ASSD",
+        "mm",
+        3,
+        "low",
+        "Average symmetric surface distance: mean over both surfaces (Heimann et al., IEEE Trans Med Imaging 2009).",
+    ),
+    Metric(
+        "normalised_surface_dice",
+        "NSD",
+        "",
+        3,
+        "high",
+        "Share of both surfaces within the tolerance of the other (Nikolov et al., J Med Internet Res 2021).",
+    ),
+    Metric(
+        "size_difference",
+        "CSA difference",
+        "mm²",
+        2,
+        "zero",
+        "Area of the method's mask minus that of the mask it is compared with, in a slice.",
+    ),
+    Metric(
+        "size_difference_percent",
+        "CSA difference",
+        "%",
+        1,
+        "zero",
+        "The same as a percentage of the other mask's area.",
+    ),
     Metric("csa_mm2", "CSA", "mm²", 2, "zero", "Area of a mask in a slice: voxels counted, times their area."),
-    Metric("HDRFDST", "HDRFDST", "voxel", 3, "low",
-           "Hausdorff distance between all voxels of the masks, in voxels (Taha and Hanbury, BMC Med Imaging 2015)."),
-    Metric("AVGDIST_max", "AVGDIST, max", "voxel", 3, "low",
-           "Average Hausdorff distance: each direction averaged over all voxels of its mask, the larger of the two, "
-           "as Taha and Hanbury 2015 define it."),
-    Metric("AVGDIST_mean", "AVGDIST, mean", "voxel", 3, "low",
-           "The same with the mean of the two directions, as their program EvaluateSegmentation computes it."),
-    Metric("VOLSMTY", "VOLSMTY", "", 3, "high",
-           "Volumetric similarity, 1 - |FN - FP| / (2 TP + FN + FP): of sizes only, not of place "
-           "(Taha and Hanbury 2015)."),
+    Metric(
+        "HDRFDST",
+        "HDRFDST",
+        "voxel",
+        3,
+        "low",
+        "Hausdorff distance between all voxels of the masks, in voxels (Taha and Hanbury, BMC Med Imaging 2015).",
+    ),
+    Metric(
+        "AVGDIST_max",
+        "AVGDIST, max",
+        "voxel",
+        3,
+        "low",
+        "Average Hausdorff distance: each direction averaged over all voxels of its mask, the larger of the two, "
+        "as Taha and Hanbury 2015 define it.",
+    ),
+    Metric(
+        "AVGDIST_mean",
+        "AVGDIST, mean",
+        "voxel",
+        3,
+        "low",
+        "The same with the mean of the two directions, as their program EvaluateSegmentation computes it.",
+    ),
+    Metric(
+        "VOLSMTY",
+        "VOLSMTY",
+        "",
+        3,
+        "high",
+        "Volumetric similarity, 1 - |FN - FP| / (2 TP + FN + FP): of sizes only, not of place (Taha and Hanbury 2015).",
+    ),
     Metric("hausdorff_all_mm", "HDRFDST", "mm", 2, "low", "HDRFDST in mm."),
     Metric("average_hausdorff_max_mm", "AVGDIST, max", "mm", 3, "low", "AVGDIST, max, in mm."),
     Metric("average_hausdorff_mean_mm", "AVGDIST, mean", "mm", 3, "low", "AVGDIST, mean, in mm."),
-)  # fmt: skip
+)
 BY_KEY = {metric.key: metric for metric in METRICS}
 _BARE = {re.sub(r"_mm2?$", "", metric.key.lower()): metric.key for metric in reversed(METRICS)}
 _ALIASES = {
-    "hd95": "hausdorff95_mm", "nsd": "normalised_surface_dice", "volumetric_similarity": "VOLSMTY",
-    "csa_difference": "size_difference", "area_difference": "size_difference",
-}  # fmt: skip
+    "hd95": "hausdorff95_mm",
+    "nsd": "normalised_surface_dice",
+    "volumetric_similarity": "VOLSMTY",
+    "csa_difference": "size_difference",
+    "area_difference": "size_difference",
+}
 
 
 def metric_named(name, unit=""):

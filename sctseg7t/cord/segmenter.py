@@ -103,9 +103,17 @@ class CordSegmenter(Flow):
             part.maps[name].any() for part in parts for name in self.tissues
         )
         return CordResult(
-            volume, masks, self.suffixes(), [part.table for part in parts], warnings, clock.seconds, usable,
-            user_path.source if user_path else self.spec.centring["policy"], {}, [part.centres for part in parts],
-        )  # fmt: skip
+            volume,
+            masks,
+            self.suffixes(),
+            [part.table for part in parts],
+            warnings,
+            clock.seconds,
+            usable,
+            user_path.source if user_path else self.spec.centring["policy"],
+            {},
+            [part.centres for part in parts],
+        )
 
     def _run_volume(self, volume, t, user_path, level_map, warnings, clock):
         data = volume.data[..., t]
@@ -156,9 +164,12 @@ class CordSegmenter(Flow):
         spec, options = self.spec, self.options
         masks = {o.name: binary(fractions[o.name], o, options.threshold) for o in spec.outputs}
         steps = override(
-            spec.postprocess, largest=options.largest, fill=options.fill_holes, small=options.remove_small,
+            spec.postprocess,
+            largest=options.largest,
+            fill=options.fill_holes,
+            small=options.remove_small,
             labels=tuple(masks),
-        )  # fmt: skip
+        )
         voxel_mm3 = float(abs(np.linalg.det(volume.affine[:3, :3])))
         maps = apply(masks, steps, voxel_mm3)
         if options.soft:

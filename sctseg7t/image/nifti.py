@@ -24,9 +24,15 @@ _HEADER_BYTES = 544
 _GZIP_LEVEL = 3
 _QUIET_LOCK = threading.Lock()
 READ_ERRORS = (
-    OSError, EOFError, zlib.error, ValueError, OverflowError,
-    HeaderDataError, WrapStructError, ImageFileError,
-)  # fmt: skip
+    OSError,
+    EOFError,
+    zlib.error,
+    ValueError,
+    OverflowError,
+    HeaderDataError,
+    WrapStructError,
+    ImageFileError,
+)
 
 
 def read_image(path):

@@ -13,8 +13,16 @@ from sctseg7t.image.geometry import Geometry, Source, geometry_of, is_oriented, 
 from sctseg7t.image.nifti import READ_ERRORS, read_header, read_image, save
 
 __all__ = [
-    "Geometry", "Source", "Volume", "check_header", "load", "load_labels", "resample_nearest_to", "save", "to_native",
-]  # fmt: skip
+    "Geometry",
+    "Source",
+    "Volume",
+    "check_header",
+    "load",
+    "load_labels",
+    "resample_nearest_to",
+    "save",
+    "to_native",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,9 +98,7 @@ def load(source, *, volumes="each", axial=True):
         kept = [t for t in range(data.shape[3]) if t not in blank]
         mean = data[..., kept].mean(axis=3, dtype=np.float64, keepdims=True)
         data = np.asfortranarray(mean, dtype=np.float32)
-    return Volume(
-        data, geometry.affine, geometry.spacing_mm, path, sha256, notes, blank, geometry.source
-    )  # fmt: skip
+    return Volume(data, geometry.affine, geometry.spacing_mm, path, sha256, notes, blank, geometry.source)
 
 
 def check_header(path, *, axial=True):

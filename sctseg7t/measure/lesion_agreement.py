@@ -268,8 +268,14 @@ def _by_size(sizes_mm3, found, true):
 
 _SUMMED = ("n_reference", "n_mask", "tp_reference", "tp_mask", "fn", "fp", "merged", "split")
 _AVERAGED = (
-    "sensitivity", "precision", "f1", "dice", "dice_matched", "volume_difference_ml", "volume_difference_percent",
-)  # fmt: skip
+    "sensitivity",
+    "precision",
+    "f1",
+    "dice",
+    "dice_matched",
+    "volume_difference_ml",
+    "volume_difference_percent",
+)
 
 
 def _mean_and_number(name, agreements):

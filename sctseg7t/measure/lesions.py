@@ -12,9 +12,17 @@ import numpy as np
 from .lesion_location import CORTEX_MM, LOCATIONS, VENTRICLE_MM, Regions, locate
 
 __all__ = [
-    "LOCATIONS", "REASONS", "Lesion", "LesionTable", "Regions", "boolean_mask", "label_lesions", "largest_distance_mm",
-    "measure_lesions", "voxel_mm3",
-]  # fmt: skip
+    "LOCATIONS",
+    "REASONS",
+    "Lesion",
+    "LesionTable",
+    "Regions",
+    "boolean_mask",
+    "label_lesions",
+    "largest_distance_mm",
+    "measure_lesions",
+    "voxel_mm3",
+]
 
 CONNECTIVITY = {6: 1, 18: 2, 26: 3}
 TOUCHES_EDGE = "touches_image_edge"

@@ -14,8 +14,18 @@ from sctseg7t.qc.reading import read_saved
 
 TISSUES = ("SC", "GM", "WM")
 _PROVENANCE = (
-    "tool", "model", "locator", "brain", "input", "options", "device", "threads", "finished", "seconds", "software",
-)  # fmt: skip
+    "tool",
+    "model",
+    "locator",
+    "brain",
+    "input",
+    "options",
+    "device",
+    "threads",
+    "finished",
+    "seconds",
+    "software",
+)
 
 
 @dataclass(frozen=True, eq=False)

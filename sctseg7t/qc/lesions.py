@@ -166,8 +166,9 @@ def _totals(table, places, load):
             here = [x for x in table.lesions if (places.get(x.id, {}).get("location") or None) == name]
             if name or here:
                 content["locations"][name or "unknown"] = [
-                    sum(x.counted for x in here), round(sum(x.volume_mm3 for x in here) / 1000, 4)
-                ]  # fmt: skip
+                    sum(x.counted for x in here),
+                    round(sum(x.volume_mm3 for x in here) / 1000, 4),
+                ]
     return content
 
 

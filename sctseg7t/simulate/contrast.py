@@ -10,9 +10,18 @@ from sctseg7t.simulate.fields import closed_contour, edge, segment_distance
 
 @effect("contrast", required=True)
 def tissues(
-    scene, draw, *, white=(0.2, 0.6), gm_gain=(0.05, 0.45), dark_gm_p=0.04, flat_gm_p=0.06, fluid=(1.1, 2.7),
-    iso_csf_p=0.2, iso_csf=(0.95, 1.3), dark_csf_p=0.05,
-):  # fmt: skip
+    scene,
+    draw,
+    *,
+    white=(0.2, 0.6),
+    gm_gain=(0.05, 0.45),
+    dark_gm_p=0.04,
+    flat_gm_p=0.06,
+    fluid=(1.1, 2.7),
+    iso_csf_p=0.2,
+    iso_csf=(0.95, 1.3),
+    dark_csf_p=0.05,
+):
     """Levels of WM, GM and CSF: GM and CSF mostly brighter, sometimes WM's equal or darker."""
     scene.white = draw.uniform("white", *white)
     gain = scene.white * draw.uniform("gm_gain", *gm_gain)
@@ -75,8 +84,15 @@ def lesions(scene, draw, *, p=0.25, count=2, semi_mm=(0.6, 2.6), lift=(0.05, 0.4
 
 @effect("contrast", required=True)
 def canal(
-    scene, draw, *, semi_x=(8.0, 13.5), semi_y=(6.0, 10.0), shift_y=(-1.2, 2.6), layer=(0.03, 0.3), uneven=0.12,
-):  # fmt: skip
+    scene,
+    draw,
+    *,
+    semi_x=(8.0, 13.5),
+    semi_y=(6.0, 10.0),
+    shift_y=(-1.2, 2.6),
+    layer=(0.03, 0.3),
+    uneven=0.12,
+):
     """The thecal sac and its fluid, of uneven brightness where it flows."""
     x, y = scene.canal
     room = scene.scale.clamp(min=0.9)

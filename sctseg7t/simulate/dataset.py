@@ -128,9 +128,12 @@ def write_scan(folder, bank, recipe, plan, anatomy_seed):
     for name, fraction in truth.items():
         save(fraction, inside / f"{subject}_label-{name}_probseg.nii.gz")
     origin = {
-        "simulated": True, "version": __version__, "group": recipe.name,
-        "anatomy": list(recipe.anatomy), "anatomy_seed": anatomy_seed,
-    }  # fmt: skip
+        "simulated": True,
+        "version": __version__,
+        "group": recipe.name,
+        "anatomy": list(recipe.anatomy),
+        "anatomy_seed": anatomy_seed,
+    }
     write_json(inside / f"{subject}_T2starw.json", {**origin, **record})
     return subject, path
 
@@ -162,9 +165,11 @@ def write_participants(folder, rows):
     writer.writerows(known.values())
     write_bytes(path, stream.getvalue().encode())
     description = {
-        "Name": "Simulated spinal cord scans", "BIDSVersion": "1.9.0", "DatasetType": "raw",
+        "Name": "Simulated spinal cord scans",
+        "BIDSVersion": "1.9.0",
+        "DatasetType": "raw",
         "GeneratedBy": [{"Name": "sctseg7t", "Version": __version__}],
-    }  # fmt: skip
+    }
     if not (folder / "dataset_description.json").exists():
         write_json(folder / "dataset_description.json", description)
     if not (folder / ".bidsignore").exists():

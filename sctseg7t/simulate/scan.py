@@ -101,8 +101,11 @@ def simulate_scan(bank, plan=ScanPlan(), recipe=None):
         for c, name in enumerate(("SC", "GM"))
     }
     record = {
-        "plan": asdict(plan), "recipe": settings, "bank_slices": [int(i) for i in indices], **_drawn(drawn),
-    }  # fmt: skip
+        "plan": asdict(plan),
+        "recipe": settings,
+        "bank_slices": [int(i) for i in indices],
+        **_drawn(drawn),
+    }
     return _image(stack, pixel, plan), truth, record
 
 
@@ -113,10 +116,13 @@ def _scenes(simulator, plan, indices):
         bend = k / max(plan.slices - 1, 1) - 0.5
         simulator.settings = _slice_settings(together, plan, k)
         yield simulator.scene(
-            1, plan.seed, index=torch.tensor([index]), stages=_STAGES,
+            1,
+            plan.seed,
+            index=torch.tensor([index]),
+            stages=_STAGES,
             drift_mm=(plan.off_centre_mm[0] + 1.0 * bend, plan.off_centre_mm[1] + 3.0 * bend),
             reseed=_slice_seeds(plan, k),
-        )  # fmt: skip
+        )
 
 
 @contextlib.contextmanager

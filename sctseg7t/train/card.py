@@ -91,10 +91,14 @@ def _fields(given):
 
 def _outputs(entry):
     rows = [
-        (o["name"], o["meaning"], "keeps the slice's area" if o.get("binarise") == "area" else o["threshold"],
-         o.get("suffix"))
+        (
+            o["name"],
+            o["meaning"],
+            "keeps the slice's area" if o.get("binarise") == "area" else o["threshold"],
+            o.get("suffix"),
+        )
         for o in entry["outputs"]
-    ]  # fmt: skip
+    ]
     for part in entry.get("derived", ()):
         meaning = " minus ".join(part["minus"]) if "minus" in part else f"components of {part['labels_of']}, numbered"
         rows.append((part["name"], meaning, None, part["suffix"]))

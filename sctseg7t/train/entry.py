@@ -59,15 +59,26 @@ def brain_entry(recipe):
         "licence": None,
         "files": [],
         "input": {
-            "contrasts": ["FLAIR"], "field_T": [], "orientation": "RAS",
-            "sampling": {"method": "patches", "overlap": 0.25}, "axes": "xyz", "spacing_mm": [1, 1, 1],
-            "size": [size] * 3, "channels": channels, "dtype": "float32",
+            "contrasts": ["FLAIR"],
+            "field_T": [],
+            "orientation": "RAS",
+            "sampling": {"method": "patches", "overlap": 0.25},
+            "axes": "xyz",
+            "spacing_mm": [1, 1, 1],
+            "size": [size] * 3,
+            "channels": channels,
+            "dtype": "float32",
             "normalisation": {"name": "median", "parameters": {"scope": "mask", "slope": 3, "clip": [-3, 6]}},
             "interpolation": "linear",
         },
         "outputs": [
-            {"name": "LESION", "channel": 0, "threshold": 0.5, "suffix": "_lesionseg",
-             "meaning": "MS lesion, hyperintense on FLAIR"},
+            {
+                "name": "LESION",
+                "channel": 0,
+                "threshold": 0.5,
+                "suffix": "_lesionseg",
+                "meaning": "MS lesion, hyperintense on FLAIR",
+            },
         ],
         "derived": [{"name": "LABELS", "labels_of": "LESION", "suffix": "_lesionlabels"}],
         "activation": "sigmoid",
@@ -76,7 +87,7 @@ def brain_entry(recipe):
         ],
         "centring": {"policy": "none"},
         "limitations": ["Checked on no real scan yet.", "A research tool; not a medical device."],
-    }  # fmt: skip
+    }
 
 
 def newest(manifest, recipe):

@@ -63,9 +63,15 @@ def write_onnx(network, path, size, channels=1):
     example = torch.zeros(2, channels, *(size or (64, 96)))
     # The tracing exporter folds batch normalisation into the convolutions before it.
     torch.onnx.export(
-        _Probabilities(network).eval(), (example,), str(path), input_names=["image"], output_names=["probability"],
-        dynamic_axes=axes, opset_version=OPSET, dynamo=False,
-    )  # fmt: skip
+        _Probabilities(network).eval(),
+        (example,),
+        str(path),
+        input_names=["image"],
+        output_names=["probability"],
+        dynamic_axes=axes,
+        opset_version=OPSET,
+        dynamo=False,
+    )
 
 
 def parity(network, path, size, channels=1):
@@ -182,10 +188,16 @@ def _entry(source, recipe, version, path, training, packaged):
         "activation": "sigmoid",
         "training": training,
         "files": [
-            {**pinned, "path": pinned["name"], "urls": [f"package:weights/{path.name}"] if packaged else [path.name],
-             "format": "onnx", "opset": OPSET, "precision": "float32"}
+            {
+                **pinned,
+                "path": pinned["name"],
+                "urls": [f"package:weights/{path.name}"] if packaged else [path.name],
+                "format": "onnx",
+                "opset": OPSET,
+                "precision": "float32",
+            }
         ],
-    }  # fmt: skip
+    }
 
 
 def record_evaluation(manifest, name, rows):

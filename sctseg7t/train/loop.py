@@ -101,9 +101,19 @@ class _State:
 
 
 def train(
-    recipe, folders, out, *, device="cpu", precision="auto", threads=None, start=None, scans=(), scans_every=1,
-    report_every=50, log=sys.stderr,
-):  # fmt: skip
+    recipe,
+    folders,
+    out,
+    *,
+    device="cpu",
+    precision="auto",
+    threads=None,
+    start=None,
+    scans=(),
+    scans_every=1,
+    report_every=50,
+    log=sys.stderr,
+):
     """Train to ``recipe.steps``, resuming from ``out/last.pt`` when it is there.
 
     Writes ``recipe.json``, ``run.json`` (sittings: device, precision, versions), ``curves.csv``, ``curves.png``,
@@ -321,12 +331,19 @@ def _record(recipe, out, place, state, start, scans):
         return
     told["sittings"].append(
         {
-            "begun": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "from_step": state.step, "device": str(place.device),
-            "device_kind": place.kind, "precision": place.precision, "threads": torch.get_num_threads(),
-            "simulating": place.workers, "torch": torch.__version__, "python": platform.python_version(),
-            "tool_version": __version__, "real_scans": [scan.name for scan in scans],
+            "begun": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "from_step": state.step,
+            "device": str(place.device),
+            "device_kind": place.kind,
+            "precision": place.precision,
+            "threads": torch.get_num_threads(),
+            "simulating": place.workers,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "tool_version": __version__,
+            "real_scans": [scan.name for scan in scans],
         }
-    )  # fmt: skip
+    )
     write_json(out / "run.json", told)
 
 

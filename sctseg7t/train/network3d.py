@@ -101,9 +101,11 @@ class _Node(nn.Module):
 
 def _head(width, outputs):
     return nn.Sequential(
-        nn.Conv3d(width, width, 1, bias=False), nn.BatchNorm3d(width), nn.ReLU(True),
+        nn.Conv3d(width, width, 1, bias=False),
+        nn.BatchNorm3d(width),
+        nn.ReLU(True),
         nn.Conv3d(width, outputs, 1, bias=False),
-    )  # fmt: skip
+    )
 
 
 def fold3d(x, fold):

@@ -99,9 +99,7 @@ def _case(scan, spec):
         centres = centres - [part.start for part in box]
     cut = (*box, keep)
     references = {tissue: mask[cut] for tissue, mask in references.items()}
-    return Case(
-        scan.name, np.asfortranarray(data[cut]), affine, centres, references, references[lead].any((0, 1))
-    )  # fmt: skip
+    return Case(scan.name, np.asfortranarray(data[cut]), affine, centres, references, references[lead].any((0, 1)))
 
 
 def evaluate(cases, network, spec, place):

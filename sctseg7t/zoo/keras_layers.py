@@ -84,8 +84,14 @@ def _conv(graph, layer, tensor):
     # Keras: (*space, in, out); ONNX: (out, in, *space).
     array = layer.array("kernel", (*kernel, tensor.channels, filters)).transpose(axes + 1, axes, *range(axes))
     pads, space = _padding(layer, tensor.space, kernel, stride, dilation)
-    name = graph.node("Conv", [tensor.name, graph.constant(array), *_bias(graph, layer, filters)],
-                      kernel_shape=kernel, strides=stride, dilations=dilation, pads=pads)  # fmt: skip
+    name = graph.node(
+        "Conv",
+        [tensor.name, graph.constant(array), *_bias(graph, layer, filters)],
+        kernel_shape=kernel,
+        strides=stride,
+        dilations=dilation,
+        pads=pads,
+    )
     return _activated(graph, layer, Tensor(name, filters, space))
 
 
@@ -118,8 +124,9 @@ def _batch_norm(graph, layer, tensor):
     gamma = layer.array("gamma", shape) if layer.config.get("scale", True) else np.ones(shape, np.float32)
     beta = layer.array("beta", shape) if layer.config.get("center", True) else np.zeros(shape, np.float32)
     arrays = (gamma, beta, layer.array("moving_mean", shape), layer.array("moving_variance", shape))
-    name = graph.node("BatchNormalization", [tensor.name, *map(graph.constant, arrays)],
-                      epsilon=float(layer.config["epsilon"]))  # fmt: skip
+    name = graph.node(
+        "BatchNormalization", [tensor.name, *map(graph.constant, arrays)], epsilon=float(layer.config["epsilon"])
+    )
     return Tensor(name, tensor.channels, tensor.space)
 
 
@@ -156,8 +163,13 @@ def _up_sampling(graph, layer, tensor):
         raise ModelError(f"layer {layer.name}: up-sampling by {layer.config['interpolation']} interpolation")
     factors = layer.per_axis("size", len(tensor.space), 2)
     scales = graph.constant(np.array((1, 1, *factors), np.float32))
-    name = graph.node("Resize", [tensor.name, "", scales], mode="nearest", nearest_mode="floor",
-                      coordinate_transformation_mode="asymmetric")  # fmt: skip
+    name = graph.node(
+        "Resize",
+        [tensor.name, "", scales],
+        mode="nearest",
+        nearest_mode="floor",
+        coordinate_transformation_mode="asymmetric",
+    )
     return Tensor(name, tensor.channels, tuple(n and n * f for n, f in zip(tensor.space, factors)))
 
 

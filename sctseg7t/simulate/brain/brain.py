@@ -50,9 +50,11 @@ def simulate(template, shapes, seed, recipe=None):
     """
     scene = run_effects(template, shapes, seed, read_settings(recipe or {}))
     return Brain(
-        scene.image.clamp(0, 60).numpy().astype(np.float16), scene.label.numpy().astype(np.uint8),
-        _affine(scene.mni, scene.brain > 0.5), scene.drawn,
-    )  # fmt: skip
+        scene.image.clamp(0, 60).numpy().astype(np.float16),
+        scene.label.numpy().astype(np.uint8),
+        _affine(scene.mni, scene.brain > 0.5),
+        scene.drawn,
+    )
 
 
 def run_effects(template, shapes, seed, settings, stages=STAGES):

@@ -7,15 +7,34 @@ from sctseg7t.simulate.brain.scene import effect
 from sctseg7t.simulate.brain.space import gaussian
 
 # MNI mm: centre of the right one, and reach.
-_LIMBIC = (((28, -20, -14), (10, 18, 9)), ((22, -4, -20), (10, 9, 9)), ((38, 4, 2), (9, 22, 14)),
-           ((5, 30, 22), (7, 18, 16)), ((5, -15, 38), (7, 30, 9)), ((14, 16, -14), (12, 12, 8)))  # fmt: skip
-_MIDLINE = (((0, -28, 3), (5, 5, 5)), ((0, -6, 0), (4, 14, 9)), ((0, -44, 6), (7, 7, 7)), ((0, -36, -32), (5, 10, 14)),
-            ((0, 2, -8), (8, 8, 6)))  # fmt: skip
+_LIMBIC = (
+    ((28, -20, -14), (10, 18, 9)),
+    ((22, -4, -20), (10, 9, 9)),
+    ((38, 4, 2), (9, 22, 14)),
+    ((5, 30, 22), (7, 18, 16)),
+    ((5, -15, 38), (7, 30, 9)),
+    ((14, 16, -14), (12, 12, 8)),
+)
+_MIDLINE = (
+    ((0, -28, 3), (5, 5, 5)),
+    ((0, -6, 0), (4, 14, 9)),
+    ((0, -44, 6), (7, 7, 7)),
+    ((0, -36, -32), (5, 10, 14)),
+    ((0, 2, -8), (8, 8, 6)),
+)
 _CAPS = (((17, 36, 6), (6, 7, 9)), ((14, 24, 18), (6, 9, 7)), ((27, -58, 8), (8, 9, 9)), ((33, -40, -4), (7, 9, 8)))
-_CHOROID = (((22, -38, 8), (8, 7, 8)), ((30, -24, -10), (5, 12, 6)), ((8, -12, 16), (6, 14, 5)),
-            ((0, -44, -32), (8, 6, 8)))  # fmt: skip
-_TRACTS = (((24, -16, 8), (4, 6, 12)), ((18, -28, 30), (6, 8, 12)), ((32, -62, 4), (7, 18, 10)),
-           ((8, -40, 10), (8, 6, 8)))  # fmt: skip
+_CHOROID = (
+    ((22, -38, 8), (8, 7, 8)),
+    ((30, -24, -10), (5, 12, 6)),
+    ((8, -12, 16), (6, 14, 5)),
+    ((0, -44, -32), (8, 6, 8)),
+)
+_TRACTS = (
+    ((24, -16, 8), (4, 6, 12)),
+    ((18, -28, 30), (6, 8, 12)),
+    ((32, -62, 4), (7, 18, 10)),
+    ((8, -40, 10), (8, 6, 8)),
+)
 
 
 @effect("contrast", required=True)
@@ -167,8 +186,9 @@ def perivascular(scene, draw, *, most=40, radius_mm=(0.5, 1.4)):
     for _ in range(count):
         centre = np.unravel_index(np.searchsorted(total, rng.random() * total[-1] * 0.999), scene.shape)
         box = tuple(slice(max(c - 5, 0), c + 6) for c in centre)
-        at = np.meshgrid(*(np.arange(b.start, min(b.stop, n)) - c for b, c, n in zip(box, centre, scene.shape)),
-                         indexing="ij")  # fmt: skip
+        at = np.meshgrid(
+            *(np.arange(b.start, min(b.stop, n)) - c for b, c, n in zip(box, centre, scene.shape)), indexing="ij"
+        )
         away = np.sqrt(sum((a / s) ** 2 for a, s in zip(at, rng.uniform(0.8, 2.2, 3))))
         radius = rng.uniform(*radius_mm)
         dot = torch.from_numpy(1 / (1 + np.exp((away - radius) / 0.25))).float()

@@ -13,13 +13,35 @@ CHANNELS = ("FLAIR", "prior_GM", "prior_WM")
 # Seeds from here on draw from the brains held out of training.
 HELD_OUT_SEED = 10_000_000
 _DEFAULTS = {
-    "size": 64, "lesion_share": 0.55, "flip_p": 0.5, "turn_p": 0.3, "turn_deg": 8.0, "zoom_sd": 0.06,
-    "prior_shift_mm": 2.0, "prior_turn_deg": 2.0, "prior_zoom_sd": 0.02, "prior_warp_mm": 3.0, "ribbon_p": 0.5,
-    "ribbon_mm": (2.0, 4.0), "ribbon": (1.04, 1.26), "spots_p": 0.0,
-    "spots": 10, "spot_mm": (1.0, 3.4), "spot_gain": (0.09, 0.4), "level_sd": 0.04, "gamma_p": 0.4,
-    "gamma": (0.85, 1.2), "bias_p": 0.4, "bias": 0.06, "noise_p": 0.4, "noise": 0.05, "blur_p": 0.2, "blur": 0.7,
-    "sharpen_p": 0.15, "real_share": 0.5,
-}  # fmt: skip
+    "size": 64,
+    "lesion_share": 0.55,
+    "flip_p": 0.5,
+    "turn_p": 0.3,
+    "turn_deg": 8.0,
+    "zoom_sd": 0.06,
+    "prior_shift_mm": 2.0,
+    "prior_turn_deg": 2.0,
+    "prior_zoom_sd": 0.02,
+    "prior_warp_mm": 3.0,
+    "ribbon_p": 0.5,
+    "ribbon_mm": (2.0, 4.0),
+    "ribbon": (1.04, 1.26),
+    "spots_p": 0.0,
+    "spots": 10,
+    "spot_mm": (1.0, 3.4),
+    "spot_gain": (0.09, 0.4),
+    "level_sd": 0.04,
+    "gamma_p": 0.4,
+    "gamma": (0.85, 1.2),
+    "bias_p": 0.4,
+    "bias": 0.06,
+    "noise_p": 0.4,
+    "noise": 0.05,
+    "blur_p": 0.2,
+    "blur": 0.7,
+    "sharpen_p": 0.15,
+    "real_share": 0.5,
+}
 
 
 @dataclass(frozen=True)

@@ -78,8 +78,15 @@ def ventricles(scene, draw, *, wider_mm=(-0.5, 4.5), uneven_mm=1.0):
 
 
 @effect("anatomy")
-def folds(scene, draw, *, period_mm=((8.0, 12.0), (12.0, 20.0)), depth_mm=(7.0, 26.0), sulcus_mm=(0.2, 1.4),
-          ribbon_mm=(2.0, 3.2)):  # fmt: skip
+def folds(
+    scene,
+    draw,
+    *,
+    period_mm=((8.0, 12.0), (12.0, 20.0)),
+    depth_mm=(7.0, 26.0),
+    sulcus_mm=(0.2, 1.4),
+    ribbon_mm=(2.0, 3.2),
+):
     """Sulci that the template's mean brain has lost: sheets of fluid lined with cortex, of several sizes.
 
     The zero set of smooth noise is a set of folded sheets; |noise| over its slope is a distance from them.

@@ -1,0 +1,96 @@
+"""Overlapping patches: equal to the whole for a pointwise network, smooth at seams, background left out."""
+
+import numpy as np
+import pytest
+
+from sctseg7t.brain.patches import gaussian_weight, patch_starts, sliding_patches
+
+
+class Network:
+    """A stand-in for a session: counts what it is given."""
+
+    def __init__(self, call):
+        self.call, self.shapes = call, []
+
+    def run(self, images):
+        self.shapes.append(images.shape)
+        return np.stack([self.call(image) for image in images]).astype(np.float32)
+
+
+def pointwise(image):
+    return np.stack([image[0] ** 2, np.tanh(image[-1]), image.sum(0)])
+
+
+@pytest.mark.parametrize("shape", [(40, 33, 50), (16, 16, 16), (9, 40, 16), (5, 4, 3)])
+@pytest.mark.parametrize("overlap", [0, 0.25, 0.5])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_pointwise_network_equals_direct_evaluation(shape, overlap, batch):
+    volume = np.random.default_rng(1).normal(size=(2, *shape)).astype(np.float32)
+    network = Network(pointwise)
+    out = sliding_patches(volume, network, size=16, overlap=overlap, batch=batch)
+    np.testing.assert_allclose(out, pointwise(volume), atol=1e-5)
+    assert set(network.shapes) == {(network.shapes[0][0], 2, 16, 16, 16)}
+
+
+def test_background_is_left_out():
+    inside = np.zeros((96, 96, 96), bool)
+    inside[4:20, 4:20, 4:20] = True
+    inside[70:90, 70:90, 70:90] = True
+    volume = np.ones((1, 96, 96, 96), np.float32)
+    network = Network(lambda image: image + 1)
+    out = sliding_patches(volume, network, size=32, inside=inside)
+    assert (out[0][inside] == pytest.approx(2)) and not out[0][~inside].any()
+    assert len(network.shapes) < len(patch_starts((96, 96, 96), (32, 32, 32), 0.5)) / 2
+
+
+def test_every_voxel_inside_is_covered():
+    inside = np.random.default_rng(2).random((50, 60, 70)) > 0.9995
+    covered = np.zeros(inside.shape, bool)
+    for start in patch_starts(inside, (24, 24, 24), 0.5):
+        covered[tuple(slice(s, s + 24) for s in start)] = True
+    assert inside.any() and covered[inside].all()
+
+
+def test_seams_are_smooth():
+    def biased(image):
+        # Wrong near the patch's border, as networks with zero padding are.
+        depth = np.minimum.reduce([np.minimum(i, 31 - i) for i in np.indices(image.shape[1:])])
+        return image + 0.5 * (depth < 3)
+
+    out = sliding_patches(np.zeros((1, 96, 96, 96), np.float32), Network(biased), size=32, overlap=0.5)[0]
+    inner = out[16:-16, 16:-16, 16:-16]
+    plain = sliding_patches(np.zeros((1, 96, 96, 96), np.float32), Network(biased), size=32, overlap=0)[0]
+    assert inner.max() < 0.1 and np.abs(np.diff(inner, axis=0)).max() < 0.1
+    assert plain[16:-16, 16:-16, 16:-16].max() == pytest.approx(0.5)
+
+
+def test_nothing_inside_asks_once_for_the_number_of_outputs():
+    network = Network(pointwise)
+    out = sliding_patches(np.ones((2, 20, 20, 20), np.float32), network, size=16, inside=np.zeros((20, 20, 20), bool))
+    assert out.shape == (3, 20, 20, 20) and not out.any() and len(network.shapes) == 1
+
+
+def test_progress_reaches_the_total():
+    seen = []
+    sliding_patches(
+        np.ones((1, 40, 20, 20), np.float32),
+        Network(lambda i: i),
+        size=16,
+        batch=4,
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert seen[-1][0] == seen[-1][1] and [d for d, _ in seen] == sorted(d for d, _ in seen)
+
+
+def test_weights_are_symmetric_and_positive():
+    weight = gaussian_weight((16, 12, 8))
+    assert weight.shape == (16, 12, 8) and weight.min() > 0 and weight.max() == 1
+    np.testing.assert_allclose(weight, weight[::-1, ::-1, ::-1], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options", [{"overlap": 1}, {"overlap": -0.1}, {"batch": 0}, {"inside": np.ones((2, 2, 2), bool)}]
+)
+def test_impossible_settings(options):
+    with pytest.raises(ValueError):
+        sliding_patches(np.ones((1, 8, 8, 8), np.float32), Network(pointwise), size=8, **options)

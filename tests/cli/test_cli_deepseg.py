@@ -1,0 +1,883 @@
+"""sct7t_deepseg as a user meets it: what it writes, what it says, how it ends."""
+
+import csv
+import errno
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from sctseg7t.version import __version__
+
+OUTPUTS = ("t2s_csa.csv", "t2s_deepseg.json", "t2s_gmseg.nii.gz", "t2s_seg.nii.gz", "t2s_wmseg.nii.gz")
+
+
+def names(folder):
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def values(path):
+    return np.asanyarray(nib.load(path).dataobj)
+
+
+def rows(path):
+    with open(path, newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def default_entry(manifest):
+    """The model that gm_sc uses unless told otherwise."""
+    return next(m for m in manifest["models"] if m["id"] == manifest["tasks"]["gm_sc"]["default"] and m["default"])
+
+
+def subprocess_env(**more):
+    return {**os.environ, "OMP_NUM_THREADS": "1", **more}
+
+
+def command(*argv, **options):
+    """The command in a process of its own, stdout and stderr in pipes."""
+    line = [sys.executable, "-m", "sctseg7t.cli.deepseg", *map(str, argv), "-device", "cpu", "-threads", "1"]
+    return subprocess.run(
+        line, capture_output=True, text=True, timeout=300, env=subprocess_env(), **options, check=False
+    )
+
+
+# ---------------------------------------------------------------- a normal run
+
+
+def test_default_outputs_lie_beside_the_input(deepseg, scan):
+    before = scan.read_bytes()
+    code, out, _ = deepseg("-i", scan)
+    assert code == 0
+    assert names(scan.parent) == sorted(("t2s.nii.gz", *OUTPUTS))
+    assert scan.read_bytes() == before
+    for name in OUTPUTS:
+        assert str(scan.parent / name) in out
+    view = next(line for line in out.splitlines() if "fsleyes" in line)
+    assert all(part in view for part in ("t2s.nii.gz", "t2s_seg.nii.gz", "t2s_gmseg.nii.gz"))
+    sc, gm, wm = (values(scan.parent / f"t2s_{suffix}.nii.gz") for suffix in ("seg", "gmseg", "wmseg"))
+    assert sc.dtype == np.uint8 and set(np.unique(sc)) == {0, 1}
+    assert gm.any() and not (gm & ~sc).any()
+    np.testing.assert_array_equal(wm, sc & ~gm)
+
+
+def test_masks_of_the_example_are_those_of_its_anatomy(deepseg, example, tmp_path, dice):
+    code, _, _ = deepseg("-i", example, "-ofolder", tmp_path)
+    assert code == 0
+    assert names(tmp_path) == sorted(OUTPUTS)
+    for suffix, least in (("seg", 0.9), ("gmseg", 0.7)):
+        truth = values(example.parent / f"t2s_{suffix}-truth.nii.gz")
+        assert dice(values(tmp_path / f"t2s_{suffix}.nii.gz"), truth) >= least, suffix
+
+
+def test_csa_table_holds_the_area_of_the_mask(deepseg, scan):
+    deepseg("-i", scan)
+    table = rows(scan.parent / "t2s_csa.csv")
+    assert [(r["slice"], r["tissue"]) for r in table] == [(str(k), t) for k in range(3) for t in ("SC", "GM", "WM")]
+    image = nib.load(scan.parent / "t2s_seg.nii.gz")
+    pixel_mm2 = np.prod(image.header.get_zooms()[:2])
+    areas = values(scan.parent / "t2s_seg.nii.gz").sum((0, 1)) * pixel_mm2
+    stated = [float(r["area_mm2"]) for r in table if r["tissue"] == "SC"]
+    np.testing.assert_allclose(stated, areas, rtol=1e-4)
+    assert {r["tool_version"] for r in table} == {__version__}
+
+
+@pytest.mark.parametrize("task, suffix", [("gm", "gmseg"), ("sc", "seg")])
+def test_a_task_of_one_tissue_writes_only_that(deepseg, scan, task, suffix):
+    assert deepseg("-i", scan, "-c", task)[0] == 0
+    assert names(scan.parent) == sorted(("t2s.nii.gz", f"t2s_{suffix}.nii.gz", "t2s_csa.csv", "t2s_deepseg.json"))
+    assert {r["tissue"] for r in rows(scan.parent / "t2s_csa.csv")} == {task.upper()}
+    assert values(scan.parent / f"t2s_{suffix}.nii.gz").any()
+
+
+def test_tasks_agree_with_each_other(deepseg, scan, tmp_path):
+    for task in ("gm_sc", "gm", "sc"):
+        deepseg("-i", scan, "-c", task, "-ofolder", tmp_path / task)
+    for task, suffix in (("gm", "gmseg"), ("sc", "seg")):
+        name = f"t2s_{suffix}.nii.gz"
+        np.testing.assert_array_equal(values(tmp_path / task / name), values(tmp_path / "gm_sc" / name))
+
+
+@pytest.mark.parametrize(
+    "argv, expected",
+    [
+        (["-o", "res"], ("res_csa.csv", "res_deepseg.json", "res_gmseg.nii.gz", "res_seg.nii.gz", "res_wmseg.nii.gz")),
+        (["-o", "res.nii"], ("res_csa.csv", "res_deepseg.json", "res_gmseg.nii", "res_seg.nii", "res_wmseg.nii")),
+        (["-o", "new/res.v2", "-c", "gm"], ("res.v2.nii.gz", "res.v2_csa.csv", "res.v2_deepseg.json")),
+        (["-o", "cord.nii", "-c", "sc", "-no-csa"], ("cord.nii", "cord_deepseg.json")),
+    ],
+)
+def test_output_option_names_the_outputs(deepseg, scan, tmp_path, monkeypatch, argv, expected):
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    assert deepseg("-i", scan, *argv)[0] == 0
+    assert names(scan.parent) == ["t2s.nii.gz"]
+    written = [path for path in (tmp_path / "cwd").rglob("*") if path.is_file()]
+    assert sorted(path.name for path in written) == sorted(expected)
+    assert {path.parent for path in written} == {tmp_path / "cwd" / Path(argv[1]).parent}
+
+
+def test_nii_in_gives_nii_out(deepseg, small, tmp_path):
+    nib.save(nib.load(small), tmp_path / "a.nii")
+    assert deepseg("-i", tmp_path / "a.nii", "-c", "sc")[0] == 0
+    assert names(tmp_path) == ["a.nii", "a_csa.csv", "a_deepseg.json", "a_seg.nii"]
+    assert values(tmp_path / "a_seg.nii").any()
+
+
+def test_no_csa(deepseg, scan):
+    assert deepseg("-i", scan, "-no-csa")[0] == 0
+    assert names(scan.parent) == sorted({"t2s.nii.gz", *OUTPUTS} - {"t2s_csa.csv"})
+
+
+def test_soft_fractions(deepseg, scan, tmp_path):
+    deepseg("-i", scan, "-thr", "0.5", "-ofolder", tmp_path / "hard")
+    assert deepseg("-i", scan, "-soft", "-ofolder", tmp_path / "soft")[0] == 0
+    soft = {s: values(tmp_path / "soft" / f"t2s_{s}.nii.gz") for s in ("seg", "gmseg", "wmseg")}
+    for fraction in soft.values():
+        assert fraction.dtype == np.float32
+        assert fraction.min() >= 0 and fraction.max() <= 1
+        assert ((fraction > 0.05) & (fraction < 0.95)).any()
+    assert (soft["gmseg"] <= soft["seg"]).all()
+    np.testing.assert_array_equal(soft["wmseg"], soft["seg"] - soft["gmseg"])
+    for suffix in ("seg", "gmseg"):
+        hard = values(tmp_path / "hard" / f"t2s_{suffix}.nii.gz")
+        assert soft[suffix].sum() == pytest.approx(hard.sum(), rel=0.1)
+        np.testing.assert_array_equal(soft[suffix] >= 0.5, hard == 1)
+    stated = [float(r["area_mm2"]) for r in rows(tmp_path / "soft" / "t2s_csa.csv") if r["tissue"] == "SC"]
+    pixel_mm2 = np.prod(nib.load(scan).header.get_zooms()[:2])
+    np.testing.assert_allclose(stated, soft["seg"].sum((0, 1)) * pixel_mm2, rtol=1e-4)
+
+
+def test_threshold_moves_the_outline(deepseg, scan, tmp_path):
+    sizes = []
+    for threshold in ("0.2", "0.8"):
+        assert deepseg("-i", scan, "-c", "sc", "-thr", threshold, "-ofolder", tmp_path / threshold)[0] == 0
+        sizes.append(values(tmp_path / threshold / "t2s_seg.nii.gz").sum())
+    assert sizes[0] > sizes[1] > 0
+
+
+def test_remove_small_larger_than_the_tissue_removes_it(deepseg, scan):
+    assert deepseg("-i", scan, "-remove-small", "1000mm3", "-no-csa")[0] == 1
+    assert not values(scan.parent / "t2s_seg.nii.gz").any()
+
+
+def test_csa_format_sct_has_the_columns_of_sct(deepseg, scan):
+    assert deepseg("-i", scan, "-csa-format", "sct")[0] == 0
+    table = rows(scan.parent / "t2s_csa.csv")
+    for column in (
+        "Timestamp",
+        "SCT Version",
+        "Filename",
+        "Slice (I->S)",
+        "VertLevel",
+        "MEAN(area)",
+        "STD(area)",
+        "MEAN(angle_AP)",
+        "MEAN(diameter_RL)",
+        "SUM(length)",
+    ):
+        assert column in table[0]
+    assert {r["Filename"] for r in table} == {"t2s_seg.nii.gz", "t2s_gmseg.nii.gz", "t2s_wmseg.nii.gz"}
+
+
+def test_levels_give_a_table_per_level(deepseg, scan, tmp_path):
+    image = nib.load(scan)
+    levels = np.zeros(image.shape, np.uint8)
+    levels[..., :2], levels[..., 2:] = 4, 3
+    nib.save(nib.Nifti1Image(levels, image.affine), tmp_path / "levels.nii.gz")
+    assert deepseg("-i", scan, "-levels", tmp_path / "levels.nii.gz")[0] == 0
+    table = rows(scan.parent / "t2s_csa_perlevel.csv")
+    cord = {r["level"]: r for r in table if r["tissue"] == "SC"}
+    assert {level: r["n_slices"] for level, r in cord.items()} == {"3": "1", "4": "2", "all": "3"}
+    per_slice = [float(r["area_mm2"]) for r in rows(scan.parent / "t2s_csa.csv") if r["tissue"] == "SC"]
+    assert float(cord["4"]["area_mm2_mean"]) == pytest.approx(np.mean(per_slice[:2]), abs=1e-3)
+
+
+def _marks(kind, image, mask):
+    """A cord mask or point labels, on the scan's grid or on one twice as fine in-plane."""
+    out = np.zeros(image.shape)
+    if kind.startswith("mask"):
+        out = mask
+    else:
+        for k in (0, image.shape[2] - 1):
+            i, j = np.argwhere(mask[..., k]).mean(0).round().astype(int)
+            out[i, j, k] = k + 1
+    if kind.endswith("no orientation"):
+        image = nib.Nifti1Image(out.astype(np.uint8), image.affine)
+        image.set_sform(None, 0)
+        image.set_qform(None, 0)
+        return image
+    if kind.endswith("same grid"):
+        return nib.Nifti1Image(out.astype(np.uint8), image.affine)
+    fine = np.repeat(np.repeat(out, 2, 0), 2, 1) if kind.startswith("mask") else np.zeros((240, 240, 3))
+    if not kind.startswith("mask"):
+        fine[tuple((np.argwhere(out) * (2, 2, 1)).T)] = 1
+    affine = image.affine @ np.array([[0.5, 0, 0, -0.25], [0, 0.5, 0, -0.25], [0, 0, 1, 0], [0, 0, 0, 1]])
+    return nib.Nifti1Image(fine.astype(np.uint8), affine)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["mask, same grid", "points, same grid", "mask, other grid", "points, other grid", "mask, no orientation"],
+)
+def test_centerline_replaces_the_locator(deepseg, scan, tmp_path, dice, monkeypatch, kind):
+    deepseg("-i", scan, "-c", "sc", "-ofolder", tmp_path / "located")
+    found = values(tmp_path / "located" / "t2s_seg.nii.gz")
+    nib.save(_marks(kind, nib.load(scan), found), tmp_path / "line.nii.gz")
+    monkeypatch.setattr("sctseg7t.cord.segmenter.locate", lambda *args: pytest.fail("the locator ran"))
+    assert deepseg("-i", scan, "-c", "sc", "-centerline", tmp_path / "line.nii.gz")[0] == 0
+    assert dice(values(scan.parent / "t2s_seg.nii.gz"), found) > 0.95
+    assert json.loads((scan.parent / "t2s_deepseg.json").read_text())["locator"] == {"source": "file"}
+
+
+def test_sidecar_says_what_was_done(deepseg, scan, root):
+    deepseg("-i", scan, "-thr", "0.4")
+    record = json.loads((scan.parent / "t2s_deepseg.json").read_text())
+    model = default_entry(json.loads((root / "models.json").read_text()))
+    assert record["tool"] == {"name": "sctseg7t", "version": __version__}
+    assert (record["model"]["id"], record["model"]["version"]) == (model["id"], model["version"])
+    assert record["model"]["sha256"] == model["files"][0]["sha256"]
+    assert record["locator"]["id"] == model["centring"]["model"]
+    digest = hashlib.sha256(scan.read_bytes()).hexdigest()
+    assert record["input"] == {"file": "t2s.nii.gz", "path": "t2s.nii.gz", "sha256": digest}
+    assert record["status"] == "ok" and record["name"] == "t2s" and record["entities"] == {}
+    for name in ("t2s_seg.nii.gz", "t2s_gmseg.nii.gz", "t2s_wmseg.nii.gz", "t2s_csa.csv"):
+        written = (scan.parent / name).read_bytes()
+        assert record["files"][name] == {"bytes": len(written), "sha256": hashlib.sha256(written).hexdigest()}
+    assert record["options"]["threshold"] == 0.4 and record["options"]["task"] == "gm_sc"
+    assert record["device"] == "cpu" and record["threads"] == 1
+    assert record["seconds"]["network"] > 0 and {"open", "load", "locate"} <= set(record["seconds"])
+    assert record["warnings"] == [] and record["usable"] is True
+
+
+def test_report_of_a_run(deepseg, scan, tmp_path):
+    code, _, _ = deepseg("-i", scan, tmp_path / "none.nii.gz", "-report", tmp_path / "run.json", "-no-csa")
+    assert code == 1
+    report = json.loads((tmp_path / "run.json").read_text())
+    good, bad = report["runs"]
+    assert good["ok"] and good["input"] == str(scan) and all(Path(path).is_file() for path in good["outputs"])
+    assert not bad["ok"] and "none.nii.gz" in bad["error"]
+
+
+def test_qc_page_of_a_run_has_its_failures(deepseg, scan, tmp_path):
+    code, out, _ = deepseg("-i", scan, tmp_path / "none.nii.gz", "-qc", tmp_path / "qc")
+    assert code == 1 and str(tmp_path / "qc" / "index.html") in out
+    page = (tmp_path / "qc" / "index.html").read_text(encoding="utf-8")
+    assert "t2s" in page and "does not exist" in page
+
+
+@pytest.mark.parametrize("target", ["in/t2s.nii.gz", "in/t2s_seg.nii.gz", "nowhere/run.json", "in"])
+def test_report_with_no_place_of_its_own(deepseg, scan, tmp_path, target):
+    before = scan.read_bytes()
+    code, _, err = deepseg("-i", scan, "-report", tmp_path / target)
+    assert code == 2 and target in err and len(err.splitlines()) == 1
+    assert names(scan.parent) == ["t2s.nii.gz"] and scan.read_bytes() == before
+
+
+def test_v0_is_silent(deepseg, scan):
+    assert deepseg("-i", scan, "-v", "0") == (0, "", "")
+
+
+def test_v2_tells_the_timings(deepseg, scan):
+    _, _, err = deepseg("-i", scan, "-v", "2")
+    assert "network" in err and "cpu" in err
+
+
+def test_long_options(deepseg, scan, tmp_path):
+    code, _, _ = deepseg("--input", scan, "--task", "sc", "--ofolder", tmp_path / "o", "--no-csa", "--verbose", "0")
+    assert code == 0
+    assert names(tmp_path / "o") == ["t2s_deepseg.json", "t2s_seg.nii.gz"]
+
+
+def test_list_tasks(deepseg):
+    code, out, _ = deepseg("-list-tasks")
+    assert code == 0
+    assert {line.split()[0] for line in out.splitlines() if not line.startswith(" ")} >= {"gm_sc", "gm", "sc"}
+    assert "cord_gm_sc@" in out and "locate" not in out.split()
+
+
+def test_version(deepseg):
+    assert deepseg("-version") == (0, f"{__version__}\n", "")
+
+
+def test_awkward_names(deepseg, scan, tmp_path, monkeypatch):
+    folder = tmp_path / "été ü 脊髓"
+    folder.mkdir()
+    path = folder / "scan (1) ñ.nii.gz"
+    shutil.copy(scan, path)
+    monkeypatch.chdir(folder)
+    code, out, _ = deepseg("-i", path.name, "-c", "sc")
+    assert code == 0
+    assert names(folder) == sorted(
+        path.name.replace(".nii.gz", s) for s in (".nii.gz", "_seg.nii.gz", "_csa.csv", "_deepseg.json")
+    )
+    assert "fsleyes 'scan (1) ñ.nii.gz'" in out
+    assert rows(folder / "scan (1) ñ_csa.csv")[0]["filename"] == path.name
+
+
+def test_input_through_a_link_is_written_beside_the_link(deepseg, scan, tmp_path):
+    (tmp_path / "links").mkdir()
+    link = tmp_path / "links" / "sub-01.nii.gz"
+    link.symlink_to(scan)
+    assert deepseg("-i", link, "-c", "sc", "-no-csa")[0] == 0
+    assert names(tmp_path / "links") == ["sub-01.nii.gz", "sub-01_deepseg.json", "sub-01_seg.nii.gz"]
+    assert link.is_symlink() and names(scan.parent) == ["t2s.nii.gz"]
+
+
+def test_same_bytes_again(deepseg, scan, tmp_path):
+    for run in "ab":
+        deepseg("-i", scan, "-ofolder", tmp_path / run)
+    for name in OUTPUTS:
+        if name != "t2s_deepseg.json":
+            assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+# ---------------------------------------------------------------- a process of its own
+
+
+def test_pipe_sees_no_progress_bar_and_clean_streams(scan, tmp_path):
+    other = tmp_path / "in" / "b.nii.gz"
+    shutil.copy(scan, other)
+    done = command("-i", scan, other)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert "\r" not in done.stdout and "b_seg.nii.gz" in done.stdout
+
+
+@pytest.mark.parametrize("argv", [[], ["-soft", "-no-csa"]])
+def test_main_job_imports_nothing_heavy(scan, argv):
+    line = ["-i", str(scan), "-v", "0", "-device", "cpu", "-threads", "1", *argv]
+    heavy = ["torch", "nilearn", "skimage", "matplotlib", "requests", "pandas", "jsonschema", "onnx"]
+    code = (
+        # nibabel imports scipy and pydicom (and with it requests) wherever they are; nothing may need them.
+        "import sys; sys.modules['scipy'] = sys.modules['pydicom'] = None; "
+        f"from sctseg7t.cli.deepseg import main; code = main({line!r}); "
+        f"print(code, sorted(set({heavy!r}) & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=subprocess_env(), check=False
+    )
+    assert (done.stdout, done.stderr) == ("0 []\n", "")
+
+
+def test_help_imports_only_the_standard_library():
+    code = (
+        "import sys; from sctseg7t.cli.deepseg import main\n"
+        "try: main(['-h'])\n"
+        "except SystemExit: print(sorted({'numpy', 'nibabel', 'onnxruntime'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=subprocess_env(), check=False
+    )
+    assert done.stdout.splitlines()[-1] == "[]" and "-centerline" in done.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals are sent otherwise on Windows")
+def test_interrupted_run_leaves_only_complete_files(scan, tmp_path):
+    """Interrupted in the second scan: the first is complete, the rest is not there."""
+    many = [tmp_path / "in" / f"s{k}.nii.gz" for k in range(40)]
+    for path in many:
+        shutil.copy(scan, path)
+    line = [sys.executable, "-m", "sctseg7t.cli.deepseg", "-i", *map(str, many), "-device", "cpu", "-threads", "1"]
+    process = subprocess.Popen(
+        line,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=subprocess_env(),
+        # A shell's background jobs ignore the signal, and their children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "in" / "s0_deepseg.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in err and "interrupted" in err
+    assert not [name for name in names(tmp_path / "in") if name.startswith(".")]
+    done = [path for path in many if (path.parent / path.name.replace(".nii.gz", "_deepseg.json")).exists()]
+    assert 0 < len(done) < len(many)
+    for path in done:
+        assert values(str(path).replace(".nii.gz", "_seg.nii.gz")).any()
+
+
+# ---------------------------------------------------------------- inputs that cannot be used
+
+
+def _image(data, affine=None):
+    return nib.Nifti1Image(data, np.diag([0.5, 0.5, 3, 1]) if affine is None else affine)
+
+
+def _header_bytes(path, image, edit):
+    raw = bytearray(image.to_bytes())
+    edit(raw)
+    path.write_bytes(gzip.compress(bytes(raw)))
+
+
+def _noise(shape=(40, 40, 3)):
+    return np.random.default_rng(0).uniform(1, 100, shape).astype(np.float32)
+
+
+def _spoilt(value):
+    data = _noise()
+    data[5, 5, 1] = value
+    return data
+
+
+def _zero_voxel(raw):
+    raw[80:84] = np.float32(0).tobytes()
+
+
+def _truncated(path):
+    raw = gzip.compress(_image(_noise()).to_bytes())
+    path.write_bytes(raw[: len(raw) // 2])
+
+
+BAD = {
+    "missing": (lambda path: None, "does not exist"),
+    "folder": (lambda path: path.mkdir(), "DICOM"),
+    "text": (lambda path: path.write_bytes(gzip.compress(b"not an image\n" * 100)), "not a NIfTI"),
+    "empty file": (lambda path: path.write_bytes(b""), "empty"),
+    "truncated": (_truncated, "truncated"),
+    "nan": (lambda path: nib.save(_image(_spoilt(np.nan)), path), "NaN"),
+    "inf": (lambda path: nib.save(_image(_spoilt(np.inf)), path), "infinite"),
+    "zeros": (lambda path: nib.save(_image(np.zeros((40, 40, 3), np.int16)), path), "zero"),
+    "constant": (lambda path: nib.save(_image(np.full((40, 40, 3), 7, np.int16)), path), "equal"),
+    "complex": (lambda path: nib.save(_image(_noise().astype(np.complex64)), path), "complex"),
+    "rgb": (
+        lambda path: nib.save(_image(np.zeros((40, 40, 3), [("R", "u1"), ("G", "u1"), ("B", "u1")])), path),
+        "RGB",
+    ),
+    "zero voxel size": (lambda path: _header_bytes(path, _image(_noise()), _zero_voxel), "voxel size"),
+    "absurd voxel size": (lambda path: nib.save(_image(_noise(), np.diag([500, 500, 3e4, 1])), path), "voxel size"),
+    "5D": (lambda path: nib.save(_image(_noise((20, 20, 3, 2, 2))), path), "axes"),
+    "sagittal": (
+        lambda path: nib.save(
+            _image(_noise(), np.array([[0, 0, 3, 0], [0.5, 0, 0, 0], [0, 0.5, 0, 0], [0, 0, 0, 1.0]])), path
+        ),
+        "sagittal",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_input_is_one_line_and_costs_nothing_else(deepseg, scan, tmp_path, kind):
+    make, word = BAD[kind]
+    bad = tmp_path / "in" / "bad one.nii.gz"
+    make(bad)
+    code, _, err = deepseg("-i", bad, scan, "-ofolder", tmp_path / "out", "-c", "sc")
+    assert code == 1
+    lines = [line for line in err.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1 and str(bad) in lines[0] and word in lines[0], err
+    assert "Traceback" not in err
+    # What to do follows a semicolon.
+    assert ";" in lines[0]
+    assert names(tmp_path / "out") == ["t2s_csa.csv", "t2s_deepseg.json", "t2s_seg.nii.gz"]
+
+
+def test_bad_input_alone_is_exactly_one_line_and_writes_nothing(deepseg, tmp_path):
+    for kind, (make, _) in BAD.items():
+        folder = tmp_path / kind
+        folder.mkdir()
+        make(folder / "bad.nii.gz")
+        before = names(folder)
+        code, out, err = deepseg("-i", folder / "bad.nii.gz", "-v", "0")
+        assert (code, out, len(err.splitlines())) == (1, "", 1), kind
+        assert names(folder) == before, kind
+
+
+def test_a_mistyped_folder_is_not_created(deepseg, tmp_path):
+    code, _, err = deepseg("-i", tmp_path / "typo" / "t2s.nii.gz")
+    assert code == 1 and "does not exist" in err
+    assert not (tmp_path / "typo").exists()
+
+
+def test_internal_error_is_one_line_and_costs_only_its_input(deepseg, scan, tmp_path, monkeypatch):
+    from sctseg7t.cord.segmenter import CordSegmenter
+
+    real = CordSegmenter.run
+
+    def run(self, source, **options):
+        if "bad" in str(source):
+            raise IndexError("index 3 is out of\nbounds")
+        return real(self, source, **options)
+
+    monkeypatch.setattr(CordSegmenter, "run", run)
+    bad = tmp_path / "in" / "bad.nii.gz"
+    shutil.copy(scan, bad)
+    code, _, err = deepseg("-i", bad, scan, "-no-csa")
+    assert code == 1 and "Traceback" not in err
+    assert err.splitlines()[0].startswith(f"error: {bad}: internal error (IndexError: index 3 is out of bounds)")
+    assert (scan.parent / "t2s_seg.nii.gz").exists()
+
+
+def test_out_of_memory_is_said(deepseg, scan, monkeypatch):
+    def run(self, source, **options):
+        raise MemoryError
+
+    monkeypatch.setattr("sctseg7t.cord.segmenter.CordSegmenter.run", run)
+    code, _, err = deepseg("-i", scan)
+    assert code == 1 and "memory" in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("option", ["-centerline", "-levels"])
+def test_bad_label_files(deepseg, scan, tmp_path, option):
+    image = nib.load(scan)
+    nib.save(nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), tmp_path / "empty.nii.gz")
+    far = np.zeros(image.shape, np.uint8)
+    far[60:62] = 1
+    shifted = image.affine.copy()
+    shifted[:3, 3] += 1000
+    nib.save(nib.Nifti1Image(far, shifted), tmp_path / "far.nii.gz")
+    for name in ("missing.nii.gz", "empty.nii.gz", "far.nii.gz"):
+        code, _, err = deepseg("-i", scan, option, tmp_path / name)
+        assert code == 1 and name in err and len(err.splitlines()) == 1, (name, err)
+        assert names(scan.parent) == ["t2s.nii.gz"]
+
+
+def test_levels_that_are_none(deepseg, scan, tmp_path):
+    image = nib.load(scan)
+    for value in (-3, 119):
+        nib.save(nib.Nifti1Image(np.full(image.shape, value, np.int16), image.affine), tmp_path / "levels.nii.gz")
+        code, _, err = deepseg("-i", scan, "-levels", tmp_path / "levels.nii.gz")
+        assert code == 1 and str(value) in err and "not vertebral levels" in err and len(err.splitlines()) == 1
+
+
+# ---------------------------------------------------------------- names that collide
+
+
+def test_two_inputs_with_one_output_name_are_both_refused(deepseg, scan, tmp_path):
+    for folder in "ab":
+        (tmp_path / folder).mkdir()
+        shutil.copy(scan, tmp_path / folder / "x.nii.gz")
+    first, second = tmp_path / "a" / "x.nii.gz", tmp_path / "b" / "x.nii.gz"
+    code, _, err = deepseg("-i", first, second, scan, "-ofolder", tmp_path / "out", "-c", "sc", "-no-csa")
+    assert code == 1
+    assert str(first) in err and str(second) in err
+    assert names(tmp_path / "out") == ["t2s_deepseg.json", "t2s_seg.nii.gz"]
+
+
+@pytest.mark.parametrize("again", ["t2s.nii.gz", "../in/t2s.nii.gz", "link.nii.gz"])
+def test_the_same_input_twice(deepseg, scan, small, monkeypatch, again):
+    monkeypatch.chdir(scan.parent)
+    shutil.copy(small, "other.nii.gz")
+    Path("link.nii.gz").symlink_to("t2s.nii.gz")
+    code, _, err = deepseg("-i", "t2s.nii.gz", again, "other.nii.gz", "-c", "sc", "-no-csa")
+    made = [name for name in names(".") if name.endswith("_seg.nii.gz")]
+    if again == "link.nii.gz":
+        # Another name gives other outputs: no collision.
+        assert code == 0 and made == ["link_seg.nii.gz", "other_seg.nii.gz", "t2s_seg.nii.gz"]
+    else:
+        assert code == 1 and "t2s.nii.gz" in err and made == ["other_seg.nii.gz"]
+
+
+def test_an_input_is_never_overwritten(deepseg, scan):
+    before = scan.read_bytes()
+    code, _, err = deepseg("-i", scan, "-c", "sc", "-o", scan)
+    assert code == 1 and str(scan) in err and "overwrite" in err and len(err.splitlines()) == 1
+    assert names(scan.parent) == ["t2s.nii.gz"] and scan.read_bytes() == before
+
+
+def test_an_input_that_another_would_overwrite(deepseg, scan):
+    mask = scan.parent / "t2s_seg.nii.gz"
+    shutil.copy(scan, mask)
+    before = mask.read_bytes()
+    code, _, err = deepseg("-i", scan, mask)
+    assert code == 1 and f"error: {scan}" in err
+    assert mask.read_bytes() == before
+    assert not (scan.parent / "t2s_gmseg.nii.gz").exists()
+    assert (scan.parent / "t2s_seg_seg.nii.gz").exists()
+
+
+@pytest.mark.parametrize("option", ["-centerline", "-levels"])
+def test_a_label_file_is_never_overwritten(deepseg, scan, option):
+    image = nib.load(scan)
+    labels = scan.parent / "t2s_seg.nii.gz"
+    mask = np.zeros(image.shape, np.uint8)
+    mask[50:70, 50:70] = 3
+    nib.save(nib.Nifti1Image(mask, image.affine), labels)
+    before = labels.read_bytes()
+    code, _, err = deepseg("-i", scan, option, labels)
+    assert code == 1 and "overwrite" in err
+    assert labels.read_bytes() == before and names(scan.parent) == ["t2s.nii.gz", "t2s_seg.nii.gz"]
+
+
+# ---------------------------------------------------------------- places that cannot be written
+
+
+def test_output_folder_under_a_file(deepseg, scan, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    place = tmp_path / "file" / "sub"
+    code, _, err = deepseg("-i", scan, "-ofolder", place)
+    assert code == 1 and str(place) in err and "-ofolder" in err and len(err.splitlines()) == 1
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("number", ["ENOSPC", "EROFS", "EACCES"])
+@pytest.mark.parametrize("failing", ["t2s_wmseg", "t2s_csa", "t2s_deepseg"])
+def test_failed_write_leaves_the_earlier_run_as_it_was(deepseg, scan, tmp_path, monkeypatch, failing, number):
+    """One file cannot be made: what was there before stays, also those that could be made."""
+    deepseg("-i", scan, "-ofolder", tmp_path / "out")
+    before = {name: (tmp_path / "out" / name).read_bytes() for name in OUTPUTS}
+    real = os.replace
+
+    def fail(source, target):
+        if Path(target).name.startswith(failing):
+            raise OSError(getattr(errno, number), os.strerror(getattr(errno, number)))
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    code, _, err = deepseg("-i", scan, "-ofolder", tmp_path / "out", "-thr", "0.2")
+    monkeypatch.undo()
+    assert code == 1 and len(err.splitlines()) == 1
+    assert str(tmp_path / "out") in err and ".sct7t-" not in err and "Traceback" not in err
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a file size limit")
+def test_a_file_cut_short_by_the_system_is_not_left_behind(scan, tmp_path):
+    """A real write that stops in the middle, as on a full disk."""
+    import resource
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+    done = command("-i", scan, "-soft", "-ofolder", tmp_path / "out", preexec_fn=limit)
+    assert done.returncode == 1, done.stderr
+    assert len(done.stderr.splitlines()) == 1 and str(tmp_path / "out") in done.stderr
+    assert names(tmp_path / "out") == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file modes are otherwise on Windows")
+def test_outputs_have_the_usual_permissions(deepseg, scan):
+    before = os.umask(0o027)
+    try:
+        deepseg("-i", scan)
+    finally:
+        os.umask(before)
+    assert {(scan.parent / name).stat().st_mode & 0o777 for name in OUTPUTS} == {0o640}
+
+
+def test_output_name_taken_by_a_folder(deepseg, scan):
+    (scan.parent / "t2s_gmseg.nii.gz").mkdir()
+    code, _, err = deepseg("-i", scan)
+    assert code == 1 and "t2s_gmseg.nii.gz: is a folder" in err
+    assert names(scan.parent) == ["t2s.nii.gz", "t2s_gmseg.nii.gz"]
+
+
+def test_report_that_cannot_be_written_costs_only_the_report(deepseg, scan, tmp_path, monkeypatch):
+    real = os.replace
+
+    def fail(source, target):
+        if Path(target).name == "run.json":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    code, _, err = deepseg("-i", scan, "-no-csa", "-report", tmp_path / "run.json")
+    assert code == 1 and "run.json" in err and len(err.splitlines()) == 1
+    assert (scan.parent / "t2s_seg.nii.gz").exists() and names(tmp_path) == ["in"]
+
+
+# ---------------------------------------------------------------- wrong usage
+
+
+@pytest.mark.parametrize(
+    "argv, word",
+    [
+        ([], "-i is required"),
+        (["-c", "spleen"], "spleen"),
+        (["-c", "locate"], "locate"),
+        (["-m", "nosuchmodel"], "nosuchmodel"),
+        (["-m", "cord_gm_sc@9.9.9"], "9.9.9"),
+        (["-m", "cord_locator"], "cord_locator"),
+        (["-m", "nowhere.onnx"], "nowhere.onnx"),
+        (["-thr", "1.5"], "1.5"),
+        (["-thr", "0"], "0"),
+        (["-thr", "nan"], "nan"),
+        (["-thr", "half"], "half"),
+        (["-device", "tpu"], "tpu"),
+        (["-device", "cuda:x"], "cuda:x"),
+        (["-threads", "0", "-device", "cpu"], "-threads"),
+        (["-threads", "-2", "-device", "cpu"], "-threads"),
+        (["-remove-small", "3 apples"], "3 apples"),
+        (["-remove-small", "-3"], "remove-small"),
+        (["-remove-small", "mm3"], "mm3"),
+        (["-volumes", "median"], "median"),
+        (["-nonsense"], "-nonsense"),
+        (["-o", "folder/"], "-ofolder"),
+    ],
+)
+def test_wrong_usage(deepseg, scan, argv, word):
+    inputs = ["-i", scan] if argv else []
+    code, out, err = deepseg(*inputs, *argv)
+    assert code == 2 and out == ""
+    last = err.splitlines()[-1]
+    assert last.startswith("sct7t_deepseg: error:") and word in last, err
+    assert names(scan.parent) == ["t2s.nii.gz"]
+
+
+def test_one_output_name_for_several_inputs(deepseg, scan, tmp_path):
+    code, _, err = deepseg("-i", scan, tmp_path / "b.nii.gz", "-o", tmp_path / "x.nii.gz")
+    assert code == 2 and "-ofolder" in err and names(tmp_path) == ["in"]
+
+
+def test_cuda_without_a_gpu(deepseg, scan):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from sctseg7t.runtime.session import _cuda_problem
+
+    if _cuda_problem(onnxruntime, 0) is None:
+        pytest.skip("this machine has a CUDA device")
+    code, _, err = deepseg("-i", scan, "-device", "cuda")
+    assert code == 2 and "-device cuda" in err and "cpu" in err and len(err.splitlines()) == 1
+    assert names(scan.parent) == ["t2s.nii.gz"]
+
+
+@pytest.fixture
+def model_copy(root, tmp_path):
+    """The shipped model as a file of the user's: net.onnx and its entry net.json."""
+    entry = default_entry(json.loads((root / "models.json").read_text()))
+    weights = root / "sctseg7t" / "weights" / entry["files"][0]["name"]
+    folder = tmp_path / "model"
+    folder.mkdir()
+    shutil.copy(weights, folder / "net.onnx")
+    entry["files"][0] |= {"name": "net.onnx", "path": "net.onnx", "urls": []}
+
+    def write_entry(**changes):
+        entry["files"][0] |= changes
+        (folder / "net.json").write_text(json.dumps(entry))
+
+    write_entry()
+    return folder / "net.onnx", write_entry
+
+
+def test_model_by_path(deepseg, scan, tmp_path, model_copy):
+    net, _ = model_copy
+    assert deepseg("-i", scan, "-ofolder", tmp_path / "zoo")[0] == 0
+    code, _, err = deepseg("-i", scan, "-m", net, "-ofolder", tmp_path / "path")
+    assert code == 0, err
+    for suffix in ("seg", "gmseg", "wmseg"):
+        name = f"t2s_{suffix}.nii.gz"
+        np.testing.assert_array_equal(values(tmp_path / "zoo" / name), values(tmp_path / "path" / name))
+
+
+def test_new_weights_with_the_old_entry_are_told_what_to_write(deepseg, scan, model_copy):
+    net, _ = model_copy
+    net.write_bytes(b"retrained")
+    code, _, err = deepseg("-i", scan, "-m", net)
+    assert code == 2 and "9 bytes" in err and hashlib.sha256(b"retrained").hexdigest() in err
+
+
+@pytest.mark.parametrize(
+    "part, change, word",
+    [
+        ("input", {"interpolation": "cubic"}, "input.interpolation"),
+        ("centring", {"policy": "none"}, "centring.policy"),
+        ("postprocess", [{"op": "sharpen"}], "sharpen"),
+    ],
+)
+def test_entry_that_asks_for_what_is_not_there_ends_the_run(deepseg, scan, model_copy, part, change, word):
+    net, _ = model_copy
+    path = net.with_suffix(".json")
+    entry = json.loads(path.read_text())
+    entry[part] = entry[part] | change if part == "input" else change
+    path.write_text(json.dumps(entry))
+    code, _, err = deepseg("-i", scan, "-m", net)
+    assert code == 2 and word in err and len(err.splitlines()) == 1
+    assert names(scan.parent) == ["t2s.nii.gz"]
+
+
+@pytest.mark.parametrize("entry_knows", [False, True], ids=["entry of the sound file", "entry of the damaged file"])
+def test_damaged_model_file(deepseg, scan, model_copy, entry_knows):
+    net, write_entry = model_copy
+    damaged = net.read_bytes()[:10000] + bytes(1000)
+    net.write_bytes(damaged)
+    if entry_knows:
+        write_entry(bytes=len(damaged), sha256=hashlib.sha256(damaged).hexdigest())
+    code, _, err = deepseg("-i", scan, "-m", net)
+    assert code == 2 and str(net) in err and len(err.splitlines()) == 1, err
+    assert names(scan.parent) == ["t2s.nii.gz"]
+
+
+def test_weights_that_are_not_those_of_the_manifest(deepseg, scan, root, tmp_path, monkeypatch):
+    manifest = json.loads((root / "models.json").read_text())
+    weights = default_entry(manifest)["files"][0]
+    weights["sha256"] = "0" * 64
+    (tmp_path / "models.json").write_text(json.dumps(manifest))
+    monkeypatch.setenv("SCT7T_MANIFEST", str(tmp_path / "models.json"))
+    monkeypatch.setenv("SCT7T_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("SCT7T_MIRROR", raising=False)
+    code, _, err = deepseg("-i", scan, "-offline")
+    assert code == 2 and weights["name"] in err and "Traceback" not in err
+    assert names(scan.parent) == ["t2s.nii.gz"]
+
+
+def test_manifest_that_is_not_json(deepseg, scan, tmp_path, monkeypatch):
+    (tmp_path / "models.json").write_text("{")
+    monkeypatch.setenv("SCT7T_MANIFEST", str(tmp_path / "models.json"))
+    code, _, err = deepseg("-i", scan)
+    assert code == 2 and str(tmp_path / "models.json") in err and len(err.splitlines()) == 1
+
+
+# ---------------------------------------------------------------- no cord in view
+
+
+@pytest.mark.parametrize("verbose", ["0", "1"])
+def test_no_cord_is_said_and_recorded(deepseg, scan, monkeypatch, verbose):
+    deepseg("-i", scan)
+    monkeypatch.setattr("sctseg7t.cord.segmenter.locate", lambda *args: None)
+    code, out, err = deepseg("-i", scan, "-v", verbose)
+    assert code == 1 and len(err.splitlines()) == 1
+    assert "no cord found" in err and str(scan) in err and "-centerline" in err
+    assert "fsleyes" not in out
+    for suffix in ("seg", "gmseg", "wmseg"):
+        assert not values(scan.parent / f"t2s_{suffix}.nii.gz").any()
+    record = json.loads((scan.parent / "t2s_deepseg.json").read_text())
+    assert record["usable"] is False and "no cord found" in " ".join(record["warnings"])
+    # Nothing of the earlier run's areas is left beside the empty masks.
+    assert {(r["area_mm2"], r["reason"]) for r in rows(scan.parent / "t2s_csa.csv")} == {("", "empty")}
+
+
+@pytest.mark.parametrize("kind", ["uniform", "normal"])
+def test_noise_has_no_cord(deepseg, tmp_path, kind):
+    random = np.random.default_rng(0)
+    data = random.uniform(1, 100, (160, 160, 6)) if kind == "uniform" else random.normal(100, 20, (200, 200, 10))
+    nib.save(_image(data.astype(np.float32)), tmp_path / "noise.nii.gz")
+    code, _, err = deepseg("-i", tmp_path / "noise.nii.gz")
+    assert code == 1 and "no cord found" in err
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("contrast", ["T1", "T2", "FLAIR"])
+def test_brain_has_no_cord(deepseg, data_dir, tmp_path, contrast):
+    brains = sorted((data_dir / "brain").rglob(f"patient*/{contrast}.nii.gz"))
+    if not brains:
+        pytest.skip(f"no brain in {data_dir}")
+    for number, path in enumerate(brains):
+        image = nib.as_closest_canonical(nib.load(path))
+        middle = image.shape[2] // 2
+        scan = tmp_path / f"brain{number}.nii.gz"
+        nib.save(image.slicer[:, :, middle : middle + 30 : 5], scan)
+        code, _, err = deepseg("-i", scan, "-no-csa")
+        assert code == 1 and "no cord found" in err, path
+
+
+def test_run_without_tables_leaves_none_of_an_earlier_run(deepseg, scan):
+    assert deepseg("-i", scan)[0] == 0
+    table = scan.with_name("t2s_csa.csv") if scan.name.startswith("t2s") else next(scan.parent.glob("*_csa.csv"))
+    other = table.with_name("other_csa.csv")
+    other.write_text("mine")
+    assert table.exists()
+    assert deepseg("-i", scan, "-no-csa")[0] == 0
+    assert not table.exists() and other.read_text() == "mine"

@@ -1,0 +1,183 @@
+"""Finding scans, choosing among them, and naming what comes of them."""
+
+import json
+import os
+
+import pytest
+
+from sctseg7t.bids import derivative_stem, entities_of
+from sctseg7t.cohort.find import find_scans, read_qc_fail, select
+from sctseg7t.cohort.job import label_file
+from sctseg7t.cohort.plan import plan_scan, write_description
+from sctseg7t.errors import UsageError
+
+SUFFIXES = {"SC": "_seg", "GM": "_gmseg"}
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"")
+
+
+@pytest.fixture
+def bids(tmp_path):
+    touch(
+        tmp_path,
+        "sub-01/anat/sub-01_T2starw.nii.gz",
+        "sub-01/anat/sub-01_T2w.nii.gz",
+        "sub-01/anat/sub-01_T2starw.json",
+        "sub-02/ses-1/anat/sub-02_ses-1_run-1_T2starw.nii.gz",
+        "sub-02/ses-2/anat/sub-02_ses-2_run-1_T2starw.nii",
+        "sub-02/ses-2/dwi/sub-02_ses-2_T2starw.nii.gz",
+        "derivatives/labels/sub-01/anat/sub-01_T2starw.nii.gz",
+        "sourcedata/sub-09/anat/sub-09_T2starw.nii.gz",
+        "sub-01/.cache/anat/sub-01_T2starw.nii.gz",
+    )
+    return tmp_path
+
+
+def names(scans):
+    return [scan.name for scan in scans]
+
+
+@pytest.mark.parametrize(
+    "path, entities",
+    [
+        (
+            "sub-01/ses-2/anat/sub-01_ses-2_acq-x_run-1_T2starw.nii.gz",
+            {"sub": "01", "ses": "2", "acq": "x", "run": "1", "suffix": "T2starw"},
+        ),
+        ("sub-01/ses-2/anat/sub-01_T2starw.nii.gz", {"sub": "01", "ses": "2", "suffix": "T2starw"}),
+        ("t2s.nii.gz", {}),
+        ("sub-01.nii.gz", {}),
+        ("acq-x_sub-01_T2starw.nii.gz", {}),
+        ("sub-01_my scan_T2starw.nii.gz", {}),
+    ],
+)
+def test_entities(path, entities):
+    assert entities_of(path) == entities
+
+
+def test_label_comes_before_desc():
+    assert (
+        derivative_stem({"sub": "01", "desc": "denoised", "suffix": "T2starw"}, "SC") == "sub-01_label-SC_desc-denoised"
+    )
+
+
+def test_bids_data_set(bids):
+    scans = find_scans(bids)
+    assert [scan.relative for scan in scans] == [
+        "sub-01/anat/sub-01_T2starw.nii.gz",
+        "sub-02/ses-1/anat/sub-02_ses-1_run-1_T2starw.nii.gz",
+        "sub-02/ses-2/anat/sub-02_ses-2_run-1_T2starw.nii",
+    ]
+    assert names(scans)[1] == "sub-02_ses-1_run-1_T2starw" and scans[0].path.is_file()
+
+
+@pytest.mark.parametrize(
+    "pattern, count", [("T2w", 1), ("*_run-1_*", 2), ("sub-02/*/dwi/*", 1), ("*_T2starw.nii", 1), ("*_T2*", 5)]
+)
+def test_patterns(bids, pattern, count):
+    assert len(find_scans(bids, pattern)) == count
+
+
+def test_what_there_is_instead(bids):
+    with pytest.raises(UsageError, match=r"T2starw \(4\), T2w \(1\)"):
+        find_scans(bids, "MTS")
+
+
+def test_plain_folders_without_masks_outputs_and_hidden_files(tmp_path):
+    touch(tmp_path, "a/t2s.nii.gz", "b/t2s.nii", "b/t2s_seg.nii.gz", "b/.t2s.nii.gz", "b/notes.txt", "out/t2s_seg.nii")
+    touch(tmp_path, "out/new.nii.gz", "b/sub-01_T2w.nii.gz")
+    assert names(find_scans(tmp_path, leave=tmp_path / "out")) == ["a/t2s", "b/t2s"]
+    assert names(find_scans(tmp_path, "*_seg")) == ["b/t2s_seg", "out/t2s_seg"]
+
+
+def test_a_link_to_nowhere_is_a_scan(bids):
+    """Not fetched yet: it is to fail with its reason, not to go missing."""
+    os.symlink("nowhere", bids / "sub-01" / "anat" / "sub-01_run-2_T2starw.nii.gz")
+    assert "sub-01_run-2_T2starw" in names(find_scans(bids))
+
+
+def test_names_are_unique(tmp_path):
+    touch(tmp_path, "sub-01/ses-1/anat/sub-01_T2starw.nii.gz", "sub-01/ses-2/anat/sub-01_T2starw.nii.gz")
+    scans = find_scans(tmp_path)
+    assert len(set(names(scans))) == 2
+    plans = [plan_scan(scan, tmp_path / "out", SUFFIXES) for scan in scans]
+    assert plans[0].masks["SC"].name == "sub-01_ses-1_label-SC_mask.nii.gz"
+    assert plans[0].sidecar != plans[1].sidecar
+
+
+@pytest.mark.parametrize(
+    "include, exclude, left",
+    [
+        (["sub-02"], [], [1, 2]),
+        (["02"], ["*ses-2*"], [1]),
+        (["sub-01_T2starw.nii.gz"], [], [0]),
+        (["sub-01_T2starw"], [], [0]),
+        ([], ["sub-02/ses-1"], [0, 2]),
+        ([], ["sub-02_ses-2"], [0, 1]),
+    ],
+)
+def test_select(bids, include, exclude, left):
+    scans = find_scans(bids)
+    assert select(scans, include, exclude) == ([scans[k] for k in left], [])
+
+
+def test_select_by_text_file_says_what_is_unknown(bids):
+    (bids / "list.txt").write_text("# ours\nsub-01\n\nsub-77\n")
+    kept, notes = select(find_scans(bids), exclude=[str(bids / "list.txt")])
+    assert len(kept) == 2 and len(notes) == 1 and "sub-77" in notes[0]
+    with pytest.raises(UsageError, match="no scan"):
+        select(find_scans(bids), include=["sub-77"])
+    with pytest.raises(UsageError, match="none.txt"):
+        select(find_scans(bids), include=["none.txt"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FILES_SEG:\n- sub-01_T2starw.nii.gz\nFILES_GMSEG:\n- sub-02_ses-1_run-1_T2starw.nii.gz\nFILES_LABEL:\n",
+        "- sub-01_T2starw.nii.gz\n- some/where/sub-02_ses-1_run-1_T2starw.nii.gz\n",
+    ],
+)
+def test_qc_fail(bids, text):
+    (bids / "qc_fail.yml").write_text(text)
+    kept, notes = select(find_scans(bids), qc_fail=bids / "qc_fail.yml")
+    assert names(kept) == ["sub-02_ses-2_run-1_T2starw"] and notes == []
+
+
+@pytest.mark.parametrize("text", ["FILES_SEG: sub-01\n", "a: [", "- 3\n", "!!python/object/apply:os.getcwd []\n"])
+def test_qc_fail_of_another_form(tmp_path, text):
+    (tmp_path / "qc_fail.yml").write_text(text)
+    with pytest.raises(UsageError, match="qc_fail.yml"):
+        read_qc_fail(tmp_path / "qc_fail.yml")
+
+
+def test_plan_names(bids):
+    scan = find_scans(bids)[1]
+    plan = plan_scan(scan, bids / "out", SUFFIXES, soft=True)
+    place = bids / "out" / "sub-02" / "ses-1" / "anat"
+    assert plan.masks["GM"] == place / "sub-02_ses-1_run-1_label-GM_probseg.nii.gz"
+    assert plan.sidecar == place / "sub-02_ses-1_run-1_deepseg.json" and list(plan.tables) == ["csa"]
+    plan = plan_scan(scan, bids / "out", SUFFIXES, names="sct", tables=("csa", "levels"))
+    assert plan.masks["GM"] == place / "sub-02_ses-1_run-1_T2starw_gmseg.nii.gz"
+    assert plan.tables["levels"].name == "sub-02_ses-1_run-1_T2starw_csa_perlevel.csv"
+
+
+def test_label_templates(bids):
+    scan = find_scans(bids)[1]
+    path = label_file("derivatives/{folder}/{stem}_{sub}{ses}.nii.gz", scan, bids)
+    assert path == bids / "derivatives/sub-02/ses-1/anat/sub-02_ses-1_run-1_T2starw_021.nii.gz"
+    with pytest.raises(UsageError, match="stem"):
+        label_file("{subject}.nii.gz", scan, bids)
+
+
+def test_description_names_its_source(bids):
+    (bids / "dataset_description.json").write_text(json.dumps({"Name": "Ours", "DatasetDOI": "doi:10.1/x"}))
+    (bids / "out").mkdir()
+    write_description(bids / "out", bids, [{"id": "m"}])
+    content = json.loads((bids / "out" / "dataset_description.json").read_text())
+    assert content["SourceDatasets"] == [{"URL": "doi:10.1/x", "Name": "Ours"}]
+    assert content["DatasetLinks"] == {"raw": ".."}

@@ -1,0 +1,191 @@
+"""One scan in a worker, in this process: what becomes of faults, and when a scan is done."""
+
+import json
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+from batch_helpers import make_bids, scan_of
+
+from sctseg7t.cohort import work
+from sctseg7t.cohort.find import find_scans
+from sctseg7t.cohort.job import Settings, models_of
+from sctseg7t.cohort.resume import run_key, state
+from sctseg7t.cohort.run import Layout, make_jobs, run_jobs
+from sctseg7t.pipeline import Options, choose_model
+
+
+@pytest.fixture
+def make(small, tmp_path):
+    """Jobs of a data set of two, with other options if wanted."""
+    bids = make_bids(tmp_path / "bids", small, ["01", "02"])
+
+    def jobs(task="sc", names="bids", out=tmp_path / "out", **options):
+        spec, locator, tissues = choose_model(task)
+        settings = Settings(task, None, "cpu", Options(**options), 1, False, models_of(spec, locator))
+        layout = Layout(bids, out, spec.suffixes(tissues), names)
+        return make_jobs(find_scans(bids), layout, settings)[0]
+
+    return jobs
+
+
+def sidecar(job):
+    return json.loads(job.plan.sidecar.read_text())
+
+
+def here(jobs):
+    """An engine without processes."""
+    return ((job, work.run_scan(job)) for job in jobs)
+
+
+def test_states(make):
+    job = make()[0]
+    assert state(job, rehash=False) == "new"
+    assert work.run_scan(job).status == "ok"
+    assert state(job, rehash=False) == "done"
+    for other in (
+        make(threshold=0.3),
+        make(largest=False),
+        make(volumes="mean"),
+        make(names="sct", out=job.log.parent),
+    ):
+        assert state(other[0], rehash=True) in ("options or model changed", "new")
+    model = {**job.models[0], "sha256": "0" * 64}
+    updated = replace(job, settings=replace(job.settings, models=(model, *job.models[1:])))
+    assert state(updated, rehash=True) == "options or model changed"
+    stamp = job.plan.source.stat()
+    data = job.plan.source.read_bytes()
+    job.plan.source.write_bytes(data)
+    assert state(job, rehash=False) == "unsure" and state(job, rehash=True) == "done"
+    assert state(job, rehash=False) == "done" and stamp.st_mtime_ns != job.plan.source.stat().st_mtime_ns
+    job.plan.tables["csa"].unlink()
+    assert state(job, rehash=False) == "outputs changed"
+    job.plan.sidecar.write_text("{")
+    assert state(job, rehash=False) == "new"
+
+
+def test_key_depends_on_each_part_and_not_on_order(monkeypatch):
+    models, options, inputs = [{"id": "a", "sha256": "1"}], {"x": 1, "y": None}, {"scan": "ab"}
+    key = run_key(models, options, inputs)
+    assert key == run_key(models, {"y": None, "x": 1}, inputs)
+    others = [
+        run_key([{"id": "a", "sha256": "2"}], options, inputs),
+        run_key(models, {"x": 2, "y": None}, inputs),
+        run_key(models, options, {"scan": "ac"}),
+        run_key(models, options, {"scan": "ab", "levels": "ab"}),
+    ]
+    monkeypatch.setattr("sctseg7t.cohort.resume.__version__", "0.0.0")
+    others.append(run_key(models, options, inputs))
+    assert len({key, *others}) == 6
+
+
+@pytest.mark.parametrize(
+    "error, kind, word",
+    [(IndexError("3 is\nout"), "crash", "IndexError: 3 is out"), (MemoryError(), "crash", "memory")],
+)
+def test_a_fault_of_ours_is_a_record_and_a_log(make, monkeypatch, error, kind, word):
+    def run(self, *_, **__):
+        raise error
+
+    monkeypatch.setattr("sctseg7t.cord.segmenter.CordSegmenter.run", run)
+    job = make()[0]
+    outcome = work.run_scan(job)
+    assert (outcome.status, outcome.error_kind) == ("failed", kind) and word in outcome.error
+    assert sidecar(job)["error"] == outcome.error and len(outcome.error.splitlines()) == 1
+    assert "Traceback" in job.log.read_text()
+    monkeypatch.undo()
+    assert work.run_scan(job).status == "ok" and sidecar(job)["status"] == "ok"
+
+
+def test_a_full_disk_is_a_failed_scan(make, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sctseg7t.outputs._write_files", full)
+    job = make()[0]
+    outcome = work.run_scan(job)
+    assert outcome.status == "failed" and "No space" in outcome.error
+    assert not list(job.plan.sidecar.parent.glob("*.nii.gz"))
+
+
+def test_a_worker_with_other_weights_refuses(make):
+    job = make()[0]
+    models = ({**job.models[0], "sha256": "0" * 64},)
+    outcome = work.run_scan(replace(job, settings=replace(job.settings, models=models)))
+    assert outcome.status == "fatal" and "same version" in outcome.error
+    assert not job.plan.sidecar.exists()
+
+
+def test_somebodys_own_files_are_moved_and_not_overwritten(make):
+    job = make()[0]
+    mask = job.plan.masks["SC"]
+    mask.parent.mkdir(parents=True)
+    mask.write_bytes(b"mine")
+    outcome = work.run_scan(job)
+    assert outcome.status == "ok" and mask.name in outcome.notes[0]
+    (kept,) = job.replaced.rglob("*.nii.gz")
+    assert kept.read_bytes() == b"mine"
+
+
+def test_a_failure_leaves_changed_masks_where_they_are(make):
+    job = make()[0]
+    work.run_scan(job)
+    job.plan.masks["SC"].write_bytes(b"mine")
+    work.write_failure(job, "why", "timeout")
+    assert job.plan.masks["SC"].read_bytes() == b"mine" and not job.plan.tables["csa"].exists()
+
+
+def test_half_made_files_of_a_killed_worker_are_swept(make):
+    first, second = make()
+    for job in (first, second):
+        job.plan.sidecar.parent.mkdir(parents=True)
+        (job.plan.sidecar.parent / f".sct7t-{job.plan.sidecar.name.removesuffix('_deepseg.json')}-abc").mkdir()
+    work.run_scan(first)
+    assert not list(first.plan.sidecar.parent.glob(".sct7t*")) and list(second.plan.sidecar.parent.glob(".sct7t*"))
+
+
+def test_a_scan_that_changes_after_it_was_read_ahead_is_read_again(make):
+    first, second = make()
+    work.run_scan(replace(first, upcoming=second.plan.source))
+    image = nib.load(second.plan.source)
+    data = np.asanyarray(image.dataobj) * 2
+    nib.save(nib.Nifti1Image(data, image.affine), second.plan.source)
+    work.run_scan(second)
+    assert sidecar(second)["input"]["sha256"] == sidecar(second)["resume"]["read"]["scan"]["sha256"]
+    assert state(second, rehash=True) == "done"
+    assert sidecar(second)["resume"]["read"]["scan"]["bytes"] == second.plan.source.stat().st_size
+
+
+def test_masks_of_other_options_do_not_stay(make):
+    hard, soft = make("gm_sc")[0], make("sc", soft=True)[0]
+    work.run_scan(hard)
+    work.run_scan(soft)
+    left = sorted(path.name for path in hard.plan.sidecar.parent.iterdir())
+    assert left == [
+        "sub-01_csa.csv",
+        "sub-01_deepseg.json",
+        "sub-01_label-SC_probseg.json",
+        "sub-01_label-SC_probseg.nii.gz",
+    ]
+
+
+def test_totals(make):
+    jobs = make()
+    seen = []
+    totals = run_jobs(jobs, {}, here, lambda *args: seen.append(args))
+    assert totals.counts == {"ok": 2} and [progress.ended for _, _, progress in seen] == [1, 2]
+    totals = run_jobs(jobs, {jobs[0].name: "because"}, here, lambda *args: None)
+    assert totals.counts == {"failed": 1, "done": 1} and totals.failures == [(jobs[0].name, "because")]
+    # A refused scan's files are another's: untouched.
+    assert sidecar(jobs[0])["status"] == "ok"
+
+
+def test_scans_keep_their_inputs(make):
+    job = make()[0]
+    before = job.plan.source.read_bytes()
+    work.run_scan(job)
+    assert job.plan.source.read_bytes() == before
+    assert sorted(path.name for path in scan_of(job.plan.source.parents[2], "01").parent.iterdir()) == [
+        "sub-01_T2starw.nii.gz"
+    ]

@@ -1,0 +1,410 @@
+"""sct7t_compare: from masks, or from methods that it runs, to tables and report."""
+
+import csv
+import json
+import os
+import stat
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+from compare_helpers import disc, write, write_method
+
+pytest.importorskip("scipy")
+from sctseg7t.cli.compare import main  # noqa: E402
+
+from sctseg7t.compare import run, sct  # noqa: E402
+from sctseg7t.errors import UserError  # noqa: E402
+
+
+@pytest.fixture
+def compare(call):
+    """Run sct7t_compare in this process: (exit code, stdout, stderr)."""
+    return lambda *argv: call(main, [str(arg) for arg in argv])
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Masks of two methods and a reference, of two subjects."""
+    write_method(tmp_path / "ours", {"_seg": 7, "_gmseg": 4})
+    write_method(tmp_path / "sct", {"_seg": 8, "_gmseg": 3})
+    write_method(tmp_path / "truth", {"_seg-manual": 7.5, "_gmseg-manual": 3.7})
+    return tmp_path
+
+
+def given(folders):
+    return ["-m", f"ours={folders / 'ours'}", "-m", f"sct={folders / 'sct'}", "-ref", folders / "truth"]
+
+
+def read(path):
+    with open(path, encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+TABLES = ("slices", "levels", "scans", "areas", "summary", "outliers", "tests", "agreement", "problems")
+
+
+class TestTables:
+    def test_all_is_there(self, compare, folders):
+        out = folders / "out"
+        code, said, errors = compare(*given(folders), "-o", out, "-no-report")
+        assert (code, errors) == (0, "") and "GM  ours" in said
+        assert {path.name for path in out.iterdir()} == {
+            *(f"compare_{name}.csv" for name in TABLES),
+            "compare.json",
+            "report.md",
+        }
+        slices = read(out / "compare_slices.csv")
+        assert len(slices) == 2 * 2 * 2 * 5
+        first = slices[0]
+        assert (first["case"], first["subject"], first["against"], first["slice"]) == ("sub-01", "01", "reference", "0")
+        areas = float(first["csa_method_mm2"]) - float(first["csa_against_mm2"])
+        assert float(first["csa_difference_mm2"]) == pytest.approx(areas, abs=1e-3)
+        units = ("_mm", "_mm2", "_percent", "_voxel")
+        bare = {c for c in first if not c.endswith(units)} - {"normalised_surface_dice", "VOLSMTY", "outlier", "slice"}
+        assert bare == {
+            "case",
+            "subject",
+            "session",
+            "run",
+            "group",
+            "structure",
+            "method",
+            "against",
+            "dice",
+            "jaccard",
+            "sensitivity",
+            "precision",
+            "volumetric_similarity",
+        }
+
+    def test_csv_is_the_same_every_time(self, compare, folders):
+        for name in ("one", "two"):
+            compare(*given(folders), "-o", folders / name, "-no-report")
+        for table in TABLES:
+            one, two = ((folders / name / f"compare_{table}.csv").read_bytes() for name in ("one", "two"))
+            assert one == two and b"\r" not in one
+
+    def test_json(self, compare, folders):
+        compare(*given(folders), "-o", folders / "out", "-no-report", "-failure", 0.8)
+        content = json.loads((folders / "out/compare.json").read_text())
+        assert content["settings"]["failure_dice"] == 0.8 and content["reference"] == "reference"
+        assert content["provenance"]["command"].startswith("sct7t_compare -m ours=")
+        assert len(content["provenance"]["inputs"]["sub-01"][0]["sha256"]) == 64
+        assert content["files"] == sorted([*(f"compare_{name}.csv" for name in TABLES), "report.md"])
+
+    def test_outliers_table(self, compare, folders):
+        write(folders / "ours/sub-01/anat/sub-01_T2starw_gmseg.nii.gz", disc(4, slices=[0, 1]))
+        write(folders / "sct/sub-02/anat/sub-02_T2starw_gmseg.nii.gz", disc(4, (30, 18)))
+        code, _, _ = compare(*given(folders), "-o", folders / "out", "-no-report")
+        rows = read(folders / "out/compare_outliers.csv")
+        assert code == 0
+        assert [(r["subject"], r["slice"], r["method"], r["why"]) for r in rows] == [
+            *(("01", str(k), "ours", "missing") for k in (2, 3, 4)),
+            *(("02", str(k), "sct", "dice") for k in range(5)),
+        ]
+        assert float(rows[0]["dice"]) == 0
+
+    def test_without_reference(self, compare, folders):
+        code, said, _ = compare(*given(folders)[:4], "-o", folders / "out", "-no-report")
+        assert code == 0 and "none is the truth" in said
+        assert {row["against"] for row in read(folders / "out/compare_slices.csv")} == {"sct"}
+
+    def test_groups_from_participants(self, compare, folders):
+        table = folders / "participants.tsv"
+        table.write_text("participant_id\tgroup\tsite\nsub-01\tHC\tA\nsub-02\tMS\tB\n")
+        for options, wanted in (((), {"HC", "MS"}), (("-group", "site"), {"A", "B"})):
+            compare(*given(folders), "-o", folders / "out", "-no-report", "-participants", table, *options)
+            assert {row["group"] for row in read(folders / "out/compare_scans.csv")} == wanted
+
+    def test_report(self, compare, folders):
+        pytest.importorskip("matplotlib")
+        code, said, _ = compare(*given(folders), "-o", folders / "out", "-structure", "GM")
+        assert code == 0 and str(folders / "out/report.html") in said
+        files = json.loads((folders / "out/compare.json").read_text())["files"]
+        assert "report.html" in files and any(name.startswith("figures/") for name in files)
+        assert all((folders / "out" / name).is_file() for name in files)
+        # A report of other numbers does not stay beside the new tables.
+        compare(*given(folders), "-o", folders / "out", "-no-report")
+        assert not (folders / "out/report.html").exists() and (folders / "out/report.md").exists()
+
+    def test_a_fault_of_the_report_costs_no_table(self, compare, folders, monkeypatch):
+        from sctseg7t.compare import markdown
+
+        monkeypatch.setattr(markdown, "write_markdown", lambda *_: 1 / 0)
+        code, _, errors = compare(*given(folders), "-o", folders / "out")
+        assert code == 1 and "ZeroDivisionError" in errors
+        assert len(read(folders / "out/compare_slices.csv")) == 40 and (folders / "out/compare.json").exists()
+
+    def test_nothing_is_written_if_something_fails(self, compare, folders, monkeypatch):
+        from sctseg7t.compare import markdown
+        from sctseg7t.errors import OutputError
+
+        compare(*given(folders), "-o", folders / "out", "-no-report")
+        before = {path.name: path.read_bytes() for path in (folders / "out").iterdir()}
+
+        def fail(comparison, path):
+            raise OutputError(f"{path}: cannot be written (the disk is full); free some space")
+
+        monkeypatch.setattr(markdown, "write_markdown", fail)
+        code, _, errors = compare(*given(folders), "-o", folders / "out", "-no-report", "-failure", 0.9)
+        assert code == 2 and f"{folders / 'out' / 'report.md'}: cannot be written" in errors
+        assert {path.name: path.read_bytes() for path in (folders / "out").iterdir()} == before
+
+
+class TestProblems:
+    @pytest.mark.parametrize(
+        ("spoil", "kind"),
+        [
+            (lambda folder: write(folder / "sub-01/anat/sub-01_T2starw_seg.nii.gz", disc(5) * 2), "values"),
+            (lambda folder: write(folder / "sub-01_T2starw_seg.nii.gz", disc(5)), "duplicate"),
+            (lambda folder: (folder / "sub-01/anat/sub-01_T2starw_seg.nii.gz").unlink(), "missing"),
+            (lambda folder: (folder / "sub-01/anat/sub-01_T2starw_seg.nii.gz").write_bytes(b"no"), "unreadable"),
+            (lambda folder: write(folder / "sub-01/anat/sub-01_T2starw_seg.nii.gz", disc(5), np.eye(4)), "grid"),
+            (lambda folder: write(folder / "sub-01/anat/sub-01_T2starw_seg.nii.gz", disc(5) * np.float32(0.7)), "soft"),
+        ],
+    )
+    def test_what_is_left_out_is_said_counted_and_in_the_exit_code(self, compare, folders, spoil, kind):
+        spoil(folders / "ours")
+        code, _, errors = compare(*given(folders), "-o", folders / "out", "-no-report")
+        assert code == 1 and "left out: " in errors and "Traceback" not in errors
+        left = [row for row in read(folders / "out/compare_problems.csv") if row["left_out"] == "1"]
+        assert kind in {row["kind"] for row in left}
+        assert json.loads((folders / "out/compare.json").read_text())["left_out"] == len(left)
+        cases = {(r["case"], r["method"]) for r in read(folders / "out/compare_scans.csv") if r["structure"] == "SC"}
+        assert ("sub-01", "ours") not in cases and {("sub-01", "sct"), ("sub-02", "ours")} <= cases
+
+    def test_soft_masks_and_other_grids_on_request(self, compare, folders):
+        path = folders / "ours/sub-01/anat/sub-01_T2starw_seg.nii.gz"
+        image = nib.load(path)
+        coarse = image.affine @ np.diag([2, 2, 1, 1])
+        write(path, image.get_fdata().astype(np.float32)[::2, ::2] * 0.8, coarse)
+        more = ("-o", folders / "out", "-no-report", "-thr", 0.5, "-grids", "resample")
+        code, _, errors = compare(*given(folders), *more)
+        assert code == 0
+        assert {row["kind"] for row in read(folders / "out/compare_problems.csv")} == {"soft", "resampled"}
+        assert "nearest neighbour" in errors
+
+    def test_nothing_left(self, compare, tmp_path):
+        for who in "ab":
+            write_method(tmp_path / who, {"_seg": 5}, subjects=("01",))
+        write(tmp_path / "b/sub-01/anat/sub-01_T2starw_seg.nii.gz", disc(5) * 7)
+        code, _, errors = compare("-m", f"a={tmp_path / 'a'}", "-m", f"b={tmp_path / 'b'}", "-o", tmp_path / "out")
+        assert code == 2 and "nothing could be compared" in errors and "0, 7" in errors
+        assert not (tmp_path / "out").exists()
+
+
+class TestUsage:
+    @pytest.mark.parametrize(
+        ("argv", "words"),
+        [
+            (["-o", "out"], "-m (or -run) are required"),
+            (["-m", "a=nowhere", "-o", "out"], "nowhere: does not exist"),
+            (["-run", "gm_sc", "-o", "out"], "give -i SCAN"),
+            (["-i", "nowhere.nii.gz", "-run", "gm_sc", "-o", "out"], "nowhere.nii.gz: does not exist"),
+            (["-m", "a=.", "-o", "out", "-thr", "1.5"], "-thr 1.5"),
+            (["-m", "a=.", "-o", "out", "-trim", "0.5"], "-trim"),
+            (["-m", "a=.", "-o", "out", "-failure", "1"], "-failure"),
+            (["-m", "a=.", "-o", "out", "-structure", "liver"], "-structure liver"),
+            (["-m", "a=.", "-o", "out", "-threads", "0"], "-threads 0"),
+        ],
+    )
+    def test_refused(self, compare, tmp_path, monkeypatch, argv, words):
+        monkeypatch.chdir(tmp_path)
+        code, _, errors = compare(*argv)
+        assert code == 2 and words in errors
+        assert not (tmp_path / "out").exists()
+
+    def test_one_name_for_two_methods(self, compare, tmp_path, scan):
+        masks = write_method(tmp_path / "m", {"_seg": 5})
+        code, _, errors = compare("-m", f"gm_sc={masks}", "-i", scan, "-run", "gm_sc", "-o", tmp_path / "out")
+        assert code == 2 and "gm_sc: the name of two methods" in errors
+
+    def test_help_needs_no_numpy(self, root):
+        code = "import sys, sctseg7t.cli.compare as c; c.parser().format_help(); print(*sys.modules)"
+        said = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout
+        assert not {"numpy", "nibabel", "scipy", "onnxruntime"} & set(said.split())
+
+
+class TestRunNames:
+    def test_read(self):
+        assert run.read_runs("gm_sc, best=sct_gm_large,m/net.onnx") == {
+            "gm_sc": "gm_sc",
+            "best": "sct_gm_large",
+            "net": "m/net.onnx",
+        }
+
+    @pytest.mark.parametrize("text", ["", "a,,b", "a,a", "a/b=c", "reference"])
+    def test_refused(self, text):
+        with pytest.raises(UserError, match="-run"):
+            run.read_runs(text)
+
+    def test_task_or_model(self):
+        assert run.task_and_model("gm_sc") == ("gm_sc", None)
+        assert run.task_and_model("cord_gm_sc@1.1.0") == ("gm_sc", "cord_gm_sc@1.1.0")
+        with pytest.raises(UserError, match="no_such"):
+            run.task_and_model("no_such")
+
+
+class TestRun:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def made(small, open_cpu, tmp_path_factory):
+        """A folder of two scans, the second no scan, and a reference: our own masks."""
+        folder = tmp_path_factory.mktemp("run")
+        found = open_cpu().run(small)
+        (folder / "in").mkdir()
+        (folder / "in/one.nii.gz").write_bytes(small.read_bytes())
+        (folder / "in/two.nii.gz").write_bytes(b"broken")
+        for name, suffix in (("SC", "_seg"), ("GM", "_gmseg")):
+            (folder / "ref").mkdir(exist_ok=True)
+            nib.save(found.masks[name], folder / f"ref/one{suffix}-manual.nii.gz")
+        return folder
+
+    @pytest.fixture
+    def device(self):
+        return ("-device", "cpu", "-threads", "1", "-no-report")
+
+    def test_runs_compares_and_goes_on(self, compare, made, device):
+        out = made / "out"
+        argv = ("-i", made / "in", "-run", "gm_sc,second=cord_gm_sc", "-ref", made / "ref", "-o", out, *device)
+        code, said, errors = compare(*argv)
+        assert code == 1 and "left out: second: " in errors and "two.nii.gz" in errors
+        rows = read(out / "compare_scans.csv")
+        assert [(r["method"], r["structure"], float(r["dice"])) for r in rows] == [
+            (m, s, 1.0) for s in ("SC", "GM") for m in ("gm_sc", "second")
+        ]
+        models = json.loads((out / "compare.json").read_text())["provenance"]["models"]
+        assert models["second"]["id"] == "cord_gm_sc" and len(models["second"]["sha256"]) == 64
+        mask = out / "masks/second/one_seg.nii.gz"
+        before = mask.stat().st_mtime_ns
+        assert compare(*argv)[0] == 1 and mask.stat().st_mtime_ns == before
+
+    def test_finding_nothing_is_a_failure_not_an_absence(self, compare, scan, made, tmp_path, device):
+        image = nib.load(scan)
+        for name, data in (("one", image.get_fdata()), ("none", np.random.default_rng(0).normal(100, 5, image.shape))):
+            write(tmp_path / f"scans/{name}.nii.gz", data.astype(np.float32), image.affine)
+            (tmp_path / "ref").mkdir(exist_ok=True)
+            (tmp_path / f"ref/{name}_seg.nii.gz").write_bytes((made / "ref/one_seg-manual.nii.gz").read_bytes())
+        out = tmp_path / "out"
+        code, _, errors = compare("-i", tmp_path / "scans", "-run", "sc", "-ref", tmp_path / "ref", "-o", out, *device)
+        assert code == 1 and "counts as empty masks" in errors
+        rows = {(row["case"], row["outlier"]) for row in read(out / "compare_slices.csv")}
+        assert rows == {("one", ""), ("none", "missing")}
+        summary = next(r for r in read(out / "compare_summary.csv") if (r["rows"], r["metric"]) == ("slice", "dice"))
+        assert (summary["n"], summary["outliers"]) == ("6", "3")
+        assert [row["kind"] for row in read(out / "compare_problems.csv") if row["kind"] == "missing"] == []
+
+    def test_one_scan_with_references_by_file(self, compare, scan, made, tmp_path, device):
+        truth = ("-ref", f"gm={made / 'ref/one_gmseg-manual.nii.gz'}", made / "ref/one_seg-manual.nii.gz")
+        code, _, errors = compare("-i", scan, "-run", "gm_sc", *truth, "-o", tmp_path / "out", *device)
+        assert code == 0, errors
+        rows = read(tmp_path / "out/compare_scans.csv")
+        assert [(r["case"], r["structure"], r["dice"]) for r in rows] == [("t2s", "SC", "1"), ("t2s", "GM", "1")]
+
+
+SCRIPT = """#!{python}
+import sys
+import nibabel as nib, numpy as np
+options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+with open({log!r}, "a") as log:
+    print({name!r}, *sys.argv[1:], file=log)
+if "broken" in options["-i"]:
+    print("first line")
+    sys.exit("Error: no cord here")
+image = nib.load(options["-i"])
+data = np.zeros(image.shape[:3], np.uint8)
+data[60 - {radius}:60 + {radius}, 55:65] = 1
+nib.save(nib.Nifti1Image(data, image.affine), options["-o"])
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="the fake programs are scripts")
+class TestToolbox:
+    @pytest.fixture
+    def toolbox(self, tmp_path, monkeypatch):
+        """Programs of the toolbox's names on PATH that draw boxes; returns their log."""
+        folder, log = tmp_path / "bin", tmp_path / "log.txt"
+        folder.mkdir()
+        for name, radius in (("sct_deepseg_sc", 8), ("sct_deepseg_gm", 4)):
+            path = folder / name
+            path.write_text(SCRIPT.format(python=sys.executable, log=str(log), name=name, radius=radius))
+            path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        version = folder / "sct_version"
+        version.write_text("#!/bin/sh\necho 6.5-fake\n")
+        version.chmod(version.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+        return log
+
+    def test_runs_and_reuses(self, compare, toolbox, scan, tmp_path):
+        image = nib.load(scan)
+        truth = np.zeros(image.shape[:3], np.uint8)
+        truth[52:68, 55:65] = 1
+        write(tmp_path / "truth_seg.nii.gz", truth, image.affine)
+        argv = ("-i", scan, "-sct", "-ref", tmp_path / "truth_seg.nii.gz", "-o", tmp_path / "out", "-no-report")
+        code, _, errors = compare(*argv)
+        assert code == 0, errors
+        rows = read(tmp_path / "out/compare_scans.csv")
+        assert [(r["method"], r["structure"], r["dice"]) for r in rows] == [("sct", "SC", "1")]
+        said = toolbox.read_text().splitlines()
+        assert [line.split()[0] for line in said] == ["sct_deepseg_sc", "sct_deepseg_gm"] and "-c t2s" in said[0]
+        model = json.loads((tmp_path / "out/compare.json").read_text())["provenance"]["models"]["sct"]
+        assert model["version"] == "6.5-fake"
+        assert compare(*argv)[0] == 0 and len(toolbox.read_text().splitlines()) == 2
+
+    def test_a_failure_is_told(self, toolbox, scan, tmp_path):
+        from sctseg7t.compare.find import scan_of
+
+        broken = scan.with_name("broken.nii.gz")
+        broken.write_bytes(scan.read_bytes())
+        made = sct.run_sct([scan_of(broken), scan_of(scan)], tmp_path / "masks")
+        assert [p.case for p in made.problems] == ["broken", "broken"] and len(made.files) == 2
+        assert "code 1 (Error: no cord here)" in made.problems[0].message
+        assert sorted(path.name for path in (tmp_path / "masks/sct").iterdir()) == [
+            "t2s_gmseg.json",
+            "t2s_gmseg.nii.gz",
+            "t2s_seg.json",
+            "t2s_seg.nii.gz",
+        ]
+
+    def test_a_hang_is_ended(self, toolbox, scan, tmp_path):
+        from sctseg7t.compare.find import scan_of
+
+        made = sct.run_sct([scan_of(scan)], tmp_path / "masks", timeout=0.001)
+        assert not made.files and "was not done after 0.001 s" in made.problems[0].message
+
+    def test_not_installed(self, compare, scan, tmp_path, monkeypatch):
+        monkeypatch.setenv("PATH", str(tmp_path))
+        code, _, errors = compare("-i", scan, "-sct", "-o", tmp_path / "out")
+        assert code == 2 and "sct_deepseg_sc and sct_deepseg_gm not found on PATH" in errors
+
+
+@pytest.mark.data
+class TestDevelopmentScans:
+    def test_gm_challenge(self, compare, data_dir, tmp_path):
+        data = data_dir / "cord/gm-challenge"
+        code, _, errors = compare(
+            "-i",
+            data,
+            "-run",
+            "gm_sc",
+            "-ref",
+            data / "derivatives/labels",
+            "-o",
+            tmp_path / "out",
+            "-device",
+            "cpu",
+            "-no-report",
+        )
+        assert code == 0, errors
+        rows = [row for row in read(tmp_path / "out/compare_scans.csv") if row["structure"] == "GM"]
+        assert [row["subject"] for row in rows] == ["10062Ses1", "10062Ses2", "9584", "9669"]
+        assert all(row["run"] == "1" and float(row["dice"]) > 0.88 for row in rows)
+        cov = [row for row in read(tmp_path / "out/compare_agreement.csv") if row["against"] == "second run"]
+        assert {row["structure"] for row in cov} == {"SC", "GM", "WM"}
+        assert all(row["n"] == "72" for row in cov if row["measure"].endswith("slice"))
+        # The labels of two more sites have no scans here; second runs have no labels.
+        told = [row["message"] for row in read(tmp_path / "out/compare_problems.csv")]
+        assert any("sub-9605" in text for text in told) and any("repeatability" in text for text in told)

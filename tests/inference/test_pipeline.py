@@ -1,0 +1,392 @@
+"""The pipeline end to end on the example: the Python call, and the many ways to store one scan."""
+
+import itertools
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.orientations import axcodes2ornt, ornt_transform
+
+import sctseg7t
+from sctseg7t.errors import InputError, ModelError, UsageError, UserError
+from sctseg7t.pipeline import Options, open_segmenter
+
+TISSUES = ("SC", "GM", "WM")
+ORDERS = [
+    "".join(code[sign] for code, sign in zip(codes, signs))
+    for codes in itertools.permutations(("RL", "AP", "SI"))
+    for signs in itertools.product((0, 1), repeat=3)
+]
+
+
+def values(image):
+    return np.asanyarray(image.dataobj)
+
+
+def reoriented(image, codes):
+    """The same scan stored with other axes: flips and permutation of voxels and affine."""
+    target = axcodes2ornt(tuple(codes))
+    return image.as_reoriented(ornt_transform(nib.io_orientation(image.affine), target))
+
+
+def same_masks(result, reference):
+    for name in reference.masks:
+        np.testing.assert_array_equal(values(result.masks[name]), values(reference.masks[name]), err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def image(small):
+    loaded = nib.load(small)
+    return nib.Nifti1Image(values(loaded).astype(np.float32), loaded.affine, loaded.header)
+
+
+@pytest.fixture(scope="module")
+def reference(open_cpu, image):
+    result = open_cpu().run(image)
+    assert result.usable and all(values(result.masks[name]).any() for name in TISSUES)
+    return result
+
+
+# ---------------------------------------------------------------- the Python call
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_python_call_and_command_agree_bit_for_bit(deepseg, small, tmp_path, soft):
+    argv = ["-i", small, "-ofolder", tmp_path, "-device", "cpu"] + ["-soft"] * soft
+    assert deepseg(*argv)[0] == 0
+    from_path = sctseg7t.segment(small, device="cpu", soft=soft)
+    from_image = sctseg7t.segment(nib.load(small), device="cpu", soft=soft)
+    for name, suffix in from_path.suffixes.items():
+        stored = nib.load(tmp_path / f"t2s{suffix}.nii.gz")
+        for result in (from_path, from_image):
+            mask = result.masks[name]
+            np.testing.assert_array_equal(values(mask), values(stored), err_msg=name)
+            assert mask.get_data_dtype() == stored.get_data_dtype() == (np.float32 if soft else np.uint8)
+            np.testing.assert_array_equal(mask.affine, stored.affine)
+    assert set(from_path.suffixes) == set(TISSUES)
+
+
+def test_python_call_leaves_its_input_alone(image, open_cpu):
+    before, header = values(image).copy(), image.header.copy()
+    open_cpu().run(image)
+    np.testing.assert_array_equal(values(image), before)
+    assert image.header == header
+
+
+def test_result_tells_where_and_how(reference):
+    (table,) = reference.tables
+    area = table.column("SC", "area_mm2")
+    assert area.shape == (3,) and ((area > 30) & (area < 150)).all()
+    (centres,) = reference.centres_vox
+    assert centres.shape == (3, 2) and ((centres > 20) & (centres < 100)).all()
+    assert reference.locator == "locator" and reference.warnings == []
+    assert all(value >= 0 for value in reference.seconds.values())
+
+
+@pytest.mark.parametrize("bad", [{"threshold": 0}, {"threshold": 1.0}, {"threshold": -0.2}, {"volumes": "first"}])
+def test_options_are_checked(bad):
+    with pytest.raises(UsageError):
+        Options(**bad)
+
+
+@pytest.mark.parametrize(
+    "call, error",
+    [
+        ({"task": "spleen"}, UsageError),
+        ({"model": "nosuchmodel"}, ModelError),
+        ({"device": "tpu"}, UsageError),
+        ({"source": "nowhere/t2s.nii.gz"}, InputError),
+        ({"centerline": "nowhere/line.nii.gz"}, InputError),
+    ],
+)
+def test_python_call_raises_what_can_be_mended(small, call, error):
+    with pytest.raises(error) as caught:
+        sctseg7t.segment(**({"source": small, "device": "cpu"} | call))
+    assert isinstance(caught.value, UserError) and "\n" not in str(caught.value)
+
+
+# ---------------------------------------------------------------- one scan, stored in many ways
+
+
+@pytest.mark.parametrize("codes", ORDERS)
+def test_every_axis_order_and_flip_gives_the_same_mask(open_cpu, image, reference, codes):
+    assert len(ORDERS) == 48
+    stored = reoriented(image, codes)
+    result = open_cpu().run(stored)
+    for name in TISSUES:
+        mask = result.masks[name]
+        assert mask.shape == stored.shape and nib.aff2axcodes(mask.affine) == tuple(codes)
+        back = reoriented(mask, "".join(nib.aff2axcodes(image.affine)))
+        np.testing.assert_array_equal(values(back), values(reference.masks[name]), err_msg=name)
+        np.testing.assert_allclose(back.affine, image.affine, atol=1e-4)
+
+
+@pytest.mark.parametrize("codes", ["LPS", "SAR", "PIR", "RSP"])
+def test_axis_orders_through_a_file(open_cpu, small, tmp_path, codes):
+    """A header holds single precision: still the same voxels, and the same fractions to a part in a million."""
+    path = tmp_path / f"{codes}.nii.gz"
+    nib.save(reoriented(nib.load(small), codes), path)
+    for soft in (False, True):
+        first, second = (open_cpu(soft=soft).run(p).masks["SC"] for p in (small, path))
+        back = reoriented(second, "".join(nib.aff2axcodes(first.affine)))
+        np.testing.assert_allclose(values(back), values(first), atol=1e-6 * soft)
+
+
+def test_soft_fractions_in_other_axis_orders(open_cpu, image):
+    first = open_cpu(soft=True).run(image)
+    for codes in ("LPS", "SAR", "AIL"):
+        second = open_cpu(soft=True).run(reoriented(image, codes))
+        for name in TISSUES:
+            back = reoriented(second.masks[name], "".join(nib.aff2axcodes(image.affine)))
+            np.testing.assert_allclose(values(back), values(first.masks[name]), atol=1e-5)
+
+
+@pytest.mark.parametrize("scale, offset", [(1e-3, 0), (1e4, 0), (1, 1000), (1e-3, 1000 * 1e-3), (1, -500)])
+def test_intensity_scale_and_offset_do_not_matter(open_cpu, image, reference, scale, offset):
+    data = (values(image).astype(np.float64) * scale + offset).astype(np.float32)
+    same_masks(open_cpu().run(nib.Nifti1Image(data, image.affine)), reference)
+
+
+def test_scaled_integers_are_read_in_their_units(open_cpu, small, reference, tmp_path):
+    """scl_slope and scl_inter of the header change nothing either."""
+    image = nib.load(small)
+    raw = bytearray(nib.Nifti1Image(values(image), image.affine).to_bytes())
+    raw[112:120] = np.array([0.25, 100], "<f4").tobytes()
+    (tmp_path / "scaled.nii").write_bytes(raw)
+    np.testing.assert_allclose(nib.load(tmp_path / "scaled.nii").get_fdata(), values(image) * 0.25 + 100)
+    same_masks(open_cpu().run(tmp_path / "scaled.nii"), reference)
+
+
+def test_flipped_anatomy_gives_the_flipped_mask(open_cpu, image, reference, dice):
+    """Voxels mirrored left to right under the same affine: another, mirrored, subject."""
+    mirrored = nib.Nifti1Image(values(image)[::-1].copy(), image.affine)
+    result = open_cpu().run(mirrored)
+    for name, least in (("SC", 0.98), ("GM", 0.93)):
+        assert dice(values(result.masks[name])[::-1], values(reference.masks[name])) >= least, name
+
+
+def test_flipped_anatomy_in_the_same_window_is_exact(open_cpu, image, reference):
+    """Once the window is the same, left and right are treated as equals to the last bit but rounding."""
+    cord = nib.Nifti1Image(values(reference.masks["SC"]), image.affine)
+    mirror = nib.Nifti1Image(values(cord)[::-1].copy(), image.affine)
+    mirrored = nib.Nifti1Image(values(image)[::-1].copy(), image.affine)
+    first = open_cpu(soft=True).run(image, centerline=cord)
+    second = open_cpu(soft=True).run(mirrored, centerline=mirror)
+    for name in TISSUES:
+        np.testing.assert_allclose(values(second.masks[name])[::-1], values(first.masks[name]), atol=1e-4)
+
+
+def rotation(axis, degrees):
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    out = np.eye(4)
+    i, j = [a for a in range(3) if a != axis]
+    out[i, i], out[i, j], out[j, i], out[j, j] = c, -s, s, c
+    return out
+
+
+@pytest.mark.parametrize("axis, degrees", [(0, 20), (1, 15), (0, -40)])
+def test_oblique_slices(open_cpu, image, reference, dice, axis, degrees):
+    """The same slices, tilted in the scanner: the same cord in them, and the header's own grid."""
+    affine = rotation(axis, degrees) @ image.affine
+    result = open_cpu().run(nib.Nifti1Image(values(image), affine))
+    np.testing.assert_allclose(result.masks["SC"].affine, affine)
+    for name, least in (("SC", 0.97), ("GM", 0.9)):
+        assert dice(values(result.masks[name]), values(reference.masks[name])) >= least, name
+
+
+@pytest.mark.parametrize("degrees", [-25, 10, 25])
+def test_field_of_view_turned_in_plane(open_cpu, image, dice, degrees):
+    """The same subject on a turned grid: the affine says so, and the mask lies where it did."""
+    from scipy import ndimage
+
+    middle = image.affine @ [59.5, 59.5, 1, 1]
+    shift, unshift = np.eye(4), np.eye(4)
+    shift[:3, 3], unshift[:3, 3] = middle[:3], -middle[:3]
+    turned = shift @ rotation(2, degrees) @ unshift @ image.affine
+    to_old = np.linalg.inv(image.affine) @ turned
+    resampled = ndimage.affine_transform(values(image), to_old[:3, :3], to_old[:3, 3], order=1, mode="nearest")
+    result = open_cpu().run(nib.Nifti1Image(resampled, turned))
+    soft = open_cpu(soft=True).run(image)
+    for name, least in (("SC", 0.95), ("GM", 0.85)):
+        expected = ndimage.affine_transform(values(soft.masks[name]), to_old[:3, :3], to_old[:3, 3], order=1)
+        assert dice(values(result.masks[name]), expected) >= least, name
+
+
+@pytest.mark.parametrize("axis, end", [(0, 0), (0, 1), (1, 0), (1, 1)])
+def test_cord_12_mm_from_a_border(open_cpu, example, dice, axis, end):
+    image = nib.load(example).slicer[:, :, 2:6]
+    whole = open_cpu().run(image)
+    line = np.array([np.argwhere(values(whole.masks["SC"])[..., k]).mean(0) for k in range(4)])[:, axis]
+    reach = 12 / image.header.get_zooms()[axis]
+    cut = [slice(None)] * 3
+    cut[axis] = slice(int(line.max() - reach), None) if end == 0 else slice(None, int(line.min() + reach))
+    result = open_cpu().run(image.slicer[tuple(cut)])
+    for name, least in (("SC", 0.95), ("GM", 0.85)):
+        expected = values(whole.masks[name])[tuple(cut)]
+        assert dice(values(result.masks[name]), expected) >= least, name
+        assert expected.sum() > 0.99 * values(whole.masks[name]).sum()
+
+
+# ---------------------------------------------------------------- shapes
+
+
+def test_single_slice_2d_and_spare_axes_agree(open_cpu, image):
+    data = values(image)[..., 1:2]
+    single = open_cpu().run(nib.Nifti1Image(data, image.affine))
+    assert single.usable and single.masks["SC"].shape == data.shape
+    flat = open_cpu().run(nib.Nifti1Image(data[..., 0], image.affine))
+    assert flat.masks["SC"].shape == data.shape[:2]
+    np.testing.assert_array_equal(values(flat.masks["GM"]), values(single.masks["GM"])[..., 0])
+    for spare in (1, 2):
+        shape = (*data.shape, *[1] * spare)
+        result = open_cpu().run(nib.Nifti1Image(data.reshape(shape), image.affine))
+        assert result.masks["SC"].shape == shape
+        np.testing.assert_array_equal(values(result.masks["SC"]).reshape(data.shape), values(single.masks["SC"]))
+
+
+@pytest.fixture(scope="module")
+def series(image):
+    """Four volumes: the scan, a brighter one, a blank one, one shifted by five voxels."""
+    data = values(image)
+    return nib.Nifti1Image(np.stack([data, 3 * data + 20, 0 * data, np.roll(data, 5, 0)], 3), image.affine)
+
+
+def test_each_volume_of_4d_on_its_own(open_cpu, series, reference, dice):
+    result = open_cpu().run(series)
+    sc = values(result.masks["SC"])
+    assert sc.shape == series.shape
+    np.testing.assert_array_equal(sc[..., 0], values(reference.masks["SC"]))
+    np.testing.assert_array_equal(sc[..., 1], sc[..., 0])
+    assert not sc[..., 2].any()
+    assert dice(np.roll(sc[..., 0], 5, 0), sc[..., 3]) > 0.95
+    assert len(result.tables) == 4 and result.usable
+    assert any("volume 2" in text and "no cord" in text for text in result.warnings)
+
+
+def test_volume_column_numbers_the_stored_volumes(deepseg, series, tmp_path):
+    import csv
+
+    nib.save(series, tmp_path / "s.nii.gz")
+    assert deepseg("-i", tmp_path / "s.nii.gz", "-c", "sc")[0] == 0
+    with open(tmp_path / "s_csa.csv", newline="", encoding="utf-8") as stream:
+        table = list(csv.DictReader(stream))
+    measured = {v: [r["area_mm2"] != "" for r in table if r["volume"] == v] for v in "0123"}
+    assert measured == {"0": [True] * 3, "1": [True] * 3, "2": [False] * 3, "3": [True] * 3}
+    areas = [float(r["area_mm2"]) for r in table if r["volume"] == "3"]
+    pixel_mm2 = np.prod(series.header.get_zooms()[:2])
+    stored = values(nib.load(tmp_path / "s_seg.nii.gz"))
+    np.testing.assert_allclose(areas, stored[..., 3].sum((0, 1)) * pixel_mm2, rtol=1e-4)
+
+
+def test_mean_of_the_volumes(deepseg, image, reference, tmp_path):
+    """Two volumes with noise that cancels have the scan as their mean, and one 3D mask."""
+    data = values(image)
+    noise = np.random.default_rng(3).normal(0, 0.2 * data.std(), data.shape).astype(np.float32)
+    nib.save(nib.Nifti1Image(np.stack([data + noise, data - noise], 3), image.affine), tmp_path / "s.nii.gz")
+    assert deepseg("-i", tmp_path / "s.nii.gz", "-volumes", "mean")[0] == 0
+    mask = nib.load(tmp_path / "s_seg.nii.gz")
+    assert mask.shape == image.shape
+    np.testing.assert_array_equal(values(mask), values(reference.masks["SC"]))
+
+
+@pytest.mark.parametrize(
+    "codes, units, cls",
+    [
+        ((1, 4), ("mm", "sec"), nib.Nifti1Image),
+        ((0, 2), ("mm", "msec"), nib.Nifti1Image),
+        ((2, 0), ("unknown", "unknown"), nib.Nifti1Image),
+        ((1, 1), ("mm", "sec"), nib.Nifti2Image),
+    ],
+)
+def test_geometry_of_the_header_is_kept(open_cpu, image, tmp_path, codes, units, cls):
+    source = cls(values(image), image.affine)
+    source.set_qform(image.affine, code=codes[0])
+    source.set_sform(image.affine if codes[1] else None, code=codes[1])
+    source.header.set_xyzt_units(*units)
+    nib.save(source, tmp_path / "x.nii.gz")
+    source, result = nib.load(tmp_path / "x.nii.gz"), open_cpu().run(tmp_path / "x.nii.gz")
+    for mask in result.masks.values():
+        assert type(mask) is cls and mask.shape == source.shape
+        np.testing.assert_array_equal(mask.affine, source.affine)
+        for field in (
+            "qform_code",
+            "sform_code",
+            "xyzt_units",
+            "pixdim",
+            "srow_x",
+            "srow_y",
+            "srow_z",
+            "quatern_b",
+            "quatern_c",
+            "quatern_d",
+            "qoffset_x",
+            "qoffset_y",
+            "qoffset_z",
+        ):
+            np.testing.assert_array_equal(mask.header[field], source.header[field], err_msg=field)
+
+
+# ---------------------------------------------------------------- the steps' own rules
+
+
+def test_no_cord_in_any_volume(open_cpu, image, monkeypatch):
+    monkeypatch.setattr("sctseg7t.cord.segmenter.locate", lambda *args: None)
+    for soft in (False, True):
+        result = open_cpu(soft=soft).run(image)
+        assert not result.usable and result.centres_vox == [None]
+        assert not any(values(mask).any() for mask in result.masks.values())
+        (table,) = result.tables
+        assert {row.reason for row in table.rows} == {("empty",)}
+
+
+def test_unsure_slices_are_named(open_cpu, image, monkeypatch):
+    from dataclasses import replace
+
+    from sctseg7t.cord import segmenter
+
+    real = segmenter.locate
+    monkeypatch.setattr(segmenter, "locate", lambda *args: replace(real(*args), unsure=np.array([False, True, False])))
+    result = open_cpu().run(image)
+    assert any(text.startswith("locator_unsure") and text.endswith("slice 1") for text in result.warnings)
+    (table,) = result.tables
+    assert {row.slice for row in table.rows if "locator_unsure" in row.flags} == {1}
+
+
+def test_gray_matter_lies_inside_the_cord_at_any_threshold(open_cpu, image):
+    for threshold in (0.1, 0.9):
+        masks = open_cpu(threshold=threshold).run(image).masks
+        sc, gm, wm = (values(masks[name]) for name in TISSUES)
+        assert sc.any() and not (gm & ~sc).any()
+        np.testing.assert_array_equal(sc, gm + wm)
+
+
+def test_ranges_of_slices():
+    from sctseg7t.flags import ranges
+
+    assert ranges([0, 1, 2, 5, 7, 8]) == "0-2, 5, 7-8"
+    assert ranges([]) == ""
+
+
+def test_area_binarisation_keeps_the_area_and_yields_to_the_users_threshold(tmp_path, small):
+    """The entry's ``binarise`` decides how fractions become masks, unless the user gave a threshold."""
+    import json
+    import shutil
+
+    from sctseg7t.zoo.download import weights
+    from sctseg7t.zoo.manifest import load_manifest
+
+    spec = load_manifest().model("cord_gm_sc")
+    shutil.copy(weights(spec), tmp_path / "net.onnx")
+    areas = {}
+    for rule in ("area", "threshold"):
+        entry = json.loads(json.dumps(spec.raw)) | {"postprocess": []}
+        entry["files"][0] |= {"name": "net.onnx", "path": "net.onnx", "urls": ["net.onnx"]}
+        for output in entry["outputs"]:
+            output["binarise"] = rule
+        (tmp_path / "net.json").write_text(json.dumps(entry))
+        for name, options in (("mask", Options()), ("user", Options(threshold=0.5)), ("soft", Options(soft=True))):
+            result = open_segmenter("gm_sc", str(tmp_path / "net.onnx"), "cpu", options).run(small)
+            areas[rule, name] = np.asarray(result.masks["GM"].dataobj).sum((0, 1), dtype=float)
+    assert np.array_equal(areas["area", "user"], areas["threshold", "mask"])
+    assert np.abs(areas["area", "mask"] - areas["area", "soft"]).max() <= 1.5
+    assert np.abs(areas["threshold", "mask"] - areas["area", "soft"]).max() > 1.5

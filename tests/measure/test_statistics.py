@@ -1,0 +1,422 @@
+"""Statistics against published worked examples, scipy, enumeration and simulation."""
+
+import math
+from itertools import combinations, product
+
+import numpy as np
+import pytest
+
+from sctseg7t.measure.reliability import icc
+from sctseg7t.measure.significance import benjamini_hochberg, holm, mann_whitney, wilcoxon_signed_rank
+from sctseg7t.measure.statistics import bland_altman, scan_rescan_cov, subject_means, summary
+
+stats = pytest.importorskip("scipy.stats")
+
+# Shrout and Fleiss, Psychological Bulletin 1979, table 2: six subjects, four judges.
+SHROUT_FLEISS = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
+# Bland and Altman, Lancet 1986, table 1: peak flow by two meters, first readings (l/min).
+WRIGHT = [494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267, 478, 178, 423, 427]
+MINI = [512, 430, 520, 428, 500, 600, 364, 380, 658, 445, 432, 626, 260, 477, 259, 350, 451]
+
+
+class TestSummary:
+    def test_known_numbers(self):
+        found = summary([1, 2, 3, 4, 10])
+        assert (found.n, found.missing, found.mean, found.median) == (5, 0, 4, 3)
+        assert (found.lower_quartile, found.upper_quartile) == (2, 4)
+        assert found.sd == pytest.approx(math.sqrt(50 / 4))
+        # t of 4 degrees of freedom: 2.776.
+        assert (found.mean_low, found.mean_high) == pytest.approx(
+            (4 - 2.776 * math.sqrt(2.5), 4 + 2.776 * math.sqrt(2.5)), abs=0.001
+        )
+        assert found.trimmed_mean == found.mean
+
+    @pytest.mark.parametrize("trim", [0.1, 0.2])
+    def test_trimmed_mean_and_interval_are_scipys(self, trim):
+        values = np.random.default_rng(0).standard_t(2, 40)
+        found = summary(values, trim=trim, confidence=0.9)
+        assert found.trimmed_mean == pytest.approx(stats.trim_mean(values, trim))
+        low, high = stats.mstats.trimmed_mean_ci(values, limits=(trim, trim), alpha=0.1)
+        assert (found.mean_low, found.mean_high) == pytest.approx((low, high))
+        plain = summary(values, confidence=0.9)
+        expected = stats.ttest_1samp(values, 0).confidence_interval(0.9)
+        assert (plain.mean_low, plain.mean_high) == pytest.approx((expected.low, expected.high))
+
+    @pytest.mark.parametrize("n", [6, 7, 25, 100])
+    def test_median_interval_is_scipys(self, n):
+        values = np.random.default_rng(n).normal(size=n)
+        expected = stats.quantile_test(values, q=0, p=0.5).confidence_interval(0.95)
+        found = summary(values)
+        assert (found.median_low, found.median_high) == (expected.low, expected.high)
+
+    def test_intervals_hold_their_level(self):
+        rng = np.random.default_rng(0)
+        found = [summary(rng.normal(3, 2, 20), confidence=0.8) for _ in range(1500)]
+        assert np.mean([f.mean_low < 3 < f.mean_high for f in found]) == pytest.approx(0.8, abs=0.03)
+        # Order statistics can hold more than asked for, not less.
+        assert 0.79 < np.mean([f.median_low < 3 < f.median_high for f in found]) < 0.92
+
+    def test_values_that_are_not_finite_are_counted(self):
+        found = summary([1, math.nan, 3, math.inf, -math.inf])
+        assert (found.n, found.missing, found.mean) == (2, 3, 2)
+
+    def test_few_values(self):
+        none, one, two = summary([]), summary([7]), summary([7, 9], trim=0.4)
+        assert none.n == 0
+        assert all(math.isnan(v) for v in (none.mean, none.median, none.sd, none.trimmed_mean, none.mean_low))
+        assert (one.mean, one.median, one.trimmed_mean) == (7, 7, 7)
+        assert all(math.isnan(v) for v in (one.sd, one.mean_low, one.mean_high, one.median_low))
+        assert two.mean_low == pytest.approx(8 - 12.706, abs=0.001)
+        assert math.isnan(two.median_high)
+        assert math.isnan(summary([1, 2, 3, 4, 5]).median_low)
+
+    @pytest.mark.parametrize("options", [{"trim": 0.5}, {"trim": -0.1}, {"confidence": 95}, {"confidence": 0}])
+    def test_options_out_of_range_are_refused(self, options):
+        with pytest.raises(ValueError, match="trim|confidence"):
+            summary([1, 2], **options)
+        with pytest.raises(ValueError, match="list"):
+            summary([[1, 2]])
+
+
+class TestSubjectMeans:
+    def test_one_value_a_subject(self):
+        found = subject_means([1, 3, 10, math.nan, 5, math.inf], ["b", "b", "a", "c", "a", "a"])
+        assert list(found) == ["b", "a", "c"]
+        assert (found["b"], found["a"]) == (2, 7.5)
+        assert math.isnan(found["c"])
+        assert subject_means([], []) == {}
+
+    def test_lengths_must_be_equal(self):
+        with pytest.raises(ValueError, match="do not fit"):
+            subject_means([1, 2], ["a"])
+
+    def test_slices_of_a_subject_are_not_independent(self):
+        # Methods that differ in nothing but each subject's luck, ten slices a subject.
+        rng = np.random.default_rng(0)
+        subjects = np.repeat(np.arange(8), 10)
+        slices, means = [], []
+        for _ in range(200):
+            a, b = (rng.normal(size=8)[subjects] + rng.normal(0, 0.3, 80) for _ in range(2))
+            slices.append(wilcoxon_signed_rank(a, b).p < 0.05)
+            means.append(wilcoxon_signed_rank(*(list(subject_means(v, subjects).values()) for v in (a, b))).p < 0.05)
+        assert np.mean(slices) > 0.3
+        assert np.mean(means) < 0.09
+
+
+class TestMannWhitney:
+    def test_permeability(self):
+        # Hollander and Wolfe, Nonparametric Statistical Methods 1973, p. 69; W = 35, one-sided p 0.1272.
+        a = [0.80, 0.83, 1.89, 1.04, 1.45, 1.38, 1.91, 1.64, 0.73, 1.46]
+        b = [1.15, 0.88, 0.90, 0.74, 1.21]
+        found = mann_whitney(a, b)
+        assert (found.n_a, found.n_b, found.u, found.method) == (10, 5, 35, "exact")
+        assert found.p == pytest.approx(2 * 0.1272, abs=1e-4)
+        assert (found.auc, found.effect) == pytest.approx((0.7, 0.4))
+
+    def test_exact_with_ties_counts_every_arrangement(self):
+        rng = np.random.default_rng(0)
+        for _ in range(20):
+            a, b = rng.integers(0, 4, 4), rng.integers(1, 5, 5)
+            ranks = stats.rankdata([*a, *b])
+            sums = np.array([sum(chosen) for chosen in combinations(ranks, 4)])
+            at = ranks[:4].sum()
+            expected = min(1, 2 * min((sums <= at).mean(), (sums >= at).mean()))
+            assert mann_whitney(a, b).p == pytest.approx(expected)
+
+    def test_is_scipys(self):
+        rng = np.random.default_rng(1)
+        for n_a, n_b, method in [(3, 2, "exact"), (1, 12, "exact"), (25, 25, "exact"), (40, 31, "asymptotic")]:
+            a, b = rng.normal(size=n_a), rng.normal(0.5, size=n_b)
+            expected = stats.mannwhitneyu(a, b, method=method)
+            assert (mann_whitney(a, b).u, mann_whitney(a, b).p) == pytest.approx(tuple(expected), abs=1e-12)
+        a, b = np.round(rng.normal(size=60)), np.round(rng.normal(0.4, size=45))
+        assert mann_whitney(a, b).p == pytest.approx(stats.mannwhitneyu(a, b).pvalue, abs=1e-12)
+
+    def test_effect_is_cliffs_delta(self):
+        rng = np.random.default_rng(2)
+        a, b = rng.integers(0, 9, 30), rng.integers(2, 11, 40)
+        delta = np.sign(a[:, None] - b).mean()
+        assert mann_whitney(a, b).effect == pytest.approx(delta)
+        assert mann_whitney(b, a).effect == pytest.approx(-delta)
+        assert mann_whitney([1, 2], [3, 4, 5]).effect == -1
+
+    def test_infinity_is_the_largest_rank_and_nan_is_left_out(self):
+        found = mann_whitney([1, math.inf, math.nan, math.inf], [2, 3, math.nan])
+        assert found == mann_whitney([1, 9, 9], [2, 3])
+        assert (found.n_a, found.n_b) == (3, 2)
+
+    def test_few_or_equal_values(self):
+        for a, b in (([], [1]), ([1], []), ([math.nan], [1])):
+            found = mann_whitney(a, b)
+            assert math.isnan(found.p)
+            assert math.isnan(found.effect)
+        assert mann_whitney([1], [2]).p == 1
+        assert mann_whitney([5] * 40, [5] * 40).p == 1
+        assert mann_whitney([5] * 3, [5] * 3).effect == 0
+        with pytest.raises(ValueError, match="list"):
+            mann_whitney([[1]], [2])
+
+
+class TestWilcoxon:
+    def test_depression(self):
+        # Hollander and Wolfe 1973, p. 29; V = 40, one-sided p 0.0195.
+        a = [1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30]
+        b = [0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29]
+        found = wilcoxon_signed_rank(a, b)
+        assert (found.n, found.n_zero, found.rank_plus, found.rank_minus) == (9, 0, 40, 5)
+        assert found.p == pytest.approx(2 * 0.01953125)
+        assert (found.effect, found.method) == (pytest.approx(35 / 45), "exact")
+
+    def test_darwins_maize(self):
+        # Differences of height of 15 pairs (Fisher, The Design of Experiments 1935); T = 24.
+        d = np.array([6, 8, 14, 16, 23, 24, 28, 29, 41, -48, 49, 56, 60, -67, 75])
+        found = wilcoxon_signed_rank(d, np.zeros(15))
+        assert found.rank_minus == 24
+        assert found.p == pytest.approx(0.041259765625)
+
+    @pytest.mark.parametrize("zeros", ["pratt", "wilcox"])
+    def test_exact_with_ties_and_zeros_counts_every_sign(self, zeros):
+        rng = np.random.default_rng(3)
+        for _ in range(20):
+            d = rng.integers(-2, 4, 9)
+            ranks = stats.rankdata(abs(d))[d != 0] if zeros == "pratt" else stats.rankdata(abs(d[d != 0]))
+            sums = np.array([np.dot(signs, ranks) for signs in product((0, 1), repeat=len(ranks))])
+            at = ranks[d[d != 0] > 0].sum()
+            found = wilcoxon_signed_rank(d, np.zeros(9), zeros)
+            assert (found.n, found.n_zero, found.rank_plus) == (9, (d == 0).sum(), at)
+            assert found.p == pytest.approx(min(1, 2 * min((sums <= at).mean(), (sums >= at).mean())))
+
+    @pytest.mark.parametrize("zeros", ["pratt", "wilcox"])
+    def test_is_scipys(self, zeros):
+        rng = np.random.default_rng(4)
+        a, b = np.round(rng.normal(0.3, 1.2, 120)), np.zeros(120)
+        expected = stats.wilcoxon(a, b, zero_method=zeros, correction=True)
+        found = wilcoxon_signed_rank(a, b, zeros)
+        assert found.method == "normal"
+        assert min(found.rank_plus, found.rank_minus) == expected.statistic
+        assert found.p == pytest.approx(expected.pvalue, abs=1e-12)
+        a, b = rng.normal(size=(2, 40))
+        assert wilcoxon_signed_rank(a, b, zeros).p == pytest.approx(stats.wilcoxon(a, b).pvalue, abs=1e-12)
+
+    def test_both_infinite_is_equal_and_nan_leaves_its_pair_out(self):
+        inf = math.inf
+        found = wilcoxon_signed_rank([1, inf, inf, math.nan, 3], [2, inf, 4, 1, 1])
+        assert found == wilcoxon_signed_rank([1, 0, 9, 3], [2, 0, 4, 1])
+        assert (found.n, found.n_zero) == (4, 1)
+
+    def test_few_or_equal_pairs(self):
+        none = wilcoxon_signed_rank([], [])
+        assert none.n == 0
+        assert math.isnan(none.p)
+        assert math.isnan(none.effect)
+        same = wilcoxon_signed_rank([1, 2], [1, 2])
+        assert (same.n, same.n_zero, same.p, same.effect) == (2, 2, 1, 0)
+        assert wilcoxon_signed_rank([1], [0]).p == 1
+        assert wilcoxon_signed_rank([1, 2], [0, 0]).p == 0.5
+
+    def test_bad_input_is_refused(self):
+        with pytest.raises(ValueError, match="one length"):
+            wilcoxon_signed_rank([1, 2], [1])
+        with pytest.raises(ValueError, match="pratt, wilcox"):
+            wilcoxon_signed_rank([1], [2], "zsplit")
+
+
+class TestCorrections:
+    # Benjamini and Hochberg, J R Stat Soc B 1995, section 3: 15 tests; at 0.05 they reject four, Holm three.
+    P = [
+        0.0001,
+        0.0004,
+        0.0019,
+        0.0095,
+        0.0201,
+        0.0278,
+        0.0298,
+        0.0344,
+        0.0459,
+        0.3240,
+        0.4262,
+        0.5719,
+        0.6528,
+        0.7590,
+        1.0,
+    ]
+
+    def test_published_example(self):
+        assert (benjamini_hochberg(self.P) <= 0.05).sum() == 4
+        assert (holm(self.P) <= 0.05).sum() == 3
+        assert holm(self.P)[:3] == pytest.approx([15 * 0.0001, 14 * 0.0004, 13 * 0.0019])
+        assert benjamini_hochberg(self.P)[3] == pytest.approx(0.0095 * 15 / 4)
+        np.testing.assert_allclose(benjamini_hochberg(self.P), stats.false_discovery_control(self.P))
+
+    def test_order_is_kept_and_steps_never_fall(self):
+        assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+        assert benjamini_hochberg([0.04, 0.01, 0.03]) == pytest.approx([0.04, 0.03, 0.04])
+        assert holm([0.9, 0.8]).tolist() == [1, 1]
+
+    @pytest.mark.parametrize("correct", [holm, benjamini_hochberg])
+    def test_edges(self, correct):
+        assert correct([]).shape == (0,)
+        assert correct([0.3]) == pytest.approx([0.3])
+        found = correct([0.01, math.nan, 0.02])
+        assert np.isnan(found).tolist() == [False, True, False]
+        np.testing.assert_allclose(found[[0, 2]], correct([0.01, 0.02]))
+        for wrong in ([1.2], [-0.1], [[0.1]], [math.inf]):
+            with pytest.raises(ValueError, match="0 to 1"):
+                correct(wrong)
+
+
+class TestIcc:
+    @pytest.mark.parametrize(
+        ("kind", "value", "low", "high"),
+        # Values: Shrout and Fleiss 1979, table 4. Intervals: pingouin 0.7, to the two digits it prints.
+        [
+            ("1", 0.17, -0.13, 0.72),
+            ("A1", 0.29, 0.02, 0.76),
+            ("C1", 0.71, 0.34, 0.95),
+            ("Ak", 0.62, 0.07, 0.93),
+            ("Ck", 0.91, 0.68, 0.99),
+        ],
+    )
+    def test_shrout_and_fleiss(self, kind, value, low, high):
+        found = icc(SHROUT_FLEISS, kind)
+        assert found.value == pytest.approx(value, abs=0.005)
+        assert (found.low, found.high) == pytest.approx((low, high), abs=0.005)
+        assert (found.kind, found.subjects, found.raters, found.left_out) == (kind, 6, 4, 0)
+
+    def test_a_constant_bias_lowers_agreement_alone(self):
+        truth = np.random.default_rng(0).normal(70, 8, 50)
+        pair = np.stack([truth, truth + 8], 1)
+        found = icc(pair, "C1")
+        assert (found.value, found.low, found.high) == pytest.approx((1, 1, 1))
+        assert icc(pair, "A1").value == pytest.approx(truth.var(ddof=1) / (truth.var(ddof=1) + 32), rel=1e-6)
+        assert icc(np.stack([truth, truth], 1)).low == 1
+
+    @pytest.mark.parametrize("kind", ["1", "A1", "C1"])
+    def test_interval_holds_its_level(self, kind):
+        rng = np.random.default_rng(1)
+        inside = 0
+        for _ in range(600):
+            x = rng.normal(0, 2, (20, 1)) + rng.normal(0, 1, (20, 3))
+            found = icc(x, kind, confidence=0.9)
+            inside += found.low < 0.8 < found.high
+        assert inside / 600 == pytest.approx(0.9, abs=0.035)
+
+    def test_a_wider_level_is_wider(self):
+        narrow, wide = icc(SHROUT_FLEISS, confidence=0.8), icc(SHROUT_FLEISS, confidence=0.99)
+        assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
+
+    def test_subjects_with_a_gap_are_left_out(self):
+        found = icc([*SHROUT_FLEISS, [1, 2, math.nan, 4], [1, math.inf, 3, 4]])
+        assert found.left_out == 2
+        assert found.value == icc(SHROUT_FLEISS).value
+
+    @pytest.mark.parametrize("kind", ["1", "A1", "C1", "Ak", "Ck"])
+    def test_undefined(self, kind):
+        for x in (np.zeros((0, 2)), [[1, 2]], [[1], [2]], np.zeros((3, 0)), np.full((4, 3), 0.1)):
+            found = icc(x, kind)
+            assert math.isnan(found.value), x
+            assert math.isnan(found.low), x
+        found = icc([[1, 2], [3, 1]], kind)
+        assert found.low <= found.value <= found.high
+
+    def test_bad_input_is_refused(self):
+        with pytest.raises(ValueError, match="subjects x raters"):
+            icc([1, 2, 3])
+        with pytest.raises(ValueError, match="choose one of"):
+            icc(SHROUT_FLEISS, "2,1")
+        with pytest.raises(ValueError, match="confidence"):
+            icc(SHROUT_FLEISS, confidence=95)
+
+
+class TestBlandAltman:
+    def test_published_example(self):
+        found = bland_altman(WRIGHT, MINI)
+        assert (found.n, found.bias, found.sd) == (17, pytest.approx(-2.1, abs=0.05), pytest.approx(38.8, abs=0.05))
+        assert (found.bias_low, found.bias_high) == pytest.approx((-22.0, 17.8), abs=0.1)
+        # The paper takes 2 SD, and sqrt(3 / n) SD for the standard error of a limit: half of 69.2 wide.
+        assert found.lower_high - found.lower_low == pytest.approx(69.2, abs=0.5)
+        assert found.upper_high - found.upper_low == pytest.approx(69.2, abs=0.5)
+        assert (found.lower_low + found.lower_high) / 2 == pytest.approx(found.lower)
+
+    def test_slope_is_the_regression_on_the_mean(self):
+        a, b = np.array(WRIGHT, float), np.array(MINI, float)
+        expected = stats.linregress((a + b) / 2, a - b)
+        found = bland_altman(a, b)
+        assert (found.slope, found.intercept, found.slope_p) == pytest.approx(
+            (expected.slope, expected.intercept, expected.pvalue)
+        )
+
+    def test_finds_a_proportional_bias(self):
+        rng = np.random.default_rng(0)
+        truth = rng.uniform(40, 90, 80)
+        found = bland_altman(1.1 * truth + rng.normal(0, 1, 80), truth)
+        assert found.slope == pytest.approx(0.1 / 1.05, abs=0.02)
+        assert found.slope_p < 1e-6
+        constant = bland_altman(truth + 0.1, truth)
+        assert (constant.slope, constant.slope_p) == (0, 1)
+
+    def test_known_numbers(self):
+        found = bland_altman([11, 22, 33], [9, 18, 27])
+        assert (found.n, found.bias, found.sd) == (3, 4, 2)
+        assert (found.lower, found.upper) == pytest.approx((4 - 3.92, 4 + 3.92))
+        # 20 % of each pair's mean.
+        assert (found.bias_percent, found.sd_percent) == (pytest.approx(20), pytest.approx(0, abs=1e-12))
+        assert (found.lower_percent, found.upper_percent) == pytest.approx((20, 20))
+        assert found.slope == pytest.approx(0.2)
+
+    def test_limits_and_intervals_hold_their_level(self):
+        rng = np.random.default_rng(0)
+        b = rng.uniform(50, 100, 4000)
+        d = rng.normal(1.5, 3, 4000)
+        found = bland_altman(b + d, b)
+        assert np.mean((d > found.lower) & (d < found.upper)) == pytest.approx(0.95, abs=0.01)
+        assert found.bias == pytest.approx(1.5, abs=0.15)
+        parts = [bland_altman(b[k : k + 20] + d[k : k + 20], b[k : k + 20]) for k in range(0, 4000, 20)]
+        assert np.mean([p.bias_low < 1.5 < p.bias_high for p in parts]) == pytest.approx(0.95, abs=0.05)
+        limit = 1.5 + 1.96 * 3
+        assert np.mean([p.upper_low < limit < p.upper_high for p in parts]) == pytest.approx(0.95, abs=0.05)
+
+    def test_missing_values_leave_their_pair_out(self):
+        assert bland_altman([1, np.nan, 3], [1, 2, np.inf]).n == 1
+
+    def test_few_pairs(self):
+        none, one, two = bland_altman([], []), bland_altman([1], [2]), bland_altman([1, 4], [2, 3])
+        assert none.n == 0
+        assert math.isnan(none.bias)
+        assert one.bias == -1
+        assert all(math.isnan(v) for v in (one.sd, one.lower, one.bias_low, one.upper_high, one.slope))
+        assert two.bias_low == pytest.approx(-12.706, abs=0.001)
+        assert (two.slope, math.isnan(two.slope_p)) == (1, True)
+        assert math.isnan(bland_altman([1, 2, 3], [3, 2, 1]).slope)
+
+    def test_pairs_of_zeros_agree(self):
+        assert bland_altman([0, 2], [0, 2]).bias_percent == 0
+
+    def test_lengths_must_be_equal(self):
+        with pytest.raises(ValueError, match="one length"):
+            bland_altman([1, 2], [1])
+
+
+class TestScanRescan:
+    def test_known_numbers(self):
+        # SD of (9, 11) is sqrt(2), 14.14 % of 10; the other pair adds nothing.
+        assert scan_rescan_cov([9, 5], [11, 5]) == pytest.approx(100 * math.sqrt((0.02 + 0) / 2))
+        assert scan_rescan_cov([9], [11]) == pytest.approx(100 * np.std([9, 11], ddof=1) / 10)
+        assert scan_rescan_cov([9, 5], [11, 5], [10, 5]) == pytest.approx(100 * math.sqrt((0.01 + 0) / 2))
+
+    @pytest.mark.parametrize("repeats", [2, 4])
+    def test_finds_the_spread_that_was_put_in(self, repeats):
+        rng = np.random.default_rng(0)
+        truth = rng.uniform(10, 90, 5000)
+        assert scan_rescan_cov(*truth * rng.normal(1, 0.03, (repeats, 5000))) == pytest.approx(3, rel=0.05)
+
+    def test_a_subject_with_a_gap_is_left_out(self):
+        assert scan_rescan_cov([9, 5], [11, np.nan]) == scan_rescan_cov([9], [11])
+        assert scan_rescan_cov([9, 5], [11, 6], [10, np.inf]) == scan_rescan_cov([9], [11], [10])
+
+    def test_needs_positive_values(self):
+        with pytest.raises(ValueError, match="above 0"):
+            scan_rescan_cov([0], [0])
+        with pytest.raises(ValueError, match="one length"):
+            scan_rescan_cov([1, 2], [1, 2], [1])
+        assert math.isnan(scan_rescan_cov([], []))

@@ -1,0 +1,294 @@
+"""The networks of other tools: their entries, and what they return, held against torch and step-by-step recipes."""
+
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from zoo_helpers import clean_cache
+
+from sctseg7t.errors import DownloadError
+from sctseg7t.runtime import open_session
+from sctseg7t.zoo.cache import file_digest
+from sctseg7t.zoo.convert import is_foreign
+from sctseg7t.zoo.download import weights
+from sctseg7t.zoo.edit import pin, write_entry
+from sctseg7t.zoo.keras import to_onnx
+from sctseg7t.zoo.manifest import load_manifest
+from sctseg7t.zoo.probe import known_image, summary
+from sctseg7t.zoo.spec import Architecture
+
+ROOT = Path(__file__).resolve().parents[2]
+PEERS = Path(os.environ.get("SCT7T_DATA", ROOT.parent / "shared" / "data")) / "peers"
+# Git blob ids that the spec of the public repositories gives.
+BLOBS = {
+    "large_model.hdf5": "6f75010c2e20f36ac41472278848f42954d5b2a6",
+    "challenge_model.hdf5": "fb3731ba97fee5d5262971c4d8d05d0e9db68f60",
+    "t2s_lesion.h5": "6612a35a38b3fe49d38f917e83efedc8d5461699",
+}
+IMPORTED = ("sct_gm_large", "sct_gm_challenge", "sct_sc_t2s_ctr", "sct_lesion_t2s")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    """One cache for the module: a network is converted once."""
+    clean_cache(tmp_path_factory.getbasetemp() / "peers", monkeypatch)
+
+
+@pytest.fixture
+def peers(monkeypatch):
+    """The folder of the published files, as the mirror."""
+    if not (PEERS / "large_model.hdf5").exists():
+        pytest.skip(f"no published weights in {PEERS} (set SCT7T_DATA)")
+    for package in ("h5py", "onnx"):
+        pytest.importorskip(package)
+    monkeypatch.setenv("SCT7T_MIRROR", str(PEERS))
+    return PEERS
+
+
+def independent(spec, path, image):
+    """The network evaluated by torch, as probabilities."""
+    pytest.importorskip("torch")
+    import keras_torch
+
+    if spec.files[0].architecture:
+        return 1 / (1 + np.exp(-keras_torch.gray_matter(path, image)))
+    return keras_torch.full_model(path, image)
+
+
+# --- the entries ---------------------------------------------------------------------
+
+
+def test_every_imported_entry_can_be_checked_or_says_why_not():
+    for spec in load_manifest().models:
+        if is_foreign(spec):
+            assert spec.citation["doi"] and spec.licence is None and spec.raw["not_checked"]
+            assert any("no licence" in line for line in spec.limitations)
+            (file,) = spec.files
+            for url in file.urls:
+                assert re.search(r"/[0-9a-f]{40}/", url) and spec.raw["upstream"]["commit"] in url
+            assert (spec.test_output is None) == (file.algorithm == "commit")
+            assert spec.test_input
+
+
+def test_gray_matter_entries_say_what_the_tool_does():
+    for name, filters in (("sct_gm_large", 64), ("sct_gm_challenge", 32)):
+        spec = load_manifest().model(name)
+        assert spec.files[0].architecture == Architecture("deepseg_gm", (("filters", filters),))
+        given, (out,) = spec.input, spec.outputs
+        assert (given.orientation, given.axes, given.size, given.spacing_mm) == (
+            "native",
+            "xy",
+            (200, 200),
+            (0.25, 0.25),
+        )
+        assert (given.sampling.method, given.sampling.resample, given.sampling.pad) == (
+            "slices",
+            "centred",
+            "symmetric",
+        )
+        assert given.normalisation == {"name": "zscore", "parameters": {"scope": "stack"}}
+        assert (out.map_threshold, out.threshold, out.binarise, out.suffix) == (0.999, 0.5, "above", "_gmseg")
+        assert spec.centring == {"policy": "image"} and spec.postprocess == ()
+
+
+@pytest.mark.parametrize("name", ["gm_sc_7t_t2star", "sct_gm_large", "sct_sc_t2s"])
+def test_absent_file_is_named_with_what_pins_it_where_it_is_and_where_to_put_it(name, tmp_path, monkeypatch):
+    spec = load_manifest().model(name)
+    file = spec.files[0]
+    monkeypatch.setenv("SCT7T_MIRROR", str(tmp_path))
+    with pytest.raises(DownloadError) as caught:
+        weights(spec, offline=True)
+    message = str(caught.value)
+    for part in (file.name, file.digest, file.urls[0], f"into {tmp_path}"):
+        assert part in message
+    assert "\n" not in message
+
+
+# --- the networks ----------------------------------------------------------------------
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", IMPORTED)
+def test_recorded_output_is_that_of_an_independent_evaluation(peers, name):
+    spec = load_manifest().model(name)
+    maps = independent(spec, peers / spec.files[0].name, known_image(spec.test_input))[0]
+    found = summary(maps)
+    # A network that answers nothing would prove nothing.
+    assert found["max"][0] > 0.99 and found["sd"][0] > 0.03
+    for key in ("mean", "sd", "max"):
+        np.testing.assert_allclose(found[key], spec.test_output[key], atol=1e-6)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", IMPORTED)
+def test_converted_network_equals_torch(peers, name):
+    spec = load_manifest().model(name)
+    shape = (2, *spec.test_input["shape"][1:])
+    noise = np.random.default_rng(3).normal(0, 0.3, shape)
+    image = (known_image({**spec.test_input, "shape": list(shape)}) + noise).astype(np.float32)
+    got = open_session(weights(spec), "cpu").run(image)
+    expected = independent(spec, peers / spec.files[0].name, image)
+    assert expected.max() > 0.5
+    # Logits of several hundred, in single precision: a few pixels at an outline differ visibly, none elsewhere.
+    assert np.abs(got - expected).max() < 1e-3
+    assert np.abs(got - expected).mean() < 1e-6
+    assert np.count_nonzero((got > 0.5) != (expected > 0.5)) == 0
+
+
+@pytest.mark.data
+def test_another_lesion_network_is_read_by_the_same_converter(peers, tmp_path):
+    pytest.importorskip("torch")
+    import keras_torch
+
+    to_onnx(peers / "t2_ax_lesion.h5", tmp_path / "net.onnx")
+    image = known_image({"name": "cord", "shape": [1, 1, 48, 48, 48], "spacing_mm": 0.5, "lesion": 0.6})
+    expected = keras_torch.full_model(peers / "t2_ax_lesion.h5", image)
+    assert expected.max() > 0.05
+    np.testing.assert_allclose(open_session(tmp_path / "net.onnx", "cpu").run(image), expected, atol=1e-5)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("name", "filters"), [("large", 64), ("challenge", 32)])
+def test_gray_matter_network_equals_the_benchmark_graph(peers, name, filters, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmark"))
+    import peer_sct_gm
+
+    hdf5 = peers / f"{name}_model.hdf5"
+    to_onnx(hdf5, tmp_path / "a.onnx", Architecture("deepseg_gm", (("filters", filters), ("size", 96))))
+    peer_sct_gm.build_onnx(hdf5, tmp_path / "b.onnx", size=96)
+    image = known_image({"name": "cord", "shape": [1, 1, 96, 96], "spacing_mm": 0.25})
+    a, b = (open_session(tmp_path / f"{n}.onnx", "cpu", 1).run(image) for n in "ab")
+    assert b.max() > 0.99
+    np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.data
+def test_published_files_have_the_blob_ids_that_their_repositories_give(peers):
+    listed = {file.name: file for spec in load_manifest().models for file in spec.files}
+    for name, blob in BLOBS.items():
+        assert file_digest(peers / name, "git_blob_sha1") == blob
+        assert file_digest(peers / name, "sha256") == listed[name].sha256
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["large", "challenge"])
+def test_masks_equal_the_step_by_step_recipe(peers, name, tmp_path, monkeypatch, data_dir, deepseg, dice):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmark"))
+    import peer_sct_gm
+
+    scan = data_dir / "cord/sct-testing/t2s/t2s.nii.gz"
+    out = tmp_path / "out"
+    code, _, err = deepseg("-i", scan, "-c", "gm", "-m", f"sct_gm_{name}", "-ofolder", out)
+    assert code == 0, err
+    (mask,) = out.glob("*_gmseg.nii.gz")
+    network = peer_sct_gm.build_onnx(peers / f"{name}_model.hdf5", tmp_path / "net.onnx")
+    expected = peer_sct_gm.segment_gm(scan, network)
+    got = np.asanyarray(nib.load(mask).dataobj)
+    np.testing.assert_array_equal(got, np.asanyarray(expected.dataobj))
+    if name == "large":
+        reference = nib.load(data_dir / "cord/sct-testing/t2s/t2s_gmseg_manual.nii.gz").get_fdata()
+        assert dice(got, reference) == pytest.approx(0.912, abs=0.01)
+
+
+# --- the cord network that only a commit pins -----------------------------------------------
+
+
+def cord_network(path):
+    """An untrained network of the layers that sct_deepseg_sc builds for T2*: 2D U-Net, two levels, 32 filters."""
+    import keras_files as files
+
+    layers, last, skips = [files.image(64, 64, 1)], "input_1", []
+
+    def block(name, source, width):
+        for part in "ab":
+            layers.append(files.conv(f"conv_{name}{part}", source, width))
+            layers.append(files.layer("Activation", f"relu_{name}{part}", [f"conv_{name}{part}"], activation="relu"))
+            source = f"relu_{name}{part}"
+        return source
+
+    two = {"strides": [2, 2], "padding": "valid", "data_format": "channels_last"}
+    for level, width in enumerate((32, 64)):
+        skips.append(block(f"down{level}", last, width))
+        layers.append(files.layer("MaxPooling2D", f"pool{level}", [skips[-1]], pool_size=[2, 2], **two))
+        last = f"pool{level}"
+    last = block("bottom", last, 128)
+    for level, width in ((1, 64), (0, 32)):
+        up = {"filters": width, "kernel_size": [2, 2], "use_bias": True, **two}
+        layers.append(files.layer("Conv2DTranspose", f"up{level}", [last], **up))
+        layers.append(files.layer("Concatenate", f"join{level}", [f"up{level}", skips[level]], axis=-1))
+        last = block(f"up{level}_", f"join{level}", width)
+    layers.append(files.conv("end", last, 1, size=1, padding="valid"))
+    layers.append(files.layer("Lambda", "lambda_7", ["end"], function=["code", None, [1.0]]))
+    layers.append(files.layer("Activation", "out", ["lambda_7"], activation="sigmoid"))
+    net = files.model(layers)
+    return files.write(path, net, files.random_weights(net))
+
+
+def test_cord_entry_runs_a_network_of_its_shape(scan, deepseg, tmp_path, monkeypatch):
+    for package in ("h5py", "onnx"):
+        pytest.importorskip(package)
+    clean_cache(tmp_path, monkeypatch)
+    (tmp_path / "mirror").mkdir()
+    cord_network(tmp_path / "mirror/t2s_sc.h5")
+    monkeypatch.setenv("SCT7T_MIRROR", str(tmp_path / "mirror"))
+    code, _, err = deepseg("-i", scan, "-c", "sc", "-m", "sct_sc_t2s", "-ofolder", tmp_path / "out")
+    # Untrained: what it finds means nothing, and may be nothing.
+    assert code in (0, 1) and "internal error" not in err and "correct its entry" not in err, err
+    mask = nib.load(tmp_path / "out/t2s_seg.nii.gz")
+    assert mask.shape == nib.load(scan).shape
+
+
+# --- the public 7 T model -----------------------------------------------------------------
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """A network of the public model's shape, untrained, with the public entry beside it."""
+    pytest.importorskip("onnx")
+    monkeypatch.syspath_prepend(str(ROOT / "benchmark"))
+    sys.modules.pop("peer_unet7t", None)
+    import peer_unet7t
+
+    path = tmp_path / "net7t.onnx"
+    peer_unet7t.build_onnx(path)
+    entry = dict(load_manifest().model("gm_sc_7t_t2star").raw)
+    entry["files"] = [{**pin(path), "urls": [path.name], "format": "onnx"}]
+    write_entry(path.with_suffix(".json"), entry)
+    return path
+
+
+def test_public_7t_entry_runs_a_network_of_its_shape(stand_in, scan, deepseg, tmp_path):
+    out = tmp_path / "out"
+    code, _, err = deepseg("-i", scan, "-m", stand_in, "-ofolder", out)
+    # Untrained: what it finds means nothing, and may be nothing.
+    assert code in (0, 1) and "internal error" not in err and "correct its entry" not in err, err
+    names = sorted(path.name for path in out.glob("*.nii.gz"))
+    assert names == ["t2s_7t_multiclass_gm.nii.gz", "t2s_7t_multiclass_sc.nii.gz"]
+    for name in names:
+        mask = nib.load(out / name)
+        assert mask.shape == nib.load(scan).shape and set(np.unique(mask.dataobj)) <= {0, 1}
+
+
+def test_public_7t_entry_is_that_of_its_config():
+    path = PEERS / "model_7t_multiclass_gm_sc_unet2d.json"
+    if not path.exists():
+        pytest.skip(f"no published config {path} (set SCT7T_DATA)")
+    config, spec = json.loads(path.read_text()), load_manifest().model("gm_sc_7t_t2star")
+    transform, post = config["transformation"], config["postprocessing"]
+    assert spec.input.spacing_mm == (transform["Resample"]["hspace"], transform["Resample"]["wspace"])
+    assert list(spec.input.size) == transform["CenterCrop"]["size"]
+    assert spec.input.normalisation == {"name": "zscore", "parameters": {"scope": "slice"}}
+    assert [output.suffix for output in spec.outputs] == config["loader_parameters"]["target_suffix"]
+    assert {output.threshold for output in spec.outputs} == {post["binarize_prediction"]["thr"]}
+    assert spec.activation == config["default_model"]["final_activation"]
+    steps = [step["op"] for step in spec.postprocess]
+    wanted = [step for step in post if step in ("keep_largest", "fill_holes", "remove_small")]
+    assert list(dict.fromkeys(steps)) == wanted
+    assert {s["params"]["min_voxels"] for s in spec.postprocess if s["op"] == "remove_small"} == {
+        post["remove_small"]["thr"]
+    }

@@ -1,0 +1,298 @@
+"""Install, verify, prune and export, and the command that wraps them."""
+
+import hashlib
+import importlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+from zoo_helpers import (
+    Answer,
+    Server,
+    cache_files,
+    clean_cache,
+    file_entry,
+    model_entry,
+    write_manifest,
+)
+
+from sctseg7t.errors import DownloadError, ModelError, OutputError
+from sctseg7t.zoo.cache import cached_path
+from sctseg7t.zoo.manage import export, install, prune, verify
+from sctseg7t.zoo.manifest import load_manifest
+from sctseg7t.zoo.sidecar import schema_problem
+
+
+@pytest.fixture
+def server():
+    with Server() as running:
+        yield running
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    return clean_cache(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def command():
+    try:
+        module = importlib.import_module("sctseg7t.cli.download")
+    except ImportError:
+        module = importlib.import_module("cli.download")
+    return module.main
+
+
+def served(server, name, content, **fields):
+    return file_entry(name, content, [server.script(name, Answer(content))], **fields)
+
+
+@pytest.fixture
+def manifest(server, cache, tmp_path, monkeypatch):
+    """Two versions of a model that needs a locator, and a data set with folders."""
+    finder = model_entry("finder", files=[served(server, "finder.onnx", b"finder")])
+    centring = {"policy": "locator", "model": "finder"}
+    old = model_entry(default=False, centring=centring, files=[served(server, "net-1.onnx", b"one")])
+    new = model_entry(version="2.0.0", centring=centring, files=[served(server, "net-2.onnx", b"two")])
+    scans = {
+        "name": "scans",
+        "description": "d",
+        "licence": "CC0-1.0",
+        "repository": "a/b",
+        "commit": "0" * 40,
+        "files": [
+            served(server, "scan.nii.gz", b"scan", path="sub-01/anat/scan.nii.gz"),
+            served(server, "LICENSE", b"CC0"),
+        ],
+    }
+    path = write_manifest(tmp_path, old, new, finder, datasets=[scans])
+    monkeypatch.setenv("SCT7T_MANIFEST", str(path))
+    return load_manifest()
+
+
+def names(paths):
+    return [Path(path).name for path in paths]
+
+
+def test_install_brings_the_locator_too(manifest):
+    assert names(install("net")) == ["net-2.onnx", "finder.onnx"]
+    assert names(install("net@1.0.0")) == ["net-1.onnx", "finder.onnx"]
+    assert names(install("scans")) == ["scan.nii.gz", "LICENSE"]
+
+
+def test_unknown_name_lists_models_and_data_sets(manifest):
+    with pytest.raises(ModelError, match="net.*finder|finder.*net") as caught:
+        install("nothing")
+    assert "scans" in str(caught.value)
+    with pytest.raises(ModelError, match="no version 9"):
+        install("net@9.0.0")
+
+
+def test_old_version_stays_while_the_new_one_fails(server, manifest, cache):
+    install("net@1.0.0")
+    server.script("net-2.onnx", Answer(b"not"))
+    with pytest.raises(DownloadError):
+        install("net")
+    assert cached_path(manifest.model("net@1.0.0").files[0]).read_bytes() == b"one"
+    assert prune(manifest) == []
+    assert cached_path(manifest.model("net@1.0.0").files[0]).exists()
+
+
+def test_verify_tells_ok_damaged_and_missing(manifest):
+    install("net")
+    assert [status for _, status, _ in verify("net")] == ["ok", "ok"]
+    cached_path(manifest.model("net").files[0]).write_bytes(b"tw0")
+    assert {row.file.name: row.status for row in verify()} == {
+        "net-1.onnx": "missing",
+        "net-2.onnx": "damaged",
+        "finder.onnx": "ok",
+        "scan.nii.gz": "missing",
+        "LICENSE": "missing",
+    }
+
+
+def test_prune_keeps_what_current_versions_use(manifest, cache):
+    for name in ("net@1.0.0", "net", "scans"):
+        install(name)
+    unknown = cache / "sha256" / hashlib.sha256(b"x").hexdigest()
+    unknown.mkdir()
+    (unknown / "old.onnx").write_bytes(b"x" * 10)
+    part = Path(f"{cached_path(manifest.model('finder').files[0])}.part")
+    part.write_bytes(b"half")
+    foreign = cache / "sha256" / "notes"
+    foreign.mkdir()
+    (foreign / "mine.txt").write_text("keep")
+    before = cache_files(cache)
+
+    gone = {"net-1.onnx", "old.onnx", "finder.onnx.part"}
+    planned = prune(dry_run=True)
+    assert cache_files(cache) == before
+    assert prune() == planned
+    assert sum(row.bytes for row in planned) == len(b"one") + 10 + len(b"half")
+    assert set(names(before)) - set(names(cache_files(cache))) == gone
+    assert prune() == []
+    assert {row.status for row in verify("net")} == {"ok"}
+
+
+def test_prune_leaves_a_running_download_alone(manifest, cache):
+    import filelock
+
+    part = Path(f"{cached_path(manifest.model('net').files[0])}.part")
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"tw")
+    lock = cache / "locks" / f"{part.parent.name}.lock"
+    lock.parent.mkdir()
+    with filelock.FileLock(lock):
+        assert prune() == []
+        assert part.exists()
+    assert names(row.path for row in prune()) == [part.name]
+
+
+def test_exported_folder_serves_as_mirror(server, manifest, cache, tmp_path, monkeypatch):
+    folder = tmp_path / "usb"
+    written = export("net", folder) + export("scans", folder)
+    assert {path.relative_to(folder).as_posix() for path in written} == {
+        "net-2.onnx",
+        "finder.onnx",
+        "scans/sub-01/anat/scan.nii.gz",
+        "scans/LICENSE",
+        "models.json",
+    }
+    monkeypatch.setenv("SCT7T_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setenv("SCT7T_MIRROR", str(folder))
+    monkeypatch.setenv("SCT7T_MANIFEST", str(folder / "models.json"))
+    asked = len(server.requests)
+    found = install("net", offline=True) + install("scans", offline=True)
+    assert all(path.is_relative_to(folder) for path in found)
+    assert len(server.requests) == asked and not (tmp_path / "empty").exists()
+    assert export("net", folder)[0].read_bytes() == b"two"
+
+
+def test_export_into_a_place_that_is_no_folder(manifest, tmp_path):
+    (tmp_path / "plain").write_text("a file")
+    with pytest.raises(OutputError, match="cannot export"):
+        export("net", tmp_path / "plain" / "usb")
+
+
+def test_failed_export_leaves_no_temporary_file(manifest, tmp_path, monkeypatch):
+    install("net")
+
+    def fail(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("sctseg7t.zoo.manage.os.replace", fail)
+    with pytest.raises(OutputError, match="No space left"):
+        export("net", tmp_path / "usb")
+    assert list((tmp_path / "usb").iterdir()) == []
+
+
+def test_command_installs_verifies_and_prunes(command, manifest, cache, capsys):
+    assert command(["install", "net", "net@1.0.0"]) == 0
+    shown = capsys.readouterr().out.split()
+    assert names(shown) == ["net-2.onnx", "finder.onnx", "net-1.onnx"]
+    assert all(os.path.isfile(path) for path in shown)
+    assert command(["verify"]) == 0
+    assert command(["prune", "-dry-run"]) == 0
+    assert cached_path(manifest.model("net@1.0.0").files[0]).exists()
+    assert command(["prune"]) == 0
+    assert not cached_path(manifest.model("net@1.0.0").files[0]).exists()
+    capsys.readouterr()
+    assert command(["verify", "net@1.0.0"]) == 1
+    assert "missing" in capsys.readouterr().out
+
+
+def test_command_goes_on_past_a_failure(command, server, manifest, capsys):
+    server.script("net-2.onnx", Answer(status=404))
+    assert command(["install", "net", "scans"]) == 1
+    out, err = capsys.readouterr()
+    assert names(out.split()) == ["finder.onnx", "scan.nii.gz", "LICENSE"]
+    assert "net-2.onnx" in err and "HTTP 404" in err
+
+
+@pytest.mark.parametrize("flag", ["-offline", "--offline"])
+def test_command_offline(command, server, manifest, capsys, flag):
+    assert command(["install", "finder", flag]) == 1
+    assert "finder.onnx" in capsys.readouterr().err
+    assert server.requests == []
+
+
+def test_command_damage_is_exit_code_1(command, manifest, capsys):
+    command(["install", "finder"])
+    cached_path(manifest.model("finder").files[0]).write_bytes(b"broken")
+    assert command(["verify"]) == 1
+    out, err = capsys.readouterr()
+    assert "damaged" in out and "1 of 1" in err
+
+
+@pytest.mark.parametrize("argv", [[], ["fetch"], ["install"], ["export", "net"]])
+def test_command_usage_is_exit_code_2(command, argv, capsys):
+    with pytest.raises(SystemExit) as caught:
+        command(argv)
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("argv", [["info", "x"], ["install", "x"], ["verify", "x"], ["export", "net", "x", "-o", "f"]])
+def test_command_unknown_name_is_exit_code_2(command, manifest, server, argv, capsys):
+    assert command(argv) == 2
+    assert "'x'" in capsys.readouterr().err
+    assert server.requests == []
+
+
+def test_command_list_and_info_as_json(command, manifest, capsys):
+    command(["install", "net"])
+    capsys.readouterr()
+    assert command(["list", "-json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert {f"{row['name']} {row['version']}": row["status"] for row in rows} == {
+        "net 1.0.0": "-",
+        "net 2.0.0": "installed",
+        "finder 1.0.0": "installed",
+        "scans 0000000000": "-",
+    }
+    assert command(["info", "net", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown == manifest.model("net").raw and shown["version"] == "2.0.0"
+    assert schema_problem(shown, "model") is None
+    for name in ("net", "scans"):
+        assert command(["info", name]) == 0
+        assert "licence" in capsys.readouterr().out
+
+
+def test_command_export(command, manifest, tmp_path, capsys):
+    assert command(["export", "net", "scans", "-o", str(tmp_path / "usb")]) == 0
+    assert (tmp_path / "usb" / "net-2.onnx").read_bytes() == b"two"
+    assert "SCT7T_MIRROR" in capsys.readouterr().out
+
+
+def test_help_needs_no_other_package():
+    import subprocess
+    import sys
+
+    code = (
+        "import sys\n"
+        "from importlib import import_module, util\n"
+        "name = 'sctseg7t.cli.download' if util.find_spec('sctseg7t.cli') else 'cli.download'\n"
+        "try:\n    import_module(name).main(['--help'])\n"
+        "except SystemExit as end:\n    assert end.code == 0\n"
+        "heavy = {'numpy', 'requests', 'tqdm', 'jsonschema', 'nibabel'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "install" in done.stdout and "exit codes" in done.stdout
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    "name, folder",
+    [("AMU7T", "template"), ("PAM50", "template"), ("gm-challenge", "cord")],
+)
+def test_pinned_hashes_are_those_of_the_data(cache, name, folder):
+    default = Path(__file__).resolve().parents[3] / "shared" / "data"
+    data = Path(os.environ.get("SCT7T_DATA", default)) / folder
+    if not data.is_dir():
+        pytest.skip("the development scans are not here (SCT7T_DATA)")
+    rows = verify(name, mirror=data)
+    assert rows and {row.status for row in rows} == {"ok"}
