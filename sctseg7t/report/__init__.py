@@ -1,0 +1,1 @@
+"""What reports and figures are made of, shared by every room that draws or writes pages."""
