@@ -3,9 +3,11 @@
 import contextlib
 import errno
 import json
+import math
 import os
 import secrets
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
 from sctseg7t.errors import OutputError
 
@@ -55,6 +57,22 @@ def writing(path):
 def write_json(path, value):
     """Write a value as indented JSON, see :func:`write_bytes`."""
     return write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def json_value(value: Any) -> Any:
+    """A value as JSON has it: numpy values plain, paths as text, nan and infinities as None."""
+    if isinstance(value, dict):
+        return {str(key): json_value(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_value(item) for item in value]
+    if hasattr(value, "tolist"):
+        # numpy, which is not imported here: it would slow every program's start.
+        return json_value(value.tolist())
+    if isinstance(value, PurePath):
+        return str(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def _reason(error):

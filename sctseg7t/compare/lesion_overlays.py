@@ -12,7 +12,7 @@ from sctseg7t.compare.names import LESION
 from sctseg7t.compare.overlays import Panel, Picture, SlicePart, scan_of_masks
 from sctseg7t.compare.read import read_case
 from sctseg7t.compare.sections import colour_of, pair_name
-from sctseg7t.qc.head import choose
+from sctseg7t.report.slice_images import brain_window, head_box
 
 SLICES, SCANS = 6, 20
 # Rings are drawn this far outside a lesion, and at most so many on a picture: the largest.
@@ -94,8 +94,8 @@ def _case_pictures(comparison, case, items, prefix):
         return [], [f"{case.name}: its masks can no longer be read; it has no picture"]
     image, notes = scan_of_masks(case, read.lesion_image_fits)
     union = np.logical_or.reduce(list(masks.values()))
-    view = choose(image, union.astype(np.uint8), (), read.lesion_grid.spacing_mm)
-    window = np.broadcast_to(np.array(view.start), (union.shape[2], 2)), view.size
+    view = brain_window(union, head_box(image, union.shape), read.lesion_grid.spacing_mm)
+    window = view.start, view.size
     limits = None if image is None else _limits(image)
     made = []
     for k in chosen_slices(items):

@@ -10,8 +10,8 @@ from sctseg7t.compare.read import read_case
 from sctseg7t.compare.sections import colour_of, pair_name, pairs
 from sctseg7t.compare.wording import number, value_of
 from sctseg7t.errors import InputError
-from sctseg7t.qc.contours import outline
-from sctseg7t.qc.tiles import cut, encode_all, gray_range, to_gray, window_of
+from sctseg7t.report.contours import outline
+from sctseg7t.report.slice_images import cord_window, cut, encode_all, gray_range, to_gray
 
 WORST = 8
 EMPTY = ("missing", "extra")
@@ -121,7 +121,7 @@ def _case_pictures(comparison, case, wanted, rows, prefix):
 def _window(read, structure):
     own = [mask for (_, tissue), mask in read.masks.items() if tissue == structure or structure not in ("SC", "GM")]
     field = FIELD_GM_MM if structure == "GM" else FIELD_MM
-    return window_of(np.logical_or.reduce(own), read.grid.shape, read.grid.spacing_mm, field)
+    return cord_window(np.logical_or.reduce(own), read.grid.shape, read.grid.spacing_mm, field)
 
 
 def scan_of_masks(case, fits):

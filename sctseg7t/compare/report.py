@@ -11,7 +11,7 @@ from sctseg7t.compare.plots import LOAD, Sample, bland_altman, reach_of, violins
 from sctseg7t.compare.wording import BY_KEY, METRICS, NONE, STRUCTURES, count, listed
 from sctseg7t.errors import OutputError, UsageError
 from sctseg7t.files import writing
-from sctseg7t.qc.page import csp_hash as csp_hash
+from sctseg7t.report.html import inline_assets, page_environment
 from sctseg7t.version import __version__
 
 REPORT = "report.html"
@@ -72,18 +72,11 @@ def write_report(comparison, folder):
 
 def render(comparison, figures=(), missing=""):
     """The page as text; ``figures``: paths of the pictures beside it, ``missing``: why there are none."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    loader = PackageLoader("sctseg7t.compare", "assets")
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    environment = page_environment("sctseg7t.compare")
     environment.tests["best"] = lambda cell: isinstance(cell, sections.Best)
     environment.tests["dashed"] = lambda table: any(str(cell) == NONE for row in table.rows for cell in row)
-    style = loader.get_source(environment, "report.css")[0]
     return environment.get_template("report.html.j2").render(
-        style=Markup(style), style_hash=csp_hash(style), **content(comparison, figures, missing)
+        **inline_assets(environment, ["report.css"]), **content(comparison, figures, missing)
     )
 
 

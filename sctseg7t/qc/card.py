@@ -9,8 +9,9 @@ import numpy as np
 
 from sctseg7t.cohort.features import Features
 from sctseg7t.cohort.records import BRAIN
-from sctseg7t.qc import lesions, numbers, tiles
+from sctseg7t.qc import lesions, numbers
 from sctseg7t.qc.reading import read_saved
+from sctseg7t.report import slice_images
 
 TISSUES = ("SC", "GM", "WM")
 _PROVENANCE = (
@@ -142,28 +143,28 @@ def _add_pictures(content, saved):
     shown = np.zeros(shape[:3], bool)
     for data in saved.masks.values():
         shown |= (data >= 0.5).any(axis=3)
-    window = tiles.window_of(shown, shape[:3], saved.spacing_mm)
+    window = slice_images.cord_window(shown, shape[:3], saved.spacing_mm)
     content["size"], content["mm"] = list(window.size), [round(s, 4) for s in saved.spacing_mm]
     count = max((data.shape[3] for data in saved.masks.values()), default=1)
     planes = []
     if saved.image is not None:
         parts = [
             [
-                tiles.cut(saved.image[..., k, min(t, shape[3] - 1)], window.start[k], window.size)
+                slice_images.cut(saved.image[..., k, min(t, shape[3] - 1)], window.start[k], window.size)
                 for k in range(shape[2])
             ]
             for t in range(count)
         ]
         for part in parts:
-            planes += tiles.to_grays(part)
+            planes += slice_images.to_grays(part)
         middle = _middle(shown)
-        content["overview"] = tiles.overview(
+        content["overview"] = slice_images.overview(
             saved.image[..., middle, 0], saved.spacing_mm, window.start[middle], window.size
         )
-    pictures = tiles.encode_all(planes) if planes else [None] * (count * shape[2])
+    pictures = slice_images.encode_all(planes) if planes else [None] * (count * shape[2])
     for n, picture in enumerate(pictures):
         t, k = divmod(n, shape[2])
-        paths = tiles.mask_paths(saved.masks, k, t, window.start[k], window.size)
+        paths = slice_images.mask_paths(saved.masks, k, t, window.start[k], window.size)
         content["tiles"].append({"t": t, "k": k, "image": picture, "paths": paths})
 
 
@@ -180,7 +181,7 @@ def _picture_of_failed(record):
         from sctseg7t.image.volume import load
 
         scan = load(record.image, axial=False)
-        return tiles.overview(scan.data[..., scan.data.shape[2] // 2, 0], scan.spacing_mm)
+        return slice_images.overview(scan.data[..., scan.data.shape[2] // 2, 0], scan.spacing_mm)
     except Exception:  # noqa: BLE001
         return None
 

@@ -12,7 +12,7 @@ import numpy as np
 from sctseg7t.cohort.features import Features
 from sctseg7t.cohort.records import TABLES_OF
 from sctseg7t.qc.card import Card, make_card
-from sctseg7t.qc.markup import html_json
+from sctseg7t.report.html import html_json
 
 # Raise it when cards change, so that older pages' cards are not taken over.
 CARD_VERSION = 3

@@ -6,7 +6,8 @@ import numpy as np
 
 from sctseg7t.cohort.features import Features, lesion_features
 from sctseg7t.measure.lesions import CONNECTIVITY, LOCATIONS, measure_lesions
-from sctseg7t.qc import head, tiles
+from sctseg7t.qc.brain_view import choose_view
+from sctseg7t.report import slice_images
 
 COLUMNS = ("id", "counted", "volume_mm3", "diameter_mm", "location", "slice", "shown", "box", "flags")
 # A mask in more pieces is noise: nobody reads on.
@@ -53,7 +54,7 @@ def add_lesions(content, saved, record):
     image = saved.image[..., 0] if saved.image is not None else None
     labels = table.labels if table else np.zeros(image.shape, np.int16)
     counted = [lesion.id for lesion in table.lesions if lesion.counted] if table else []
-    view = head.choose(image, labels, counted, saved.spacing_mm, (record.raw.get("brain") or {}).get("box"))
+    view = choose_view(image, labels, counted, saved.spacing_mm, (record.raw.get("brain") or {}).get("box"))
     _add_slices(content, image, labels, view, saved)
     hidden = [number for number in counted if not view.shows(number)]
     with_lesions = sum(bool(view.areas[:, k].any()) for k in view.slices)
@@ -68,19 +69,21 @@ def add_lesions(content, saved, record):
 
 
 def _add_slices(content, image, labels, view, saved):
-    content["size"], content["mm"] = list(view.size), [round(s, 4) for s in saved.spacing_mm]
+    content["size"], content["mm"] = list(view.window.size), [round(s, 4) for s in saved.spacing_mm]
     pictures = [None] * len(view.slices)
     if image is not None:
-        planes = tiles.to_grays([tiles.cut(image[..., k], view.start, view.size) for k in view.slices])
+        planes = slice_images.to_grays(
+            [slice_images.cut(image[..., k], view.window.start[k], view.window.size) for k in view.slices]
+        )
         for most in _MOST_PIXELS:
-            pictures = tiles.encode_all([tiles.shrink(plane, most) for plane in planes], _BYTES_PER_SCAN)
+            pictures = slice_images.encode_all([slice_images.shrink(plane, most) for plane in planes], _BYTES_PER_SCAN)
             if sum(map(len, pictures)) * 3 / 4 <= _BYTES_PER_SCAN:
                 break
         content["overview"] = _overview(image, saved.spacing_mm, view)
     masks = {"LESION": labels[..., None] > 0} if "LESION" in saved.masks else {}
     pixel_mm2 = saved.spacing_mm[0] * saved.spacing_mm[1]
     for k, picture in zip(view.slices, pictures):
-        paths = tiles.mask_paths(masks, k, 0, view.start, view.size)
+        paths = slice_images.mask_paths(masks, k, 0, view.window.start[k], view.window.size)
         content["tiles"].append({"t": 0, "k": k, "image": picture, "paths": paths})
         here = view.on_slice(k)
         area = round(float(view.areas[:, k].sum()) * pixel_mm2, 1)
@@ -89,8 +92,8 @@ def _add_slices(content, image, labels, view, saved):
 
 def _overview(image, spacing_mm, view):
     """A sagittal slice with a line for each axial one shown."""
-    middle = view.start[0] + view.size[0] // 2
-    found = tiles.overview(image[middle], spacing_mm[1:])
+    middle = view.window.start[0, 0] + view.window.size[0] // 2
+    found = slice_images.overview(image[middle], spacing_mm[1:])
     depth = image.shape[2]
     return found | {"lines": [round(1 - (k + 0.5) / depth, 4) for k in view.slices]}
 
@@ -182,16 +185,16 @@ def _row(lesion, places, labels, view):
         places.get(lesion.id, {}).get("location") or None,
         k,
         int(view.shows(lesion.id)),
-        _box(labels[..., k] == lesion.id, view),
+        _box(labels[..., k] == lesion.id, view.window, k),
         list(lesion.flags),
     ]
 
 
-def _box(plane, view):
+def _box(plane, window, k):
     """Place of a lesion on the picture: column, row, width, height in voxels."""
     x, y = (np.flatnonzero(plane.any(axis=1 - axis)) for axis in (0, 1))
-    column = view.start[0] + view.size[0] - 1 - int(x[-1])
-    row = view.start[1] + view.size[1] - 1 - int(y[-1])
+    column = int(window.start[k, 0]) + window.size[0] - 1 - int(x[-1])
+    row = int(window.start[k, 1]) + window.size[1] - 1 - int(y[-1])
     return [column, row, int(x[-1] - x[0]) + 1, int(y[-1] - y[0]) + 1]
 
 

@@ -1,8 +1,6 @@
 """Writing the page: cards are made one by one, so memory does not grow with the pictures."""
 
-import base64
 import contextlib
-import hashlib
 import json
 import math
 import os
@@ -15,7 +13,7 @@ from sctseg7t.errors import OutputError
 from sctseg7t.files import write_json, writing
 from sctseg7t.qc.card import scan_id
 from sctseg7t.qc.cards import CardStore
-from sctseg7t.qc.markup import html_json
+from sctseg7t.report.html import html_json, inline_assets, page_environment
 from sctseg7t.version import __version__
 
 LISTING, INDEX, LOCK = "records.json", "index.html", ".lock"
@@ -171,13 +169,9 @@ def _write_pages(store, content, folder, per_page):
 
 
 def _write_page(store, content, scans, path):
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    loader = PackageLoader("sctseg7t.qc", "assets")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    style = "\n".join(_asset(environment, name) for name in _STYLES)
-    script = "\n".join(_asset(environment, name) for name in _SCRIPTS)
+    environment = page_environment("sctseg7t.qc")
     cards = (
         {"id": f"card-{scan['index']}", "key": store.keys[scan["index"]], "json": Markup(store.read(scan["index"]))}
         for scan in scans
@@ -187,21 +181,9 @@ def _write_page(store, content, scans, path):
         meta=Markup(html_json(content)),
         cards=cards,
         index=not scans and bool(content["scans"]),
-        style=Markup(style),
-        script=Markup(script),
-        style_hash=csp_hash(style),
-        script_hash=csp_hash(script),
+        **inline_assets(environment, _STYLES, _SCRIPTS),
     )
     _write_whole(path, stream)
-
-
-def _asset(environment, name):
-    return environment.loader.get_source(environment, name)[0]
-
-
-def csp_hash(text):
-    """The hash by which the page's policy lets its own script and style, and no other, run."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _write_whole(path, parts):

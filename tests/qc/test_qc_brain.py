@@ -12,7 +12,7 @@ from qc_helpers import cards_of, meta_of, rasterise, write_failed, write_scan
 
 from sctseg7t.cohort import find_records
 from sctseg7t.qc import write_page
-from sctseg7t.qc.head import EMPTY, EMPTY_TO, MOST, choose, choose_slices, slice_areas
+from sctseg7t.qc.brain_view import EMPTY, EMPTY_TO, MOST, choose_slices, choose_view, slice_areas
 
 LESIONSEG = "sub-01_FLAIR_lesionseg.nii.gz"
 
@@ -129,7 +129,7 @@ def test_every_lesion_is_seen_and_some_slices_have_none():
     labels, counted = areas_of(
         ellipsoids((60, 60, 120), [((10 + 5 * n, 30, 10 + 10 * n), (2, 2, 2)) for n in range(9)])
     )
-    view = choose(None, labels, counted, (1, 1, 1))
+    view = choose_view(None, labels, counted, (1, 1, 1))
     assert len(counted) == 9 and all(view.shows(n) for n in counted)
     without = [k for k in view.slices if not labels[..., k].any()]
     assert len(without) >= EMPTY and len(view.slices) <= MOST
@@ -141,7 +141,7 @@ def test_more_lesions_than_slices_the_larger_ones_are_shown():
     # Three slices of five with a lesion, each of its own; some larger.
     places = [((5 + n % 10 * 5, 5 + n // 10 * 8, 5 + 5 * n), (2 if n % 3 else 3, 2, 1)) for n in range(36)]
     labels, counted = areas_of(ellipsoids((60, 60, 190), places))
-    view = choose(None, labels, counted, (1, 1, 1))
+    view = choose_view(None, labels, counted, (1, 1, 1))
     hidden = [n for n in counted if not view.shows(n)]
     assert len(view.slices) == MOST and hidden == counted[-len(hidden) :]
     assert sum(not labels[..., k].any() for k in view.slices) == EMPTY

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from qc_helpers import rasterise
 
-from sctseg7t.qc.contours import outline
+from sctseg7t.report.contours import outline
 
 
 @pytest.mark.parametrize("seed", range(12))

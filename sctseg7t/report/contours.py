@@ -12,7 +12,7 @@ _TURNS = {
 }
 
 
-def outline(mask):
+def outline(mask: np.ndarray) -> str:
     """Trace the borders of a slice's mask.
 
     Parameters

@@ -1,59 +1,63 @@
-"""Which part of a head is shown: the slices that show its lesions best, some without, and the field around it."""
+"""Which part of a brain scan the page shows: slices that show its lesions best, some without, and the window."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from sctseg7t.report.slice_images import Window, brain_window, head_box
 
 MOST = 24
 # Lesions that were missed are on other slices: some of those are shown always, and more where there is room.
 EMPTY, EMPTY_TO = 4, 16
 # Part of its largest area from which a lesion is well seen on a slice.
 _SEEN = 0.4
-_MARGIN_MM = 4.0
-# Part of the bright voxels' intensity (99th percentile) from which a voxel is of the head.
-_HEAD = 0.15
-# Part of the largest extent along a line from which the head is there, and of the largest slice that has brain.
-_PROFILE, _BRAIN = 0.04, 0.45
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """What is shown of a head.
+    """The part of a brain scan that is shown.
 
     Attributes
     ----------
     slices : tuple of int
         Sorted.
-    start, size : tuple of 2 int
-        First voxel and size of the field, the same on every slice.
-    areas : (L + 1, Z) int
+    window : Window
+        The same on every slice.
+    areas : (L + 1, Z) int array
         Voxels of each lesion (by id) on each slice.
     """
 
-    slices: tuple
-    start: tuple
-    size: tuple
+    slices: tuple[int, ...]
+    window: Window
     areas: np.ndarray
 
-    def best_slice(self, lesion):
+    def best_slice(self, lesion: int) -> int:
         """The slice that shows a lesion best: of those shown if it is on one, else of all."""
         shown = max(self.slices, key=lambda k: self.areas[lesion, k], default=None)
         if shown is not None and self.areas[lesion, shown]:
             return shown
         return int(self.areas[lesion].argmax())
 
-    def shows(self, lesion):
+    def shows(self, lesion: int) -> bool:
         """Whether any voxel of a lesion is on a slice shown."""
         return bool(self.areas[lesion, list(self.slices)].any())
 
-    def on_slice(self, k):
+    def on_slice(self, k: int) -> list[int]:
         """Lesions on a slice, the largest there first."""
         here = self.areas[:, k]
         return [int(n) for n in np.argsort(-here, kind="stable")[: np.count_nonzero(here)]]
 
 
-def choose(image, labels, counted, spacing_mm, box=None):
-    """Choose slices and field.
+def choose_view(
+    image: np.ndarray | None,
+    labels: np.ndarray,
+    counted: Sequence[int],
+    spacing_mm: Sequence[float],
+    box: Any = None,
+) -> View:
+    """Choose slices and window.
 
     Parameters
     ----------
@@ -64,28 +68,16 @@ def choose(image, labels, counted, spacing_mm, box=None):
         Lesions that should be seen, the most important first.
     spacing_mm : sequence of float
     box : sequence of (first, end), optional
-        The brain's voxels along each axis; without, the head is found by its brightness.
-
-    Returns
-    -------
-    View
+        The brain's voxels along each axis; without, or where it is no box in the image, the head is found by its
+        brightness.
     """
     areas = slice_areas(labels)
-    ends = _head(image, labels.shape) if not _is_box(box, labels.shape) else [tuple(map(int, pair)) for pair in box]
+    ends = [(int(a), int(b)) for a, b in box] if _is_box(box, labels.shape) else head_box(image, labels.shape)
     slices = choose_slices(areas[list(counted)], areas.any(axis=0), ends[2])
-    start, size = [], []
-    for axis in (0, 1):
-        margin = int(np.ceil(_MARGIN_MM / spacing_mm[axis]))
-        held = np.flatnonzero(labels.any(axis=tuple({0, 1, 2} - {axis})))
-        low = min(ends[axis][0], *(held[:1] if len(held) else [ends[axis][0]]))
-        high = max(ends[axis][1], *(held[-1:] + 1 if len(held) else [ends[axis][1]]))
-        first = max(0, int(low) - margin)
-        start.append(first)
-        size.append(min(labels.shape[axis], int(high) + margin) - first)
-    return View(slices, tuple(start), tuple(size), areas)
+    return View(slices, brain_window(labels, ends, spacing_mm), areas)
 
 
-def slice_areas(labels):
+def slice_areas(labels: np.ndarray) -> np.ndarray:
     """Voxels of each lesion on each slice: (L + 1, Z), the background's left 0."""
     depth = labels.shape[2]
     where = np.nonzero(labels)
@@ -94,7 +86,7 @@ def slice_areas(labels):
     return np.bincount(ids * depth + where[2], minlength=count * depth).reshape(count, depth)
 
 
-def choose_slices(areas, filled, span, most=MOST):
+def choose_slices(areas: np.ndarray, filled: np.ndarray, span: tuple[int, int], most: int = MOST) -> tuple[int, ...]:
     """Slices that show every lesion where it is large, as far as they reach, and some without any.
 
     Lesion by lesion, in the order given, a slice is taken that shows it well unless a chosen one does already: that
@@ -153,24 +145,6 @@ def _with_lesions(areas, most):
             chosen.append(int(good[gain.argmax()]))
             waiting &= ~well[:, chosen[-1]]
     return chosen
-
-
-def _head(image, shape):
-    """The head's (first, end) along each axis; along the last one without the neck."""
-    whole = [(0, n) for n in shape]
-    if image is None:
-        return whole
-    few = image[::2, ::2, ::2]
-    low, high = np.percentile(few, (1, 99))
-    inside = few > low + _HEAD * (high - low)
-    if not inside.any():
-        return whole
-    ends = []
-    for axis, n in enumerate(shape):
-        profile = inside.sum(axis=tuple({0, 1, 2} - {axis}))
-        held = np.flatnonzero(profile >= (_BRAIN if axis == 2 else _PROFILE) * profile.max())
-        ends.append((2 * int(held[0]), min(n, 2 * int(held[-1]) + 2)))
-    return ends
 
 
 def _is_box(box, shape):

@@ -1,0 +1,73 @@
+"""HTML pages in one file: the Jinja environment, style and script in the page, data inside it, its security policy."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sctseg7t.files import json_value
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+def page_environment(package: str) -> "Environment":
+    """Jinja environment of the templates in a package's ``assets`` folder.
+
+    A name that a template uses and nobody gave is an error. Values are escaped for HTML, except in Markdown
+    (templates named ``*.md.j2``).
+
+    Parameters
+    ----------
+    package : str
+        Such as ``sctseg7t.qc``.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader(package, "assets"),
+        autoescape=lambda name: not (name or "").endswith(".md.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def inline_assets(environment: "Environment", styles: Sequence[str], scripts: Sequence[str] = ()) -> dict[str, Any]:
+    """Style and script of a page, to be put into it, with the hashes that its policy names.
+
+    Parameters
+    ----------
+    environment : Environment
+        From :func:`page_environment`.
+    styles, scripts : sequence of str
+        Names of files beside the templates, joined in this order.
+
+    Returns
+    -------
+    dict
+        ``style``, ``script`` (Markup), ``style_hash``, ``script_hash`` (str): variables for the template.
+    """
+    from markupsafe import Markup
+
+    found = {}
+    for kind, names in (("style", styles), ("script", scripts)):
+        text = "\n".join(_source(environment, name) for name in names)
+        found[kind], found[f"{kind}_hash"] = Markup(text), csp_hash(text)
+    return found
+
+
+def _source(environment, name):
+    return environment.loader.get_source(environment, name)[0]
+
+
+def csp_hash(text: str) -> str:
+    """Hash by which a page's Content-Security-Policy lets its own style or script run, and no other."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def html_json(value: Any) -> str:
+    """JSON that can stand inside a script element: no character in it can end the element or open another."""
+    text = json.dumps(json_value(value), separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
