@@ -52,7 +52,7 @@ class Evaluation:
 
 def evaluate(scan, segmenter, peer=None):
     """Segment a scan (and its second run) and compare it with its reference."""
-    from sctseg7t.measure import compare_masks, compare_slices
+    from sctseg7t.measure.agreement import compare_masks, compare_slices
 
     result = segmenter.run(scan.image)
     masks = {("reference", "SC"): canonical(scan.sc), ("reference", "GM"): canonical(scan.gm)}
@@ -114,7 +114,7 @@ def _mean(values):
 
 def overall(evaluations, who, tissue):
     """Mean over the scans (slices and lost: sums), Bland-Altman of all slices, scan-rescan CoV."""
-    from sctseg7t.measure import bland_altman, scan_rescan_cov
+    from sctseg7t.measure.statistics import bland_altman, scan_rescan_cov
 
     rows = [e.summary(who, tissue) for e in evaluations]
     row = {name: float(np.mean([r[name] for r in rows])) for name in rows[0]}

@@ -61,7 +61,7 @@ def failures(evaluations, path, worst=6):
 
 def bland_altman_plot(evaluations, path):
     """Difference of CSA (ours minus reference) over their mean, a point a slice."""
-    from sctseg7t.measure import bland_altman
+    from sctseg7t.measure.statistics import bland_altman
 
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.2))
     for axis, tissue in zip(axes, ("SC", "GM")):

@@ -1,11 +1,15 @@
 """Writing a file whole or not at all: a temporary name in the same folder, then a rename."""
 
 import contextlib
+import csv
 import errno
+import io
 import json
 import math
 import os
 import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -72,6 +76,60 @@ def json_value(value: Any) -> Any:
         return str(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    return value
+
+
+def write_csv(path, columns: Sequence, rows: Iterable[Mapping[str, Any]], *, digits: int | None = None) -> Path:
+    """Write a table as CSV: UTF-8, comma, LF, one header line. It is written whole or not at all.
+
+    None and nan are empty cells; codes (a tuple or list) are joined by ";"; a text is put on one line.
+
+    Parameters
+    ----------
+    path : path
+    columns : sequence of str or sctseg7t.measure.columns.Column
+        A Column says how many decimals its floats have; of a plain name they have four.
+    rows : iterable of dict
+        Read one by one. A column that a row lacks is an empty cell.
+    digits : int, optional
+        Significant digits of every float, in place of decimals.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ValueError
+        A row has a key that is no column.
+    OutputError
+        As for :func:`write_bytes`.
+    """
+    names = [getattr(column, "name", column) for column in columns]
+    formats = [f".{digits}g" if digits else f".{getattr(column, 'digits', 4)}f" for column in columns]
+    known = set(names)
+    with writing(path) as stream:
+        text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(names)
+        for row in rows:
+            if unknown := row.keys() - known:
+                raise ValueError(f"{path}: has no column {', '.join(sorted(map(str, unknown)))}; declare it")
+            writer.writerow([_cell(row.get(name), how) for name, how in zip(names, formats, strict=True)])
+        text.detach()
+    return Path(path)
+
+
+def _cell(value, how):
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return " ".join(value.splitlines())
+    if isinstance(value, (tuple, list)):
+        return ";".join(value)
+    if isinstance(value, Real) and not isinstance(value, Integral):
+        # Zero has no sign in a table.
+        return "" if math.isnan(value) else f"{float(value) + 0.0:{how}}"
     return value
 
 

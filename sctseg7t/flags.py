@@ -1,6 +1,6 @@
 """Doubt, written down: per-slice flags for the table, and one line each for people."""
 
-from sctseg7t.measure import check_areas
+from sctseg7t.measure.checks import check_areas
 
 _TEXTS = {
     "locator_unsure": "the cord's place is unsure (taken from the neighbouring slices)",

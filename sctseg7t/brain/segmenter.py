@@ -14,7 +14,8 @@ from sctseg7t.cord.segment import network_maps
 from sctseg7t.errors import InputError, ModelError
 from sctseg7t.flow import Clock, Flow, Result
 from sctseg7t.image import volume as images
-from sctseg7t.measure.lesions import Regions, measure_lesions
+from sctseg7t.measure.lesion_location import Regions
+from sctseg7t.measure.lesions import measure_lesions
 from sctseg7t.postprocess import apply, binary, override
 from sctseg7t.version import __version__
 
@@ -30,13 +31,13 @@ class BrainResult(Result):
 
     def write_tables(self, plan, *, filename, csa_format="tidy"):
         """Write the tables that the plan lists: every lesion, and the scan's load."""
-        from sctseg7t.measure.lesion_table import write_lesion_csv, write_lesion_summary_csv
+        from sctseg7t.measure.tables import write_lesion_csv, write_load_csv
 
         (table,) = self.tables
         if "lesions" in plan.tables:
             write_lesion_csv(table, plan.tables["lesions"], filename=filename, tool_version=__version__)
         if "load" in plan.tables:
-            write_lesion_summary_csv({filename: table.summary()}, plan.tables["load"], tool_version=__version__)
+            write_load_csv({filename: table.summary()}, plan.tables["load"], tool_version=__version__)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,22 +6,19 @@ from pathlib import Path
 
 from sctseg7t.errors import UsageError
 from sctseg7t.measure.checks import TRUNCATED
+from sctseg7t.measure.columns import CSA_MEASURES, LOAD_COLUMNS, TISSUES
 
 # Okabe and Ito's colours, told apart by all kinds of colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+# The angles come last: they are those of the centre line, the same for every tissue.
 _LABELS = {
-    "area_mm2": "area, mm²",
-    "area_corrected_mm2": "corrected area, mm²",
-    "diameter_ap_mm": "AP diameter, mm",
-    "diameter_rl_mm": "RL diameter, mm",
-    "eccentricity": "eccentricity",
-    "solidity": "solidity",
-    "angle_ap_deg": "angle AP, °",
-    "angle_rl_deg": "angle RL, °",
+    column.name: column.title
+    for column in sorted(CSA_MEASURES, key=lambda column: column.name.startswith("angle"))
+    if column.label
 }
 _AREA = "area_corrected_mm2"
 _TICKS = (0, 0.5, *(step * ten for ten in (1, 10, 100, 1000) for step in (1, 2, 5)))
-_LESIONS = {"load_ml": "lesion load, mL", "n_lesions": "lesions"}
+_LESIONS = {column.name: column.title for column in LOAD_COLUMNS if column.label}
 
 
 def draw_cohort(out, group=None):
@@ -114,7 +111,7 @@ def _loads(path, group):
 
 
 def _tissues(rows):
-    return [tissue for tissue in ("SC", "GM", "WM") if any(row["tissue"] == tissue for row in rows)]
+    return [tissue for tissue in TISSUES if any(row["tissue"] == tissue for row in rows)]
 
 
 def _groups(rows):

@@ -1,16 +1,26 @@
 """The cohort's tables: every slice, level, lesion and scan, put together from the records on disk."""
 
 import csv
-import io
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sctseg7t.cohort import dictionary
 from sctseg7t.cohort.participants import NOBODY, read_participants
 from sctseg7t.cohort.records import BRAIN, CORD, TABLES_OF, read_record, sidecars
-from sctseg7t.files import writing
+from sctseg7t.errors import InputError
+from sctseg7t.files import write_csv
 from sctseg7t.measure.checks import TRUNCATED
+from sctseg7t.measure.columns import (
+    COHORT_TABLES,
+    CSA_MEASURES,
+    DICTIONARY_COLUMNS,
+    LOAD_COLUMNS,
+    TISSUES,
+    WHO_COLUMNS,
+    Column,
+    names,
+    scan_columns,
+)
 
 _OURS = {"sub": "subject", "ses": "session", "run": "run"}
 DICTIONARY = "cohort_dictionary"
@@ -50,21 +60,26 @@ def write_tables(out, *, paths=None, participants=None):
     out = Path(out)
     paths = sidecars(out) if paths is None else [path for path in map(Path, paths) if path.is_file()]
     found = _survey(paths)
-    columns = {table: dictionary.TABLES[table] for table, part in _PARTS.items() if part in found.parts}
-    columns["cohort_scans"] = dictionary.scans(found.kinds or {CORD})
-    taken = {*found.entities, *(name for own in dictionary.TABLES.values() for name in dictionary.names(own))}
+    columns = {table: COHORT_TABLES[table] for table, part in _PARTS.items() if part in found.parts}
+    columns["cohort_scans"] = scan_columns(found.kinds or {CORD})
+    taken = {*found.entities, *(name for own in COHORT_TABLES.values() for name in names(own))}
     people = read_participants(participants, taken) if participants else NOBODY
+    entities = [Column(name, description=f"BIDS entity {name}-") for name in found.entities]
+    joined = [
+        Column(ours, description=people.descriptions.get(theirs) or f"column {theirs} of participants.tsv")
+        for ours, theirs in people.columns.items()
+    ]
     files, described = [], []
     for table, own in columns.items():
-        part = _PARTS.get(table)
-        rows = (lambda record, part=part: read_csv(record.table(part))) if part else _scan_rows
-        names = dictionary.names(own)
-        header = [*names[:3], *found.entities, *names[3:], *people.columns]
-        files.append(_write(out / f"{table}.csv", header, _all_rows(paths, rows, people)))
-        described += _describe(table, own, found.entities, people)
+        first = len(WHO_COLUMNS)
+        header = [*own[:first], *entities, *own[first:], *joined]
+        files.append(write_csv(out / f"{table}.csv", header, _all_rows(paths, _PARTS.get(table), own, people)))
+        described += [
+            {"table": f"{table}.csv", "column": c.name, "unit": c.unit, "description": c.description} for c in header
+        ]
     for table in _PARTS.keys() - columns.keys():
         (out / f"{table}.csv").unlink(missing_ok=True)
-    files.append(_write(out / f"{DICTIONARY}.csv", ("table", "column", "unit", "description"), described))
+    files.append(write_csv(out / f"{DICTIONARY}.csv", DICTIONARY_COLUMNS, described))
     return files, _notes(people, found, participants)
 
 
@@ -95,19 +110,33 @@ def _survey(paths):
     return found
 
 
-def _all_rows(paths, rows, people):
+def _all_rows(paths, part, columns, people):
+    """Rows of one table of all records: those of a part (csa, levels, lesions), or one a scan."""
     for record in map(read_record, paths):
         entities = {_OURS.get(key, key): value for key, value in record.entities.items() if key != "suffix"}
         common = {**people.of(record.entities.get("sub", "")), **entities, "scan": record.name}
-        for row in rows(record):
+        rows = _part_rows(record, part, names(columns)) if part else [_scan_row(record)]
+        for row in rows:
             yield {**row, **common}
 
 
-def _scan_rows(record):
+def _part_rows(record, part, known):
+    """Rows of a scan's own table but for the name of its file."""
+    for row in read_csv(record.table(part)):
+        row.pop("filename", None)
+        if not row.keys() <= set(known):
+            raise InputError(
+                f"{record.table(part)}: has columns that this version does not know "
+                f"({', '.join(sorted(row.keys() - set(known)))}); run the scan again, or use the version that wrote it"
+            )
+        yield row
+
+
+def _scan_row(record):
     raw = record.raw
     model = raw.get("model") or next(iter(raw.get("models", ())), {})
     warnings = raw.get("warnings", [])
-    yield {
+    return {
         "status": record.status,
         "error_kind": record.error_kind,
         "error": record.error,
@@ -127,7 +156,7 @@ def _scan_rows(record):
 def _load(record):
     """Lesions of a brain, all in all: the row that the run wrote, with its flags counted."""
     row = next(iter(read_csv(record.table("load"))), {})
-    content = {name: row.get(name) for name in dictionary.names(dictionary.LOAD)}
+    content = {name: row.get(name) for name in names(LOAD_COLUMNS) if name not in ("filename", "tool_version")}
     flags = Counter(flag for lesion in read_csv(record.table("lesions")) for flag in lesion["flags"].split(";") if flag)
     content["flags"] = _counted(flags)
     volume = (record.raw.get("brain") or {}).get("brain_ml")
@@ -167,9 +196,10 @@ def summary(rows):
         "n_flagged": sum(map(bool, flags.values())),
         "flags": _counted(counts),
     }
-    for tissue in ("SC", "GM", "WM"):
-        for name in ("area_mm2", "area_corrected_mm2"):
-            values = [float(t[tissue][name]) for t in kept.values() if tissue in t and t[tissue][name]]
+    averaged = [column.name for column in CSA_MEASURES if column.averaged]
+    for tissue in TISSUES:
+        for name in averaged:
+            values = [float(t[tissue][name]) for t in kept.values() if tissue in t and t[tissue].get(name)]
             if values:
                 stem = f"{tissue.lower()}_{name}"
                 content |= {f"{stem}_mean": sum(values) / len(values), f"{stem}_min": min(values)}
@@ -197,47 +227,20 @@ def read_csv(path):
         return list(csv.DictReader(stream))
 
 
-def _describe(table, own, entities, people):
-    extra = [(name, "", f"BIDS entity {name}-") for name in entities]
-    joined = [
-        (ours, "", people.descriptions.get(theirs) or f"column {theirs} of participants.tsv")
-        for ours, theirs in people.columns.items()
-    ]
-    for name, unit, text in (*own[:3], *extra, *own[3:], *joined):
-        yield {"table": f"{table}.csv", "column": name, "unit": unit, "description": text}
-
-
 def _notes(people, found, participants):
     notes = []
     strangers = sorted(subject for subject in found.subjects if subject and subject not in people.rows)
     if participants and strangers:
-        some = ", ".join(f"sub-{subject}" for subject in strangers[:5])
-        more = f" and {len(strangers) - 5} more" if len(strangers) > 5 else ""
-        notes.append(f"{participants}: no row for {some}{more}; their cells are empty")
+        some = _some([f"sub-{subject}" for subject in strangers])
+        notes.append(f"{participants}: no row for {some}; their cells are empty")
     renamed = [f"{theirs} is {ours}" for ours, theirs in people.columns.items() if ours != theirs]
     if renamed:
         notes.append(f"{participants}: names that the tables use themselves: {', '.join(renamed)}")
-    for part, names in found.missing.items():
-        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-        notes.append(f"no {_WORDS[part]} beside the masks of {', '.join(names[:5])}{more}; run them again with -force")
+    for part, scans in found.missing.items():
+        notes.append(f"no {_WORDS[part]} beside the masks of {_some(scans)}; run them again with -force")
     return notes
 
 
-def _write(path, columns, rows):
-    with writing(path) as stream:
-        text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
-        writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n", restval="")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({key: _cell(row.get(key)) for key in columns})
-        text.detach()
-    return path
-
-
-def _cell(value):
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value + 0.0:.4f}"
-    # One cell is one line, whatever a file was called.
-    return " ".join(value.split()) if isinstance(value, str) else value
+def _some(things):
+    """The first five of a list, in words."""
+    return ", ".join(things[:5]) + (f" and {len(things) - 5} more" if len(things) > 5 else "")

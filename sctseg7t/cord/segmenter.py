@@ -12,7 +12,7 @@ from sctseg7t.flags import slice_flags, warning_lines
 from sctseg7t.flow import Clock, Flow, Result
 from sctseg7t.image.grid import box_around
 from sctseg7t.image.volume import load_labels, resample_nearest_to, to_native
-from sctseg7t.measure import measure_csa
+from sctseg7t.measure.csa import measure_csa
 from sctseg7t.postprocess import apply, binary, override
 from sctseg7t.version import __version__
 
@@ -36,7 +36,7 @@ class CordResult(Result):
 
     def write_tables(self, plan, *, filename, csa_format="tidy"):
         """Write the tables that the plan lists: areas per slice (``tidy`` or in ``sct``'s columns) and per level."""
-        from sctseg7t.measure import write_csv, write_level_csv
+        from sctseg7t.measure.tables import write_csa_csv, write_level_csv
 
         tables = self.tables if self.volume.data.shape[3] > 1 else self.tables[0]
         about = {"tool_version": __version__, "tissues": tuple(plan.masks)}
@@ -45,9 +45,9 @@ class CordResult(Result):
                 write_level_csv(tables, path, filename=filename, **about)
             elif csa_format == "sct":
                 names = {tissue: mask.name for tissue, mask in plan.masks.items()}
-                write_csv(tables, path, "sct", filename=names, **about)
+                write_csa_csv(tables, path, "sct", filename=names, **about)
             else:
-                write_csv(tables, path, filename=filename, **about)
+                write_csa_csv(tables, path, filename=filename, **about)
 
 
 class CordSegmenter(Flow):

@@ -1,26 +1,23 @@
 """Cross-sectional area (CSA) and shape of SC, GM and WM, slice by slice and per level."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from .centreline import MAX_ANGLE_SD_DEG, SMOOTH_MM, cosine_from_slope, fit_centreline, slice_frame
-from .checks import TRUNCATED, check_areas
-from .levels import slice_levels
-from .shape import Shape, slice_moments, slice_shape
-
-TISSUES = ("SC", "GM", "WM")
-MEASURES = (
-    "area_mm2",
-    "area_corrected_mm2",
-    "angle_ap_deg",
-    "angle_rl_deg",
-    "diameter_ap_mm",
-    "diameter_rl_mm",
-    "eccentricity",
-    "orientation_deg",
-    "solidity",
+from sctseg7t.measure.centreline import (
+    MAX_ANGLE_SD_DEG,
+    SMOOTH_MM,
+    cosine_from_slope,
+    fit_centreline,
+    slice_frame,
 )
+from sctseg7t.measure.checks import TRUNCATED, check_areas
+from sctseg7t.measure.columns import CSA_MEASURES, TISSUES, names
+from sctseg7t.measure.levels import slice_levels
+from sctseg7t.measure.shape import Shape, slice_moments, slice_shape
+
+MEASURES = names(CSA_MEASURES)
 # What the codes in a row's `reason` mean.
 REASONS = {
     "empty": "no fraction of this tissue reaches 0.01 here: nothing is measured",
@@ -39,9 +36,9 @@ REASONS = {
 }
 
 
-@dataclass(frozen=True)
-class CsaRow:
-    """One tissue in one slice. None where unmeasured: `reason` says why (see REASONS).
+@dataclass(frozen=True, kw_only=True)
+class CsaRow(Shape):
+    """One tissue in one slice: place, area and shape. None where unmeasured: `reason` says why (see REASONS).
 
     Diameters, eccentricity and orientation are those of the section perpendicular
     to the centreline wherever `area_corrected_mm2` exists, else of the slice.
@@ -58,13 +55,7 @@ class CsaRow:
     area_corrected_mm2: float | None = None
     angle_ap_deg: float | None = None
     angle_rl_deg: float | None = None
-    diameter_ap_mm: float | None = None
-    diameter_rl_mm: float | None = None
-    eccentricity: float | None = None
-    orientation_deg: float | None = None
-    solidity: float | None = None
     length_mm: float | None = None
-    reason: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
 
 
@@ -84,8 +75,8 @@ class LevelRow:
     n_slices: int
     n_averaged: int
     length_mm: float | None
-    mean: dict
-    sd: dict
+    mean: dict[str, float | None]
+    sd: dict[str, float | None]
     reason: tuple[str, ...] = ()
 
 
@@ -98,13 +89,21 @@ class CsaTable:
     centreline_from: str
     slice_step_mm: float
 
-    def column(self, tissue, name):
+    def column(self, tissue: str, name: str) -> np.ndarray:
         """Values of one measure over the slices as a float array (Z,), NaN where None."""
         values = [getattr(row, name) for row in self.rows if row.tissue == tissue]
         return np.array([np.nan if value is None else value for value in values], dtype=float)
 
 
-def measure_csa(fractions, affine, *, levels=None, valid=None, flags=None, smooth_mm=SMOOTH_MM):
+def measure_csa(
+    fractions: Mapping[str, np.ndarray],
+    affine: np.ndarray,
+    *,
+    levels: np.ndarray | None = None,
+    valid: Sequence[bool] | np.ndarray | None = None,
+    flags: Sequence[Sequence[str]] | None = None,
+    smooth_mm: float = SMOOTH_MM,
+) -> CsaTable:
     """Measure area and shape of each tissue in each slice.
 
     The area is the sum of the fractions times the pixel area, so a plateau of 0.6
@@ -164,7 +163,8 @@ def measure_csa(fractions, affine, *, levels=None, valid=None, flags=None, smoot
     for k in range(n_slices):
         height = line.position_mm[k, 2]
         for name in fractions:
-            row = CsaRow(name, k, level[k], None if np.isnan(height) else float(height), flags=flags[k])
+            z_mm = None if np.isnan(height) else float(height)
+            row = CsaRow(tissue=name, slice=k, level=level[k], z_mm=z_mm, flags=flags[k])
             if moments[name][k] is None:
                 rows.append(replace(row, reason=("empty" if valid[k] else "invalid_slice",)))
                 continue
@@ -174,9 +174,9 @@ def measure_csa(fractions, affine, *, levels=None, valid=None, flags=None, smoot
             slope = _known_slope(line, k)
             row = replace(row, area_mm2=area, **_angles(slope, area, frame.step_mm))
             shape = slice_shape(moments[name][k], frame.pixel, slope)
-            reason = (*(() if slope is not None else (angle_reason,)), *note, *shape.reason)
-            values = {f.name: getattr(shape, f.name) for f in fields(Shape) if f.name != "reason"}
-            rows.append(replace(row, reason=reason, **values))
+            values = {field.name: getattr(shape, field.name) for field in fields(shape)}
+            values["reason"] = (*(() if slope is not None else (angle_reason,)), *note, *shape.reason)
+            rows.append(replace(row, **values))
     return _finished_table(rows, source, frame.step_mm)
 
 

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .pairs import boundary
+from sctseg7t.measure.pairs import boundary
 
-LOCATIONS = ("periventricular", "juxtacortical_cortical", "infratentorial", "deep_white_matter")
 # Gaps still taken for contact, ours: a voxel of 1 mm for what registration misses; none at the cortex, which an
 # average template has blurred, hence already wider than a person's.
 VENTRICLE_MM = 1.0

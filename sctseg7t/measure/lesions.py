@@ -5,24 +5,12 @@ A lesion is a 26-connected component: voxels that share a face, an edge or a cor
 Lancet Neurology 2018, glossary; MAGNIMS: Filippi et al., Brain 2019); a smaller one is listed and adds to the load.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from .lesion_location import CORTEX_MM, LOCATIONS, VENTRICLE_MM, Regions, locate
-
-__all__ = [
-    "LOCATIONS",
-    "REASONS",
-    "Lesion",
-    "LesionTable",
-    "Regions",
-    "boolean_mask",
-    "label_lesions",
-    "largest_distance_mm",
-    "measure_lesions",
-    "voxel_mm3",
-]
+from sctseg7t.measure.columns import LOCATIONS
+from sctseg7t.measure.lesion_location import CORTEX_MM, VENTRICLE_MM, locate
 
 CONNECTIVITY = {6: 1, 18: 2, 26: 3}
 TOUCHES_EDGE = "touches_image_edge"
@@ -68,8 +56,15 @@ class Lesion:
     touches_edge: bool = False
 
     @property
-    def flags(self):
+    def flags(self) -> tuple[str, ...]:
+        """Doubts about the lesion, as codes."""
         return (TOUCHES_EDGE,) if self.touches_edge else ()
+
+    def cells(self) -> dict:
+        """Its values by column of the lesion table."""
+        values = {**asdict(self), "counted": int(self.counted), "flags": self.flags}
+        del values["touches_edge"]
+        return values
 
 
 @dataclass(frozen=True, eq=False)

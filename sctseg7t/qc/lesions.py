@@ -5,7 +5,8 @@ import csv
 import numpy as np
 
 from sctseg7t.cohort.features import Features, lesion_features
-from sctseg7t.measure.lesions import CONNECTIVITY, LOCATIONS, measure_lesions
+from sctseg7t.measure.columns import LOCATIONS
+from sctseg7t.measure.lesions import CONNECTIVITY, measure_lesions
 from sctseg7t.qc.brain_view import choose_view
 from sctseg7t.report import slice_images
 

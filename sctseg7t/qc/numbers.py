@@ -6,7 +6,7 @@ import numpy as np
 
 from sctseg7t.cohort.features import Features, measure_features
 from sctseg7t.flags import ranges
-from sctseg7t.measure import measure_csa
+from sctseg7t.measure.csa import measure_csa
 
 SHOWN = (
     "area_mm2",

@@ -11,11 +11,13 @@ from sctseg7t.cohort.participants import read_participants
 from sctseg7t.cohort.run import Progress
 from sctseg7t.cohort.tables import summary, write_tables
 from sctseg7t.errors import OutputError, UsageError
-from sctseg7t.measure.table import TIDY_COLUMNS
+from sctseg7t.measure.columns import CSA_COLUMNS, names
+
+COLUMNS = names(CSA_COLUMNS)
 
 
 def slice_row(**cells):
-    return {**dict.fromkeys(TIDY_COLUMNS, ""), **{key: str(value) for key, value in cells.items()}}
+    return {**dict.fromkeys(COLUMNS, ""), **{key: str(value) for key, value in cells.items()}}
 
 
 def csa(slices, scale=1.0, level=None):
@@ -45,7 +47,7 @@ def put(out, subject, rows, **more):
     }
     (place / f"sub-{subject}_deepseg.json").write_text(json.dumps(raw))
     with open(place / f"sub-{subject}_csa.csv", "w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, TIDY_COLUMNS)
+        writer = csv.DictWriter(stream, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
 

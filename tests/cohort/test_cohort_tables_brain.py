@@ -14,7 +14,8 @@ from sctseg7t.cohort.find import Scan
 from sctseg7t.cohort.plan import mask_metadata, plan_scan
 from sctseg7t.cohort.tables import write_tables
 from sctseg7t.errors import UsageError
-from sctseg7t.measure.lesion_table import LESION_COLUMNS, SUMMARY_COLUMNS
+from sctseg7t.measure.columns import LESION_COLUMNS, LOAD_COLUMNS
+from sctseg7t.measure.columns import names as names_of
 
 SUFFIXES = {"LESION": "_lesionseg", "LABELS": "_lesionlabels"}
 
@@ -61,9 +62,9 @@ def test_every_column_is_described_and_none_of_a_scan_s_own_is_lost(brains):
             columns = next(csv.reader(stream))
         assert len(columns) == len(set(columns)) and all(described[name, column] for column in columns)
     with open(brains / "cohort_lesions.csv", encoding="utf-8") as stream:
-        assert set(LESION_COLUMNS) - set(next(csv.reader(stream))) == {"filename"}
+        assert set(names_of(LESION_COLUMNS)) - set(next(csv.reader(stream))) == {"filename"}
     with open(brains / "cohort_scans.csv", encoding="utf-8") as stream:
-        assert set(SUMMARY_COLUMNS) - set(next(csv.reader(stream))) == {"filename"}
+        assert set(names_of(LOAD_COLUMNS)) - set(next(csv.reader(stream))) == {"filename"}
 
 
 def test_cords_and_brains_in_one_folder(brains):

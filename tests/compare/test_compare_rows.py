@@ -16,7 +16,8 @@ from sctseg7t.compare.records import Case, Settings  # noqa: E402
 from sctseg7t.compare.repeat import match_slices  # noqa: E402
 from sctseg7t.compare.study import compare  # noqa: E402
 from sctseg7t.compare.summary import METRICS, value  # noqa: E402
-from sctseg7t.measure import bland_altman, compare_masks, scan_rescan_cov  # noqa: E402
+from sctseg7t.measure.agreement import compare_masks  # noqa: E402
+from sctseg7t.measure.statistics import bland_altman, scan_rescan_cov  # noqa: E402
 
 
 def case_of(folder, arrays, *, name="sub-01", affines=None, **fields):

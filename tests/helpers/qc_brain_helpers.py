@@ -7,8 +7,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from sctseg7t.measure.lesion_table import write_lesion_csv, write_lesion_summary_csv
-from sctseg7t.measure.lesions import Regions, measure_lesions
+from sctseg7t.measure.lesion_location import Regions
+from sctseg7t.measure.lesions import measure_lesions
+from sctseg7t.measure.tables import write_lesion_csv, write_load_csv
 
 SHAPE, SPACING_MM = (90, 108, 90), (1.7, 1.7, 1.7)
 # Centre and radii, voxels; the last is under 3 mm.
@@ -82,7 +83,7 @@ def write_brain(
     files = [*outputs.values()]
     if tables:
         write_lesion_csv(table, folder / f"{name}_lesions.csv", filename=name, tool_version="1.2.3")
-        write_lesion_summary_csv({name: table.summary()}, folder / f"{name}_lesionload.csv", tool_version="1.2.3")
+        write_load_csv({name: table.summary()}, folder / f"{name}_lesionload.csv", tool_version="1.2.3")
         files += [f"{name}_lesions.csv", f"{name}_lesionload.csv"]
     subject = {"sub": name.split("_")[0].removeprefix("sub-"), "suffix": "FLAIR"} if name.startswith("sub-") else {}
     content = {

@@ -14,13 +14,10 @@ from scipy.spatial.distance import pdist
 from scipy.spatial.transform import Rotation
 
 from sctseg7t.errors import OutputError
-from sctseg7t.measure.lesion_table import (
-    LESION_COLUMNS,
-    SUMMARY_COLUMNS,
-    write_lesion_csv,
-    write_lesion_summary_csv,
-)
-from sctseg7t.measure.lesions import LOCATIONS, REASONS, Regions, label_lesions, largest_distance_mm, measure_lesions
+from sctseg7t.measure.columns import LESION_COLUMNS, LOAD_COLUMNS, LOCATIONS, names
+from sctseg7t.measure.lesion_location import Regions
+from sctseg7t.measure.lesions import REASONS, label_lesions, largest_distance_mm, measure_lesions
+from sctseg7t.measure.tables import write_lesion_csv, write_load_csv
 from sctseg7t.postprocess import components
 
 ISOTROPIC = np.eye(4)
@@ -298,7 +295,7 @@ def test_an_empty_mask_is_a_row_of_zeros(tmp_path, regions, with_regions):
     assert not table.labels.any()
     write_lesion_csv(table, tmp_path / "lesions.csv")
     assert rows_of(tmp_path / "lesions.csv") == []
-    write_lesion_summary_csv({"a.nii.gz": total}, tmp_path / "scan.csv")
+    write_load_csv({"a.nii.gz": total}, tmp_path / "scan.csv")
     (row,) = rows_of(tmp_path / "scan.csv")
     assert (row["n_lesions"], row["load_ml"], row["largest_diameter_mm"]) == ("0", "0.0000", "")
 
@@ -308,7 +305,7 @@ def test_csv_has_a_row_a_lesion_with_units_and_empty_cells(tmp_path):
     table = measure_lesions(mask, affine_of((1, 1, 2)))
     write_lesion_csv(table, tmp_path / "lesions.csv", filename="a_lesion.nii.gz", tool_version="9")
     raw = (tmp_path / "lesions.csv").read_bytes()
-    assert raw.startswith(",".join(LESION_COLUMNS).encode() + b"\n") and b"\r" not in raw
+    assert raw.startswith(",".join(names(LESION_COLUMNS)).encode() + b"\n") and b"\r" not in raw
     large, small = rows_of(tmp_path / "lesions.csv")
     assert (large["filename"], large["id"], large["counted"], large["tool_version"]) == (
         "a_lesion.nii.gz",
@@ -325,11 +322,11 @@ def test_summaries_of_scans_share_a_table_and_are_json(tmp_path, regions):
     table = measure_lesions(boxes(SHAPE, [(5, 8), (4, 7), (14, 17)]), ISOTROPIC, regions)
     total = table.summary()
     assert json.loads(json.dumps(total)) == total
-    assert set(SUMMARY_COLUMNS) == {*total, "filename", "tool_version"}
-    write_lesion_summary_csv({"a": total, "b": total}, tmp_path / "scans.csv", tool_version="9")
+    assert set(names(LOAD_COLUMNS)) == {*total, "filename", "tool_version"}
+    write_load_csv({"a": total, "b": total}, tmp_path / "scans.csv", tool_version="9")
     assert [row["filename"] for row in rows_of(tmp_path / "scans.csv")] == ["a", "b"]
     with pytest.raises(OutputError):
-        write_lesion_summary_csv({"a": total}, tmp_path / "no" / "scans.csv")
+        write_load_csv({"a": total}, tmp_path / "no" / "scans.csv")
     assert set(table.reason) <= set(REASONS)
 
 

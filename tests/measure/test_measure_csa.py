@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from sctseg7t.measure import MEASURES, check_areas, measure_csa
 from sctseg7t.measure.centreline import minimal_rotation
+from sctseg7t.measure.checks import check_areas
+from sctseg7t.measure.csa import MEASURES, measure_csa
 
 Z = np.array([0.0, 0.0, 1.0])
 

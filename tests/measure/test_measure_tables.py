@@ -1,12 +1,17 @@
-"""CSA tables on disk."""
+"""Tables on disk: one writer for all, and the tables of the cord."""
 
 import csv
+from dataclasses import fields
 
 import numpy as np
 import pytest
 
 from sctseg7t.errors import OutputError
-from sctseg7t.measure import MEASURES, measure_csa, write_csv, write_level_csv
+from sctseg7t.files import write_csv
+from sctseg7t.measure import columns
+from sctseg7t.measure.columns import Column
+from sctseg7t.measure.csa import MEASURES, CsaRow, measure_csa
+from sctseg7t.measure.tables import write_csa_csv, write_level_csv
 
 AFFINE = np.diag([0.5, 0.5, 3, 1])
 
@@ -31,8 +36,31 @@ def read(path):
         return list(csv.DictReader(stream))
 
 
+def test_cells(tmp_path):
+    row = {"a": 0.12345678, "b": 1234567.8, "c": -0.0, "d": float("nan"), "e": None, "f": ("x", "y"), "g": "p\nq, r"}
+    kinds = [Column("a", digits=2), *"bcdefgh"]
+    path = write_csv(tmp_path / "t.csv", kinds, [row, {"h": 7, "a": np.float32(0.5)}])
+    assert path.read_bytes() == b'a,b,c,d,e,f,g,h\n0.12,1234567.8000,0.0000,,,x;y,"p q, r",\n0.50,,,,,,,7\n'
+    write_csv(path, kinds, [row], digits=6)
+    assert path.read_text().splitlines()[1].startswith("0.123457,1.23457e+06,0,")
+
+
+def test_an_unknown_column_is_an_error_and_leaves_no_file(tmp_path):
+    with pytest.raises(ValueError, match="no column c"):
+        write_csv(tmp_path / "t.csv", ["a", "b"], [{"a": 1}, {"a": 1, "c": 2}])
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_column_says_what_it_is():
+    for table in (*columns.COHORT_TABLES.values(), columns.CSA_COLUMNS, columns.LEVEL_COLUMNS, columns.LOAD_COLUMNS):
+        found = columns.names(table)
+        assert len(found) == len(set(found)) and all(column.description for column in table)
+    own = {field.name for field in fields(CsaRow)}
+    assert own == set(columns.names(columns.CSA_COLUMNS)) - {"filename", "volume", "tool_version"}
+
+
 def test_tidy_round_trip(table, tmp_path):
-    write_csv(table, tmp_path / "csa.csv", filename="sub-01_T2star.nii.gz", tool_version="1.2")
+    write_csa_csv(table, tmp_path / "csa.csv", filename="sub-01_T2star.nii.gz", tool_version="1.2")
     records = read(tmp_path / "csa.csv")
     assert [(r["slice"], r["tissue"]) for r in records[:4]] == [("0", "SC"), ("0", "GM"), ("0", "WM"), ("1", "SC")]
     assert len(records) == len(table.rows) == 12
@@ -50,28 +78,19 @@ def test_tidy_round_trip(table, tmp_path):
     assert records[3]["reason"] == "empty"
 
 
-def test_writing_twice_gives_the_same_bytes_and_leaves_nothing_else(table, tmp_path):
-    for _ in range(2):
-        write_csv(table, tmp_path / "csa.csv")
-        first = (tmp_path / "csa.csv").read_bytes()
-    write_csv(table, tmp_path / "again.csv")
-    assert (tmp_path / "again.csv").read_bytes() == first
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["again.csv", "csa.csv"]
-
-
 def test_volumes_of_a_4d_image(tmp_path):
     tables = [measure_csa(cord_stack(), AFFINE), measure_csa(cord_stack(2), AFFINE)]
-    write_csv(tables, tmp_path / "csa.csv")
+    write_csa_csv(tables, tmp_path / "csa.csv")
     assert [r["volume"] for r in read(tmp_path / "csa.csv")] == ["0"] * 12 + ["1"] * 6
-    write_csv(tables, tmp_path / "csa.csv", volume=[3, 7], tissues=["SC"])
+    write_csa_csv(tables, tmp_path / "csa.csv", volume=[3, 7], tissues=["SC"])
     assert [r["volume"] for r in read(tmp_path / "csa.csv")] == ["3"] * 4 + ["7"] * 2
     with pytest.raises(ValueError, match="volume numbers"):
-        write_csv(tables, tmp_path / "csa.csv", volume=[3])
+        write_csa_csv(tables, tmp_path / "csa.csv", volume=[3])
 
 
 def test_sct_columns_and_conventions(table, tmp_path):
     names = {t: f"sub-01_{t}.nii.gz" for t in ("SC", "GM", "WM")}
-    write_csv(table, tmp_path / "csa.csv", fmt="sct", filename=names, tool_version="1.2")
+    write_csa_csv(table, tmp_path / "csa.csv", fmt="sct", filename=names, tool_version="1.2")
     records = read(tmp_path / "csa.csv")
     assert list(records[0]) == [
         *("Timestamp", "SCT Version", "Filename", "Slice (I->S)", "VertLevel", "DistancePMJ"),
@@ -93,8 +112,8 @@ def test_sct_columns_and_conventions(table, tmp_path):
 
 def test_sct_needs_a_mask_name_for_each_tissue(table, tmp_path):
     with pytest.raises(ValueError, match="dict"):
-        write_csv(table, tmp_path / "csa.csv", fmt="sct", filename="t2s.nii.gz")
-    write_csv(table, tmp_path / "csa.csv", fmt="sct", filename="seg.nii.gz", tissues=["SC"])
+        write_csa_csv(table, tmp_path / "csa.csv", fmt="sct", filename="t2s.nii.gz")
+    write_csa_csv(table, tmp_path / "csa.csv", fmt="sct", filename="seg.nii.gz", tissues=["SC"])
     assert {r["Filename"] for r in read(tmp_path / "csa.csv")} == {"seg.nii.gz"}
 
 
@@ -113,12 +132,7 @@ def test_level_table(table, tmp_path):
 
 def test_unknown_format(table, tmp_path):
     with pytest.raises(ValueError, match="fmt"):
-        write_csv(table, tmp_path / "csa.csv", fmt="excel")
-
-
-def test_unwritable_place_is_named(table, tmp_path):
-    with pytest.raises(OutputError, match="nowhere"):
-        write_csv(table, tmp_path / "nowhere" / "csa.csv")
+        write_csa_csv(table, tmp_path / "csa.csv", fmt="excel")
 
 
 def test_a_failed_write_keeps_the_old_file(table, tmp_path, monkeypatch):
@@ -130,6 +144,6 @@ def test_a_failed_write_keeps_the_old_file(table, tmp_path, monkeypatch):
 
     monkeypatch.setattr("sctseg7t.files.os.replace", fail)
     with pytest.raises(OutputError, match="disk is full"):
-        write_csv(table, path)
+        write_csa_csv(table, path)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["csa.csv"]

@@ -1,0 +1,314 @@
+"""Every column of every table of measures, declared once: name, unit, decimals and meaning.
+
+The writers, the dictionary of a cohort, its figures, the QC page and the documents go by this module. A new measure of
+the cord is a value in :mod:`sctseg7t.measure.shape` or :mod:`sctseg7t.measure.csa` and one line in CSA_MEASURES.
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+
+TISSUES = ("SC", "GM", "WM")
+# Location classes of a lesion, see sctseg7t.measure.lesion_location.
+LOCATIONS = ("periventricular", "juxtacortical_cortical", "infratentorial", "deep_white_matter")
+_SYMBOLS = {"mm2": "mm²", "mm3": "mm³", "degree": "°"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Attributes
+    ----------
+    name : str
+    unit : str
+        Empty for what has none.
+    description : str
+    digits : int
+        Decimals of a float in a file.
+    label : str
+        Short name in pictures and pages; empty: the measure is not drawn.
+    page_digits : int or None
+        Decimals on the QC page; None: not shown there.
+    averaged : str
+        What the scan table calls the measure, where it holds its mean, least and largest value; else empty.
+    sct : str
+        Name of the measure in tables of the Spinal Cord Toolbox; empty if it has none.
+    to_sct : callable or None
+        Makes its value of ours, where the two are not the same.
+    """
+
+    name: str
+    unit: str = ""
+    description: str = ""
+    digits: int = 4
+    label: str = ""
+    page_digits: int | None = None
+    averaged: str = ""
+    sct: str = ""
+    to_sct: Callable[[float], float] | None = None
+
+    @property
+    def title(self) -> str:
+        """Label and unit: ``area, mm²``."""
+        return f"{self.label}, {_SYMBOLS.get(self.unit, self.unit)}" if self.unit else self.label
+
+
+def names(columns: Iterable[Column]) -> tuple[str, ...]:
+    """Names of columns, in order."""
+    return tuple(column.name for column in columns)
+
+
+# --- the cord -------------------------------------------------------------------------
+
+CSA_MEASURES = (
+    Column(
+        "area_mm2",
+        "mm2",
+        "cross-sectional area in the slice",
+        label="area",
+        page_digits=2,
+        averaged="area in the slice",
+    ),
+    Column(
+        "area_corrected_mm2",
+        "mm2",
+        "area times the cosine between slice normal and the cord's centre line (of SC)",
+        label="corrected area",
+        page_digits=2,
+        averaged="angle-corrected area",
+        sct="area",
+    ),
+    # SCT names the axis that the cord is turned about, we the direction that it leans to.
+    Column(
+        "angle_ap_deg",
+        "degree",
+        "tilt of the centre line towards anterior, going up",
+        label="angle AP",
+        page_digits=1,
+        sct="angle_RL",
+    ),
+    Column(
+        "angle_rl_deg",
+        "degree",
+        "tilt of the centre line towards the right, going up",
+        label="angle RL",
+        sct="angle_AP",
+        to_sct=lambda angle: -angle,
+    ),
+    Column(
+        "diameter_ap_mm",
+        "mm",
+        "anterior-posterior diameter of the equivalent ellipse",
+        label="AP diameter",
+        page_digits=1,
+        sct="diameter_AP",
+    ),
+    Column(
+        "diameter_rl_mm",
+        "mm",
+        "right-left diameter of the equivalent ellipse",
+        label="RL diameter",
+        page_digits=1,
+        sct="diameter_RL",
+    ),
+    Column(
+        "eccentricity",
+        "",
+        "eccentricity of the equivalent ellipse, 0 to 1",
+        label="eccentricity",
+        page_digits=3,
+        sct="eccentricity",
+    ),
+    Column(
+        "orientation_deg",
+        "degree",
+        "orientation of the longer axis to the right-left axis",
+        sct="orientation",
+        to_sct=abs,
+    ),
+    Column(
+        "solidity",
+        "",
+        "area over that of the convex hull, 0 to 1",
+        label="solidity",
+        page_digits=3,
+        sct="solidity",
+    ),
+)
+_FILE = Column("filename", description="the scan as it was given; in SCT's columns, the mask of the tissue")
+_VOLUME = Column("volume", description="volume of a 4D scan, from 0; empty for 3D")
+_TISSUE = Column("tissue", description="SC, GM or WM")
+_REASON = Column("reason", description="codes, joined by ;, of why a cell is empty")
+_TOOL = Column("tool_version", description="version of sctseg7t that measured")
+CSA_COLUMNS = (
+    _FILE,
+    _VOLUME,
+    Column("slice", description="slice from 0, inferior to superior, whatever the file's storage order"),
+    Column("z_mm", "mm", "world coordinate of the slice along the superior axis"),
+    Column("level", description="vertebral level; empty without -levels"),
+    _TISSUE,
+    *CSA_MEASURES,
+    Column("length_mm", "mm", "length along the centre line that the slice stands for"),
+    _REASON,
+    Column("flags", description="doubts about the slice, joined by ;"),
+    _TOOL,
+)
+LEVEL_COLUMNS = (
+    _FILE,
+    _VOLUME,
+    Column("level", description="vertebral level, or all"),
+    _TISSUE,
+    Column("n_slices", description="slices of the level"),
+    Column("n_averaged", description="of these, slices in the means: neither empty nor cut by an edge"),
+    Column("length_mm", "mm", "length along the centre line"),
+    *(
+        Column(f"{own.name}_{statistic}", own.unit, f"{word} over the averaged slices: {own.description}", own.digits)
+        for own in CSA_MEASURES
+        for statistic, word in (("mean", "mean"), ("sd", "standard deviation (n - 1)"))
+    ),
+    _REASON,
+    _TOOL,
+)
+# SCT has the area first, then by name.
+SCT_MEASURES = sorted((own for own in CSA_MEASURES if own.sct), key=lambda own: (own.sct != "area", own.sct))
+SCT_COLUMNS = (
+    *map(Column, ("Timestamp", "SCT Version", "Filename", "Slice (I->S)", "VertLevel", "DistancePMJ")),
+    *(
+        Column(f"{statistic}({own.sct})", own.unit, own.description, own.digits)
+        for own in SCT_MEASURES
+        for statistic in ("MEAN", "STD")
+    ),
+    Column("SUM(length)", "mm"),
+)
+
+# --- lesions --------------------------------------------------------------------------
+
+LESION_COLUMNS = (
+    _FILE,
+    Column("id", description="number of the lesion in the label map; 1 is the largest"),
+    Column("counted", description="1 if it is in n_lesions, 0 if it is smaller than the limit"),
+    Column("n_voxels", description="voxels of the scan"),
+    Column("volume_mm3", "mm3", "volume"),
+    Column("diameter_mm", "mm", "largest distance between corners of its voxels"),
+    Column("sphere_diameter_mm", "mm", "diameter of the sphere of its volume"),
+    Column("centroid_r_mm", "mm", "centroid in scanner coordinates, to the right"),
+    Column("centroid_a_mm", "mm", "centroid in scanner coordinates, to anterior"),
+    Column("centroid_s_mm", "mm", "centroid in scanner coordinates, to superior"),
+    Column("centroid_x_vox", "voxel", "centroid in voxels of the scan in RAS order, left to right"),
+    Column("centroid_y_vox", "voxel", "the same, posterior to anterior"),
+    Column("centroid_z_vox", "voxel", "the same, inferior to superior"),
+    Column("location", description=f"location class: {', '.join(LOCATIONS)}"),
+    Column("distance_ventricles_mm", "mm", "gap to the lateral ventricles, 0 in contact"),
+    Column("distance_cortex_mm", "mm", "gap to the cortex, 0 in contact"),
+    Column("infratentorial_fraction", "", "share of its volume in brain stem and cerebellum"),
+    Column("probability_max", "", "highest probability that the model gave one of its voxels"),
+    Column("probability_mean", "", "mean of these"),
+    _REASON,
+    Column("flags", description="doubts about the lesion, joined by ;"),
+    _TOOL,
+)
+_LOAD = (
+    Column("n_lesions", "", "counted lesions: of at least min_diameter_mm; 0 where there are none", label="lesions"),
+    Column("n_small", description="smaller ones, listed and not counted"),
+    Column("load_ml", "mL", "volume of all lesions, the smaller ones with them", label="lesion load"),
+    Column("load_small_ml", "mL", "volume of the smaller ones"),
+    *(
+        column
+        for name in LOCATIONS
+        for column in (
+            Column(f"n_{name}", "", f"counted lesions of location class {name}"),
+            Column(f"{name}_ml", "mL", f"volume of all lesions of location class {name}"),
+        )
+    ),
+    Column("largest_volume_mm3", "mm3", "volume of the largest lesion; empty without lesions"),
+    Column("largest_diameter_mm", "mm", "largest diameter of any lesion; empty without lesions"),
+    Column("min_diameter_mm", "mm", "diameter from which a lesion is counted"),
+    Column("connectivity", description="neighbours that belong to one lesion: 6, 18 or 26"),
+    Column("reason", description="codes, joined by ;, of why a cell of the lesions is empty"),
+)
+LOAD_COLUMNS = (_FILE, *_LOAD, Column("flags", description="flags of its lesions, joined by ;"), _TOOL)
+
+# --- cohorts --------------------------------------------------------------------------
+
+WHO_COLUMNS = (
+    Column("subject", description="subject, without sub-; empty outside BIDS"),
+    Column("session", description="session, without ses-"),
+    Column("run", description="run, without run-"),
+)
+_SCAN = Column("scan", description="name of the scan: its file in BIDS, else its path; the key that joins the tables")
+_CORD_COUNTS = (
+    Column("n_slices", description="slices, over all volumes"),
+    Column(
+        "n_averaged",
+        "",
+        "slices in the areas below: with SC (or the only tissue), and not cut by an edge of image or window",
+    ),
+    Column("n_flagged", description="slices with a flag on any tissue"),
+)
+_CORD_AREAS = (
+    *(
+        Column(
+            f"{tissue.lower()}_{own.name}_{statistic}",
+            own.unit,
+            f"{tissue}: {word} {own.averaged}, over the averaged slices",
+            own.digits,
+        )
+        for tissue in TISSUES
+        for own in CSA_MEASURES
+        if own.averaged
+        for statistic, word in (("mean", "mean"), ("min", "smallest"), ("max", "largest"))
+    ),
+    Column("gm_sc_area_ratio", "", "GM area over SC area, each summed over the averaged slices that have both"),
+)
+_STATE = (
+    Column("status", description="ok or failed"),
+    Column("error_kind", description="failed scans: input, crash, timeout or killed"),
+    Column("error", description="failed scans: why, in words"),
+)
+_RUN = (
+    Column("n_warnings", description="warnings in the scan's record"),
+    Column("warnings", description="these warnings, joined by |"),
+    Column("model", description="model and version"),
+    Column("model_sha256", description="SHA-256 of its weights"),
+    Column("input_sha256", description="SHA-256 of the scan's file"),
+    Column("device", description="device of the run"),
+    Column("seconds", "s", "time that the scan took"),
+    _TOOL,
+)
+
+
+def scan_columns(kinds: Collection[str]) -> tuple[Column, ...]:
+    """Columns of a cohort's scan table.
+
+    Parameters
+    ----------
+    kinds : collection of str
+        Of the scans in it, ``cord`` and ``brain``: what only one of them has is left out without it.
+    """
+    cord, brain = "cord" in kinds, "brain" in kinds
+    what = {(True, True): "slices or lesions", (False, True): "lesions"}.get((cord, brain), "slices")
+    volume = Column("brain_volume_ml", "mL", "volume of the brain mask; empty where the record has none")
+    return (
+        *WHO_COLUMNS,
+        _SCAN,
+        *_STATE,
+        *(_CORD_COUNTS if cord else ()),
+        Column("flags", description=f"flags of the scan's {what}, joined by ;, each with its number of {what}"),
+        *(_CORD_AREAS if cord else ()),
+        *((*_LOAD, volume) if brain else ()),
+        *_RUN,
+    )
+
+
+COHORT_TABLES = {
+    "cohort_slices": (*WHO_COLUMNS, _SCAN, *CSA_COLUMNS[1:]),
+    "cohort_levels": (*WHO_COLUMNS, _SCAN, *LEVEL_COLUMNS[1:]),
+    "cohort_lesions": (*WHO_COLUMNS, _SCAN, *LESION_COLUMNS[1:]),
+    "cohort_scans": scan_columns(("cord", "brain")),
+}
+DICTIONARY_COLUMNS = (
+    Column("table", description="file"),
+    Column("column"),
+    Column("unit"),
+    Column("description"),
+)
