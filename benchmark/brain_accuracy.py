@@ -50,10 +50,10 @@ def load_patient(data, number):
 
 def probability(session, channels, overlap=0.5, flip=False):
     """Probability of lesion over a volume, (X, Y, Z); ``flip``: the mean with that of its mirror image."""
-    from sctseg7t.brain.patches import sliding_patches
+    from sctseg7t.runtime.patches import sliding_patches
 
     inside = channels[0] > -3
-    found = sliding_patches(channels, session, overlap=overlap, inside=inside)[0]
+    found = sliding_patches(channels, session.run, overlap=overlap, inside=inside)[0]
     if flip:
         found = (found + probability(session, channels[:, ::-1].copy(), overlap)[::-1]) / 2
     return found

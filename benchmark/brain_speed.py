@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from sctseg7t.brain.patches import patch_starts, sliding_patches  # noqa: E402
+from sctseg7t.runtime.patches import patch_starts, sliding_patches  # noqa: E402
 from sctseg7t.runtime.session import usable_cpus  # noqa: E402
 
 # Voxels of 1 mm: a brain's box and its semi-axes.
@@ -66,7 +66,7 @@ def rows(path, channels, sizes, runs):
             seconds = []
             for _ in range(runs):
                 start = time.perf_counter()
-                sliding_patches(volume, session, size=size, overlap=overlap, inside=mask)
+                sliding_patches(volume, session.run, size=size, overlap=overlap, inside=mask)
                 seconds.append(time.perf_counter() - start)
             yield session.used.removesuffix("ExecutionProvider"), size, overlap, threads, skipping, count, min(seconds)
 

@@ -93,7 +93,7 @@ def _areas(mask, volume):
 
 
 def _locator_errors(volume, cord, segmenter):
-    from sctseg7t.cord.locate import locate, mm_between
+    from sctseg7t.cord.locator import locate, mm_between
 
     if segmenter.locator is None:
         return np.array([])

@@ -109,8 +109,8 @@ def main():
 
 
 def _errors(data, mask, affine, segmenter, flip):
-    from sctseg7t.cord.locate import locate, mm_between
-    from sctseg7t.cord.segment import segment_fractions
+    from sctseg7t.cord.locator import locate, mm_between
+    from sctseg7t.cord.windows_model import segment_fractions
     from sctseg7t.image.volume import load
 
     image = nib.Nifti1Image(data, affine)
@@ -129,7 +129,7 @@ def _errors(data, mask, affine, segmenter, flip):
 
 
 def _without_cord(data, segmenter):
-    from sctseg7t.cord.locate import locate
+    from sctseg7t.cord.locator import locate
     from sctseg7t.image.volume import load
 
     rng = np.random.default_rng(0)

@@ -96,17 +96,19 @@ def _step(args):
     import nibabel as nib
     import numpy as np
 
-    from sctseg7t.brain.grid import grid_around, to_grid
+    from sctseg7t.brain.isotropic_grid import grid_around, to_grid
     from sctseg7t.brain.normalise import normalise
     from sctseg7t.brain.segmenter import prepare
     from sctseg7t.errors import InputError
-    from sctseg7t.image.volume import load, resample_nearest_to, save, to_native
+    from sctseg7t.image.masks import labels_on_scan
+    from sctseg7t.image.nifti import save
+    from sctseg7t.image.volume import load, to_native
 
     volume = load(args.input, axial=False)
     if volume.data.shape[3] > 1:
         raise InputError(f"{volume.name}: has {volume.data.shape[3]} volumes; give one of them")
     data, affine = volume.data[..., 0], volume.affine
-    mask = resample_nearest_to(args.brainmask, volume)[0] > 0 if args.brainmask else None
+    mask = labels_on_scan(args.brainmask, volume)[0] > 0 if args.brainmask else None
     needs_brain = mask is None or args.step in ("bias", "mask")
     bias = "on" if args.step == "bias" else "off"
     ready = prepare(data, affine, name=volume.name, mask=mask, bias=bias, strip=args.strip) if needs_brain else None

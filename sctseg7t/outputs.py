@@ -196,7 +196,7 @@ def _staging(plan_):
 
 
 def _write_files(result, plan_, csa_format, filename):
-    from sctseg7t.image.volume import save
+    from sctseg7t.image.nifti import save
 
     for name, image in result.masks.items():
         save(image, plan_.masks[name])

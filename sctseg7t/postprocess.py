@@ -10,6 +10,7 @@ import inspect
 import numpy as np
 
 from sctseg7t.errors import ModelError
+from sctseg7t.image.grid import bounding_box
 
 
 def apply(masks, steps, voxel_mm3):
@@ -214,9 +215,11 @@ OPERATIONS = {
 
 def _in_box(operation, mask, params):
     """Run an operation on the mask's bounding box: a cord is 5 % of its slice."""
-    if not mask.any():
+    box = bounding_box(mask)
+    if box is None:
         return mask
-    box = tuple(slice(a.min(), a.max() + 1) for a in map(np.flatnonzero, (mask.any((1, 2)), mask.any((0, 2)))))
+    # Whole stacks of slices: a step sees the empty ones between.
+    box = box[:2]
     of = params.get("of")
     local = {**params, "of": of[box]} if of is not None else params
     out = np.zeros_like(mask)

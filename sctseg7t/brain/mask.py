@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from sctseg7t.brain.grid import grid_around, resample, to_grid
+from sctseg7t.brain.isotropic_grid import grid_around, resample, to_grid
 from sctseg7t.brain.register import template_map
 from sctseg7t.errors import InputError
 

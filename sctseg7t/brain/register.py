@@ -7,7 +7,7 @@ from functools import cache
 import numpy as np
 
 from sctseg7t.brain.atlas import map_in_mni
-from sctseg7t.brain.grid import Grid, grid_around, resample, to_grid
+from sctseg7t.brain.isotropic_grid import IsotropicGrid, grid_around, resample, to_grid
 from sctseg7t.errors import InputError, UsageError
 
 # The middle of the template's brain, about which it turns (MNI, mm), and the height of its top.
@@ -140,7 +140,7 @@ def _fixed(spacing_mm):
     size = np.ceil((np.array(wm.shape) + 32) / spacing_mm).astype(int)
     grid_affine = np.diag([spacing_mm] * 3 + [1.0])
     grid_affine[:3, 3] = low
-    grid = Grid(grid_affine, tuple(int(n) for n in size))
+    grid = IsotropicGrid(grid_affine, tuple(int(n) for n in size))
     wm, gm, brain = (to_grid(map_in_mni(name)[0], affine, grid) / 255 for name in ("wm", "gm", "brain"))
     outside_mm = ndimage.distance_transform_edt(brain < 0.5) * spacing_mm
     rim = np.interp(outside_mm, [0, 2, 4, 8], [0.5, 0.35, 0.2, 0.15])

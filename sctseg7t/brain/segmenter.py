@@ -5,18 +5,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from sctseg7t.brain.bias import looks_corrected, n4
-from sctseg7t.brain.grid import grid_around, mask_to_native, to_grid, to_native
+from sctseg7t.brain.isotropic_grid import grid_around, mask_to_native, to_grid, to_native
 from sctseg7t.brain.mask import brain_mask, check_similarity, check_volume, is_stripped, stripped_mask
 from sctseg7t.brain.normalise import normalise
-from sctseg7t.brain.patches import sliding_patches
 from sctseg7t.brain.register import check_extent, template_map, template_to_scan
-from sctseg7t.cord.segment import network_maps
 from sctseg7t.errors import InputError, ModelError
 from sctseg7t.flow import Clock, Flow, Result
-from sctseg7t.image import volume as images
+from sctseg7t.image.grid import bounding_box
+from sctseg7t.image.masks import labels_on_scan
+from sctseg7t.image.volume import to_native as to_file
 from sctseg7t.measure.lesion_location import Regions
 from sctseg7t.measure.lesions import measure_lesions
 from sctseg7t.postprocess import apply, binary, override
+from sctseg7t.runtime.maps import network_maps
+from sctseg7t.runtime.patches import sliding_patches
 from sctseg7t.version import __version__
 
 # Slices this thick hide lesions between them, and their shape.
@@ -111,7 +113,7 @@ def prepare(data, affine, *, name="image", mask=None, bias="auto", strip="auto",
     details = {
         "brain_mask": how,
         "brain_ml": round(volume_ml, 1),
-        "box": _box(mask),
+        "box": [[part.start, part.stop] for part in bounding_box(mask) or ()],
         "bias_correction": "N4" if not corrected else "off" if bias == "off" else "looks corrected already",
         "template_similarity": round(template.similarity, 4),
     }
@@ -184,7 +186,7 @@ class BrainSegmenter(Flow):
                 f"{volume.name}: has {volume.data.shape[3]} volumes; use -volumes mean, or give one of them"
             )
         data, affine = volume.data[..., 0], volume.affine
-        given = None if brainmask is None else images.resample_nearest_to(brainmask, volume)[0] > 0
+        given = None if brainmask is None else labels_on_scan(brainmask, volume)[0] > 0
         clock.lap("load")
         ready = prepare(data, affine, name=volume.name, mask=given, bias=options.bias, strip=options.strip, clock=clock)
         grid, probability = self._network(ready, affine, clock)
@@ -199,7 +201,7 @@ class BrainSegmenter(Flow):
         clock.lap("measure")
         maps = {self.spec.outputs[0].name: (soft, np.float32) if options.soft else (mask, np.uint8)}
         maps |= {derived.name: (table.labels, table.labels.dtype) for derived in self.spec.derived}
-        masks = {name: images.to_native(volume, *maps[name]) for name in self.tissues}
+        masks = {name: to_file(volume, *maps[name]) for name in self.tissues}
         clock.lap("restore")
         warnings = [*volume.notes, *ready.warnings, *_doubts(table)]
         return BrainResult(
@@ -228,7 +230,7 @@ class BrainSegmenter(Flow):
         clock.lap("normalise")
         maps = sliding_patches(
             np.stack(channels),
-            _Maps(self.session, spec),
+            lambda patches: network_maps(patches, self.session, spec),
             size=spec.input.size,
             overlap=spec.input.sampling.overlap,
             inside=inside,
@@ -252,28 +254,12 @@ class BrainSegmenter(Flow):
         return mask & ready.mask, to_native(probability, grid, affine, shape), np.clip(fraction, 0, 1)
 
 
-class _Maps:
-    """The session as patches want it: logits become probabilities."""
-
-    def __init__(self, session, spec):
-        self._session, self._spec = session, spec
-
-    def run(self, patches):
-        return network_maps(patches, self._session, self._spec)
-
-
 def _on_grid(values, mask, affine, grid, inside):
     """The image on the working grid; outside the brain it has the value of no signal, and none of it bleeds in."""
     weight = to_grid(mask.astype(np.float32), affine, grid)
     lowest = float(values[~mask].min()) if not mask.all() else float(values.min())
     image = to_grid(values - lowest, affine, grid)
     return np.where(inside, image / np.maximum(weight, 0.25), 0).astype(np.float32) + np.float32(lowest)
-
-
-def _box(mask):
-    """First voxel and one past the last of the mask along each canonical axis."""
-    lines = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    return [[int(line[0]), int(line[-1]) + 1] for line in lines]
 
 
 def _doubts(table):

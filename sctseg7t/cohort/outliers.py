@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sctseg7t.flags import ranges
 from sctseg7t.measure.checks import GM_SC_RATIO, JUMP_FRACTION, SC_AREA_MM2
+from sctseg7t.text import ranges
 
 MIN_COHORT = 5
 Z_LIMIT = 3.5

@@ -186,7 +186,8 @@ def _masks_of_failure(scan, job, error, folder):
     import nibabel as nib
     import numpy as np
 
-    from sctseg7t.image.volume import check_header, save
+    from sctseg7t.image.nifti import save
+    from sctseg7t.image.volume import check_header
 
     grid = check_header(scan.path)
     empty = nib.Nifti1Image(np.zeros(grid.shape[:3], np.uint8), grid.affine)

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sctseg7t.cord.locate import from_labels, image_centre, locate
-from sctseg7t.cord.segment import check_spec, segment_fractions
-from sctseg7t.cord.slices import check_slices_spec, slice_fractions
+from sctseg7t.cord import slices_model, windows_model
+from sctseg7t.cord.flags import slice_flags, warning_lines
+from sctseg7t.cord.locator import from_labels, image_centre, locate
 from sctseg7t.errors import InputError
-from sctseg7t.flags import slice_flags, warning_lines
 from sctseg7t.flow import Clock, Flow, Result
-from sctseg7t.image.grid import box_around
-from sctseg7t.image.volume import load_labels, resample_nearest_to, to_native
+from sctseg7t.image.masks import labels_on_scan, read_labels
+from sctseg7t.image.volume import to_native
+from sctseg7t.image.windows import box_around
 from sctseg7t.measure.csa import measure_csa
 from sctseg7t.postprocess import apply, binary, override
 from sctseg7t.version import __version__
@@ -20,6 +20,8 @@ from sctseg7t.version import __version__
 _SOFT_REACH_MM = 1.0
 # SCT numbers vertebrae and discs from 1, and the pontomedullary landmarks up to 60.
 _HIGHEST_LEVEL = 60
+# What runs the networks of each kind of sampling.
+_MODELS = {"windows": windows_model, "slices": slices_model}
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +65,7 @@ class CordSegmenter(Flow):
     @staticmethod
     def check(spec):
         """Refuse an entry that this flow cannot serve (ModelError naming the field)."""
-        (check_slices_spec if spec.input.sampling.method == "slices" else check_spec)(spec)
+        _MODELS[spec.input.sampling.method].check_spec(spec)
 
     def run(self, source, *, centerline=None, levels=None):
         """Segment one scan.
@@ -128,13 +130,13 @@ class CordSegmenter(Flow):
             maps = {name: empty for name in self.suffixes()}
             # A table of empty rows: a 4D scan keeps one a volume, and none of an earlier run stays beside the masks.
             return _Part(maps, self._measure(maps, volume.affine, level_map, None), None)
-        box, affine, found = self._network(data, volume, path)
+        box, found = self._network(data, volume, path)
         clock.lap("network")
         maps = self._finish(found.maps, volume)
         clock.lap("postprocess")
         flags = slice_flags(path, found)
         # Measured even if no table is wanted: the areas tell which slices to doubt.
-        table = self._measure(maps, affine, None if level_map is None else level_map[box], flags)
+        table = self._measure(maps, volume.grid.crop(box).affine, None if level_map is None else level_map[box], flags)
         warnings += [tag + text for text in warning_lines(flags, table)]
         clock.lap("measure")
         whole = {name: np.zeros(data.shape, maps[name].dtype, order="F") for name in self.tissues}
@@ -143,16 +145,16 @@ class CordSegmenter(Flow):
         return _Part(whole, table, found.centres_vox + [part.start for part in box])
 
     def _network(self, data, volume, path):
-        """The part of the scan that was looked at, its affine, and the fractions in it."""
+        """The part of the scan that was looked at, and the fractions in it."""
         spec = self.spec
         if spec.input.sampling.method == "slices":
-            found = slice_fractions(volume, data, path.centres_vox, self.session, spec)
-            return tuple(slice(0, n) for n in data.shape[:2]), volume.affine, found
+            found = slices_model.slice_fractions(volume, data, path.centres_vox, self.session, spec)
+            return tuple(slice(0, n) for n in data.shape[:2]), found
         # A window's width each way: room for windows that are centred again, and none of them is cut.
         reach_mm = max(spec.input.size) * max(spec.input.spacing_mm)
-        box, affine = box_around(path.centres_vox, volume.affine, data.shape, reach_mm)
-        corner = [part.start for part in box]
-        return box, affine, segment_fractions(data[box], affine, path.centres_vox - corner, self.session, spec)
+        box = box_around(path.centres_vox, volume.frame, data.shape, reach_mm)
+        centres = path.centres_vox - [part.start for part in box]
+        return box, windows_model.segment_fractions(data[box], volume.frame, centres, self.session, spec)
 
     def _find(self, data, volume):
         if self.spec.centring["policy"] == "image":
@@ -170,8 +172,7 @@ class CordSegmenter(Flow):
             small=options.remove_small,
             labels=tuple(masks),
         )
-        voxel_mm3 = float(abs(np.linalg.det(volume.affine[:3, :3])))
-        maps = apply(masks, steps, voxel_mm3)
+        maps = apply(masks, steps, volume.grid.voxel_mm3)
         if options.soft:
             maps = {name: _soft(fractions[name], masks[name], maps[name], volume) for name in maps}
             if {"SC", "GM"} <= set(maps):
@@ -194,13 +195,13 @@ class _Part:
 
 
 def _user_path(centerline, volume):
-    labels, affine, name = load_labels(centerline, volume)
-    return from_labels(labels, affine, volume, name)
+    labels, grid = read_labels(centerline, volume)
+    return from_labels(labels, grid.affine, volume, grid.name)
 
 
 def _level_map(levels, volume):
     """Vertebral labels on the grid of the scan."""
-    found, name = resample_nearest_to(levels, volume)
+    found, name = labels_on_scan(levels, volume)
     low, high = int(found.min()), int(found.max())
     if low < 0 or high > _HIGHEST_LEVEL:
         raise InputError(

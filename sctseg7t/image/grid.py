@@ -1,344 +1,156 @@
-"""In-plane windows around the cord, whole slices at low resolution, and the way back."""
+"""Voxel grids: what they have in common, and moving labels from one to another."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+from nibabel.affines import apply_affine, voxel_sizes
 
-SPACING_MM = 0.17578125
-# Grids this close to the anatomical axes (radians) are taken as aligned: 1 micron over a window.
-_ALIGNED = 1e-4
-_EDGE = 1e-6
+from sctseg7t.image.frame import Frame, frame_of
+
+# Grids are the same if no voxel is further than this from its counterpart, in voxels.
+_SAME = 0.05
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
-    """Orthonormal anatomical axes of the slice plane.
+class Grid:
+    """A canonical RAS+ voxel grid.
 
     Attributes
     ----------
-    e_x, e_y, normal : (3,) float64
-        Unit vectors in world RAS, towards right, anterior and superior. `e_x`
-        is world R projected onto the slice plane.
-    voxel_to_frame : (2, 2) float64
-        Voxel steps (i, j) to mm along (e_x, e_y).
-    frame_to_voxel : (2, 2) float64
-        Its inverse.
+    shape : tuple of 3 int
+        (X, Y, Z).
+    affine : (4, 4) float64
+        Voxel to world RAS, mm.
+    name : str
+        The file that it is of, for messages.
     """
 
-    e_x: np.ndarray
-    e_y: np.ndarray
-    normal: np.ndarray
-    voxel_to_frame: np.ndarray
-    frame_to_voxel: np.ndarray
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    name: str = ""
+
+    @cached_property
+    def frame(self) -> Frame:
+        """Anatomical axes of the slices."""
+        return frame_of(self.affine)
+
+    @cached_property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Edges of a voxel."""
+        x, y, z = voxel_sizes(self.affine)
+        return float(x), float(y), float(z)
 
     @property
-    def aligned(self):
-        """Whether the voxel axes lie along `e_x` and `e_y`."""
-        (xi, xj), (yi, yj) = self.voxel_to_frame
-        return bool(xj == 0 and yi == 0 and xi > 0 and yj > 0)
+    def pixel_area_mm2(self) -> float:
+        """Area of a voxel in its slice."""
+        return float(np.linalg.norm(np.cross(self.affine[:3, 0], self.affine[:3, 1])))
+
+    @property
+    def voxel_mm3(self) -> float:
+        """Volume of a voxel."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    def corners_mm(self) -> np.ndarray:
+        """World positions (8, 3) of the outermost voxels' centres."""
+        return apply_affine(self.affine, corners([(0, n - 1) for n in self.shape]))
+
+    def crop(self, box: tuple[slice, ...]) -> "Grid":
+        """The part of the grid in a box, as :func:`bounding_box` gives it; fewer axes leave the last ones whole."""
+        ends = [part.indices(n)[:2] for part, n in zip((*box, slice(None), slice(None)), self.shape)]
+        moved = self.affine.copy()
+        moved[:3, 3] = apply_affine(self.affine, [first for first, _ in ends])
+        x, y, z = (stop - first for first, stop in ends)
+        return Grid((x, y, z), moved, self.name)
+
+    def same_as(self, other: "Grid") -> bool:
+        """Whether two grids have the same voxels, to a twentieth of one."""
+        if self.shape != other.shape:
+            return False
+        moved = np.linalg.norm(self.corners_mm() - other.corners_mm(), axis=1)
+        return bool(moved.max() < _SAME * min(other.spacing_mm))
+
+    def difference(self, other: "Grid") -> str:
+        """How a grid differs from another, in words; "" where they are the same."""
+        if self.shape != other.shape:
+            sizes = (" x ".join(map(str, g.shape)) + " voxels of " + _mm(g.spacing_mm) for g in (self, other))
+            return " against ".join(sizes)
+        if self.same_as(other):
+            return ""
+        if not np.allclose(self.spacing_mm, other.spacing_mm, rtol=1e-3):
+            return f"voxels of {_mm(self.spacing_mm)} against {_mm(other.spacing_mm)}"
+        moved = self.corners_mm() - other.corners_mm()
+        shift = moved.mean(0)
+        if np.linalg.norm(moved - shift, axis=1).max() < _SAME * min(other.spacing_mm):
+            return "moved by " + " / ".join(f"{v:+.2f}" for v in shift) + " mm to right / anterior / superior"
+        farthest = float(np.linalg.norm(moved, axis=1).max())
+        return f"turned or moved: corners lie up to {farthest:.2f} mm apart"
 
 
-@dataclass(frozen=True)
-class SliceMap:
-    """Position (row, column) in a resampled slice to fractional voxel (i, j), and back.
-
-    Attributes
-    ----------
-    scale, offset : tuple of 2 float
-        i = scale[0] * column + offset[0]; j = scale[1] * row + offset[1].
-    """
-
-    scale: tuple
-    offset: tuple
-
-    def __call__(self, row, column):
-        """Return fractional voxel coordinates (i, j)."""
-        return (
-            self.scale[0] * np.asarray(column) + self.offset[0],
-            self.scale[1] * np.asarray(row) + self.offset[1],
-        )
-
-    def inverse(self, i, j):
-        """Return the (row, column) of fractional voxel coordinates."""
-        return (
-            (np.asarray(j) - self.offset[1]) / self.scale[1],
-            (np.asarray(i) - self.offset[0]) / self.scale[0],
-        )
+def corners(ends: list[tuple[float, float]]) -> np.ndarray:
+    """The 8 corners (8, 3) of a box, given its lowest and highest position along each axis."""
+    return np.array(np.meshgrid(*ends, indexing="ij")).reshape(3, -1).T
 
 
-def in_plane_frame(affine):
-    """Return the anatomical frame of the plane of the first two voxel axes.
-
-    Parameters
-    ----------
-    affine : (4, 4) array
-        Canonical voxel to world RAS, mm; oblique or sheared as may be.
-
-    Returns
-    -------
-    Frame
-    """
-    linear = np.asarray(affine, dtype=np.float64)[:3, :3]
-    columns = linear[:, :2]
-    normal = np.cross(columns[:, 0], columns[:, 1])
-    normal /= np.linalg.norm(normal) * (1 if normal[2] >= 0 else -1)
-    e_x = np.array([1.0, 0.0, 0.0]) - normal[0] * normal
-    if np.linalg.norm(e_x) < 1e-3:
-        raise ValueError("the slices are sagittal: they have no left-right axis in the plane")
-    e_x /= np.linalg.norm(e_x)
-    e_y = np.cross(normal, e_x)
-    to_frame = np.stack([e_x, e_y]) @ columns
-    sizes = np.linalg.norm(columns, axis=0)
-    if abs(to_frame[0, 1]) < _ALIGNED * sizes[1] and abs(to_frame[1, 0]) < _ALIGNED * sizes[0]:
-        to_frame = np.diag(sizes * np.sign(np.diag(to_frame)))
-    return Frame(e_x, e_y, normal, to_frame, np.linalg.inv(to_frame))
-
-
-def sample_windows(data_xyz, affine, centres_vox, *, size=128, spacing_mm=SPACING_MM):
-    """Sample a square window of every slice, centred on the cord, in the anatomical frame.
-
-    Bilinear; where voxels are much finer than the window's pixels the mean of
-    several points in each pixel is taken.
+def bounding_box(mask: np.ndarray, margin: int = 0) -> tuple[slice, ...] | None:
+    """Smallest box that holds all that is set in a mask.
 
     Parameters
     ----------
-    data_xyz : (X, Y, Z) float array
-    affine : (4, 4) array
-        Canonical, mm.
-    centres_vox : (Z, 2) array
-        Fractional voxel (i, j) of each window's centre; NaN skips the slice.
-    size : int
-    spacing_mm : float
+    mask : array of any number of axes
+        Anything but 0 is set.
+    margin : int
+        Voxels more on every side, as far as the array goes.
 
     Returns
     -------
-    windows : (Z, size, size) float32
-        Rows go to anterior, columns to the right: pixel (r, c) lies
-        ((c - (size-1)/2), (r - (size-1)/2)) * spacing_mm from the centre along
-        (e_x, e_y). Beyond the image the edge value is repeated; skipped slices are 0.
-    inside : (Z, size, size) bool
-        Whether the pixel's centre lies in the image.
+    tuple of slice, or None
+        One an axis; None where nothing is set.
     """
-    centres = _check_centres(centres_vox, data_xyz.shape[2])
-    steps = in_plane_frame(affine).frame_to_voxel * spacing_mm
-    sub_columns, sub_rows = (_sub_offsets(np.abs(steps[:, axis]).max(), 1.5) for axis in (0, 1))
-    position = np.arange(size) - (size - 1) / 2
-    limits = np.array(data_xyz.shape[:2])
-    windows = np.zeros((len(centres), size, size), np.float32)
-    inside = np.zeros(windows.shape, bool)
-    i_grid, j_grid = (row[0] * position[None, :] + row[1] * position[:, None] for row in steps)
-    shifts = [steps @ (dx, dy) for dy in sub_rows for dx in sub_columns]
-    for z, centre in enumerate(centres):
-        if np.isnan(centre).any():
-            continue
-        i, j = i_grid + centre[0], j_grid + centre[1]
-        inside[z] = _within(i, limits[0]) & _within(j, limits[1])
-        for shift in shifts:
-            windows[z] += _bilinear_clamped(data_xyz[..., z].T, j + shift[1], i + shift[0])
-        if len(shifts) > 1:
-            windows[z] /= len(shifts)
-    return windows, inside
+    box = []
+    for axis, n in enumerate(mask.shape):
+        held = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        if not held.size:
+            return None
+        box.append(slice(max(int(held[0]) - margin, 0), min(int(held[-1]) + 1 + margin, n)))
+    return tuple(box)
 
 
-def restore_windows(maps, affine, shape_xyz, centres_vox, spacing_mm=SPACING_MM):
-    """Average window maps over the area of each native voxel.
-
-    The maps are read as bilinear between their pixels and zero beyond the
-    window, and integrated over the voxel's outline in the slice plane, so that
-    sum times pixel area is kept. Aligned voxels are integrated exactly,
-    rotated or sheared ones on a sub-grid.
+def resample_nearest(labels: np.ndarray, affine: np.ndarray, onto: Grid) -> np.ndarray:
+    """Bring labels to another grid: the nearest voxel's value, 0 beyond them.
 
     Parameters
     ----------
-    maps : (Z, C, H, W) float array
-        As sampled by `sample_windows`.
+    labels : (A, B, C) array
     affine : (4, 4) array
-        Canonical, mm.
-    shape_xyz : tuple of 3 int
-        Of the native canonical grid.
-    centres_vox : (Z, 2) array
-        As given to `sample_windows`.
-    spacing_mm : float
+        Their voxel to world RAS, mm.
+    onto : Grid
 
     Returns
     -------
-    (C, X, Y, Z) float32
-        Zero outside the windows. Slices are contiguous.
+    array of the grid's shape and the labels' type
     """
-    maps = np.asarray(maps, dtype=np.float32)
-    n_slices, n_maps = maps.shape[:2]
-    if n_slices != shape_xyz[2]:
-        raise ValueError(f"{n_slices} windows for {shape_xyz[2]} slices")
-    centres = _check_centres(centres_vox, n_slices)
-    frame = in_plane_frame(affine)
-    out = np.zeros((n_maps, *shape_xyz[::-1]), np.float32)
-    kept = np.flatnonzero(np.isfinite(centres).all(axis=1))
-    if kept.size:
-        restore = _restore_aligned if frame.aligned else _restore_rotated
-        restore(out, maps, frame.voxel_to_frame / spacing_mm, centres, kept)
-    return out.transpose(0, 3, 2, 1)
-
-
-def box_around(centres_vox, affine, shape_xyz, reach_mm):
-    """In-plane box that holds everything within a distance of any centre, clipped to the image.
-
-    The cord and its windows are a few per cent of a slice; what is computed outside them is wasted.
-
-    Parameters
-    ----------
-    centres_vox : (Z, 2) array
-    affine : (4, 4) array
-        Canonical, mm.
-    shape_xyz : tuple of int
-    reach_mm : float
-
-    Returns
-    -------
-    box : tuple of 2 slice
-        Along i and j.
-    affine : (4, 4) array
-        Of the box.
-    """
-    reach = np.abs(in_plane_frame(affine).frame_to_voxel).sum(axis=1) * reach_mm
-    low = np.maximum(np.floor(np.nanmin(centres_vox, axis=0) - reach), 0).astype(int)
-    high = np.minimum(np.ceil(np.nanmax(centres_vox, axis=0) + reach) + 1, shape_xyz[:2]).astype(int)
-    moved = np.array(affine, dtype=np.float64)
-    moved[:3, 3] += moved[:3, :2] @ low
-    return tuple(slice(a, b) for a, b in zip(low, high)), moved
-
-
-def resample_slices(data_xyz, affine, spacing_mm=1.0):
-    """Resample whole slices along the voxel axes, as the cord locator sees them.
-
-    Parameters
-    ----------
-    data_xyz : (X, Y, Z) float array
-    affine : (4, 4) array
-        Canonical, mm.
-    spacing_mm : float
-
-    Returns
-    -------
-    images : (Z, H, W) float32
-        H = ceil(extent along j / spacing_mm), W along i; centred on the image.
-        Means over the pixel's area where voxels are finer, linear where coarser.
-    to_voxel : SliceMap
-        (row, column) of an image to fractional voxel (i, j).
-    """
-    sizes_mm = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :2], axis=0)
-    (x_weights, x_scale, x_offset), (y_weights, y_scale, y_offset) = (
-        _axis_resampling(n, spacing_mm / size_mm) for n, size_mm in zip(data_xyz.shape[:2], sizes_mm)
-    )
-    slices = np.asarray(data_xyz, dtype=np.float32).transpose(2, 1, 0)
-    images = y_weights @ (slices @ x_weights.T)
-    return images, SliceMap((x_scale, y_scale), (x_offset, y_offset))
-
-
-def _check_centres(centres_vox, n_slices):
-    centres = np.asarray(centres_vox, dtype=np.float64)
-    if centres.shape != (n_slices, 2):
-        raise ValueError(f"centres of shape {centres.shape}, not ({n_slices}, 2)")
-    return centres
-
-
-def _sub_offsets(step, threshold):
-    """Offsets, in pixels, of the points averaged in a pixel that is `step` voxels wide."""
-    count = int(np.ceil(step - _EDGE)) if step > threshold else 1
-    return (np.arange(count) + 0.5) / count - 0.5
-
-
-def _within(position, n):
-    return (position >= -0.5 - _EDGE) & (position <= n - 0.5 + _EDGE)
-
-
-def _bilinear_clamped(image, rows, columns):
-    """Interpolate `image` at positions moved to the nearest one inside it."""
-    height, width = image.shape
-    rows, columns = np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)
-    top, left = int(rows.min()), int(columns.min())
-    crop = np.ascontiguousarray(image[top : int(rows.max()) + 2, left : int(columns.max()) + 2], dtype=np.float32)
-    return _gather(crop[None], rows - top, columns - left)[0]
-
-
-def _gather(stack, rows, columns):
-    """Bilinear values of each image of a (C, H, W) stack at positions inside it."""
-    n_images, height, width = stack.shape
-    r0, c0 = rows.astype(np.intp), columns.astype(np.intp)
-    wr, wc = (rows - r0).astype(np.float32), (columns - c0).astype(np.float32)
-    index = r0 * width + c0
-    right = (c0 < width - 1).astype(np.intp)
-    below = np.where(r0 < height - 1, width, 0)
-    corners = (index, index + right, index + below, index + right + below)
-    out = np.empty((n_images, *rows.shape), np.float32)
-    for image, target in zip(stack.reshape(n_images, -1), out):
-        a, b, c, d = (image.take(corner) for corner in corners)
-        upper = a + wc * (b - a)
-        target[...] = upper + wr * (c + wc * (d - c) - upper)
+    out = np.zeros(onto.shape, labels.dtype, order="F")
+    for k, inside, index in _nearest(labels.shape, affine, onto):
+        out[..., k][inside] = labels[tuple(at[inside] for at in index)]
     return out
 
 
-def _restore_aligned(out_czyx, maps, to_pixels, centres, kept):
-    height, width = maps.shape[2:]
-    x_start, x_weights = _box_weights(centres[kept, 0], abs(to_pixels[0, 0]), width)
-    y_start, y_weights = _box_weights(centres[kept, 1], abs(to_pixels[1, 1]), height)
-    for z, x0, y0, x_w, y_w in zip(kept, x_start, y_start, x_weights, y_weights):
-        _paste(out_czyx[:, z], y_w @ maps[z] @ x_w.T, y0, x0)
+def overlaps(shape: tuple[int, ...], affine: np.ndarray, onto: Grid) -> bool:
+    """Whether any voxel of a grid lies in an image of that shape and affine."""
+    return any(inside.any() for _, inside, _ in _nearest(shape, affine, onto))
 
 
-def _box_weights(centres, voxel, n):
-    """Weights of `n` map pixels in the mean over each voxel, `voxel` pixels wide.
-
-    A map is a sum of triangles, one a pixel; a weight is a triangle's integral
-    over the voxel. Returns the first voxel (Z,) and weights (Z, voxels, n).
-    """
-    half = (n + 1) / 2 / voxel + 0.5
-    start = np.ceil(centres - half).astype(np.intp)
-    edges = start[:, None] + np.arange(int(2 * half) + 2) - 0.5 - centres[:, None]
-    distance = np.clip(edges[..., None] * voxel + (n - 1) / 2 - np.arange(n), -1, 1)
-    integral = distance - 0.5 * distance * np.abs(distance)
-    return start, (np.diff(integral, axis=1) / voxel).astype(np.float32)
+def _nearest(shape: tuple[int, ...], affine: np.ndarray, onto: Grid) -> Iterator:
+    """Slice by slice of a grid: which voxels lie in an image, and the nearest voxel of it."""
+    to_image = np.linalg.inv(affine) @ onto.affine
+    i, j = np.arange(onto.shape[0])[:, None], np.arange(onto.shape[1])[None, :]
+    for k in range(onto.shape[2]):
+        # The small bias makes ties between two voxels fall the same way everywhere.
+        index = [np.floor(a * i + b * j + c * k + d + 0.5 + 1e-6).astype(np.intp) for a, b, c, d in to_image[:3]]
+        yield k, np.logical_and.reduce([(at >= 0) & (at < n) for at, n in zip(index, shape)]), index
 
 
-def _paste(target, box, y0, x0):
-    """Copy a (C, h, w) box whose first pixel is (y0, x0) into a (C, Y, X) image, clipped to it."""
-    _, n_y, n_x = target.shape
-    y_from, y_to = np.clip((y0, y0 + box.shape[1]), 0, n_y)
-    x_from, x_to = np.clip((x0, x0 + box.shape[2]), 0, n_x)
-    target[:, y_from:y_to, x_from:x_to] = box[:, y_from - y0 : y_to - y0, x_from - x0 : x_to - x0]
-
-
-def _restore_rotated(out_czyx, maps, to_pixels, centres, kept):
-    n_y, n_x = out_czyx.shape[2:]
-    size = np.array(maps.shape[:1:-1])
-    i_subs, j_subs = (_sub_offsets(1.5 * np.linalg.norm(to_pixels[:, axis]), 1.0) for axis in (0, 1))
-    subs = np.array([to_pixels @ (di, dj) for dj in j_subs for di in i_subs])
-    # Half the window and the map's fall to zero, widened by half a voxel.
-    reach = (size + 1) / 2 + np.abs(to_pixels).sum(axis=1) / 2
-    span = np.abs(np.linalg.inv(to_pixels)) @ reach
-    for z in kept:
-        centre = centres[z]
-        first = np.maximum(np.ceil(centre - span), 0).astype(np.intp)
-        last = np.minimum(np.floor(centre + span) + 1, (n_x, n_y)).astype(np.intp)
-        i, j = (grid.ravel() for grid in np.meshgrid(np.arange(first[0], last[0]), np.arange(first[1], last[1])))
-        x, y = to_pixels @ np.stack([i - centre[0], j - centre[1]])
-        near = (np.abs(x) < reach[0]) & (np.abs(y) < reach[1])
-        # One ring of zeros round the map; positions beyond it move onto the ring.
-        ringed = np.pad(maps[z], ((0, 0), (1, 1), (1, 1)))
-        columns = np.clip(subs[:, :1] + x[near] + (size[0] + 1) / 2, 0, size[0] + 1)
-        rows = np.clip(subs[:, 1:] + y[near] + (size[1] + 1) / 2, 0, size[1] + 1)
-        out_czyx[:, z, j[near], i[near]] = _gather(ringed, rows, columns).mean(axis=1)
-
-
-def _axis_resampling(n, step):
-    """Weights (m, n) from `n` voxels to pixels `step` voxels wide; scale and offset back."""
-    m = max(1, int(np.ceil(n / step - _EDGE)))
-    offset = (n - 1) / 2 - step * (m - 1) / 2
-    centres = (step * np.arange(m) + offset)[:, None]
-    voxels = np.arange(n)
-    if step >= 1:
-        overlap = np.minimum(centres + step / 2, voxels + 0.5) - np.maximum(centres - step / 2, voxels - 0.5)
-        weights = np.maximum(overlap, 0)
-    else:
-        weights = np.maximum(1 - np.abs(np.clip(centres, 0, n - 1) - voxels), 0)
-    weights /= weights.sum(axis=1, keepdims=True)
-    return weights.astype(np.float32), float(step), float(offset)
+def _mm(sizes: tuple[float, ...]) -> str:
+    return " x ".join(f"{size:.4g}" for size in sizes) + " mm"

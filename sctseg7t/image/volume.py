@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import nibabel as nib
@@ -9,20 +10,10 @@ import numpy as np
 from nibabel.spatialimages import SpatialImage
 
 from sctseg7t.errors import InputError
-from sctseg7t.image.geometry import Geometry, Source, geometry_of, is_oriented, n_volumes
-from sctseg7t.image.nifti import READ_ERRORS, read_header, read_image, save
-
-__all__ = [
-    "Geometry",
-    "Source",
-    "Volume",
-    "check_header",
-    "load",
-    "load_labels",
-    "resample_nearest_to",
-    "save",
-    "to_native",
-]
+from sctseg7t.image.frame import Frame
+from sctseg7t.image.geometry import Source, geometry_of, n_volumes
+from sctseg7t.image.grid import Grid
+from sctseg7t.image.nifti import READ_ERRORS, read_header, read_image
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +52,16 @@ class Volume:
         """How messages call the image."""
         return str(self.path) if self.path else "image in memory"
 
+    @cached_property
+    def grid(self) -> Grid:
+        """Its canonical voxel grid."""
+        return Grid(self.data.shape[:3], self.affine, self.name)
+
+    @property
+    def frame(self) -> Frame:
+        """Anatomical axes of its slices."""
+        return self.grid.frame
+
 
 def load(source, *, volumes="each", axial=True):
     """Load an image, checked and in canonical voxel order.
@@ -86,10 +87,10 @@ def load(source, *, volumes="each", axial=True):
     """
     if volumes not in ("each", "mean"):
         raise ValueError(f"volumes must be 'each' or 'mean', not {volumes!r}")
-    image, path, sha256 = _open(source)
+    image, path, sha256 = open_image(source)
     name = str(path) if path else "image in memory"
     geometry = geometry_of(image.header, image.affine, image.shape, name, axial=axial)
-    data = _canonical(_values(image, name, np.float32), geometry)
+    data = _canonical(stored_values(image, name, np.float32), geometry)
     blank = _check_values(data, name)
     notes = geometry.notes
     if blank:
@@ -176,95 +177,7 @@ def from_order(array, orientation):
     return np.flip(array, flips).transpose(*order, *range(3, array.ndim))
 
 
-def load_labels(image, volume):
-    """Load a mask or label image that belongs to `volume`, on its own canonical grid.
-
-    Parameters
-    ----------
-    image : str, Path or nibabel SpatialImage
-        3D labels; soft masks are rounded.
-    volume : Volume
-        Lends its affine to labels of its shape that record no orientation.
-
-    Returns
-    -------
-    labels : (A, B, C) int32
-    affine : (4, 4) float64
-        Voxel to world RAS, mm.
-    name : str
-        For messages.
-
-    Raises
-    ------
-    InputError
-        Unusable file, or more than one volume.
-    """
-    image, path, _ = _open(image)
-    name = str(path) if path else "label image in memory"
-    geometry = geometry_of(image.header, image.affine, image.shape, name, axial=False)
-    if geometry.shape[3] != 1:
-        raise InputError(f"{name}: has {geometry.shape[3]} volumes; give a mask or label image of one volume")
-    values = _values(image, name, np.float64)
-    if not np.isfinite(values).all():
-        raise InputError(f"{name}: has NaN or infinite voxels; replace them with 0")
-    values = np.rint(values)
-    if np.abs(values).max() > np.iinfo(np.int32).max:
-        raise InputError(f"{name}: has values too large for labels; give a mask or label image")
-    values = values.astype(np.int32)
-    if not is_oriented(image.header):
-        if (*geometry.source.shape, 1)[:3] != (*volume.source.shape, 1)[:3]:
-            raise InputError(
-                f"{name}: has no orientation and another shape than {volume.name}; "
-                "set its orientation (sform or qform) or draw it on that image"
-            )
-        geometry = geometry._replace(source=volume.source._replace(shape=geometry.source.shape), affine=volume.affine)
-    return _canonical(values, geometry)[..., 0], geometry.affine, name
-
-
-def resample_nearest_to(image, volume):
-    """Bring a mask or label image onto the canonical grid of `volume`.
-
-    Parameters
-    ----------
-    image : str, Path or nibabel SpatialImage
-        3D labels; soft masks are rounded.
-    volume : Volume
-
-    Returns
-    -------
-    labels : (X, Y, Z) int32
-        An exact copy where the grids agree, else the nearest voxel through the
-        two affines, 0 outside the field of view. Labels too small to be the nearest
-        of any voxel (points between coarse slices) go to the voxel nearest to them.
-    name : str
-        For messages.
-
-    Raises
-    ------
-    InputError
-        Unusable file, more than one volume, or no common field of view.
-    """
-    labels, affine, name = load_labels(image, volume)
-    grid = volume.data.shape[:3]
-    if labels.shape == grid and _same_grid(affine, volume.affine, grid):
-        return labels, name
-    out = _nearest(labels, np.linalg.inv(affine) @ volume.affine, grid, name, volume.name)
-    _add_lost(out, labels, np.linalg.inv(volume.affine) @ affine)
-    return out, name
-
-
-def _add_lost(out, labels, to_out):
-    """Put labels that none of `out`'s voxels took into the voxels nearest to them."""
-    lost = np.setdiff1d(labels[labels != 0], out)
-    marked = np.argwhere(np.isin(labels, lost)) if lost.size else np.zeros((0, 3), int)
-    where = np.floor(marked @ to_out[:3, :3].T + to_out[:3, 3] + 0.5).astype(np.intp)
-    within = ((where >= 0) & (where < out.shape)).all(axis=1)
-    where, value = where[within], labels[tuple(marked[within].T)]
-    free = out[tuple(where.T)] == 0
-    out[tuple(where[free].T)] = value[free]
-
-
-def _open(source):
+def open_image(source):
     """Return (image, path or None, sha256 or None)."""
     if isinstance(source, SpatialImage):
         filename = source.get_filename()
@@ -282,7 +195,7 @@ def _best_affine(header, name):
         raise InputError(f"{name}: its affine cannot be read ({error}); correct the header") from error
 
 
-def _values(image, name, dtype):
+def stored_values(image, name, dtype=None):
     """Scaled voxel values as stored, axes beyond the fourth dropped: (X, Y, Z, T)."""
     try:
         values = np.asanyarray(image.dataobj)
@@ -292,7 +205,7 @@ def _values(image, name, dtype):
     shape = (*image.shape, 1, 1)[:4]
     # A finite value beyond float32 becomes infinite here, and is reported as such.
     with np.errstate(over="ignore"):
-        return values.astype(dtype, copy=False).reshape(shape, order="F")
+        return values.astype(dtype or values.dtype, copy=False).reshape(shape, order="F")
 
 
 def _canonical(values, geometry):
@@ -328,28 +241,3 @@ def _image_like(stored, source):
     image = image_class(stored, source.affine, header)
     image.header.set_slope_inter(1, 0)
     return image
-
-
-def _same_grid(affine, other, grid):
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in grid], indexing="ij")).reshape(3, -1)
-    shift_mm = np.abs((affine - other)[:3] @ np.vstack([corners, np.ones(8)])).max()
-    return shift_mm < 0.05 * nib.affines.voxel_sizes(other).min()
-
-
-def _nearest(labels, to_label, grid, name, other):
-    i, j = np.arange(grid[0])[:, None], np.arange(grid[1])[None, :]
-    out = np.zeros(grid, np.int32, order="F")
-    overlap = False
-    for k in range(grid[2]):
-        inside, index = True, []
-        for axis in range(3):
-            a, b, c, d = to_label[axis]
-            # The small bias makes ties between two voxels fall the same way everywhere.
-            nearest = np.floor(a * i + b * j + c * k + d + 0.5 + 1e-6).astype(np.intp)
-            inside = inside & (nearest >= 0) & (nearest < labels.shape[axis])
-            index.append(nearest)
-        overlap = overlap or bool(inside.any())
-        out[..., k][inside] = labels[tuple(axis[inside] for axis in index)]
-    if not overlap:
-        raise InputError(f"{name}: does not overlap {other}; give a mask or label image of the same scan")
-    return out

@@ -1,7 +1,7 @@
 """The cord's centreline and its angle to the slices, from per-slice centroids.
 
-Everything works in the *slice frame*: three orthonormal world vectors ``r``
-(towards the right), ``a`` (anterior) and ``n`` (the slice normal, superior).
+Everything works in the slices' :class:`sctseg7t.image.frame.Frame`: ``r`` is its `e_x` (towards the right),
+``a`` its `e_y` (anterior) and ``n`` the slice normal (superior).
 """
 
 from dataclasses import dataclass
@@ -19,28 +19,6 @@ SMOOTH_MM = 40.0
 # An angle known no better than this is withheld; 6 degrees is 0.5 % of an area.
 MAX_ANGLE_SD_DEG = 6.0
 _HUBER_SDS = 2.0
-
-
-@dataclass(frozen=True)
-class SliceFrame:
-    """Geometry shared by the slices of one stack.
-
-    Attributes
-    ----------
-    axes : (3, 3) array
-        Rows are the world unit vectors ``r``, ``a``, ``n``.
-    pixel : (2, 2) array
-        Columns are the two in-plane voxel steps in ``(r, a)`` coordinates, mm.
-    pixel_area_mm2, step_mm : float
-        Area of a pixel (right for shear) and distance between slice planes.
-    affine : (4, 4) array
-    """
-
-    axes: np.ndarray
-    pixel: np.ndarray
-    pixel_area_mm2: float
-    step_mm: float
-    affine: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -62,45 +40,6 @@ class Centreline:
     slope_sd: np.ndarray
 
 
-def slice_frame(affine):
-    """Build the :class:`SliceFrame` of slices along axis 2 of a RAS+ canonical image.
-
-    ``r`` and ``a`` are the projections of world right and anterior onto the slice
-    plane, made orthonormal symmetrically (neither axis is preferred); equal to
-    turning the world axes by the smallest rotation that takes superior to ``n``.
-
-    Raises
-    ------
-    ValueError
-        If the affine is not a finite invertible 4x4 matrix, or slices are sagittal.
-    """
-    affine = np.asarray(affine, dtype=float)
-    if affine.shape != (4, 4) or not np.isfinite(affine).all():
-        raise ValueError("affine must be a finite 4x4 matrix")
-    u, v, w = affine[:3, :3].T
-    normal = np.cross(u, v)
-    pixel_area = float(np.linalg.norm(normal))
-    if pixel_area == 0 or abs(normal @ w) <= 1e-9 * pixel_area * np.linalg.norm(w):
-        raise ValueError("affine is singular")
-    normal = normal / pixel_area
-    if normal @ w < 0:
-        normal = -normal
-    if normal[2] < -0.99:
-        raise ValueError("slices along axis 2 run superior to inferior; reorient to RAS+ first")
-    axes = minimal_rotation(np.array([0.0, 0.0, 1.0]), normal)
-    pixel = axes[:2] @ np.column_stack([u, v])
-    return SliceFrame(axes, pixel, pixel_area, float(normal @ w), affine)
-
-
-def minimal_rotation(start, end):
-    """Rows: the unit axes x, y, z turned by the smallest rotation taking ``start`` to ``end``."""
-    half = start + end
-    cosine = float(start @ end)
-    eye = np.eye(3)
-    # Each axis e: e - (e.half) half / (1 + cos) + 2 (e.start) end.
-    return eye - np.outer(eye @ half, half) / (1 + cosine) + 2 * np.outer(eye @ start, end)
-
-
 def fit_centreline(centroid_ij, area, frame, *, smooth_mm=SMOOTH_MM):
     """Fit a smooth line through per-slice centroids.
 
@@ -119,7 +58,7 @@ def fit_centreline(centroid_ij, area, frame, *, smooth_mm=SMOOTH_MM):
         Centroids in voxel indices; NaN rows where the slice has none.
     area : (Z,) array
         Tissue area of each slice, any unit (relative weights).
-    frame : SliceFrame
+    frame : Frame
     smooth_mm : float
         Length over which the cord's curvature keeps; larger is smoother.
 

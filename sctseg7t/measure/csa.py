@@ -5,13 +5,8 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from sctseg7t.measure.centreline import (
-    MAX_ANGLE_SD_DEG,
-    SMOOTH_MM,
-    cosine_from_slope,
-    fit_centreline,
-    slice_frame,
-)
+from sctseg7t.image.frame import frame_of
+from sctseg7t.measure.centreline import MAX_ANGLE_SD_DEG, SMOOTH_MM, cosine_from_slope, fit_centreline
 from sctseg7t.measure.checks import TRUNCATED, check_areas
 from sctseg7t.measure.columns import CSA_MEASURES, TISSUES, names
 from sctseg7t.measure.levels import slice_levels
@@ -141,7 +136,7 @@ def measure_csa(
     """
     fractions = _checked_fractions(fractions)
     n_slices = next(iter(fractions.values())).shape[2]
-    frame = slice_frame(affine)
+    frame = frame_of(affine)
     valid = _checked_valid(valid, n_slices)
     flags = _checked_flags(flags, n_slices)
     if levels is not None and np.shape(levels) != next(iter(fractions.values())).shape:
@@ -173,7 +168,7 @@ def measure_csa(
             area = float(sums[name][k]) * frame.pixel_area_mm2
             slope = _known_slope(line, k)
             row = replace(row, area_mm2=area, **_angles(slope, area, frame.step_mm))
-            shape = slice_shape(moments[name][k], frame.pixel, slope)
+            shape = slice_shape(moments[name][k], frame.voxel_to_frame, slope)
             values = {field.name: getattr(shape, field.name) for field in fields(shape)}
             values["reason"] = (*(() if slope is not None else (angle_reason,)), *note, *shape.reason)
             rows.append(replace(row, **values))

@@ -5,8 +5,8 @@ import csv
 import numpy as np
 
 from sctseg7t.cohort.features import Features, measure_features
-from sctseg7t.flags import ranges
 from sctseg7t.measure.csa import measure_csa
+from sctseg7t.text import ranges
 
 SHOWN = (
     "area_mm2",

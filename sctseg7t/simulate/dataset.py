@@ -12,7 +12,7 @@ import numpy as np
 
 from sctseg7t.errors import InputError, OutputError
 from sctseg7t.files import write_bytes, write_json
-from sctseg7t.image.volume import save
+from sctseg7t.image.nifti import save
 from sctseg7t.simulate.anatomy import SPACING_MM
 from sctseg7t.simulate.effect import EFFECTS, read_settings
 from sctseg7t.simulate.scan import ScanPlan, simulate_scan

@@ -8,11 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sctseg7t.cord.locate import from_labels, locate, mm_between
-from sctseg7t.cord.segment import check_spec, segment_fractions
+from sctseg7t.cord.locator import from_labels, locate
+from sctseg7t.cord.windows_model import check_spec, segment_fractions
 from sctseg7t.errors import InputError
-from sctseg7t.image.grid import box_around
-from sctseg7t.image.volume import load, resample_nearest_to
+from sctseg7t.image.frame import frame_of
+from sctseg7t.image.masks import labels_on_scan
+from sctseg7t.image.volume import load
+from sctseg7t.image.windows import box_around
 from sctseg7t.postprocess import apply, binary
 
 
@@ -82,7 +84,7 @@ def prepare(scans, spec):
 
 def _case(scan, spec):
     volume = load(scan.image, volumes="mean")
-    references = {tissue: resample_nearest_to(path, volume)[0] > 0 for tissue, path in scan.masks.items()}
+    references = {tissue: labels_on_scan(path, volume)[0] > 0 for tissue, path in scan.masks.items()}
     for tissue, mask in references.items():
         if not mask.any():
             raise InputError(f"{scan.masks[tissue]}: marks no voxel of {scan.image}; give the manual mask of this scan")
@@ -95,7 +97,8 @@ def _case(scan, spec):
     centres = centres[keep]
     if spec.input.size is not None:
         reach_mm = max(spec.input.size) * max(spec.input.spacing_mm)
-        box, affine = box_around(centres, affine, data.shape, reach_mm)
+        box = box_around(centres, volume.frame, data.shape, reach_mm)
+        affine[:3, 3] += affine[:3, :2] @ [part.start for part in box]
         centres = centres - [part.start for part in box]
     cut = (*box, keep)
     references = {tissue: mask[cut] for tissue, mask in references.items()}
@@ -125,7 +128,7 @@ def mean_of(rows):
 
 def _areas(case, session, spec):
     check_spec(spec)
-    found = segment_fractions(case.data, case.affine, case.centres_vox, session, spec)
+    found = segment_fractions(case.data, frame_of(case.affine), case.centres_vox, session, spec)
     masks = {output.name: binary(found.maps[output.name], output) for output in spec.outputs}
     masks = apply(masks, spec.postprocess, float(abs(np.linalg.det(case.affine[:3, :3]))))
     row = {}
@@ -143,5 +146,5 @@ def _distances(case, session, spec):
     path = locate(case.data, case.affine, session, spec)
     if path is None:
         return {"median_mm": None, "within_3mm": 0.0}
-    away = mm_between(case.affine, path.centres_vox, case.centres_vox)[case.marked]
+    away = frame_of(case.affine).mm_between(path.centres_vox, case.centres_vox)[case.marked]
     return {"median_mm": round(float(np.median(away)), 3), "within_3mm": round(float((away <= 3).mean()), 4)}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sctseg7t.brain import atlas, bias, mask, register
-from sctseg7t.brain.grid import resample
+from sctseg7t.brain.isotropic_grid import resample
 from sctseg7t.errors import InputError
 from sctseg7t.image.volume import load
 

@@ -7,8 +7,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from sctseg7t.image.grid import restore_windows, sample_windows
-from sctseg7t.image.volume import check_header, load, save, to_native
+from sctseg7t.image.nifti import save
+from sctseg7t.image.volume import check_header, load, to_native
+from sctseg7t.image.windows import restore_windows, sample_windows
 
 pytestmark = pytest.mark.data
 
@@ -42,7 +43,7 @@ def test_reference_masks_survive_the_windows(cord):
         mask = volume.data[..., 0] > 0.5
         planes = mask.transpose(2, 0, 1)
         centres = np.array([np.argwhere(p).mean(axis=0) if p.any() else (np.nan, np.nan) for p in planes])
-        windows, _ = sample_windows(mask.astype(np.float32), volume.affine, centres)
-        native = restore_windows(windows[:, None], volume.affine, mask.shape, centres)[0]
+        windows, _ = sample_windows(mask.astype(np.float32), volume.frame, centres)
+        native = restore_windows(windows[:, None], volume.frame, mask.shape, centres)[0]
         np.testing.assert_allclose(native.sum(axis=(0, 1)), mask.sum(axis=(0, 1)), rtol=0.005, err_msg=str(path))
         assert np.count_nonzero((native > 0.5) != mask) <= 1e-3 * mask.sum(), path

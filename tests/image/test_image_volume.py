@@ -12,7 +12,9 @@ from nibabel.orientations import inv_ornt_aff
 
 from sctseg7t import files
 from sctseg7t.errors import InputError, OutputError
-from sctseg7t.image.volume import check_header, load, resample_nearest_to, save, to_native
+from sctseg7t.image.masks import labels_on_scan
+from sctseg7t.image.nifti import save
+from sctseg7t.image.volume import check_header, load, to_native
 
 ORIENTATIONS = [
     np.array(list(zip(order, flips)))
@@ -504,7 +506,7 @@ def test_labels_on_the_same_grid_are_copied_whatever_their_order(orientation):
     affine = affine_of(rotation(0, 15))
     volume = load(make(scan(), affine))
     image = make(*stored_as(labels, affine, orientation))
-    result, _ = resample_nearest_to(image, volume)
+    result, _ = labels_on_scan(image, volume)
     assert np.issubdtype(result.dtype, np.integer)
     np.testing.assert_array_equal(result, labels)
 
@@ -516,7 +518,7 @@ def test_labels_on_another_grid_take_the_nearest_voxel():
     fine[6:12, 8:14, 2:6] = 3
     expected = np.zeros((8, 10, 4))
     expected[3:6, 4:7, 1:3] = 3
-    np.testing.assert_array_equal(resample_nearest_to(make(fine, fine_affine), volume)[0], expected)
+    np.testing.assert_array_equal(labels_on_scan(make(fine, fine_affine), volume)[0], expected)
 
 
 def test_point_labels_between_coarse_slices_are_not_lost():
@@ -525,7 +527,7 @@ def test_point_labels_between_coarse_slices_are_not_lost():
     # Heights 2, 6 and 11 mm: slices at 0, 5, 10 and 15 mm pass them by.
     for height, level in ((2, 5), (6, 4), (11, 3)):
         points[2, 2, height] = level
-    result, _ = resample_nearest_to(make(points, affine_of(spacing=(1, 1, 1), origin=(0, 0, 0))), volume)
+    result, _ = labels_on_scan(make(points, affine_of(spacing=(1, 1, 1), origin=(0, 0, 0))), volume)
     assert [result[..., k].max() for k in range(4)] == [5, 4, 3, 0]
     assert np.count_nonzero(result) == 3 and result[4, 4, 0] == 5
 
@@ -534,10 +536,10 @@ def test_labels_without_overlap_or_orientation(tmp_path):
     volume = load(make(scan()))
     far = write(tmp_path, make(np.ones((7, 9, 5), np.uint8), affine_of(origin=(500, 0, 0))), "far.nii")
     with pytest.raises(InputError, match="does not overlap"):
-        resample_nearest_to(far, volume)
+        labels_on_scan(far, volume)
     labels = scan() % 5
-    np.testing.assert_array_equal(resample_nearest_to(make(labels, qform=0, sform=0), volume)[0], labels)
+    np.testing.assert_array_equal(labels_on_scan(make(labels, qform=0, sform=0), volume)[0], labels)
     with pytest.raises(InputError, match="no orientation and another shape"):
-        resample_nearest_to(make(labels[:-1], qform=0, sform=0), volume)
+        labels_on_scan(make(labels[:-1], qform=0, sform=0), volume)
     with pytest.raises(InputError, match="3 volumes"):
-        resample_nearest_to(make(scan((7, 9, 5, 3))), volume)
+        labels_on_scan(make(scan((7, 9, 5, 3))), volume)

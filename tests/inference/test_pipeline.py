@@ -361,7 +361,7 @@ def test_gray_matter_lies_inside_the_cord_at_any_threshold(open_cpu, image):
 
 
 def test_ranges_of_slices():
-    from sctseg7t.flags import ranges
+    from sctseg7t.text import ranges
 
     assert ranges([0, 1, 2, 5, 7, 8]) == "0-2, 5, 7-8"
     assert ranges([]) == ""

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from sctseg7t.measure.centreline import cosine_from_slope, fit_centreline, slice_frame
+from sctseg7t.image.frame import frame_of
+from sctseg7t.measure.centreline import cosine_from_slope, fit_centreline
 
 
 def fit(height_mm, offset_mm, area=None, **options):
@@ -15,7 +16,7 @@ def fit(height_mm, offset_mm, area=None, **options):
     weights = np.full(len(centroid), 60.0)
     if area is not None:
         weights[index] = area
-    line = fit_centreline(centroid, weights, slice_frame(np.diag([1, 1, step, 1])), **options)
+    line = fit_centreline(centroid, weights, frame_of(np.diag([1, 1, step, 1])), **options)
     return line.slope[index], line
 
 
@@ -92,7 +93,7 @@ def test_one_slice_has_a_place_but_no_angle():
 def test_uncertainty_grows_away_from_the_centroids():
     centroid = np.full((60, 2), np.nan)
     centroid[20:30] = 0
-    line = fit_centreline(centroid, np.full(60, 60.0), slice_frame(np.diag([1, 1, 3, 1])))
+    line = fit_centreline(centroid, np.full(60, 60.0), frame_of(np.diag([1, 1, 3, 1])))
     sd = np.degrees(line.slope_sd)
     assert sd[25] < 1 < sd[31] < sd[40] < sd[59]
     assert sd[59] > 6
@@ -113,9 +114,9 @@ def test_cosine_is_exact_for_two_tilts():
 def test_frame_of_an_oblique_sheared_affine():
     affine = np.eye(4)
     affine[:3, :3] = [[0.4, 0.12, 0.3], [0.02, 0.5, -0.9], [-0.05, 0.15, 2.5]]
-    frame = slice_frame(affine)
+    frame = frame_of(affine)
     assert frame.axes @ frame.axes.T == pytest.approx(np.eye(3))
     assert frame.axes[2] @ affine[:3, :2] == pytest.approx([0, 0])
     assert frame.axes[0, 0] > 0.9 and frame.axes[1, 1] > 0.9 and frame.axes[2, 2] > 0.9
-    assert frame.pixel_area_mm2 == pytest.approx(abs(np.linalg.det(frame.pixel)))
+    assert frame.pixel_area_mm2 == pytest.approx(abs(np.linalg.det(frame.voxel_to_frame)))
     assert frame.pixel_area_mm2 * frame.step_mm == pytest.approx(abs(np.linalg.det(affine)))

@@ -3,11 +3,9 @@
 import numpy as np
 import pytest
 
-from sctseg7t.measure.centreline import minimal_rotation
+from sctseg7t.image.frame import frame_of
 from sctseg7t.measure.checks import check_areas
 from sctseg7t.measure.csa import MEASURES, measure_csa
-
-Z = np.array([0.0, 0.0, 1.0])
 
 
 def cylinder(affine, shape, semi_axes, *, lean=(0, 0), turn_deg=0, supersample=6):
@@ -16,11 +14,10 @@ def cylinder(affine, shape, semi_axes, *, lean=(0, 0), turn_deg=0, supersample=6
     `lean` is the axis' slope d(right, anterior)/d(superior) in the frame of the slices;
     the cross-section perpendicular to the axis is the ellipse.
     """
-    normal = np.cross(affine[:3, 0], affine[:3, 1])
-    frame = minimal_rotation(Z, normal / np.linalg.norm(normal))
+    frame = frame_of(affine).axes
     tangent = np.array([*lean, 1.0]) @ frame
     tangent /= np.linalg.norm(tangent)
-    across = frame @ minimal_rotation(frame[2], tangent)
+    across = frame @ smallest_rotation(frame[2], tangent)
     centre = affine[:3, :3] @ ((np.array(shape) - 1) / 2) + affine[:3, 3]
     offset = (np.arange(supersample) + 0.5) / supersample - 0.5
     i, j, k = np.meshgrid(*map(np.arange, shape), indexing="ij")
@@ -33,6 +30,13 @@ def cylinder(affine, shape, semi_axes, *, lean=(0, 0), turn_deg=0, supersample=6
             along, beside = cos * x + sin * y, cos * y - sin * x
             total += (along / semi_axes[0]) ** 2 + (beside / semi_axes[1]) ** 2 <= 1
     return total / supersample**2
+
+
+def smallest_rotation(start, end):
+    """Rows: the axes x, y, z turned by the smallest rotation that takes `start` to `end` (Rodrigues)."""
+    axis = np.cross(start, end)
+    cross = np.cross(np.eye(3), -axis)
+    return np.eye(3) + cross + cross @ cross / (1 + start @ end)
 
 
 def rotation(axis, degrees):

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from sctseg7t.cord.segment import RECENTRE_MM, segment_fractions
+from sctseg7t.cord.windows_model import RECENTRE_MM, check_spec, segment_fractions
 from sctseg7t.errors import ModelError
+from sctseg7t.image.frame import frame_of
 
 SIZE, SPACING = 128, 0.17578125
 AXIS = (np.arange(SIZE) - (SIZE - 1) / 2) * SPACING
@@ -64,7 +65,7 @@ def scan(pixel, centres_mm, radius=4.0, fov=(48.0, 44.0)):
     x, y = ((np.arange(n) - (n - 1) / 2) * p for n, p in zip(shape, pixel))
     planes = [1 / (1 + np.exp((np.hypot(x[:, None] - cx, y[None] - cy) - radius) / 0.2)) for cx, cy in centres_mm]
     middle = (np.array(shape) - 1) / 2
-    return np.stack(planes, -1) * 100 + 20, middle + np.array(centres_mm) / pixel, np.diag([*pixel, 3.0, 1.0])
+    return np.stack(planes, -1) * 100 + 20, middle + np.array(centres_mm) / pixel, frame_of(np.diag([*pixel, 3.0, 1.0]))
 
 
 def follow(radius_mm):
@@ -87,17 +88,17 @@ def area(fractions, pixel):
 @pytest.mark.parametrize("pixel", [(0.18, 0.18), (0.25, 0.3), (0.5, 0.5), (0.9, 0.7), (1.5, 1.5)])
 @pytest.mark.parametrize("radius", [2.0, 5.0])
 def test_restored_area_is_that_of_the_disc(pixel, radius):
-    data, centres, affine = scan(pixel, [(0, 0), (1.3, -2.1)])
-    found = segment_fractions(data, affine, centres, Stub(lambda image: disc(radius)[None]), spec(["SC"]))
+    data, centres, frame = scan(pixel, [(0, 0), (1.3, -2.1)])
+    found = segment_fractions(data, frame, centres, Stub(lambda image: disc(radius)[None]), spec(["SC"]))
     assert found.maps["SC"].shape == data.shape
     np.testing.assert_allclose(area(found.maps["SC"], pixel), disc_area(radius), rtol=0.01)
 
 
 def test_restored_place_is_that_of_the_disc():
     pixel = (0.4, 0.3)
-    data, centres, affine = scan(pixel, [(2.0, -1.0), (-3.0, 4.0)])
+    data, centres, frame = scan(pixel, [(2.0, -1.0), (-3.0, 4.0)])
     stub = Stub(lambda image: disc(3.0, x=1.2, y=-0.7)[None])
-    sc = segment_fractions(data, affine, centres, stub, spec(["SC"])).maps["SC"]
+    sc = segment_fractions(data, frame, centres, stub, spec(["SC"])).maps["SC"]
     i, j = np.indices(sc.shape[:2])
     mean = np.stack([(sc * g[..., None]).sum((0, 1)) / sc.sum((0, 1)) for g in (i, j)], 1)
     np.testing.assert_allclose((mean - centres) * pixel, [(1.2, -0.7)] * 2, atol=0.02)
@@ -107,10 +108,15 @@ class TestRecentring:
     OFFSETS = ((0.0, 0.0), (3.0, 0.0), (-2.0, 2.2), (0.4, -0.3))
 
     def run(self, policy="locator", radius=4.0):
-        data, centres, affine = scan((0.35, 0.35), self.OFFSETS)
+        data, centres, frame = scan((0.35, 0.35), self.OFFSETS)
         middle = np.tile((np.array(data.shape[:2]) - 1) / 2, (len(self.OFFSETS), 1))
         stub = Stub(follow(radius))
-        return segment_fractions(data, affine, middle, stub, spec(["SC"], policy=policy)), centres, middle, stub
+        return (
+            segment_fractions(data, frame, middle, stub, spec(["SC"], policy=policy)),
+            centres,
+            middle,
+            stub,
+        )
 
     def test_cord_off_by_3_mm_moves_the_window(self):
         found, centres, middle, stub = self.run()
@@ -126,17 +132,17 @@ class TestRecentring:
         assert np.array_equal(found.centres_vox, middle)
 
     def test_window_without_cord_stays(self):
-        data, centres, affine = scan((0.35, 0.35), [(0, 0)])
+        data, centres, frame = scan((0.35, 0.35), [(0, 0)])
         stub = Stub(lambda image: np.zeros((1, SIZE, SIZE)))
-        found = segment_fractions(data, affine, centres + 1, stub, spec(["SC"], policy="locator"))
+        found = segment_fractions(data, frame, centres + 1, stub, spec(["SC"], policy="locator"))
         assert stub.calls == [1]
         assert not found.maps["SC"].any() and not found.touches_edge.any()
 
     def test_given_centres_are_not_changed(self):
-        data, _, affine = scan((0.35, 0.35), [(3.0, 0)])
+        data, _, frame = scan((0.35, 0.35), [(3.0, 0)])
         middle = (np.array(data.shape[:2]) - 1)[None] / 2
         before = middle.copy()
-        segment_fractions(data, affine, middle, Stub(follow(4)), spec(["SC"], policy="locator"))
+        segment_fractions(data, frame, middle, Stub(follow(4)), spec(["SC"], policy="locator"))
         assert np.array_equal(middle, before)
 
     def test_recentring_follows_a_turned_grid(self):
@@ -144,34 +150,34 @@ class TestRecentring:
         c, s = np.cos(0.3), np.sin(0.3)
         turn = np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]) @ np.diag([0.35, 0.35, 3, 1])
         middle = (np.array(data.shape[:2]) - 1)[None] / 2
-        found = segment_fractions(data, turn, middle, Stub(follow(4)), spec(["SC"], policy="locator"))
+        found = segment_fractions(data, frame_of(turn), middle, Stub(follow(4)), spec(["SC"], policy="locator"))
         np.testing.assert_allclose(found.centres_vox - middle, [(3.0 / 0.35, 1.0 / 0.35)], atol=0.1 / 0.35)
 
 
 def test_cord_at_the_windows_border_is_flagged():
     half = SIZE / 2 * SPACING
-    data, centres, affine = scan((0.5, 0.5), [(0, 0)] * 4)
+    data, centres, frame = scan((0.5, 0.5), [(0, 0)] * 4)
     # Slices: well inside; 1 mm from the border; over the right border; over the upper one.
     discs = [disc(4), disc(4, x=half - 5), disc(4, x=half - 3), disc(4, y=half - 3.9)]
     answers = iter(discs)
-    found = segment_fractions(data, affine, centres, Stub(lambda image: next(answers)[None]), spec(["SC"]))
+    found = segment_fractions(data, frame, centres, Stub(lambda image: next(answers)[None]), spec(["SC"]))
     assert found.touches_edge.tolist() == [False, False, True, True]
 
 
 def test_gray_matter_stays_within_the_cord():
-    data, centres, affine = scan((0.4, 0.4), [(0, 0)])
+    data, centres, frame = scan((0.4, 0.4), [(0, 0)])
     stub = Stub(lambda image: np.stack([0.8 * disc(4), disc(6)]))
-    maps = segment_fractions(data, affine, centres, stub, spec()).maps
+    maps = segment_fractions(data, frame, centres, stub, spec()).maps
     assert (maps["GM"] <= maps["SC"] + 1e-6).all()
     np.testing.assert_allclose(maps["GM"], maps["SC"], atol=1e-5)
 
 
 def test_channels_go_by_the_entry_and_not_by_their_order():
-    data, centres, affine = scan((0.4, 0.4), [(0, 0)])
+    data, centres, frame = scan((0.4, 0.4), [(0, 0)])
     entry = spec()
     for output, channel in zip(entry.outputs, (1, 0)):
         output.channel = channel
-    maps = segment_fractions(data, affine, centres, Stub(lambda image: np.stack([disc(2), disc(5)])), entry).maps
+    maps = segment_fractions(data, frame, centres, Stub(lambda image: np.stack([disc(2), disc(5)])), entry).maps
     np.testing.assert_allclose(area(maps["SC"], (0.4, 0.4)), disc_area(5), rtol=0.01)
     np.testing.assert_allclose(area(maps["GM"], (0.4, 0.4)), disc_area(2), rtol=0.01)
 
@@ -184,82 +190,82 @@ def skewed(image):
 
 def noise_scan(seed=0, shape=(97, 88, 3)):
     data = np.random.default_rng(seed).random(shape) * 300
-    return data, np.tile((np.array(shape[:2]) - 1) / 2, (shape[2], 1)), np.diag([0.3, 0.3, 3.0, 1.0])
+    return data, np.tile((np.array(shape[:2]) - 1) / 2, (shape[2], 1)), frame_of(np.diag([0.3, 0.3, 3.0, 1.0]))
 
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_axes_of_the_tensor_do_not_matter(flip):
-    data, centres, affine = noise_scan()
-    rows = segment_fractions(data, affine, centres, Stub(skewed), spec(axes="yx", flip=flip))
+    data, centres, frame = noise_scan()
+    rows = segment_fractions(data, frame, centres, Stub(skewed), spec(axes="yx", flip=flip))
     turned = Stub(lambda image: skewed(image.T).swapaxes(1, 2))
-    columns = segment_fractions(data, affine, centres, turned, spec(axes="xy", flip=flip))
+    columns = segment_fractions(data, frame, centres, turned, spec(axes="xy", flip=flip))
     for name in ("SC", "GM"):
         assert np.array_equal(rows.maps[name], columns.maps[name])
 
 
 @pytest.mark.parametrize("axes", ["yx", "xy"])
 def test_flip_averaging_treats_left_and_right_alike(axes):
-    data, centres, affine = noise_scan()
+    data, centres, frame = noise_scan()
     entry = spec(axes=axes, flip=True)
     stub = Stub(skewed if axes == "yx" else lambda image: skewed(image.T).swapaxes(1, 2))
-    found = segment_fractions(data, affine, centres, stub, entry)
-    mirrored = segment_fractions(data[::-1], affine, centres, stub, entry)
+    found = segment_fractions(data, frame, centres, stub, entry)
+    mirrored = segment_fractions(data[::-1], frame, centres, stub, entry)
     for name in ("SC", "GM"):
         np.testing.assert_allclose(mirrored.maps[name], found.maps[name][::-1], atol=1e-4)
-    plain = segment_fractions(data, affine, centres, stub, spec(axes=axes))
+    plain = segment_fractions(data, frame, centres, stub, spec(axes=axes))
     assert np.abs(plain.maps["SC"] - found.maps["SC"]).max() > 0.05
 
 
 def test_symmetric_scan_gives_symmetric_masks():
-    data, centres, affine = noise_scan()
+    data, centres, frame = noise_scan()
     data = data + data[::-1]
-    maps = segment_fractions(data, affine, centres, Stub(skewed), spec(flip=True)).maps
+    maps = segment_fractions(data, frame, centres, Stub(skewed), spec(flip=True)).maps
     np.testing.assert_allclose(maps["SC"], maps["SC"][::-1], atol=1e-4)
 
 
 def test_network_sees_zscored_windows():
-    data, centres, affine = noise_scan()
+    data, centres, frame = noise_scan()
     seen = []
-    segment_fractions(data, affine, centres, Stub(lambda image: seen.append(image) or disc(3)[None]), spec(["SC"]))
+    segment_fractions(data, frame, centres, Stub(lambda image: seen.append(image) or disc(3)[None]), spec(["SC"]))
     for image in seen:
         assert abs(image.mean()) < 1e-4 and abs(image.std() - 1) < 1e-4
     again = []
     stub = Stub(lambda image: again.append(image) or disc(3)[None])
-    segment_fractions(data * 1e-3 + 5, affine, centres, stub, spec(["SC"]))
+    segment_fractions(data * 1e-3 + 5, frame, centres, stub, spec(["SC"]))
     np.testing.assert_allclose(again, seen, atol=1e-2)
 
 
 def test_beyond_the_scan_there_is_nothing():
-    data, _, affine = noise_scan()
+    data, _, frame = noise_scan()
     seen = []
     centres = np.array([(5.0, 40.0)] * 3)
     stub = Stub(lambda image: seen.append(image) or np.ones((1, SIZE, SIZE)))
-    found = segment_fractions(data, affine, centres, stub, spec(["SC"]))
+    found = segment_fractions(data, frame, centres, stub, spec(["SC"]))
     # 5.5 voxels of 0.3 mm are left of the centre: half a window less 1.65 mm lies beyond.
     beyond = AXIS < -1.65 - SPACING
     assert (np.array(seen)[:, :, beyond] == 0).all()
     assert found.maps["SC"].max() <= 1 + 1e-5
     # A cord seen only beyond the scan is none: it neither moves the window nor touches its border.
     ghost = Stub(lambda image: np.where(beyond, 1.0, 0.0)[None, None].repeat(SIZE, 1))
-    found = segment_fractions(data, affine, centres, ghost, spec(["SC"], policy="locator"))
+    found = segment_fractions(data, frame, centres, ghost, spec(["SC"], policy="locator"))
     assert ghost.calls == [3] and not found.touches_edge.any()
 
 
 def test_flat_and_distant_windows_are_zero_images():
-    data, centres, affine = noise_scan()
+    data, centres, frame = noise_scan()
     data[..., 0] = 7
     centres = centres + np.array([(0, 0), (0, 0), (900, 0)])
     seen = []
-    segment_fractions(data, affine, centres, Stub(lambda image: seen.append(image) or disc(3)[None]), spec(["SC"]))
+    segment_fractions(data, frame, centres, Stub(lambda image: seen.append(image) or disc(3)[None]), spec(["SC"]))
     assert not seen[0].any() and seen[1].any() and not seen[2].any()
 
 
 def test_logits_are_turned_into_probabilities():
-    data, centres, affine = scan((0.4, 0.4), [(0, 0)])
+    data, centres, frame = scan((0.4, 0.4), [(0, 0)])
     entry = spec(["SC"])
     entry.activation = "logits"
     p = np.clip(disc(4), 1e-6, 1 - 1e-6)
-    found = segment_fractions(data, affine, centres, Stub(lambda image: np.log(p / (1 - p))[None]), entry)
+    found = segment_fractions(data, frame, centres, Stub(lambda image: np.log(p / (1 - p))[None]), entry)
     np.testing.assert_allclose(area(found.maps["SC"], (0.4, 0.4)), disc_area(4), rtol=0.01)
 
 
@@ -282,7 +288,9 @@ def test_logits_are_turned_into_probabilities():
     ],
 )
 def test_entry_that_cannot_be_served_is_a_model_error(changes):
-    data, centres, affine = scan((0.4, 0.4), [(0, 0)])
+    entry = spec(**changes)
+    data, centres, frame = scan((0.4, 0.4), [(0, 0)])
     with pytest.raises(ModelError) as caught:
-        segment_fractions(data, affine, centres, Stub(lambda image: np.stack([disc(4), disc(2)])), spec(**changes))
+        check_spec(entry)
+        segment_fractions(data, frame, centres, Stub(lambda image: np.stack([disc(4), disc(2)])), entry)
     assert "\n" not in str(caught.value)

@@ -1,6 +1,7 @@
-"""Doubt, written down: per-slice flags for the table, and one line each for people."""
+"""Flags of doubtful slices: names for the table, and one line each for people."""
 
 from sctseg7t.measure.checks import check_areas
+from sctseg7t.text import ranges
 
 _TEXTS = {
     "locator_unsure": "the cord's place is unsure (taken from the neighbouring slices)",
@@ -46,14 +47,3 @@ def warning_lines(flags, table):
         if slices:
             lines.append(f"{flag}: {text} on slice {ranges(slices)}")
     return lines + [f"{warning.flag}: {warning.text}" for warning in check_areas(table)]
-
-
-def ranges(numbers):
-    """Sorted numbers as text: ``0-3, 7``."""
-    runs = []
-    for n in map(int, numbers):
-        if runs and n == runs[-1][1] + 1:
-            runs[-1][1] = n
-        else:
-            runs.append([n, n])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)

@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from sctseg7t.brain.grid import Grid, grid_around, mask_to_native, to_grid, to_native
+from sctseg7t.brain.isotropic_grid import IsotropicGrid, grid_around, mask_to_native, to_grid, to_native
 
 pytest.importorskip("scipy")
 
@@ -25,7 +25,7 @@ NATIVE = {
     "oblique 0.7x0.7x3": (turned((14, -9, 20), (0.7, 0.7, 3), (10, -5, 0)), (90, 90, 24)),
     "mirrored": (np.array([[-1, 0, 0, 60], [0, 1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1.0]]), (60, 60, 30)),
 }
-WORK = Grid(np.eye(4), (70, 70, 70))
+WORK = IsotropicGrid(np.eye(4), (70, 70, 70))
 
 
 def ball(grid, centre, radius):
@@ -113,21 +113,21 @@ def test_a_smooth_image_is_sampled_where_it_lies(name):
 def test_finer_voxels_are_averaged():
     noise = np.random.default_rng(0).normal(size=(80, 80, 80)).astype(np.float32)
     affine = np.diag([0.5, 0.5, 0.5, 1])
-    coarse = to_grid(noise, affine, Grid(np.eye(4), (40, 40, 40)))
+    coarse = to_grid(noise, affine, IsotropicGrid(np.eye(4), (40, 40, 40)))
     assert coarse[5:-5, 5:-5, 5:-5].std() < 0.5
 
 
 def test_labels_keep_their_type():
     labels = np.zeros((10, 10, 10), np.int16)
     labels[4:6] = 300
-    out = to_grid(labels, np.eye(4), Grid(np.eye(4), (12, 10, 10)), order=0)
+    out = to_grid(labels, np.eye(4), IsotropicGrid(np.eye(4), (12, 10, 10)), order=0)
     assert out.dtype == np.int16 and out[5, 0, 0] == 300 and not out[11].any()
 
 
 def test_map_beyond_the_scan_is_dropped():
     assert (
         to_native(
-            np.ones((5, 5, 5)), Grid(np.eye(4), (5, 5, 5)), turned((0, 0, 0), (1, 1, 1), (50, 0, 0)), (4, 4, 4)
+            np.ones((5, 5, 5)), IsotropicGrid(np.eye(4), (5, 5, 5)), turned((0, 0, 0), (1, 1, 1), (50, 0, 0)), (4, 4, 4)
         ).sum()
         == 0
     )

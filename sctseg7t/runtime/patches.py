@@ -1,19 +1,31 @@
-"""A network run over overlapping patches of a volume, and their blend."""
+"""Running a 3D network over overlapping patches of a volume."""
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 
+from sctseg7t.image.grid import bounding_box
 
-def sliding_patches(volume, session, *, size=64, overlap=0.5, inside=None, batch=1, progress=None):
+
+def sliding_patches(
+    volume: np.ndarray,
+    network: Callable[[np.ndarray], np.ndarray],
+    *,
+    size: int | tuple[int, int, int] = 64,
+    overlap: float = 0.5,
+    inside: np.ndarray | None = None,
+    batch: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> np.ndarray:
     """Run a 3D network over overlapping patches and blend what they say with Gaussian weights.
 
     Parameters
     ----------
     volume : (C, X, Y, Z) float32
         An axis shorter than a patch is filled up with the volume's least value per channel, and cut again.
-    session : runtime.Session
-        Its ``run`` takes (N, C, size, size, size) and gives (N, K, size, size, size).
+    network : callable
+        Takes (N, C, size, size, size) and gives (N, K, size, size, size).
     size : int or tuple of 3 int
         Edges of a patch, voxels.
     overlap : float
@@ -21,7 +33,7 @@ def sliding_patches(volume, session, *, size=64, overlap=0.5, inside=None, batch
     inside : (X, Y, Z) bool, optional
         Patches without a voxel of it are left out; the result is 0 outside it.
     batch : int
-        Patches per call of ``run``.
+        Patches per call of the network.
     progress : callable, optional
         Called with (done, total) after every batch.
 
@@ -50,7 +62,7 @@ def sliding_patches(volume, session, *, size=64, overlap=0.5, inside=None, batch
         short = min(batch, len(starts)) - len(group)
         if short:
             patches = np.concatenate([patches, np.repeat(patches[:1], short, axis=0)])
-        maps = session.run(patches)
+        maps = network(patches)
         if total is None:
             total = np.zeros((maps.shape[1], *padded.shape[1:]), np.float32)
             blend = np.zeros(padded.shape[1:], np.float32)
@@ -65,7 +77,9 @@ def sliding_patches(volume, session, *, size=64, overlap=0.5, inside=None, batch
     return total if inside is None else np.where(inside, total, np.float32(0))
 
 
-def patch_starts(inside, size, overlap):
+def patch_starts(
+    inside: np.ndarray | tuple[int, ...], size: tuple[int, int, int], overlap: float
+) -> list[tuple[int, int, int]]:
     """First voxels of the patches that are run, in the volume filled up to a patch's size.
 
     Parameters
@@ -81,19 +95,19 @@ def patch_starts(inside, size, overlap):
     """
     if isinstance(inside, tuple):
         inside = np.broadcast_to(np.True_, inside)
-    if not inside.any():
+    box = bounding_box(inside)
+    if box is None:
         return []
     before = [max(n - m, 0) // 2 for n, m in zip(size, inside.shape)]
     axes = []
     for axis, (n, edge, pad) in enumerate(zip(inside.shape, size, before)):
-        held = np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {axis}))) + pad
-        axes.append(_axis_starts(int(held[0]), int(held[-1]) + 1, max(n, edge), edge, overlap))
+        axes.append(_axis_starts(box[axis].start + pad, box[axis].stop + pad, max(n, edge), edge, overlap))
     # Sums over boxes from a cumulative table: nothing is read twice.
     whole = np.pad(inside, [(b, max(n, m) - b - m) for b, n, m in zip(before, size, inside.shape)])
     return [start for start in itertools.product(*axes) if whole[_slices(start, size)].any()]
 
 
-def gaussian_weight(size):
+def gaussian_weight(size: tuple[int, int, int]) -> np.ndarray:
     """Blending weights of a patch: a Gaussian of an eighth of its edge, at least 1/1000 of the centre: float32."""
     weight = np.ones((1, 1, 1))
     for axis, n in enumerate(size):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from test_image_volume import ORIENTATIONS, affine_of, make, rotation, stored_as
 
-from sctseg7t.image.grid import SPACING_MM, in_plane_frame, resample_slices, restore_windows, sample_windows
+from sctseg7t.image.frame import frame_of
 from sctseg7t.image.volume import load, to_native
+from sctseg7t.image.windows import SPACING_MM, resample_slices, restore_windows, sample_windows
 
 SHEAR = np.array([[1, 0.15, 0.1], [0, 1, 0.2], [0, 0, 1]])
 GRIDS = {
@@ -24,7 +25,7 @@ def positions(size, spacing_mm):
 
 def worlds(affine, centres, size, spacing_mm):
     """World position of every window pixel, (Z, H, W, 3)."""
-    frame = in_plane_frame(affine)
+    frame = frame_of(affine)
     offset = positions(size, spacing_mm)
     plane = offset[None, :, None] * frame.e_x + offset[:, None, None] * frame.e_y
     points = np.column_stack([centres, np.arange(len(centres))])
@@ -49,7 +50,7 @@ def ellipses(affine, centres, axes_mm, spacing_mm=SPACING_MM, size=128, soft_mm=
 @pytest.mark.parametrize("name", GRIDS)
 def test_frame_is_orthonormal_and_anatomical(name):
     affine = affine_of(GRIDS[name])
-    frame = in_plane_frame(affine)
+    frame = frame_of(affine)
     axes = np.stack([frame.e_x, frame.e_y, frame.normal])
     np.testing.assert_allclose(axes @ axes.T, np.eye(3), atol=1e-12)
     assert np.linalg.det(axes) > 0 and (np.diag(axes) > 0.5).all()
@@ -63,11 +64,11 @@ def test_frame_is_orthonormal_and_anatomical(name):
 def test_frame_of_unrotated_voxels_is_exact():
     for linear in (np.eye(3), rotation(0, 25), rotation(1, 25)):
         affine = affine_of(linear)
-        frame = in_plane_frame(affine)
+        frame = frame_of(affine)
         assert frame.aligned
         np.testing.assert_allclose(frame.e_x, linear[:, 0], atol=1e-12)
         np.testing.assert_allclose(frame.e_y, linear[:, 1], atol=1e-12)
-    assert not in_plane_frame(affine_of(rotation(2, 1))).aligned
+    assert not frame_of(affine_of(rotation(2, 1))).aligned
 
 
 # --- windows
@@ -81,7 +82,7 @@ def test_windows_of_a_ramp_are_exact(name, spacing):
     ramp = lambda world: 100 + world @ np.array([3.0, -2.0, 0.7])  # noqa: E731
     data = on_voxels(ramp, affine, shape).astype(np.float32)
     centres = np.array([[45.3, 50.0], [44.0, 49.5], [40.1, 51.9]])
-    windows, inside = sample_windows(data, affine, centres, size=24)
+    windows, inside = sample_windows(data, frame_of(affine), centres, size=24)
     assert windows.dtype == np.float32 and windows.shape == inside.shape == (3, 24, 24)
     points = worlds(affine, centres, 24, SPACING_MM)
     voxels = (points - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T
@@ -95,7 +96,7 @@ def test_windows_of_a_ramp_are_exact(name, spacing):
 def test_aligned_window_is_a_copy():
     data = np.random.default_rng(0).random((40, 50, 2), dtype=np.float32)
     affine = affine_of(spacing=(SPACING_MM, SPACING_MM, 3))
-    windows, inside = sample_windows(data, affine, [[19.5, 25.5]] * 2, size=16)
+    windows, inside = sample_windows(data, frame_of(affine), [[19.5, 25.5]] * 2, size=16)
     np.testing.assert_allclose(windows, data[12:28, 18:34].transpose(2, 1, 0), atol=1e-6)
     assert inside.all()
 
@@ -103,7 +104,7 @@ def test_aligned_window_is_a_copy():
 def test_outside_repeats_the_edge_and_says_so():
     data = np.random.default_rng(0).random((20, 30, 2), dtype=np.float32)
     affine = affine_of(spacing=(0.5, 0.5, 3))
-    windows, inside = sample_windows(data, affine, [[-0.4, 15], [-400, 15]], size=9, spacing_mm=0.5)
+    windows, inside = sample_windows(data, frame_of(affine), [[-0.4, 15], [-400, 15]], size=9, spacing_mm=0.5)
     np.testing.assert_array_equal(inside[0], np.repeat([[False] * 4 + [True] * 5], 9, 0))
     np.testing.assert_array_equal(windows[0, :, :5], np.repeat(data[0, 11:20, :1], 5, 1))
     assert not inside[1].any()
@@ -113,21 +114,21 @@ def test_outside_repeats_the_edge_and_says_so():
 def test_slice_without_a_centre_is_skipped():
     data = np.ones((20, 30, 2), np.float32)
     centres = np.array([[np.nan, np.nan], [10, 15]])
-    windows, inside = sample_windows(data, affine_of(), centres, size=8)
+    windows, inside = sample_windows(data, frame_of(affine_of()), centres, size=8)
     assert not windows[0].any() and not inside[0].any() and windows[1].all()
-    back = restore_windows(np.ones((2, 1, 8, 8)), affine_of(), data.shape, centres)
+    back = restore_windows(np.ones((2, 1, 8, 8)), frame_of(affine_of()), data.shape, centres)
     assert not back[..., 0].any() and back[..., 1].any()
 
 
 def test_fine_voxels_are_averaged():
     data = np.indices((120, 120, 1)).sum(axis=0).astype(np.float32) % 2
     affine = affine_of(spacing=(SPACING_MM / 4, SPACING_MM / 4, 3))
-    windows, _ = sample_windows(data, affine, [[59.7, 60.2]], size=16)
+    windows, _ = sample_windows(data, frame_of(affine), [[59.7, 60.2]], size=16)
     assert np.abs(windows - 0.5).max() < 0.02
 
 
 def test_one_voxel_wide_image():
-    windows, inside = sample_windows(np.ones((1, 30, 1), np.float32), affine_of(), [[0, 15]], size=8)
+    windows, inside = sample_windows(np.ones((1, 30, 1), np.float32), frame_of(affine_of()), [[0, 15]], size=8)
     np.testing.assert_array_equal(windows, 1)
     assert inside.any() and not inside.all()
 
@@ -138,7 +139,7 @@ def test_image_rotated_in_the_scanner_gives_an_upright_window():
     for degrees in (0, 35):
         affine = affine_of(rotation(2, degrees), (0.3, 0.3, 3))
         affine[:3, 3] = -affine[:3, :3] @ (60, 60, 0)
-        windows, _ = sample_windows(on_voxels(blob, affine, (121, 121, 1)), affine, [[60, 60]], size=64)
+        windows, _ = sample_windows(on_voxels(blob, affine, (121, 121, 1)), frame_of(affine), [[60, 60]], size=64)
         results.append(windows)
     np.testing.assert_allclose(*results, atol=0.02)
 
@@ -157,12 +158,12 @@ def test_area_is_kept(name, spacing):
     centres = np.array(shape[:2]) / 2 + np.random.default_rng(0).random((4, 2))
     maps = ellipses(affine, centres, (6.5, 4.0))
     maps[:, 1] = ellipses(affine, centres, (2.0, 1.2))[:, 0]
-    native = restore_windows(maps, affine, shape, centres)
+    native = restore_windows(maps, frame_of(affine), shape, centres)
     assert native.dtype == np.float32 and native.shape == (2, *shape)
-    pixel_mm2 = abs(np.linalg.det(in_plane_frame(affine).voxel_to_frame))
+    pixel_mm2 = abs(np.linalg.det(frame_of(affine).voxel_to_frame))
     area = native.sum(axis=(1, 2)) * pixel_mm2
     expected = maps.sum(axis=(2, 3)).T * SPACING_MM**2
-    np.testing.assert_allclose(area, expected, rtol=1e-5 if in_plane_frame(affine).aligned else 0.005)
+    np.testing.assert_allclose(area, expected, rtol=1e-5 if frame_of(affine).aligned else 0.005)
     assert native.min() >= 0 and native.max() < 1 + 1e-5
 
 
@@ -172,11 +173,11 @@ def test_restored_values_are_box_averages_at_the_right_place(name):
     affine = affine_of(GRIDS[name], (0.4, 0.5, 3))
     shape, radius, soft = (80, 80, 1), 5.0, 1.0
     centres = np.array([[38.3, 41.8]])
-    to_frame = in_plane_frame(affine).voxel_to_frame
+    to_frame = frame_of(affine).voxel_to_frame
     disc = lambda distance: np.clip(0.5 + (radius - distance) / soft, 0, 1)  # noqa: E731
     offset = positions(128, SPACING_MM)
     maps = disc(np.hypot(*np.meshgrid(offset - 1, offset + 2)))[None, None]
-    native = restore_windows(maps, affine, shape, centres)[0, ..., 0]
+    native = restore_windows(maps, frame_of(affine), shape, centres)[0, ..., 0]
     fine = (np.arange(8) + 0.5) / 8 - 0.5
     truth = np.zeros(shape[:2])
     for di in fine:
@@ -193,8 +194,8 @@ def test_window_over_the_border_is_cut(name):
     affine = affine_of(GRIDS[name], (0.4, 0.4, 3))
     centres = np.array([[-2.0, 60.0], [58.0, 0.0], [500.0, 5.0], [-500.0, 5.0]])
     maps = np.ones((4, 1, 64, 64), np.float32)
-    part = restore_windows(maps, affine, (60, 61, 4), centres)[0]
-    whole = restore_windows(maps, affine, (160, 161, 4), centres + 50)[0][50:110, 50:111]
+    part = restore_windows(maps, frame_of(affine), (60, 61, 4), centres)[0]
+    whole = restore_windows(maps, frame_of(affine), (160, 161, 4), centres + 50)[0][50:110, 50:111]
     np.testing.assert_allclose(part, whole, atol=1e-5)
     assert part[..., 0].any() and part[..., 1].any() and not part[..., 2:].any()
 
@@ -206,8 +207,8 @@ def test_sample_then_restore_returns_a_smooth_image(name):
     blob = lambda world: np.exp(-(world**2).sum(axis=-1) / 18)  # noqa: E731
     data = on_voxels(blob, affine, (101, 101, 3)).astype(np.float32)
     centres = np.full((3, 2), 50.4)
-    windows, _ = sample_windows(data, affine, centres)
-    native = restore_windows(windows[:, None], affine, data.shape, centres)[0]
+    windows, _ = sample_windows(data, frame_of(affine), centres)
+    native = restore_windows(windows[:, None], frame_of(affine), data.shape, centres)[0]
     core = np.s_[35:66, 35:66]
     np.testing.assert_allclose(native[core], data[core], atol=0.01)
 
@@ -222,8 +223,8 @@ def test_storage_order_changes_nothing(linear):
     for orientation in ORIENTATIONS[::3]:
         data, stored_affine = stored_as(values, affine, orientation)
         volume = load(make(data, stored_affine, qform=0))
-        windows, inside = sample_windows(volume.data[..., 0], volume.affine, centres, size=32)
-        native = restore_windows(windows[:, None], volume.affine, volume.data.shape[:3], centres)[0]
+        windows, inside = sample_windows(volume.data[..., 0], frame_of(volume.affine), centres, size=32)
+        native = restore_windows(windows[:, None], frame_of(volume.affine), volume.data.shape[:3], centres)[0]
         mask = to_native(volume, native > 400, np.uint8)
         physical, _ = stored_as(np.asarray(native > 400, np.uint8), affine, orientation)
         np.testing.assert_array_equal(np.asanyarray(mask.dataobj), physical)
@@ -234,9 +235,9 @@ def test_storage_order_changes_nothing(linear):
 
 def test_numbers_of_slices_must_agree():
     with pytest.raises(ValueError, match="centres"):
-        sample_windows(np.ones((9, 9, 3), np.float32), affine_of(), [[4, 4]])
+        sample_windows(np.ones((9, 9, 3), np.float32), frame_of(affine_of()), [[4, 4]])
     with pytest.raises(ValueError, match="2 windows for 3 slices"):
-        restore_windows(np.ones((2, 1, 8, 8)), affine_of(), (9, 9, 3), [[4, 4]] * 2)
+        restore_windows(np.ones((2, 1, 8, 8)), frame_of(affine_of()), (9, 9, 3), [[4, 4]] * 2)
 
 
 # --- whole slices

@@ -1,12 +1,15 @@
-"""The cord's tissues: windows along the centre line, through the network, back to the native grid."""
+"""Networks that see a window of every slice, centred on the cord, in the anatomical frame."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from sctseg7t.cord.locate import mm_between
 from sctseg7t.errors import ModelError
-from sctseg7t.image.grid import in_plane_frame, restore_windows, sample_windows
+from sctseg7t.image.frame import Frame
+from sctseg7t.image.windows import restore_windows, sample_windows
+from sctseg7t.runtime.maps import network_maps
+from sctseg7t.runtime.session import Session
+from sctseg7t.zoo.spec import ModelSpec, OutputSpec
 
 # A window whose cord lies further than this from its centre is sampled again around it.
 RECENTRE_MM = 2.0
@@ -33,14 +36,16 @@ class Fractions:
     centres_vox: np.ndarray
 
 
-def segment_fractions(data, affine, centres_vox, session, spec):
+def segment_fractions(
+    data: np.ndarray, frame: Frame, centres_vox: np.ndarray, session: Session, spec: ModelSpec
+) -> Fractions:
     """Run a window model along a centre line.
 
     Parameters
     ----------
     data : (X, Y, Z) array
-    affine : (4, 4) array
-        Canonical, mm.
+    frame : Frame
+        Of its slices.
     centres_vox : (Z, 2) array
     session : Session
     spec : ModelSpec
@@ -54,29 +59,28 @@ def segment_fractions(data, affine, centres_vox, session, spec):
     ModelError
         The entry asks for what window models cannot do, or the network lacks one of its outputs.
     """
-    check_spec(spec)
     centres = np.array(centres_vox, float)
-    maps = _window_maps(data, affine, centres, session, spec)
+    maps = _window_maps(data, frame, centres, session, spec)
     lead = lead_output(spec).channel
     if spec.centring["policy"] == "locator":
-        moved = _recentred(maps[:, lead], affine, centres, spec)
-        far = np.flatnonzero(mm_between(affine, moved, centres) > RECENTRE_MM)
+        moved = _recentred(maps[:, lead], frame, centres, spec)
+        far = np.flatnonzero(frame.mm_between(moved, centres) > RECENTRE_MM)
         if far.size:
             centres[far] = moved[far]
-            maps[far] = _window_maps(data[..., far], affine, centres[far], session, spec)
+            maps[far] = _window_maps(data[..., far], frame, centres[far], session, spec)
     names = [output.name for output in spec.outputs]
     channels = np.stack([maps[:, output.channel] for output in spec.outputs], 1)
     if {"SC", "GM"} <= set(names):
         sc, gm = names.index("SC"), names.index("GM")
         channels[:, gm] = np.minimum(channels[:, gm], channels[:, sc])
-    native = restore_windows(channels, affine, data.shape, centres, spec.input.spacing_mm[0])
+    native = restore_windows(channels, frame, data.shape, centres, spec.input.spacing_mm[0])
     return Fractions(dict(zip(names, native)), _touches_edge(maps[:, lead], spec), centres)
 
 
-def _window_maps(data, affine, centres, session, spec):
+def _window_maps(data, frame, centres, session, spec):
     """Probability maps (Z, C, H, W); rows to anterior, columns to the right."""
     size, spacing = spec.input.size[0], spec.input.spacing_mm[0]
-    windows, inside = sample_windows(data, affine, centres, size=size, spacing_mm=spacing)
+    windows, inside = sample_windows(data, frame, centres, size=size, spacing_mm=spacing)
     images = _normalise(windows, inside)[:, None]
     transposed = spec.input.axes == "xy"
     images = images.swapaxes(2, 3) if transposed else images
@@ -92,7 +96,7 @@ def _window_maps(data, affine, centres, session, spec):
     return maps * inside[:, None]
 
 
-def check_spec(spec):
+def check_spec(spec: ModelSpec) -> None:
     """Refuse an entry that the schema allows but window models cannot serve (ModelError naming the field)."""
     given, normalisation = spec.input, spec.input.normalisation
     needs = {
@@ -114,14 +118,6 @@ def check_spec(spec):
             raise ModelError(f"{spec.label}: {need}; correct its entry")
 
 
-def network_maps(images, session, spec):
-    """Probability maps (N, K, ...) of images (N, C, ...); ModelError if the network returns too few."""
-    maps = session.run(images)
-    if max(output.channel for output in spec.outputs) >= maps.shape[1]:
-        raise ModelError(f"{spec.label}: its network returns {maps.shape[1]} maps, fewer than its entry lists")
-    return 1 / (1 + np.exp(-maps)) if spec.activation == "logits" else maps
-
-
 def _normalise(windows, inside):
     """The z-score of each window; pixels beyond the image become 0."""
     count = np.maximum(inside.sum((1, 2)), 1)
@@ -133,13 +129,13 @@ def _normalise(windows, inside):
     return np.where(sd > 0, centred / np.where(sd > 0, sd, 1), 0).astype(np.float32)
 
 
-def lead_output(spec):
+def lead_output(spec: ModelSpec) -> OutputSpec:
     """The output that stands for the whole cord: SC, or the only one there is."""
     names = [output.name for output in spec.outputs]
     return spec.outputs[names.index("SC") if "SC" in names else 0]
 
 
-def _recentred(cord, affine, centres, spec):
+def _recentred(cord, frame, centres, spec):
     """Centre of mass of the cord's map in each window, in voxels; unchanged where it is empty."""
     weight = np.where(cord > 0.5, cord, 0).astype(float)
     total = weight.sum((1, 2))
@@ -147,7 +143,7 @@ def _recentred(cord, affine, centres, spec):
     some = total > 0
     dx = np.where(some, (weight.sum(1) * position).sum(1) / np.where(some, total, 1), 0)
     dy = np.where(some, (weight.sum(2) * position).sum(1) / np.where(some, total, 1), 0)
-    return centres + np.stack([dx, dy], 1) @ in_plane_frame(affine).frame_to_voxel.T
+    return centres + np.stack([dx, dy], 1) @ frame.frame_to_voxel.T
 
 
 def _touches_edge(cord, spec):

@@ -1,4 +1,4 @@
-"""Where the cord is: one centre per slice, with what is known about how sure it is.
+"""Finding the cord: its centre on every slice, and how sure that is.
 
 A network gives a heat map of every slice at 1 mm; the smoothest path of peaks through
 the stack is the centre line (Viterbi search over the best peaks of each slice, as OptiC does
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sctseg7t.errors import InputError
-from sctseg7t.image.grid import in_plane_frame, resample_slices
+from sctseg7t.image.windows import resample_slices
 
 # Heat below which a slice's own peak is no evidence of a cord.
 UNSURE = 0.25
@@ -125,11 +125,6 @@ def image_centre(shape):
     centre = (np.array(shape[:2]) - 1) / 2
     count = shape[2]
     return CordPath(np.tile(centre, (count, 1)), np.ones(count), np.zeros(count, bool), "image")
-
-
-def mm_between(affine, a_vox, b_vox):
-    """In-plane distance (N,) in mm between two (N, 2) sets of voxel positions."""
-    return np.linalg.norm((np.asarray(a_vox) - b_vox) @ in_plane_frame(affine).voxel_to_frame.T, axis=1)
 
 
 def _heat(images, session, spec):

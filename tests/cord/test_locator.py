@@ -8,9 +8,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from sctseg7t.cord import locate as module
-from sctseg7t.cord.locate import from_labels, image_centre, locate, mm_between
+from sctseg7t.cord import locator as module
+from sctseg7t.cord.locator import from_labels, image_centre, locate
 from sctseg7t.errors import InputError
+from sctseg7t.image.frame import frame_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 IDENTITY = np.eye(4)
@@ -264,7 +265,7 @@ def test_image_centre_and_distances():
     np.testing.assert_array_equal(path.centres_vox, [(20, 14.5)] * 4)
     assert path.source == "image" and not path.unsure.any()
     turn = np.array([[0.3, -0.4, 0, 0], [0.4, 0.3, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]])
-    np.testing.assert_allclose(mm_between(turn, [(0, 0), (2, 2)], [(3, 0), (2, 2)]), [1.5, 0], atol=1e-9)
+    np.testing.assert_allclose(frame_of(turn).mm_between([(0, 0), (2, 2)], [(3, 0), (2, 2)]), [1.5, 0], atol=1e-9)
 
 
 # ---- the shipped locator -------------------------------------------------------
@@ -281,5 +282,5 @@ def test_shipped_locator_finds_the_cord_of_the_example():
     entry = load_manifest().model("cord_locator")
     path = locate(scan.data[..., 0], scan.affine, open_session(weights(entry), "cpu", 1), entry)
     centres = np.array([np.argwhere(truth[..., k]).mean(0) for k in range(truth.shape[2])])
-    assert mm_between(scan.affine, path.centres_vox, centres).max() < 3
+    assert scan.frame.mm_between(path.centres_vox, centres).max() < 3
     assert nib.aff2axcodes(scan.affine) == ("R", "A", "S")

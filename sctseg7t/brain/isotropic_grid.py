@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+from nibabel.affines import apply_affine
+
+from sctseg7t.image.grid import bounding_box, corners
 
 _EDGE = 1e-6
 # Points at which a scan's voxel is integrated lie at most this far apart, in voxels of the working grid.
@@ -10,7 +13,7 @@ _STEP = 1.0
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
+class IsotropicGrid:
     """An isotropic grid along world R, A, S.
 
     Attributes
@@ -42,16 +45,16 @@ def grid_around(mask, affine, *, spacing_mm=1.0, margin_mm=5.0):
 
     Returns
     -------
-    Grid
+    IsotropicGrid
         Voxel centres are whole multiples of the spacing in the world: a scan cropped elsewhere is sampled alike.
     """
-    ends = [(low - 0.5, high - 0.5) for low, high in _box(mask)]
-    corners = np.array(np.meshgrid(*ends, indexing="ij")).reshape(3, -1).T @ affine[:3, :3].T + affine[:3, 3]
-    first = np.floor((corners.min(axis=0) - margin_mm) / spacing_mm).astype(int)
-    last = np.ceil((corners.max(axis=0) + margin_mm) / spacing_mm).astype(int)
+    box = bounding_box(mask) or tuple(slice(0, n) for n in mask.shape)
+    ends = apply_affine(affine, corners([(part.start - 0.5, part.stop - 0.5) for part in box]))
+    first = np.floor((ends.min(axis=0) - margin_mm) / spacing_mm).astype(int)
+    last = np.ceil((ends.max(axis=0) + margin_mm) / spacing_mm).astype(int)
     grid = np.diag([float(spacing_mm)] * 3 + [1.0])
     grid[:3, 3] = first * spacing_mm
-    return Grid(grid, tuple(int(n) for n in last - first + 1))
+    return IsotropicGrid(grid, tuple(int(n) for n in last - first + 1))
 
 
 def to_grid(data, affine, grid, *, order=1):
@@ -62,7 +65,7 @@ def to_grid(data, affine, grid, *, order=1):
     data : (X, Y, Z) array
     affine : (4, 4) array
         Canonical, mm.
-    grid : Grid
+    grid : IsotropicGrid
     order : {0, 1, 3}
         0: nearest voxel, for masks and labels, of the data's own type; 1: linear; 3: cubic spline.
 
@@ -74,8 +77,7 @@ def to_grid(data, affine, grid, *, order=1):
     from scipy import ndimage
 
     matrix = np.linalg.inv(affine) @ grid.affine
-    reach = np.array(np.meshgrid(*[(0, n - 1) for n in grid.shape], indexing="ij")).reshape(3, -1).T
-    reach = reach @ matrix[:3, :3].T + matrix[:3, 3]
+    reach = apply_affine(matrix, corners([(0, n - 1) for n in grid.shape]))
     # A few voxels more than are sampled: what smoothing and splines look at.
     low = np.clip(np.floor(reach.min(axis=0)).astype(int) - 8, 0, data.shape)
     high = np.clip(np.ceil(reach.max(axis=0)).astype(int) + 9, 0, data.shape)
@@ -147,7 +149,7 @@ def to_native(values, grid, affine, shape):
     ----------
     values : (X', Y', Z') array
         On `grid`.
-    grid : Grid
+    grid : IsotropicGrid
     affine, shape
         Of the scan, canonical; mm.
 
@@ -158,19 +160,16 @@ def to_native(values, grid, affine, shape):
     from scipy import ndimage
 
     out = np.zeros(shape, np.float32, order="F")
-    if not np.any(values):
+    box = bounding_box(values != 0)
+    if box is None:
         return out
-    box = _box(values != 0)
     # One voxel of zeros round what is not zero, into which the map falls off.
-    source = np.pad(np.asarray(values, np.float32)[tuple(slice(a, b) for a, b in box)], 1)
+    source = np.pad(np.asarray(values, np.float32)[box], 1)
     matrix = np.linalg.inv(grid.affine) @ affine
-    matrix[:3, 3] -= [a - 1 for a, _ in box]
-    size = np.array(source.shape)
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in size], indexing="ij")).reshape(3, -1).T
-    back = np.linalg.inv(matrix)
-    corners = corners @ back[:3, :3].T + back[:3, 3]
-    low = np.clip(np.floor(corners.min(axis=0) - 0.5).astype(int), 0, shape)
-    high = np.clip(np.ceil(corners.max(axis=0) + 0.5).astype(int) + 1, 0, shape)
+    matrix[:3, 3] -= [part.start - 1 for part in box]
+    ends = apply_affine(np.linalg.inv(matrix), corners([(0, n - 1) for n in source.shape]))
+    low = np.clip(np.floor(ends.min(axis=0) - 0.5).astype(int), 0, shape)
+    high = np.clip(np.ceil(ends.max(axis=0) + 0.5).astype(int) + 1, 0, shape)
     if (low >= high).any():
         return out
     counts = np.maximum(np.ceil(np.linalg.norm(matrix[:3, :3], axis=0) / _STEP - _EDGE).astype(int), 1)
@@ -194,7 +193,7 @@ def mask_to_native(mask, grid, affine, shape, probability=None):
     ----------
     mask : (X', Y', Z') bool
         On `grid`.
-    grid : Grid
+    grid : IsotropicGrid
     affine, shape
         Of the scan, canonical; mm.
     probability : (X', Y', Z') float array, optional
@@ -227,12 +226,3 @@ def mask_to_native(mask, grid, affine, shape, probability=None):
     chosen[at[order[rank < np.floor(np.round(volume, 3) + 0.5)[label[order]]]]] = True
     out[...] = chosen.reshape(shape)
     return out, fraction
-
-
-def _box(mask):
-    """First voxel and one past the last along each axis; of the whole array where nothing is set."""
-    ends = []
-    for axis in range(3):
-        held = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
-        ends.append((int(held[0]), int(held[-1]) + 1) if held.size else (0, mask.shape[axis]))
-    return ends

@@ -1,4 +1,4 @@
-"""Slices along the array's own axes, through the network and back: how networks of the Spinal Cord Toolbox are used.
+"""Networks that see whole slices along the array's own axes, as those of the Spinal Cord Toolbox do.
 
 No anatomical frame here: the image is resampled along its own in-plane axes (in the order and direction of the file,
 or flipped to an orientation), and a crop of whole pixels goes to the network: the middle of the image (sct_deepseg_gm:
@@ -7,9 +7,10 @@ Perone et al., Sci Rep 2018), or around the cord (sct_deepseg_sc: Gros et al., N
 
 import numpy as np
 
-from sctseg7t.cord.segment import EDGE_MM, Fractions, lead_output, network_maps
+from sctseg7t.cord.windows_model import EDGE_MM, Fractions, lead_output
 from sctseg7t.errors import ModelError
 from sctseg7t.image.volume import from_order, to_order
+from sctseg7t.runtime.maps import network_maps
 
 
 def slice_fractions(volume, data, centres_vox, session, spec):
@@ -33,7 +34,6 @@ def slice_fractions(volume, data, centres_vox, session, spec):
         Of float64. Where the entry cuts the network's map (``map_threshold``), the cut map resampled
         to the native grid.
     """
-    check_slices_spec(spec)
     sampling, spacing, size = spec.input.sampling, spec.input.spacing_mm, spec.input.size
     order = _slices_order(volume, spec.input.orientation)
     turned = to_order(data, order).astype(np.float64)
@@ -57,7 +57,7 @@ def slice_fractions(volume, data, centres_vox, session, spec):
     return Fractions(native, edge[np.argsort(height)], np.asarray(centres_vox, float))
 
 
-def check_slices_spec(spec):
+def check_spec(spec):
     """Refuse an entry that whole slices cannot serve (ModelError naming the field)."""
     given, normalisation = spec.input, spec.input.normalisation
     how = (normalisation["name"], normalisation.get("parameters", {}).get("scope"))
