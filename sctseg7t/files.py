@@ -143,16 +143,3 @@ def _reason(error):
         errno.ENAMETOOLONG: "the name is too long); choose a shorter one",
     }
     return remedies.get(error.errno, f"{error.strerror or error}); check the folder and the disk, then run again")
-
-
-def json_value(value: object) -> object:
-    """A value as JSON has it: no NaN or infinity (None), no numpy numbers, no paths; containers are gone through."""
-    if isinstance(value, dict):
-        return {str(key): json_value(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [json_value(item) for item in value]
-    if hasattr(value, "tolist"):
-        return json_value(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, os.PathLike) else value
