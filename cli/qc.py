@@ -128,7 +128,7 @@ def _progress(args):
 
 
 def _agreement(args):
-    from sctseg7t.qc.agreement import compare_raters, describe, read_ratings
+    from sctseg7t.qc.ratings import compare_raters, describe, read_ratings
 
     found = compare_raters(*(read_ratings(path) for path in args.agreement))
     if args.json:

@@ -116,7 +116,6 @@ CSA_MEASURES = (
         "",
         "eccentricity of the equivalent ellipse, 0 to 1",
         label="eccentricity",
-        page_digits=3,
         sct="eccentricity",
     ),
     Column(

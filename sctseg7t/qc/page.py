@@ -1,20 +1,21 @@
-"""Writing the page: cards are made one by one, so memory does not grow with the pictures."""
+"""Writing the QC page: its cards, the scores of its scans, its files, and the list of records that it shows."""
 
 import contextlib
 import json
 import math
 import os
 import secrets
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from sctseg7t.cohort.outliers import FAILED_SCORE, MEASURES, cohort_band, cohort_scales, score_cohort
+from sctseg7t.cohort.records import Record, read_record, record_of
 from sctseg7t.errors import OutputError
-from sctseg7t.files import write_json, writing
+from sctseg7t.files import write_json
 from sctseg7t.qc.card import scan_id
-from sctseg7t.qc.cards import CardStore
-from sctseg7t.report.html import html_json, inline_assets, page_environment
-from sctseg7t.version import __version__
+from sctseg7t.qc.card_store import CardStore
+from sctseg7t.report.html import html_json, inline_assets, page_environment, write_html
 
 LISTING, INDEX, LOCK = "records.json", "index.html", ".lock"
 PER_PAGE = 200
@@ -24,7 +25,15 @@ _FORMAT = "sct7t-qc"
 _PATIENCE_S = 1800
 
 
-def write_page(records, folder, *, title=None, per_page=PER_PAGE, fresh=False, progress=None):
+def write_page(
+    records: Iterable[Record],
+    folder: str | Path,
+    *,
+    title: str | None = None,
+    per_page: int = PER_PAGE,
+    fresh: bool = False,
+    progress: Callable[[int, int], object] | None = None,
+) -> Path:
     """Write the QC page of some scans, together with those that the folder's page has already.
 
     Parameters
@@ -71,7 +80,7 @@ def write_page(records, folder, *, title=None, per_page=PER_PAGE, fresh=False, p
     return folder / INDEX
 
 
-def read_listing(folder):
+def read_listing(folder: str | Path) -> dict[str, Any]:
     """What ``records.json`` says of a page; a new id where there is none.
 
     Returns
@@ -103,8 +112,6 @@ def _listing(records, folder, page_id, title):
 
 def _merged(records, folder, listed):
     """The records given, and those listed before that are still to be had; sorted by path."""
-    from sctseg7t.cohort.records import read_record, record_of
-
     found = {os.path.realpath(record.path): record for record in records}
     for name, raw in listed.items():
         path = folder / name
@@ -119,33 +126,29 @@ def _merged(records, folder, listed):
     return [found[key] for key in sorted(found)]
 
 
-def _content(store, title, page_id):
-    """What every page of the set shares: scans in order, with their scores; the cohort's band."""
+def _content(store: CardStore, title: str, page_id: str) -> dict[str, Any]:
+    """What every page of the set shares: scans in order, with their scores; measures and band of the cohort."""
     good = [n for n, summary in enumerate(store.summaries) if summary["status"] == "ok" and store.features[n].values]
     scores = dict(zip(good, score_cohort(store.features[n] for n in good)))
     scans = []
     for n, summary in enumerate(store.summaries):
-        scan = {**summary, "index": n}
+        scan = {**summary, "index": n, "score": FAILED_SCORE, "z": {}}
+        scan["reasons"] = [scan.pop("error") or "nothing could be measured"]
         if n in scores:
-            score = scores[n]
-            scan["score"], scan["reasons"] = score.score, [asdict(reason) for reason in score.reasons]
-            scan["z"] = {name: round(z, 2) for name, z in score.z.items()}
-        else:
-            text = summary["error"] or "nothing could be measured"
-            scan["score"], scan["z"] = FAILED_SCORE, {}
-            scan["reasons"] = [{"measure": "failed", "severity": FAILED_SCORE, "text": text, "slices": (), "z": None}]
+            scan["score"], scan["reasons"] = scores[n].score, [reason.text for reason in scores[n].reasons]
+            scan["z"] = {name: round(z, 2) for name, z in scores[n].z.items()}
         scans.append(scan)
     scans.sort(key=lambda scan: (-scan["score"], scan["name"]))
-    cohort, scales = {}, cohort_scales([store.features[n] for n in good])
+    measures, scales = {}, cohort_scales([store.features[n] for n in good])
     for measure in MEASURES:
-        scale = scales[measure.name]
-        if scale:
-            median = round(measure.unscaled(scale[0]), 4)
-            cohort[measure.name] = {"label": measure.label, "median": median, "n": scale[2]}
+        if measure.direction != "none":
+            scale = scales[measure.name]
+            median = measure.text.format(measure.unscaled(scale[0])) if scale else None
+            measures[measure.name] = {"label": measure.label, "median": median}
     band = {}
     for tissue in ("SC", "GM"):
         band[tissue] = cohort_band([store.curves[n][tissue] for n in good if tissue in store.curves[n]])
-    return {"page": page_id, "title": title, "tool": __version__, "scans": scans, "band": band, "cohort": cohort}
+    return {"page": page_id, "title": title, "scans": scans, "band": band, "measures": measures}
 
 
 def _write_pages(store, content, folder, per_page):
@@ -176,26 +179,19 @@ def _write_page(store, content, scans, path):
         {"id": f"card-{scan['index']}", "key": store.keys[scan["index"]], "json": Markup(store.read(scan["index"]))}
         for scan in scans
     )
-    stream = environment.get_template("page.html.j2").generate(
+    write_html(
+        path,
+        environment.get_template("page.html.j2"),
         title=content["title"],
         meta=Markup(html_json(content)),
         cards=cards,
         index=not scans and bool(content["scans"]),
         **inline_assets(environment, _STYLES, _SCRIPTS),
     )
-    _write_whole(path, stream)
-
-
-def _write_whole(path, parts):
-    """Write text part by part under a temporary name, then rename."""
-    with writing(path) as stream:
-        for part in parts:
-            # Names that are no text in the file system's encoding come as lone surrogates.
-            stream.write(part.encode("utf-8", errors="replace"))
 
 
 @contextlib.contextmanager
-def _alone(folder):
+def _alone(folder: Path) -> Iterator[None]:
     """One process at a time: of two that add a scan to one page, neither loses the other's."""
     from filelock import FileLock, Timeout
 
@@ -208,7 +204,8 @@ def _alone(folder):
 
 
 @contextlib.contextmanager
-def _telling(folder):
+def _telling(folder: Path) -> Iterator[None]:
+    """Faults of the file system as OutputError."""
     try:
         yield
     except OSError as err:

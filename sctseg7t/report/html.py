@@ -4,12 +4,13 @@ import base64
 import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sctseg7t.files import json_value
+from sctseg7t.files import json_value, writing
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
+    from jinja2 import Environment, Template
 
 
 def page_environment(package: str) -> "Environment":
@@ -60,6 +61,28 @@ def inline_assets(environment: "Environment", styles: Sequence[str], scripts: Se
 
 def _source(environment, name):
     return environment.loader.get_source(environment, name)[0]
+
+
+def write_html(path: str | Path, template: "Template", **values: Any) -> Path:
+    """Write a page part by part, whole or not at all.
+
+    Parameters
+    ----------
+    path : path
+    template : Template
+    **values
+        What it shows.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    with writing(path) as stream:
+        for part in template.generate(**values):
+            # Names that are no text in the file system's encoding come as lone surrogates.
+            stream.write(part.encode("utf-8", errors="replace"))
+    return Path(path)
 
 
 def csp_hash(text: str) -> str:

@@ -11,23 +11,9 @@ from qc_brain_helpers import SHAPE, SPACING_MM, ellipsoids, head, write_brain
 from qc_helpers import cards_of, meta_of, rasterise, write_failed, write_scan
 
 from sctseg7t.cohort import find_records
-from sctseg7t.qc import write_page
 from sctseg7t.qc.brain_view import EMPTY, EMPTY_TO, MOST, choose_slices, choose_view, slice_areas
 
 LESIONSEG = "sub-01_FLAIR_lesionseg.nii.gz"
-
-
-@pytest.fixture
-def results(tmp_path):
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def make(results, tmp_path):
-    def run(**options):
-        return write_page(find_records(results), tmp_path / "qc", **options)
-
-    return run
 
 
 def only_card(page):
@@ -286,19 +272,6 @@ def test_cords_and_brains_on_one_page(results, make):
     assert [cards[n]["kind"] for n in ("sub-01_FLAIR", "sub-01_T2starw", "sub-09_FLAIR")] == ["brain", "cord", None]
     assert len(cards["sub-01_T2starw"]["tiles"]) == 6 and "load" not in cards["sub-01_T2starw"]
     assert {scan["kind"] for scan in meta["scans"]} == {"brain", "cord", None}
-
-
-def test_unchanged_brains_are_taken_from_the_page_before(results, make, monkeypatch):
-    from sctseg7t.qc import cards
-
-    write_brain(results)
-    before = make().read_text()
-    monkeypatch.setattr(cards, "make_card", None)
-    assert make().read_text() == before
-    monkeypatch.undo()
-    table = results / "sub-01_FLAIR_lesions.csv"
-    table.write_text(table.read_text().replace("infratentorial", "deep_white_matter", 1))
-    assert make().read_text() != before
 
 
 # ---------------------------------------------------------------- a real scan

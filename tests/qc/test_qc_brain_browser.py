@@ -2,8 +2,8 @@
 
 import pytest
 from qc_brain_helpers import write_brain
+from qc_browser_helpers import download, go, listed, pressed
 from qc_helpers import write_scan
-from test_qc_browser import context, download, go, listed, open_, pressed  # noqa: F401
 
 from sctseg7t.cohort import find_records
 from sctseg7t.qc import write_page
@@ -23,8 +23,8 @@ def mixed(tmp_path_factory):
 
 
 @pytest.fixture
-def page(open_, mixed):  # noqa: F811
-    return open_(mixed / "qc" / "index.html")
+def page(open_page, mixed):
+    return open_page(mixed / "qc" / "index.html")
 
 
 def test_brain_card(page):
@@ -123,8 +123,8 @@ def test_ratings_search_sort_and_lists(page):
     assert listed(page) == ["sub-01_FLAIR", "sub-02_FLAIR"]
 
 
-def test_index_has_the_columns_of_both(open_, mixed):  # noqa: F811
-    index = open_(mixed / "many" / "index.html")
+def test_index_has_the_columns_of_both(open_page, mixed):
+    index = open_page(mixed / "many" / "index.html")
     assert index.locator("#table th").all_inner_texts() == [
         "scan",
         "score",

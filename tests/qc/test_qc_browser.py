@@ -8,13 +8,13 @@ import re
 import nibabel as nib
 import numpy as np
 import pytest
+from qc_browser_helpers import LAPTOP, PHONE, download, give, go, listed, name, pressed
 from qc_helpers import HOSTILE, affine_of, meta_of, phantom, write_cohort, write_failed, write_scan
 
 from sctseg7t.cohort import find_records
 from sctseg7t.qc import write_page
 
 pytestmark = pytest.mark.browser
-LAPTOP, PHONE = {"width": 1366, "height": 768}, {"width": 390, "height": 844}
 
 
 @pytest.fixture(scope="module")
@@ -29,71 +29,8 @@ def cohort(tmp_path_factory):
 
 
 @pytest.fixture
-def context(chromium):
-    made = chromium.new_context(viewport=LAPTOP, accept_downloads=True)
-    made.set_default_timeout(15000)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def open_(context):
-    """Open a page in the browser; at the end it must have had no error, dialog or request."""
-    troubles = []
-
-    def run(path, fragment=""):
-        page = context.new_page()
-        page.on("console", lambda message: troubles.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: troubles.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: (troubles.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on(
-            "request",
-            lambda request: (
-                None
-                if request.url.startswith(("file:", "data:", "blob:"))
-                else troubles.append(f"request: {request.url}")
-            ),
-        )
-        page.goto(path.as_uri() + fragment)
-        return page
-
-    yield run
-    assert troubles == []
-
-
-@pytest.fixture
-def page(open_, cohort):
-    return open_(cohort / "qc" / "index.html")
-
-
-def name(page):
-    return page.inner_text("#name")
-
-
-def listed(page):
-    return page.locator("#scans .who").all_inner_texts()
-
-
-def pressed(page):
-    return page.locator(".rate [aria-pressed=true]").all_inner_texts()
-
-
-def download(page, selector):
-    page.click("#exchangeOpen")
-    with page.expect_download() as found:
-        page.click(selector)
-    page.keyboard.press("Escape")
-    with open(found.value.path(), encoding="utf-8", newline="") as stream:
-        return found.value.suggested_filename, stream.read()
-
-
-def give(page, selector, filename, text):
-    page.set_input_files(selector, {"name": filename, "mimeType": "text/plain", "buffer": text.encode()})
-
-
-def go(page, wanted):
-    page.click(f"#scans button:has(.who:text-is('{wanted}'))")
-    assert name(page) == wanted
+def page(open_page, cohort):
+    return open_page(cohort / "qc" / "index.html")
 
 
 # ---------------------------------------------------------------- looking
@@ -333,7 +270,7 @@ def rate_three(page):
     page.keyboard.press("Enter")
 
 
-def test_export_and_import_json_and_csv(page, open_, cohort, chromium):
+def test_export_and_import_json_and_csv(page, open_page, cohort, chromium):
     rate_three(page)
     filename, text = download(page, "[data-export=json]")
     assert filename == "qc_ratings_Ann_B_.json"
@@ -357,7 +294,7 @@ def test_export_and_import_json_and_csv(page, open_, cohort, chromium):
         page.wait_for_function("document.querySelector('#importSaid').textContent.includes('3 imported')")
         page.keyboard.press("Escape")
         assert "3 of 8" in page.inner_text("#progress")
-        page.click(f'#scans button:has(.who:text-is("{HOSTILE}"))')
+        go(page, HOSTILE)
         assert pressed(page) == ["◐ Artefact", "2"]
         assert page.input_value("#notes") == '=HYPERLINK("x"), "quoted"\' # ü'
     page.keyboard.press("u")
@@ -384,7 +321,7 @@ def test_qc_fail_yml_is_that_of_sct(page, tmp_path):
     rate_three(page)
     go(page, "sub-06_T2starw")
     page.fill("#notes", "leaks: # here")
-    page.click(f'#scans button:has(.who:text-is("{HOSTILE}"))')
+    go(page, HOSTILE)
     page.keyboard.press("f")
     filename, text = download(page, "[data-export=fail]")
     assert filename == "qc_fail.yml"
@@ -454,7 +391,7 @@ def test_import_of_hostile_values_is_text(page):
 
 
 def test_agreement_is_that_of_the_command(page, tmp_path):
-    from sctseg7t.qc.agreement import compare_raters, read_ratings
+    from sctseg7t.qc.ratings import compare_raters, read_ratings
 
     rng = np.random.default_rng(0)
     texts = []
@@ -495,10 +432,10 @@ def test_agreement_with_the_ratings_on_the_page(page):
 # ---------------------------------------------------------------- again, and elsewhere
 
 
-def test_ratings_survive_a_new_page_and_turn_stale_with_the_mask(open_, tmp_path):
+def test_ratings_survive_a_new_page_and_turn_stale_with_the_mask(open_page, tmp_path):
     write_cohort(tmp_path / "out", 3)
     path = write_page(find_records(tmp_path / "out"), tmp_path / "qc")
-    page = open_(path)
+    page = open_page(path)
     for who in ("sub-01_T2starw", "sub-02_T2starw"):
         go(page, who)
         page.keyboard.press("f")
@@ -527,18 +464,18 @@ def test_ratings_survive_a_new_page_and_turn_stale_with_the_mask(open_, tmp_path
     assert pressed(page) == ["✓ Pass"] and page.input_value("#notes") == "check this" and not page.is_visible("#stale")
 
 
-def test_pages_do_not_share_ratings(open_, tmp_path):
+def test_pages_do_not_share_ratings(open_page, tmp_path):
     for folder in ("a", "b"):
         write_scan(tmp_path / folder / "out")
         write_page(find_records(tmp_path / folder / "out"), tmp_path / folder / "qc")
-    page = open_(tmp_path / "a" / "qc" / "index.html")
+    page = open_page(tmp_path / "a" / "qc" / "index.html")
     page.keyboard.press("p")
-    other = open_(tmp_path / "b" / "qc" / "index.html")
+    other = open_page(tmp_path / "b" / "qc" / "index.html")
     assert "0 of 1" in other.inner_text("#progress") and "1 of 1" in page.inner_text("#progress")
 
 
 def test_hostile_names_do_nothing(page):
-    page.click(f'#scans button:has(.who:text-is("{HOSTILE}"))')
+    go(page, HOSTILE)
     assert name(page) == HOSTILE
     assert "</script><script>alert(2)</script>" in page.inner_text("#side")
     assert page.locator("img[src=x]").count() == 0
@@ -547,15 +484,15 @@ def test_hostile_names_do_nothing(page):
     page.wait_for_timeout(200)
 
 
-def test_link_to_a_scan(open_, cohort):
-    page = open_(cohort / "qc" / "index.html", "#..%2Fout%2Fsub-03_T2starw_deepseg.json")
+def test_link_to_a_scan(open_page, cohort):
+    page = open_page(cohort / "qc" / "index.html", "#..%2Fout%2Fsub-03_T2starw_deepseg.json")
     assert name(page) == "sub-03_T2starw"
 
 
-def test_many_pages_share_ratings_with_their_index(open_, tmp_path):
+def test_many_pages_share_ratings_with_their_index(open_page, tmp_path):
     write_cohort(tmp_path / "out", 5)
     index = write_page(find_records(tmp_path / "out"), tmp_path / "qc", per_page=2)
-    page = open_(index)
+    page = open_page(index)
     assert page.locator("#table tbody tr").count() == 5 and not page.is_visible("#card")
     page.keyboard.press("j")
     page.click("#table a:has-text('sub-02_T2starw')")
@@ -568,8 +505,8 @@ def test_many_pages_share_ratings_with_their_index(open_, tmp_path):
     assert "sub-02_T2starw" in download(page, "[data-export=fail]")[1]
 
 
-def test_page_without_scans(open_, tmp_path):
-    page = open_(write_page([], tmp_path / "qc"))
+def test_page_without_scans(open_page, tmp_path):
+    page = open_page(write_page([], tmp_path / "qc"))
     assert "no scans" in page.inner_text("#table")
 
 

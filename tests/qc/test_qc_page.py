@@ -9,6 +9,7 @@ import sys
 import nibabel as nib
 import numpy as np
 import pytest
+from qc_brain_helpers import write_brain
 from qc_helpers import (
     HOSTILE,
     SPACING_MM,
@@ -25,21 +26,6 @@ from qc_helpers import (
 from sctseg7t.cohort import find_records
 from sctseg7t.errors import OutputError
 from sctseg7t.qc import write_page
-
-
-@pytest.fixture
-def results(tmp_path):
-    return tmp_path / "out"
-
-
-@pytest.fixture
-def make(results, tmp_path):
-    """Write the page of all results; its path."""
-
-    def run(**options):
-        return write_page(find_records(results), tmp_path / "qc", **options)
-
-    return run
 
 
 def only_card(page):
@@ -134,7 +120,7 @@ def test_window_holds_all_of_a_mask_that_went_astray(results, make):
     card = only_card(make())
     shown = sum(rasterise(tile["paths"]["SC"], card["size"][::-1]).sum() for tile in card["tiles"])
     assert shown == sc.sum()
-    assert any("2 pieces, on slice 1" in r["text"] for r in meta_of(make())["scans"][0]["reasons"])
+    assert any("2 pieces, on slice 1" in text for text in meta_of(make())["scans"][0]["reasons"])
 
 
 def test_soft_masks_are_outlined_at_half_and_measured_as_fractions(results, make):
@@ -177,7 +163,8 @@ def test_numbers_are_those_of_the_masks(results, make):
     assert row["SC"][0] == pytest.approx(sc[..., 2].sum() * 0.3, abs=0.01)
     assert row["GM"][0] == pytest.approx(gm[..., 2].sum() * 0.3, abs=0.01)
     assert "locator_unsure" in row["flags"] and row["level"] == "3" and card["rows"][3]["level"] == "4"
-    assert card["columns"][0] == "area_mm2"
+    # Every number is named, with its unit and decimals.
+    assert card["columns"][0] == ["area_mm2", "area, mm²", 2] and len(row["SC"]) == len(card["columns"])
 
 
 def test_table_of_other_masks_is_noticed(results, make):
@@ -269,9 +256,10 @@ def test_failed_first_then_the_most_unusual(results, make):
     meta = meta_of(page)
     assert meta["title"] == "My cohort"
     assert [s["name"] for s in meta["scans"]][:2] == ["sub-99_T2starw", "sub-06_T2starw"]
-    assert meta["scans"][0]["reasons"][0]["text"] == "took longer than 60 s; killed"
-    assert meta["scans"][1]["reasons"][0]["text"].startswith("SC area")
-    assert meta["cohort"]["sc_area_mm2"]["n"] == 6
+    assert meta["scans"][0]["reasons"] == ["took longer than 60 s; killed"]
+    assert meta["scans"][1]["reasons"][0].startswith("SC area")
+    assert meta["measures"]["sc_area_mm2"]["label"] == "SC area"
+    assert meta["measures"]["sc_area_mm2"]["median"].endswith(" mm²")
     assert len(meta["band"]["SC"]["median"]) == 21
     assert cards_of(page)["sub-99_T2starw"]["error"] == "took longer than 60 s; killed"
 
@@ -355,19 +343,21 @@ def test_listing_of_something_else_is_not_followed(results, tmp_path):
         assert len(meta_of(write_page(find_records(results), tmp_path / "qc"))["scans"]) == 1
 
 
-def test_unchanged_scans_are_taken_from_the_page_before(results, make, monkeypatch):
-    from sctseg7t.qc import cards
-
+def test_unchanged_scans_are_taken_from_the_page_before(results, make):
     write_cohort(results)
-    before = make().read_text()
-    made = []
-    real = cards.make_card
-    monkeypatch.setattr(cards, "make_card", lambda record, folder: made.append(record.name) or real(record, folder))
-    assert make().read_text() == before and made == []
-    write_scan(results, "sub-03_T2starw", radius=(7, 5))
+    write_brain(results, "sub-07_FLAIR", raw={"finished": "at noon"})
     page = make()
-    assert made == ["sub-03_T2starw"]
-    assert len(meta_of(page)["scans"]) == 6
+    before = page.read_text()
+    assert make().read_text() == before
+    # A word changed in the page stays, as long as the scan's files do.
+    page.write_text(before.replace("at noon", "at night"))
+    assert cards_of(make())["sub-07_FLAIR"]["provenance"]["finished"] == "at night"
+    table = results / "sub-07_FLAIR_lesions.csv"
+    table.write_text(table.read_text().replace("infratentorial", "deep_white_matter", 1))
+    write_scan(results, "sub-03_T2starw", radius=(7, 5))
+    after = cards_of(make())
+    assert after["sub-07_FLAIR"]["provenance"]["finished"] == "at noon" and len(after) == 7
+    assert after["sub-03_T2starw"]["values"]["sc_area_mm2"] < after["sub-02_T2starw"]["values"]["sc_area_mm2"]
 
 
 def test_many_scans_make_pages_and_an_index(results, make, tmp_path):

@@ -25,7 +25,7 @@
 
   // ---------------------------------------------------------------- list
 
-  const why = (scan) => (scan.reasons.length ? scan.reasons.map((reason) => reason.text).join('; ') : 'nothing stands out');
+  const why = (scan) => (scan.reasons.length ? scan.reasons.join('; ') : 'nothing stands out');
 
   function matches(scan) {
     const wanted = $('filter').value;

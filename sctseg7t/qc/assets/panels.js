@@ -30,9 +30,9 @@
 
   function reasons(scan, meta) {
     const rank = `${scan.rank} of ${meta.total ?? meta.scans.length}`;
-    if (scan.status !== 'ok') return section(`Run failed \u00b7 ${rank}`, el('ul', { class: 'reasons' }, scan.reasons.map((r) => el('li', {}, r.text))));
+    if (scan.status !== 'ok') return section(`Run failed \u00b7 ${rank}`, el('ul', { class: 'reasons' }, scan.reasons.map((text) => el('li', {}, text))));
     const list = scan.reasons.length
-      ? el('ul', { class: 'reasons' }, scan.reasons.map((reason) => el('li', {}, reason.text)))
+      ? el('ul', { class: 'reasons' }, scan.reasons.map((text) => el('li', {}, text)))
       : el('ul', { class: 'reasons plain' }, el('li', {}, closest(scan, meta)));
     return el('section', {}, el('h3', {}, `Outlier score \u00b7 ${rank}`), el('p', { class: `big score ${scan.reasons.length ? 'high' : ''}` }, QC.score(scan)), list);
   }
@@ -41,7 +41,7 @@
     const [name] = Object.entries(scan.z).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]))[0] || [];
     if (!name) return 'No check failed. With fewer than five scans nothing is compared with the cohort.';
     const z = scan.z[name];
-    return `Nothing stands out. Furthest from the cohort: ${meta.cohort[name].label} (robust z ${z > 0 ? '+' : ''}${number(z)}).`;
+    return `Nothing stands out. Furthest from the cohort: ${meta.measures[name].label} (robust z ${z > 0 ? '+' : ''}${number(z)}).`;
   }
 
   function doubts(card) {
@@ -101,11 +101,7 @@
     }, parts);
   }
 
-  const PLACES = {
-    periventricular: 'periventricular', juxtacortical_cortical: '(juxta)cortical', infratentorial: 'infratentorial',
-    deep_white_matter: 'deep white matter', unknown: 'unknown',
-  };
-  const place = (name) => (Object.hasOwn(PLACES, name) ? PLACES[name] : name.replaceAll('_', ' '));
+  const place = (name) => (name === 'juxtacortical_cortical' ? '(juxta)cortical' : name.replaceAll('_', ' '));
 
   // A brain's lesions all in all.
   function load(card) {
@@ -137,39 +133,33 @@
       hints.length ? el('p', { class: 'hint' }, hints.join(' ')) : null);
   }
 
-  const GRAND = { load_ml: 2, lesions: 0, brain_ml: 0, sc_area_mm2: 1, gm_area_mm2: 1, gm_sc_ratio: 3, sc_jump: 3, sc_asymmetry: 3, gm_asymmetry: 3, gm_pieces: 0, uncertainty: 3 };
-
   function summary(card, scan, meta) {
-    const values = (card.kept || {}).values || {};
-    const names = Object.keys(GRAND).filter((name) => name in values);
-    if (!names.length) return null;
-    const label = { load_ml: 'lesion load, mL', lesions: 'lesions', brain_ml: 'brain, mL', sc_area_mm2: 'SC area, mm\u00b2', gm_area_mm2: 'GM area, mm\u00b2', gm_sc_ratio: 'GM/SC ratio', sc_jump: 'largest SC jump', sc_asymmetry: 'SC asymmetry', gm_asymmetry: 'GM asymmetry', gm_pieces: 'GM pieces', uncertainty: 'uncertainty' };
+    const measures = Object.entries(meta.measures).filter(([name]) => name in card.measured);
+    if (!measures.length) return null;
+    const row = ([name, { label, median }]) => {
+      const z = scan.z[name];
+      return el('tr', {}, el('td', {}, label), el('td', {}, card.measured[name]), el('td', {}, median ?? '\u2013'),
+        el('td', { class: Math.abs(z) >= 3.5 ? 'score high' : null }, z === undefined ? '\u2013' : `${z > 0 ? '+' : ''}${number(z)}`));
+    };
     return section('This scan and its cohort', el('table', {}, el('thead', {}, el('tr', {}, ['', 'scan', 'median', 'z'].map((t) => el('th', { scope: 'col' }, t)))),
-      el('tbody', {}, names.map((name) => {
-        const cohort = meta.cohort[name];
-        const z = scan.z[name];
-        return el('tr', {}, el('td', {}, label[name]), el('td', {}, number(values[name], GRAND[name])), el('td', {}, cohort ? number(cohort.median, GRAND[name]) : '\u2013'),
-          el('td', { class: Math.abs(z) >= 3.5 ? 'score high' : null }, z === undefined ? '\u2013' : `${z > 0 ? '+' : ''}${number(z)}`));
-      }))));
+      el('tbody', {}, measures.map(row))));
   }
 
+  // Areas of all tissues, then whatever else is measured of the cord.
   function numbers(card) {
     const rows = card.rows.filter((row) => row.t === QC.view.volume);
     if (!rows.length || !card.columns) return null;
-    const columns = card.columns;
-    const index = Object.fromEntries(columns.map((name, n) => [name, n]));
+    const index = Object.fromEntries(card.columns.map(([name], n) => [name, n]));
     const pick = (row, tissue, name) => (row[tissue] ? row[tissue][index[name]] : null);
+    const area = (row, tissue) => pick(row, tissue, 'area_mm2');
     const has = (tissue) => rows.some((row) => row[tissue]);
-    const levels = rows.some((row) => row.level);
-    const ratio = (row) => (pick(row, 'SC', 'area_mm2') && pick(row, 'GM', 'area_mm2') ? pick(row, 'GM', 'area_mm2') / pick(row, 'SC', 'area_mm2') : null);
     const shown = [['slice', (row) => row.k, 0]];
-    if (levels) shown.push(['level', (row) => row.level ?? null, 0]);
-    if (has('SC')) shown.push(['SC', (row) => pick(row, 'SC', 'area_mm2'), 1], ['SC corr.', (row) => pick(row, 'SC', 'area_corrected_mm2'), 1]);
-    if (has('GM')) shown.push(['GM', (row) => pick(row, 'GM', 'area_mm2'), 1]);
-    if (has('WM')) shown.push(['WM', (row) => pick(row, 'WM', 'area_mm2'), 1]);
-    if (has('SC') && has('GM')) shown.push(['GM/SC', ratio, 3]);
+    if (rows.some((row) => row.level)) shown.push(['level', (row) => row.level ?? null, 0]);
+    if (has('SC')) shown.push(['SC', (row) => area(row, 'SC'), 1], ['SC corr.', (row) => pick(row, 'SC', 'area_corrected_mm2'), 1]);
+    for (const tissue of ['GM', 'WM']) if (has(tissue)) shown.push([tissue, (row) => area(row, tissue), 1]);
+    if (has('SC') && has('GM')) shown.push(['GM/SC', (row) => (area(row, 'SC') && area(row, 'GM') ? area(row, 'GM') / area(row, 'SC') : null), 3]);
     const main = has('SC') ? 'SC' : 'GM';
-    shown.push(['AP mm', (row) => pick(row, main, 'diameter_ap_mm'), 1], ['RL mm', (row) => pick(row, main, 'diameter_rl_mm'), 1], ['solidity', (row) => pick(row, main, 'solidity'), 3], ['tilt AP \u00b0', (row) => pick(row, main, 'angle_ap_deg'), 1]);
+    for (const [name, title, digits] of card.columns) if (!name.startsWith('area_')) shown.push([title, (row) => pick(row, main, name), digits]);
     const body = rows.map((row) => el('tr', { 'data-k': row.k, onclick: () => QC.view.choose(row.k) },
       shown.map(([, value, digits]) => el('td', {}, number(value(row), digits))), el('td', { class: 'flag' }, (row.flags || []).map(QC.flagText).join('; '))));
     return section('Slices (areas in mm\u00b2)', el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Numbers of each slice' },

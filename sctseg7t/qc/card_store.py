@@ -1,21 +1,24 @@
-"""Cards on their way to the page: kept on disk, and taken from the page before where nothing has changed."""
+"""The cards of a page: made one by one, kept on disk, and taken from the page before where nothing has changed."""
 
 import hashlib
 import json
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any, Self
 
 import numpy as np
 
 from sctseg7t.cohort.features import Features
-from sctseg7t.cohort.records import TABLES_OF
+from sctseg7t.cohort.records import TABLES_OF, Record
 from sctseg7t.qc.card import Card, make_card
 from sctseg7t.report.html import html_json
+from sctseg7t.version import __version__
 
 # Raise it when cards change, so that older pages' cards are not taken over.
-CARD_VERSION = 3
+CARD_VERSION = 4
 # As the template writes them: a line each.
 _LINE = re.compile(
     rb'<script type="application/json" class="card" id="[^"]*" data-key="([0-9a-f]{32})">(.*)</script>\s*$'
@@ -23,42 +26,37 @@ _LINE = re.compile(
 
 
 class CardStore:
-    """Makes cards and keeps them in a temporary file; in memory stay only the small parts.
+    """Cards in a temporary file, so that memory does not grow with the pictures; only the small parts stay in it.
 
     Attributes
     ----------
     summaries, features, curves, keys : list
-        By card, in the order added.
-    reused : int
-        Cards taken from the page before.
+        Parts of each card, in the order added; ``keys`` name what it was made from.
     """
 
-    def __init__(self, folder):
-        self._folder = Path(folder)
-        self._file = None
-        self._places, self._known = [], {}
-        self.summaries, self.features, self.curves, self.keys = [], [], [], []
-        self.reused = 0
-
-    def __enter__(self):
-        self._file = tempfile.TemporaryFile()
-        for path in sorted(self._folder.glob("*.html")):
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._file: IO[bytes] = tempfile.TemporaryFile()
+        self._places: list[tuple[int, int]] = []
+        self._known: dict[str, tuple[Path, int, int]] = {}
+        self.summaries: list[dict[str, Any]] = []
+        self.features: list[Features] = []
+        self.curves: list[dict[str, np.ndarray]] = []
+        self.keys: list[str] = []
+        for path in sorted(folder.glob("*.html")):
             self._known.update(_cards_of(path))
+
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def add(self, record):
-        """Make a record's card, or take over the one it has if no file of its has changed."""
+    def add(self, record: Record) -> None:
+        """Make a record's card, or take over the one it has if none of its files has changed."""
         key = _key(record)
-        card = self._before(key)
-        if card is None:
-            card = make_card(record, self._folder)
-            content = {**card.content, "kept": _kept(card)}
-        else:
-            content, self.reused = card.content, self.reused + 1
-        payload = html_json(content).encode()
+        card = self._before(key) or make_card(record, self._folder)
+        payload = html_json(card.content).encode()
         self._places.append((self._file.seek(0, 2), len(payload)))
         self._file.write(payload)
         self.summaries.append(card.summary)
@@ -66,7 +64,7 @@ class CardStore:
         self.curves.append(card.curves)
         self.keys.append(key)
 
-    def read(self, n):
+    def read(self, n: int) -> str:
         """The JSON of a card, escaped for HTML."""
         start, length = self._places[n]
         self._file.seek(start)
@@ -79,43 +77,29 @@ class CardStore:
         try:
             with open(path, "rb") as stream:
                 stream.seek(start)
-                content = json.loads(stream.read(length))
-            kept = content["kept"]
-            curves = {name: np.array(values, float) for name, values in kept["curves"].items()}
-            slices = {name: tuple(where) for name, where in kept["slices"].items()}
-            return Card(content, kept["summary"], Features(content["id"], kept["values"], slices), curves)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                return Card(json.loads(stream.read(length)))
+        except (OSError, ValueError):
             return None
 
 
-def _kept(card):
-    """What the cohort's statistics need of a card, to be had without its files."""
-    return {
-        "summary": card.summary,
-        "values": card.features.values,
-        "slices": card.features.slices,
-        "curves": {name: values.tolist() for name, values in card.curves.items()},
-    }
-
-
-def _cards_of(path):
-    """Where the cards of a page are: key to (path, start, length)."""
-    found, at = {}, 0
+def _cards_of(path: Path) -> Iterator[tuple[str, tuple[Path, int, int]]]:
+    """Where the cards of a page are: (key, (path, start, length))."""
+    at = 0
     try:
         with open(path, "rb") as stream:
             for line in stream:
                 match = _LINE.match(line)
                 if match:
-                    found[match[1].decode()] = (path, at + match.start(2), match.end(2) - match.start(2))
+                    yield match[1].decode(), (path, at + match.start(2), match.end(2) - match.start(2))
                 at += len(line)
     except OSError:
-        return {}
-    return found
+        return
 
 
 def _key(record):
     """Hash of all that a card is made from. Masks and tables by content; the scan, which is large, by size and time."""
-    digest = hashlib.sha256(f"{CARD_VERSION} {os.path.realpath(record.path)} {record.name}".encode(errors="replace"))
+    about = f"{CARD_VERSION} {__version__} {os.path.realpath(record.path)} {record.name}"
+    digest = hashlib.sha256(about.encode(errors="replace"))
     digest.update(json.dumps(record.raw, sort_keys=True, default=str).encode(errors="replace"))
     tables = [record.table(kind) for kind in TABLES_OF.get(record.kind, ())]
     for path in (*tables, record.labels, *(record.masks[name] for name in sorted(record.masks))):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sctseg7t.errors import InputError
-from sctseg7t.qc.agreement import RATINGS, cohen_kappa, compare_raters, describe, read_ratings
+from sctseg7t.qc.ratings import RATINGS, cohen_kappa, compare_raters, describe, read_ratings
 
 
 def ratings(*rows, rater="ann"):

@@ -1,12 +1,11 @@
-"""The self-test of a network: a known image, and what the network must return for it."""
+"""Is this the network of that entry? Known images, and what it has to make of them."""
 
 import numpy as np
 
 from sctseg7t.errors import ModelError
-from sctseg7t.zoo.spec import AnyPath, ModelSpec
 
 
-def known_image(wanted: dict) -> np.ndarray:
+def known_image(wanted):
     """Return the image that an entry's ``test_input`` names.
 
     Parameters
@@ -37,14 +36,14 @@ def known_image(wanted: dict) -> np.ndarray:
     return np.broadcast_to(image, shape).astype(np.float32)
 
 
-def summary(maps: np.ndarray) -> dict[str, list[float]]:
+def summary(maps):
     """Return mean, SD and maximum of each channel of (channels, ...) maps."""
     flat = np.asarray(maps, np.float64).reshape(len(maps), -1)
     numbers = {"mean": flat.mean(1), "sd": flat.std(1), "max": flat.max(1)}
     return {name: [round(float(value), 7) for value in values] for name, values in numbers.items()}
 
 
-def check_network(path: AnyPath, spec: ModelSpec) -> None:
+def check_network(path, spec):
     """Run a network on its entry's test image and compare with its entry's ``test_output``.
 
     Raises
@@ -73,7 +72,7 @@ def check_network(path: AnyPath, spec: ModelSpec) -> None:
             )
 
 
-def _cord(size: tuple[int, ...], spacing_mm: float, lesion: float) -> np.ndarray:
+def _cord(size, spacing_mm, lesion):
     grids = np.ogrid[tuple(slice(n) for n in size)]
     x, y, *z = ((grid - (n - 1) / 2) * spacing_mm for grid, n in zip(grids, size))
     inside = _ellipse(x, y, 0, 0, 6.5, 4.5)
