@@ -188,7 +188,7 @@ def _jobs(args):
 
 def _run(args):
     from sctseg7t.cohort.lock import alone_in
-    from sctseg7t.cohort.plan import write_description
+    from sctseg7t.cohort.output_names import write_description
     from sctseg7t.cohort.run import Interrupts, run_jobs
     from sctseg7t.errors import OutputError
     from sctseg7t.runtime.session import cuda_index
@@ -221,10 +221,10 @@ def _run(args):
 
 def _engine(args, count, stop, show):
     if args.engine == "dask":
-        from sctseg7t.cohort.cluster import run_dask
+        from sctseg7t.cohort.engine_dask import run_dask
 
         return functools.partial(run_dask, address=args.scheduler, stop=stop, say=show.say)
-    from sctseg7t.cohort.local import default_workers, run_local
+    from sctseg7t.cohort.engine_local import default_workers, run_local
 
     workers = min(args.workers or default_workers(args.device, args.threads or 1), count)
     return functools.partial(run_local, workers=workers, stop=stop)

@@ -1,11 +1,19 @@
 """What is measured of a scan's masks to compare it with its cohort."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sctseg7t.measure.checks import JUMP_REACH, TRUNCATED
+from sctseg7t.measure.checks import TRUNCATED, usual_area
+from sctseg7t.measure.csa import slice_areas
 from sctseg7t.postprocess import components
+
+if TYPE_CHECKING:
+    from sctseg7t.measure.lesions import LesionTable
 
 
 @dataclass(frozen=True)
@@ -22,30 +30,30 @@ class Features:
     """
 
     name: str
-    values: dict = field(default_factory=dict)
-    slices: dict = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict)
+    slices: dict[str, tuple[int, ...]] = field(default_factory=dict)
 
 
-def measure_features(masks, spacing_mm, *, name="", flags=None, uncertainty=None):
-    """Measure a scan's masks.
+def measure_features(
+    masks: Mapping[str, np.ndarray],
+    affine: np.ndarray,
+    *,
+    name: str = "",
+    flags: Sequence[Sequence[str]] | None = None,
+) -> Features:
+    """Measure a scan's masks of the cord.
 
     Parameters
     ----------
     masks : dict of str to (X, Y, Z) array
         ``SC`` and ``GM``, either may be missing; bool, or fractions in 0..1.
-    spacing_mm : sequence of 3 float
+    affine : (4, 4) array
+        Voxel to scanner mm, canonical.
     name : str
     flags : sequence of sequences of str, optional
         Flags of each slice; truncated slices enter no area.
-    uncertainty : float, optional
-        Mean over the cord, as the segmentation recorded it.
-
-    Returns
-    -------
-    Features
     """
-    flags = [set(some) for some in flags] if flags is not None else None
-    area = {t: _areas(masks[t], spacing_mm) for t in ("SC", "GM") if t in masks}
+    area = {tissue: slice_areas(masks[tissue], affine) for tissue in ("SC", "GM") if tissue in masks}
     values, slices = {}, {}
 
     def put(key, value, where=()):
@@ -53,14 +61,14 @@ def measure_features(masks, spacing_mm, *, name="", flags=None, uncertainty=None
             values[key] = float(value)
             slices[key] = tuple(int(k) for k in where)
 
-    whole = None if flags is None else np.array([not TRUNCATED & some for some in flags])
+    whole = None if flags is None else np.array([not TRUNCATED.intersection(some) for some in flags])
     for tissue, per_slice in area.items():
         put(f"{tissue.lower()}_area_mm2", _median(per_slice, whole))
     if len(area) == 2:
         put("gm_sc_ratio", _median(_divide(area["GM"], area["SC"]), whole))
     if "SC" in masks:
         put("sc_jump", *_largest_jump(area["SC"]))
-        put("edge_mm", *_edge_distance(masks["SC"], spacing_mm))
+        put("edge_mm", *_edge_distance(masks["SC"], np.linalg.norm(np.asarray(affine)[:3, :2], axis=0)))
     for tissue in area:
         put(f"{tissue.lower()}_asymmetry", _asymmetry(masks[tissue], masks.get("SC", masks[tissue])))
         put(f"{tissue.lower()}_pieces", *_pieces(masks[tissue]))
@@ -71,11 +79,10 @@ def measure_features(masks, spacing_mm, *, name="", flags=None, uncertainty=None
     for key, flag in (("window_edge", "touches_window_edge"), ("unsure", "locator_unsure")):
         if flags is not None:
             put(key, *_count(np.array([flag in some for some in flags])))
-    put("uncertainty", uncertainty)
     return Features(name, values, slices)
 
 
-def lesion_features(table, *, name="", brain_ml=None):
+def lesion_features(table: LesionTable, *, name: str = "", brain_ml: float | None = None) -> Features:
     """Measures of a brain's lesions.
 
     Parameters
@@ -102,10 +109,6 @@ def lesion_features(table, *, name="", brain_ml=None):
     )
 
 
-def _areas(mask, spacing_mm):
-    return np.asarray(mask).sum(axis=(0, 1), dtype=float) * float(spacing_mm[0] * spacing_mm[1])
-
-
 def _median(values, whole):
     known = np.isfinite(values) & (values > 0)
     if whole is not None and (known & whole).any():
@@ -118,20 +121,14 @@ def _divide(a, b):
 
 
 def _largest_jump(area):
-    """Largest relative difference of a slice's area from the median of its neighbours'."""
-    known = np.flatnonzero(area > 0)
-    worst, where = None, ()
-    for k in known:
-        near = sorted((abs(m - k), m) for m in known if 0 < abs(m - k) <= JUMP_REACH)[:4]
-        if len(near) < 2:
-            continue
-        # Of an even number the nearer of the two middle values, so that one bad slice accuses no good one.
-        ordered = sorted(area[m] for _, m in near)
-        usual = min(ordered[(len(near) - 1) // 2], ordered[len(near) // 2], key=lambda a: abs(area[k] - a))
-        jump = abs(area[k] - usual) / usual
-        if worst is None or jump > worst:
-            worst, where = jump, (k,)
-    return worst, where
+    """Largest relative difference of a slice's area from the usual one around it, and where."""
+    known = {int(k): float(area[k]) for k in np.flatnonzero(area > 0)}
+    usual = {k: usual_area(k, known) for k in known}
+    jumps = {k: abs(known[k] - expected) / expected for k, expected in usual.items() if expected is not None}
+    if not jumps:
+        return None, ()
+    worst = max(jumps, key=jumps.__getitem__)
+    return jumps[worst], (worst,)
 
 
 def _asymmetry(mask, cord):

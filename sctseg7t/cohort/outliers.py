@@ -5,10 +5,12 @@ to the cohort's median in units of 1.4826 times the median absolute deviation. C
 no cohort always run, and are all that runs below five scans.
 """
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from sctseg7t.cohort.features import Features
 from sctseg7t.measure.checks import GM_SC_RATIO, JUMP_FRACTION, SC_AREA_MM2
 from sctseg7t.text import ranges
 
@@ -20,93 +22,182 @@ FAILED_SCORE = 100.0
 
 
 @dataclass(frozen=True)
-class Measure:
-    """One thing that is compared.
+class Compared:
+    """How a measure is compared with the cohort.
 
     Attributes
     ----------
-    name, label : str
-    direction : {"both", "high", "low", "none"}
-        Which side of the cohort is unusual; ``none``: no comparison with the cohort.
+    side : {"both", "high", "low"}
+        Which side of the cohort is unusual.
     noise : float
         Least spread that the cohort is taken to have: what a healthy cohort varies anyway. Keeps a
         difference of no importance from a large z where scans are nearly alike.
-    low, high : float or None
-        Checked without a cohort.
-    severity : float
-        Of a check without a cohort, on the scale of z.
-    text : str
-        How a value reads.
-    check : str
-        What a failed check says; the value goes in at ``{}``.
     log_from : float or None
         Compared as log10(value + this), for what is skewed in any cohort; ``noise`` is then in decades.
     """
 
-    name: str
-    label: str
-    direction: str
-    noise: float = 0.0
-    low: float | None = None
-    high: float | None = None
-    severity: float = 5.0
-    text: str = "{:.1f}"
-    check: str = ""
+    side: str
+    noise: float
     log_from: float | None = None
 
-    def scaled(self, value):
+
+@dataclass(frozen=True)
+class Limits:
+    """What no scan may have, whatever the cohort.
+
+    Attributes
+    ----------
+    low, high : float or None
+        A value below or above is a reason; None: no limit on this side.
+    severity : float
+        On the scale of z.
+    words : str
+        What the reason says; the value goes in at ``{}``.
+    """
+
+    low: float | None
+    high: float | None
+    severity: float
+    words: str
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One thing that can make a scan stand out.
+
+    Attributes
+    ----------
+    name, label : str
+    text : str
+        How a value reads.
+    compared : Compared or None
+        None: not compared with the cohort.
+    limits : Limits or None
+        None: only compared.
+    """
+
+    name: str
+    label: str
+    text: str
+    compared: Compared | None = None
+    limits: Limits | None = None
+
+    def scaled(self, value: float | None) -> float | None:
         """A value on the scale that it is compared on."""
-        return value if self.log_from is None or value is None else float(np.log10(value + self.log_from))
+        start = self.compared and self.compared.log_from
+        return value if start is None or value is None else float(np.log10(value + start))
 
-    def unscaled(self, value):
+    def unscaled(self, value: float) -> float:
         """The inverse of :meth:`scaled`."""
-        return value if self.log_from is None else 10**value - self.log_from
+        start = self.compared and self.compared.log_from
+        return value if start is None else 10**value - start
 
 
-_MIRROR = "(1 - Dice with its mirror image {})"
-# fmt: off
 MEASURES = (
-    #       name             label                               side   noise  low    high  severity  text, check
-    Measure("sc_area_mm2",   "SC area",                          "both", 3.0,   *SC_AREA_MM2,        8.0, "{:.1f} mm²",
-            "SC area of {} is not plausible"),
-    Measure("gm_area_mm2",   "GM area",                          "both", 0.8,   None, None,          0.0, "{:.1f} mm²"),
-    Measure("gm_sc_ratio",   "GM/SC ratio",                      "both", 0.012, *GM_SC_RATIO,        7.0, "{:.3f}",
-            "GM/SC ratio of {} is not plausible"),
-    Measure("sc_jump",       "slice-to-slice jump of SC",        "high", 0.03,  None, JUMP_FRACTION, 6.0, "{:.0%}",
-            "SC area jumps by {} from its neighbours"),
-    Measure("sc_asymmetry",  "left-right asymmetry of SC",       "high", 0.015, None, 0.25,          5.0, "{:.3f}",
-            f"SC is asymmetric {_MIRROR}"),
-    Measure("gm_asymmetry",  "left-right asymmetry of GM",       "high", 0.04,  None, 0.65,          5.0, "{:.3f}",
-            f"GM is asymmetric {_MIRROR}"),
-    Measure("sc_pieces",     "pieces of SC in a slice",          "none", 0.0,   None, 1,             6.0, "{:.0f}",
-            "SC lies in {} pieces"),
-    Measure("gm_pieces",     "pieces of GM in a slice",          "high", 1.0,   None, 4,             4.0, "{:.0f}",
-            "GM lies in {} pieces"),
-    Measure("uncertainty",   "mean uncertainty",                 "high", 0.01,  None, None,          0.0, "{:.3f}"),
-    Measure("edge_mm",       "distance to the image's edge",     "none", 0.0,   1.0,  None,          5.0, "{:.1f} mm",
-            "SC is {} from the image's edge"),
-    Measure("window_edge",   "slices at the window's edge",      "none", 0.0,   None, 0,             6.0, "{:.0f}",
-            "SC touches the window's edge"),
-    Measure("unsure",        "slices placed by their neighbours", "none", 0.0,  None, 0,             3.6, "{:.0f}",
-            "the cord's place is unsure"),
-    Measure("sc_empty",      "slices without SC",                "none", 0.0,   None, 0,             7.0, "{:.0f}",
-            "no SC"),
-    Measure("gm_empty",      "slices without GM",                "none", 0.0,   None, 0,             5.0, "{:.0f}",
-            "no GM although there is SC"),
+    Measure(
+        "sc_area_mm2",
+        "SC area",
+        "{:.1f} mm²",
+        Compared("both", noise=3.0),
+        Limits(*SC_AREA_MM2, severity=8, words="SC area of {} is not plausible"),
+    ),
+    Measure("gm_area_mm2", "GM area", "{:.1f} mm²", Compared("both", noise=0.8)),
+    Measure(
+        "gm_sc_ratio",
+        "GM/SC ratio",
+        "{:.3f}",
+        Compared("both", noise=0.012),
+        Limits(*GM_SC_RATIO, severity=7, words="GM/SC ratio of {} is not plausible"),
+    ),
+    Measure(
+        "sc_jump",
+        "slice-to-slice jump of SC",
+        "{:.0%}",
+        Compared("high", noise=0.03),
+        Limits(None, JUMP_FRACTION, severity=6, words="SC area jumps by {} from its neighbours"),
+    ),
+    Measure(
+        "sc_asymmetry",
+        "left-right asymmetry of SC",
+        "{:.3f}",
+        Compared("high", noise=0.015),
+        Limits(None, 0.25, severity=5, words="SC is asymmetric (1 - Dice with its mirror image {})"),
+    ),
+    Measure(
+        "gm_asymmetry",
+        "left-right asymmetry of GM",
+        "{:.3f}",
+        Compared("high", noise=0.04),
+        Limits(None, 0.65, severity=5, words="GM is asymmetric (1 - Dice with its mirror image {})"),
+    ),
+    Measure(
+        "sc_pieces",
+        "pieces of SC in a slice",
+        "{:.0f}",
+        limits=Limits(None, 1, severity=6, words="SC lies in {} pieces"),
+    ),
+    Measure(
+        "gm_pieces",
+        "pieces of GM in a slice",
+        "{:.0f}",
+        Compared("high", noise=1.0),
+        Limits(None, 4, severity=4, words="GM lies in {} pieces"),
+    ),
+    Measure(
+        "edge_mm",
+        "distance to the image's edge",
+        "{:.1f} mm",
+        limits=Limits(1.0, None, severity=5, words="SC is {} from the image's edge"),
+    ),
+    Measure(
+        "window_edge",
+        "slices at the window's edge",
+        "{:.0f}",
+        limits=Limits(None, 0, severity=6, words="SC touches the window's edge"),
+    ),
+    Measure(
+        "unsure",
+        "slices placed by their neighbours",
+        "{:.0f}",
+        limits=Limits(None, 0, severity=3.6, words="the cord's place is unsure"),
+    ),
+    Measure("sc_empty", "slices without SC", "{:.0f}", limits=Limits(None, 0, severity=7, words="no SC")),
+    Measure(
+        "gm_empty",
+        "slices without GM",
+        "{:.0f}",
+        limits=Limits(None, 0, severity=5, words="no GM although there is SC"),
+    ),
     # Loads of patients span decades and are no fault of a mask: only what is far from all others in decades, or
     # what no brain has.
-    Measure("load_ml",       "lesion load",                      "both", 0.5,   None, 100.0,         6.0, "{:.1f} mL",
-            "lesion load of {} is not plausible", log_from=0.1),
-    Measure("lesions",       "number of lesions",                "both", 0.4,   None, None,          0.0, "{:.0f}",
-            log_from=1.0),
-    Measure("lesion_pieces", "pieces of lesion",                 "none", 0.0,   None, 200,           6.0, "{:.0f}",
-            "the mask lies in {} pieces"),
-    Measure("lesions_at_edge", "lesions at the image's edge",    "none", 0.0,   None, 0,             5.0, "{:.0f}",
-            "the image's edge cuts lesions ({})"),
-    Measure("brain_ml",      "brain volume",                     "both", 80.0,  800.0, 2200.0,       8.0, "{:.0f} mL",
-            "brain of {} is not plausible"),
+    Measure(
+        "load_ml",
+        "lesion load",
+        "{:.1f} mL",
+        Compared("both", noise=0.5, log_from=0.1),
+        Limits(None, 100.0, severity=6, words="lesion load of {} is not plausible"),
+    ),
+    Measure("lesions", "number of lesions", "{:.0f}", Compared("both", noise=0.4, log_from=1.0)),
+    Measure(
+        "lesion_pieces",
+        "pieces of lesion",
+        "{:.0f}",
+        limits=Limits(None, 200, severity=6, words="the mask lies in {} pieces"),
+    ),
+    Measure(
+        "lesions_at_edge",
+        "lesions at the image's edge",
+        "{:.0f}",
+        limits=Limits(None, 0, severity=5, words="the image's edge cuts lesions ({})"),
+    ),
+    Measure(
+        "brain_ml",
+        "brain volume",
+        "{:.0f} mL",
+        Compared("both", noise=80.0),
+        Limits(800.0, 2200.0, severity=8, words="brain of {} is not plausible"),
+    ),
 )
-# fmt: on
 
 
 @dataclass(frozen=True)
@@ -116,7 +207,7 @@ class Reason:
     measure: str
     severity: float
     text: str
-    slices: tuple = ()
+    slices: tuple[int, ...] = ()
     z: float | None = None
 
 
@@ -137,16 +228,16 @@ class Score:
 
     name: str
     score: float
-    reasons: tuple
-    z: dict
+    reasons: tuple[Reason, ...]
+    z: dict[str, float]
 
 
-def score_cohort(features):
+def score_cohort(features: Iterable[Features]) -> list[Score]:
     """Score every scan against the cohort of all.
 
     Parameters
     ----------
-    features : sequence of Features
+    features : iterable of Features
         Of the scans that have masks; failed ones do not belong here.
 
     Returns
@@ -159,17 +250,22 @@ def score_cohort(features):
     return [_score(one, scales) for one in features]
 
 
-def cohort_scales(features):
-    """Every measure's :func:`cohort_scale` by name, on the scale that it is compared on."""
-    return {m.name: cohort_scale([m.scaled(f.values.get(m.name)) for f in features], m.noise) for m in MEASURES}
+def cohort_scales(features: Iterable[Features]) -> dict[str, tuple[float, float, int] | None]:
+    """The :func:`cohort_scale` of every measure that is compared, by name, on the scale that it is compared on."""
+    features = list(features)
+    return {
+        m.name: cohort_scale([m.scaled(f.values.get(m.name)) for f in features], m.compared.noise)
+        for m in MEASURES
+        if m.compared
+    }
 
 
-def cohort_scale(values, noise=0.0):
+def cohort_scale(values: Iterable[float | None], noise: float = 0.0) -> tuple[float, float, int] | None:
     """Median and robust SD of a measure, or None below five known values.
 
     Parameters
     ----------
-    values : sequence of float or None
+    values : iterable of float or None
     noise : float
         Least SD returned.
 
@@ -186,53 +282,49 @@ def cohort_scale(values, noise=0.0):
 
 
 def _score(one, scales):
-    reasons, z = [], {}
+    reasons, z, sizes = [], {}, []
     for measure in MEASURES:
         value = one.values.get(measure.name)
         if value is None:
             continue
         where = one.slices.get(measure.name, ())
-        found = _check(measure, value, where)
-        scale = scales[measure.name] if measure.direction != "none" else None
+        found = [_check(measure, value, where)]
+        scale = scales.get(measure.name)
         if scale:
             z[measure.name] = (measure.scaled(value) - scale[0]) / scale[1]
-            compared = _compare(measure, value, where, scale)
+            size = {"both": abs, "high": float, "low": lambda z: -z}[measure.compared.side](z[measure.name])
+            sizes.append(size)
+            found.append(_compare(measure, value, where, scale, size))
+        if any(found):
             # One reason a measure: the graver.
-            found = max((r for r in (found, compared) if r), key=lambda r: r.severity, default=None)
-        if found:
-            reasons.append(found)
-    reasons.sort(key=lambda r: -r.severity)
-    if reasons:
-        score = reasons[0].severity + 0.1 * sum(r.severity for r in reasons[1:])
-    else:
-        score = max((_sided(m, z[m.name]) for m in MEASURES if m.name in z), default=0.0)
+            reasons.append(max(filter(None, found), key=lambda reason: reason.severity))
+    reasons.sort(key=lambda reason: -reason.severity)
+    others = 0.1 * sum(reason.severity for reason in reasons[1:])
+    score = reasons[0].severity + others if reasons else max(sizes, default=0.0)
     return Score(one.name, round(score, 3), tuple(reasons), z)
 
 
 def _check(measure, value, where):
-    low, high = measure.low, measure.high
+    limits = measure.limits
+    if limits is None:
+        return None
+    low, high = limits.low, limits.high
     if not ((low is not None and value < low) or (high is not None and value > high)):
         return None
-    text = measure.check.format(measure.text.format(value)) + _on(where)
-    return Reason(measure.name, measure.severity, text, where)
+    text = limits.words.format(measure.text.format(value)) + _on(where)
+    return Reason(measure.name, limits.severity, text, where)
 
 
-def _compare(measure, value, where, scale):
-    median, sd, n = scale
-    z = (measure.scaled(value) - median) / sd
-    size = min(_sided(measure, z), Z_MOST)
+def _compare(measure, value, where, scale, size):
     if size < Z_LIMIT:
         return None
-    side = "high" if z > 0 else "low"
+    median, sd, n = scale
+    z = (measure.scaled(value) - median) / sd
     text = (
-        f"{measure.label} {measure.text.format(value)} is {side}: the median of {n} scans is "
+        f"{measure.label} {measure.text.format(value)} is {'high' if z > 0 else 'low'}: the median of {n} scans is "
         f"{measure.text.format(measure.unscaled(median))} (robust z {z:+.1f})"
     )
-    return Reason(measure.name, size, text + _on(where), where, z)
-
-
-def _sided(measure, z):
-    return {"both": abs(z), "high": z, "low": -z}[measure.direction]
+    return Reason(measure.name, min(size, Z_MOST), text + _on(where), where, z)
 
 
 def _on(where):
@@ -241,7 +333,7 @@ def _on(where):
     return f", on slice {ranges(where)}" if len(where) == 1 else f", on slices {ranges(where)}"
 
 
-def cohort_band(curves, points=21):
+def cohort_band(curves: Sequence[np.ndarray], points: int = 21) -> dict[str, list] | None:
     """Median and 5-95 % of a measure along the stack.
 
     Stacks differ in length and place, so slices are matched by their position between the first

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sctseg7t import outputs
 from sctseg7t.cohort.job import Job, Outcome, label_file
-from sctseg7t.cohort.plan import plan_scan
+from sctseg7t.cohort.output_names import plan_scan
 from sctseg7t.cohort.resume import state
 from sctseg7t.errors import ModelError
 
@@ -147,8 +147,8 @@ def run_jobs(jobs, refused, engine, tell):
     jobs : list of Job
     refused : dict of str to str
     engine : callable
-        Jobs to an iterator of (Job, Outcome): :func:`~sctseg7t.cohort.local.run_local` or
-        :func:`~sctseg7t.cohort.cluster.run_dask`, with its settings.
+        Jobs to an iterator of (Job, Outcome): :func:`~sctseg7t.cohort.engine_local.run_local` or
+        :func:`~sctseg7t.cohort.engine_dask.run_dask`, with its settings.
     tell : callable
         Called with (job, outcome, progress) for each scan; progress is a :class:`Progress`.
 

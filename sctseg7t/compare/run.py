@@ -169,7 +169,7 @@ def _plan(method, name, scans, root, out, where):
 def _run(method, jobs, refused, where):
     """Reasons by name of the scans that failed."""
     from sctseg7t.cohort.run import run_jobs
-    from sctseg7t.cohort.work import run_scan
+    from sctseg7t.cohort.worker import run_scan
 
     def tell(job, outcome, progress):
         if where.tell:

@@ -4,7 +4,14 @@ The limits are wide on purpose: they find failures, not disease. They bracket th
 areas reported for the healthy and atrophied human cord from C1 to the conus.
 """
 
+from __future__ import annotations
+
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sctseg7t.measure.csa import CsaTable
 
 # Flags that say part of the tissue was cut off: such a slice enters no mean.
 TRUNCATED = frozenset({"touches_window_edge", "touches_image_edge"})
@@ -26,14 +33,12 @@ class AreaWarning:
     text: str
 
 
-def check_areas(table):
+def check_areas(table: CsaTable) -> list[AreaWarning]:
     """List what looks wrong in a :class:`~sctseg7t.measure.csa.CsaTable`.
 
     - ``empty_<tissue>``: the slice is valid but holds none of the tissue.
-    - ``sc_area_jump``: SC differs from its neighbours' median by more than 25 % of it
-      and more than 8 mm2. The neighbours are the two to four nearest non-empty slices
-      at most four away; of an even number, the nearer of the two middle values is the
-      median, so that one bad slice does not accuse the good ones around it.
+    - ``sc_area_jump``: SC differs from its neighbours (see :func:`usual_area`) by more than 25 % and
+      more than 8 mm2.
     - ``sc_area_implausible``: SC outside 20..150 mm2.
     - ``gm_sc_ratio_implausible``: GM outside 8..50 % of SC (flag on GM).
 
@@ -64,16 +69,38 @@ def check_areas(table):
     return sorted(found, key=lambda w: (w.slice, order[w.tissue]))
 
 
-def _check_cord(k, value, cord):
+def usual_area(k: int, areas: Mapping[int, float]) -> float | None:
+    """The area to expect of a slice: the median of its neighbours.
+
+    The neighbours are the four nearest slices at most JUMP_REACH away. Of an even number the nearer of the two
+    middle values counts, so that one bad slice does not accuse the good ones around it.
+
+    Parameters
+    ----------
+    k : int
+        The slice.
+    areas : dict of int to float
+        Areas by slice, of `k` itself too; slices without tissue are not in it.
+
+    Returns
+    -------
+    float or None
+        None with fewer than two neighbours.
+    """
+    near = sorted((abs(m - k), m) for m in areas if 0 < abs(m - k) <= JUMP_REACH)[:4]
+    if len(near) < 2:
+        return None
+    ordered = sorted(areas[m] for _, m in near)
+    middle = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    return min(middle, key=lambda area: abs(areas[k] - area))
+
+
+def _check_cord(k: int, value: float, cord: Mapping[int, float]) -> list[AreaWarning]:
     found = []
-    near = sorted((abs(m - k), m) for m in cord if 0 < abs(m - k) <= JUMP_REACH)[:4]
-    if len(near) >= 2:
-        areas = sorted(cord[m] for _, m in near)
-        middle = areas[(len(areas) - 1) // 2], areas[len(areas) // 2]
-        usual = min(middle, key=lambda a: abs(value - a))
-        if abs(value - usual) > max(JUMP_MM2, JUMP_FRACTION * usual):
-            text = f"slice {k}: SC {value:.1f} mm2, its neighbours {usual:.1f} mm2"
-            found.append(AreaWarning("sc_area_jump", k, "SC", text))
+    usual = usual_area(k, cord)
+    if usual is not None and abs(value - usual) > max(JUMP_MM2, JUMP_FRACTION * usual):
+        text = f"slice {k}: SC {value:.1f} mm2, its neighbours {usual:.1f} mm2"
+        found.append(AreaWarning("sc_area_jump", k, "SC", text))
     low, high = SC_AREA_MM2
     if not low <= value <= high:
         text = f"slice {k}: SC {value:.1f} mm2 is outside {low:.0f} to {high:.0f} mm2"

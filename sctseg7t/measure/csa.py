@@ -175,6 +175,24 @@ def measure_csa(
     return _finished_table(rows, source, frame.step_mm)
 
 
+def slice_areas(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Area of each slice, mm2: its sum of fractions times the area of a pixel, sheared or not.
+
+    Parameters
+    ----------
+    mask : (X, Y, Z) array
+        Bool, or fractions in 0..1.
+    affine : (4, 4) array
+        As for :func:`measure_csa`.
+
+    Returns
+    -------
+    (Z,) array
+        0 where the slice is empty.
+    """
+    return np.asarray(mask).sum(axis=(0, 1), dtype=float) * slice_frame(affine).pixel_area_mm2
+
+
 def _checked_fractions(fractions):
     unknown = set(fractions) - set(TISSUES)
     if unknown or not fractions:

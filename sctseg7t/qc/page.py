@@ -141,7 +141,7 @@ def _content(store: CardStore, title: str, page_id: str) -> dict[str, Any]:
     scans.sort(key=lambda scan: (-scan["score"], scan["name"]))
     measures, scales = {}, cohort_scales([store.features[n] for n in good])
     for measure in MEASURES:
-        if measure.direction != "none":
+        if measure.compared:
             scale = scales[measure.name]
             median = measure.text.format(measure.unscaled(scale[0])) if scale else None
             measures[measure.name] = {"label": measure.label, "median": median}

@@ -8,7 +8,7 @@ import pytest
 from sctseg7t.bids import derivative_stem, entities_of
 from sctseg7t.cohort.find import find_scans, read_qc_fail, select
 from sctseg7t.cohort.job import label_file
-from sctseg7t.cohort.plan import plan_scan, write_description
+from sctseg7t.cohort.output_names import plan_scan, write_description
 from sctseg7t.errors import UsageError
 
 SUFFIXES = {"SC": "_seg", "GM": "_gmseg"}

@@ -11,7 +11,7 @@ from qc_helpers import write_failed, write_scan
 from sctseg7t.cohort import find_records
 from sctseg7t.cohort.figures import draw_cohort
 from sctseg7t.cohort.find import Scan
-from sctseg7t.cohort.plan import mask_metadata, plan_scan
+from sctseg7t.cohort.output_names import mask_metadata, plan_scan
 from sctseg7t.cohort.tables import write_tables
 from sctseg7t.errors import UsageError
 from sctseg7t.measure.columns import LESION_COLUMNS, LOAD_COLUMNS

@@ -90,7 +90,7 @@ def test_interrupted(small, tmp_path):
 def test_no_scheduler(small, tmp_path, monkeypatch, capsys):
     from sctseg7t.cli.batch import main
 
-    from sctseg7t.cohort import cluster as module
+    from sctseg7t.cohort import engine_dask as module
 
     monkeypatch.setattr(module, "_CONNECT", 1)
     bids = make_bids(tmp_path / "bids", small, ["01"])

@@ -7,7 +7,7 @@ import signal
 import threading
 from dataclasses import replace
 
-from sctseg7t.cohort.work import append_log, run_scan, sweep, write_failure
+from sctseg7t.cohort.worker import append_log, run_scan, sweep, write_failure
 
 # How often the parent looks up from waiting, seconds.
 _TICK = 0.2

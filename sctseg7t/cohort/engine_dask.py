@@ -28,7 +28,7 @@ import threading
 import time
 
 from sctseg7t.cohort.job import Outcome
-from sctseg7t.cohort.work import append_log, has_begun, run_scan, write_failure
+from sctseg7t.cohort.worker import append_log, has_begun, run_scan, write_failure
 from sctseg7t.errors import UsageError
 
 _TICK = 0.5
@@ -36,7 +36,7 @@ _CONNECT = 20
 
 
 def run_dask(jobs, address, *, stop=None, say=print):
-    """Run jobs on a cluster; see :func:`sctseg7t.cohort.local.run_local` for what is yielded.
+    """Run jobs on a cluster; see :func:`sctseg7t.cohort.engine_local.run_local` for what is yielded.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sctseg7t.cohort.job import Outcome, models_of
-from sctseg7t.cohort.plan import mask_metadata
+from sctseg7t.cohort.output_names import mask_metadata
 from sctseg7t.cohort.resume import changed_outputs, fingerprint, run_key, stamp, state
 from sctseg7t.errors import OutputError, UserError
 from sctseg7t.files import write_json

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from batch_helpers import make_bids, scan_of
 
-from sctseg7t.cohort import work
+from sctseg7t.cohort import worker
 from sctseg7t.cohort.find import find_scans
 from sctseg7t.cohort.job import Settings, models_of
 from sctseg7t.cohort.resume import run_key, state
@@ -36,13 +36,13 @@ def sidecar(job):
 
 def here(jobs):
     """An engine without processes."""
-    return ((job, work.run_scan(job)) for job in jobs)
+    return ((job, worker.run_scan(job)) for job in jobs)
 
 
 def test_states(make):
     job = make()[0]
     assert state(job, rehash=False) == "new"
-    assert work.run_scan(job).status == "ok"
+    assert worker.run_scan(job).status == "ok"
     assert state(job, rehash=False) == "done"
     for other in (
         make(threshold=0.3),
@@ -90,12 +90,12 @@ def test_a_fault_of_ours_is_a_record_and_a_log(make, monkeypatch, error, kind, w
 
     monkeypatch.setattr("sctseg7t.cord.segmenter.CordSegmenter.run", run)
     job = make()[0]
-    outcome = work.run_scan(job)
+    outcome = worker.run_scan(job)
     assert (outcome.status, outcome.error_kind) == ("failed", kind) and word in outcome.error
     assert sidecar(job)["error"] == outcome.error and len(outcome.error.splitlines()) == 1
     assert "Traceback" in job.log.read_text()
     monkeypatch.undo()
-    assert work.run_scan(job).status == "ok" and sidecar(job)["status"] == "ok"
+    assert worker.run_scan(job).status == "ok" and sidecar(job)["status"] == "ok"
 
 
 def test_a_full_disk_is_a_failed_scan(make, monkeypatch):
@@ -104,7 +104,7 @@ def test_a_full_disk_is_a_failed_scan(make, monkeypatch):
 
     monkeypatch.setattr("sctseg7t.outputs._write_files", full)
     job = make()[0]
-    outcome = work.run_scan(job)
+    outcome = worker.run_scan(job)
     assert outcome.status == "failed" and "No space" in outcome.error
     assert not list(job.plan.sidecar.parent.glob("*.nii.gz"))
 
@@ -112,7 +112,7 @@ def test_a_full_disk_is_a_failed_scan(make, monkeypatch):
 def test_a_worker_with_other_weights_refuses(make):
     job = make()[0]
     models = ({**job.models[0], "sha256": "0" * 64},)
-    outcome = work.run_scan(replace(job, settings=replace(job.settings, models=models)))
+    outcome = worker.run_scan(replace(job, settings=replace(job.settings, models=models)))
     assert outcome.status == "fatal" and "same version" in outcome.error
     assert not job.plan.sidecar.exists()
 
@@ -122,7 +122,7 @@ def test_somebodys_own_files_are_moved_and_not_overwritten(make):
     mask = job.plan.masks["SC"]
     mask.parent.mkdir(parents=True)
     mask.write_bytes(b"mine")
-    outcome = work.run_scan(job)
+    outcome = worker.run_scan(job)
     assert outcome.status == "ok" and mask.name in outcome.notes[0]
     (kept,) = job.replaced.rglob("*.nii.gz")
     assert kept.read_bytes() == b"mine"
@@ -130,9 +130,9 @@ def test_somebodys_own_files_are_moved_and_not_overwritten(make):
 
 def test_a_failure_leaves_changed_masks_where_they_are(make):
     job = make()[0]
-    work.run_scan(job)
+    worker.run_scan(job)
     job.plan.masks["SC"].write_bytes(b"mine")
-    work.write_failure(job, "why", "timeout")
+    worker.write_failure(job, "why", "timeout")
     assert job.plan.masks["SC"].read_bytes() == b"mine" and not job.plan.tables["csa"].exists()
 
 
@@ -141,17 +141,17 @@ def test_half_made_files_of_a_killed_worker_are_swept(make):
     for job in (first, second):
         job.plan.sidecar.parent.mkdir(parents=True)
         (job.plan.sidecar.parent / f".sct7t-{job.plan.sidecar.name.removesuffix('_deepseg.json')}-abc").mkdir()
-    work.run_scan(first)
+    worker.run_scan(first)
     assert not list(first.plan.sidecar.parent.glob(".sct7t*")) and list(second.plan.sidecar.parent.glob(".sct7t*"))
 
 
 def test_a_scan_that_changes_after_it_was_read_ahead_is_read_again(make):
     first, second = make()
-    work.run_scan(replace(first, upcoming=second.plan.source))
+    worker.run_scan(replace(first, upcoming=second.plan.source))
     image = nib.load(second.plan.source)
     data = np.asanyarray(image.dataobj) * 2
     nib.save(nib.Nifti1Image(data, image.affine), second.plan.source)
-    work.run_scan(second)
+    worker.run_scan(second)
     assert sidecar(second)["input"]["sha256"] == sidecar(second)["resume"]["read"]["scan"]["sha256"]
     assert state(second, rehash=True) == "done"
     assert sidecar(second)["resume"]["read"]["scan"]["bytes"] == second.plan.source.stat().st_size
@@ -159,8 +159,8 @@ def test_a_scan_that_changes_after_it_was_read_ahead_is_read_again(make):
 
 def test_masks_of_other_options_do_not_stay(make):
     hard, soft = make("gm_sc")[0], make("sc", soft=True)[0]
-    work.run_scan(hard)
-    work.run_scan(soft)
+    worker.run_scan(hard)
+    worker.run_scan(soft)
     left = sorted(path.name for path in hard.plan.sidecar.parent.iterdir())
     assert left == [
         "sub-01_csa.csv",
@@ -184,7 +184,7 @@ def test_totals(make):
 def test_scans_keep_their_inputs(make):
     job = make()[0]
     before = job.plan.source.read_bytes()
-    work.run_scan(job)
+    worker.run_scan(job)
     assert job.plan.source.read_bytes() == before
     assert sorted(path.name for path in scan_of(job.plan.source.parents[2], "01").parent.iterdir()) == [
         "sub-01_T2starw.nii.gz"
