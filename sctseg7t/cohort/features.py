@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sctseg7t.image.grid import Grid
 from sctseg7t.measure.checks import TRUNCATED, usual_area
 from sctseg7t.measure.csa import slice_areas
 from sctseg7t.postprocess import components
@@ -36,7 +37,7 @@ class Features:
 
 def measure_features(
     masks: Mapping[str, np.ndarray],
-    affine: np.ndarray,
+    grid: Grid,
     *,
     name: str = "",
     flags: Sequence[Sequence[str]] | None = None,
@@ -47,13 +48,13 @@ def measure_features(
     ----------
     masks : dict of str to (X, Y, Z) array
         ``SC`` and ``GM``, either may be missing; bool, or fractions in 0..1.
-    affine : (4, 4) array
-        Voxel to scanner mm, canonical.
+    grid : Grid
+        That of the masks.
     name : str
     flags : sequence of sequences of str, optional
         Flags of each slice; truncated slices enter no area.
     """
-    area = {tissue: slice_areas(masks[tissue], affine) for tissue in ("SC", "GM") if tissue in masks}
+    area = {tissue: slice_areas(masks[tissue], grid) for tissue in ("SC", "GM") if tissue in masks}
     values, slices = {}, {}
 
     def put(key, value, where=()):
@@ -68,7 +69,7 @@ def measure_features(
         put("gm_sc_ratio", _median(_divide(area["GM"], area["SC"]), whole))
     if "SC" in masks:
         put("sc_jump", *_largest_jump(area["SC"]))
-        put("edge_mm", *_edge_distance(masks["SC"], np.linalg.norm(np.asarray(affine)[:3, :2], axis=0)))
+        put("edge_mm", *_edge_distance(masks["SC"], grid.spacing_mm))
     for tissue in area:
         put(f"{tissue.lower()}_asymmetry", _asymmetry(masks[tissue], masks.get("SC", masks[tissue])))
         put(f"{tissue.lower()}_pieces", *_pieces(masks[tissue]))

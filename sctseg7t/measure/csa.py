@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from sctseg7t.image.frame import frame_of
+from sctseg7t.image.grid import Grid
 from sctseg7t.measure.centreline import MAX_ANGLE_SD_DEG, SMOOTH_MM, cosine_from_slope, fit_centreline
 from sctseg7t.measure.checks import TRUNCATED, check_areas
 from sctseg7t.measure.columns import CSA_MEASURES, TISSUES, names
@@ -175,22 +176,21 @@ def measure_csa(
     return _finished_table(rows, source, frame.step_mm)
 
 
-def slice_areas(mask: np.ndarray, affine: np.ndarray) -> np.ndarray:
+def slice_areas(mask: np.ndarray, grid: Grid) -> np.ndarray:
     """Area of each slice, mm2: its sum of fractions times the area of a pixel, sheared or not.
 
     Parameters
     ----------
     mask : (X, Y, Z) array
         Bool, or fractions in 0..1.
-    affine : (4, 4) array
-        As for :func:`measure_csa`.
+    grid : Grid
 
     Returns
     -------
     (Z,) array
         0 where the slice is empty.
     """
-    return np.asarray(mask).sum(axis=(0, 1), dtype=float) * slice_frame(affine).pixel_area_mm2
+    return np.asarray(mask).sum(axis=(0, 1), dtype=float) * grid.pixel_area_mm2
 
 
 def _checked_fractions(fractions):

@@ -45,7 +45,7 @@ def add_cord(content: dict[str, Any], saved: Saved, record: Record) -> Features:
         csa = measure_csa(volume, saved.grid.affine, flags=flags)
         content["rows"] += _rows(csa, t, table)
         different.update(_different_slices(csa, t, table))
-        parts.append(measure_features(volume, saved.grid.spacing_mm, name=content["id"], flags=flags))
+        parts.append(measure_features(volume, saved.grid, name=content["id"], flags=flags))
     if different:
         content["problems"].append(
             f"the table's areas are not those of the masks on slice {ranges(sorted(different))}; "

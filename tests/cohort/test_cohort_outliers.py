@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from qc_helpers import SPACING_MM, phantom
+from qc_helpers import SHAPE, SPACING_MM, phantom
 
 from sctseg7t.cohort.features import Features, measure_features
 from sctseg7t.cohort.outliers import MIN_COHORT, Z_LIMIT, Z_MOST, cohort_band, cohort_scale, score_cohort
+from sctseg7t.image.grid import Grid
 
-AFFINE = np.diag([*SPACING_MM, 1])
+GRID = Grid(SHAPE, np.diag([*SPACING_MM, 1]))
 USUAL = {
     "sc_area_mm2": 75.0,
     "gm_area_mm2": 12.0,
@@ -26,7 +27,7 @@ def cohort(count=9, **odd):
 
 def measured(**how):
     _, sc, gm = phantom(**how)
-    return measure_features({"SC": sc, "GM": gm}, AFFINE)
+    return measure_features({"SC": sc, "GM": gm}, GRID)
 
 
 # ---------------------------------------------------------------- scores
@@ -123,15 +124,15 @@ def test_areas_are_those_of_the_masks():
 
 def test_areas_of_a_sheared_grid_are_those_of_its_pixels():
     _, sc, _ = phantom()
-    sheared = AFFINE.copy()
+    sheared = GRID.affine.copy()
     sheared[1, 0] = sheared[0, 0]
-    found = [measure_features({"SC": sc}, affine).values["sc_area_mm2"] for affine in (AFFINE, sheared)]
+    found = [measure_features({"SC": sc}, grid).values["sc_area_mm2"] for grid in (GRID, Grid(GRID.shape, sheared))]
     assert found[1] == pytest.approx(found[0])
 
 
 def test_soft_masks_count_fractions():
     _, sc, _ = phantom()
-    assert measure_features({"SC": sc * 0.5}, AFFINE).values["sc_area_mm2"] == pytest.approx(
+    assert measure_features({"SC": sc * 0.5}, GRID).values["sc_area_mm2"] == pytest.approx(
         0.5 * measured().values["sc_area_mm2"]
     )
 
@@ -140,9 +141,9 @@ def test_asymmetry_grows_with_what_one_side_lacks():
     _, sc, _ = phantom()
     half = sc.copy()
     half[26:, :, :] = False
-    whole, cut = (measure_features({"SC": m, "GM": m}, AFFINE).values for m in (sc, half))
+    whole, cut = (measure_features({"SC": m, "GM": m}, GRID).values for m in (sc, half))
     assert whole["sc_asymmetry"] < 0.06
-    gm = measure_features({"SC": sc, "GM": half}, AFFINE).values["gm_asymmetry"]
+    gm = measure_features({"SC": sc, "GM": half}, GRID).values["gm_asymmetry"]
     assert gm > 0.4 and cut["sc_asymmetry"] < gm
 
 
@@ -159,7 +160,7 @@ def test_jump_empty_and_pieces_name_their_slices():
     gm[..., 2:4] = False
     sc[1:3, 1:3, 5] = True
     sc[16:20, :, 1] = False
-    found = measure_features({"SC": sc, "GM": gm & sc}, AFFINE)
+    found = measure_features({"SC": sc, "GM": gm & sc}, GRID)
     assert found.values["sc_empty"] == 1 and found.slices["sc_empty"] == (2,)
     assert found.values["gm_empty"] == 1 and found.slices["gm_empty"] == (3,)
     assert found.values["sc_pieces"] == 2 and found.slices["sc_pieces"] == (5,)
@@ -168,7 +169,7 @@ def test_jump_empty_and_pieces_name_their_slices():
 
 def test_distance_to_the_edge_is_the_least_of_all_sides():
     _, sc, _ = phantom(shift=(0, 12))
-    found = measure_features({"SC": sc}, AFFINE)
+    found = measure_features({"SC": sc}, GRID)
     last = np.flatnonzero(sc.any(axis=(0, 2)))[-1]
     assert found.values["edge_mm"] == pytest.approx((sc.shape[1] - 1 - last) * SPACING_MM[1])
 
@@ -177,14 +178,16 @@ def test_truncated_slices_enter_no_area():
     _, sc, _ = phantom()
     sc[20:, :, :3] = False
     flags = [["touches_window_edge"]] * 3 + [[]] * 3
-    assert measure_features({"SC": sc}, AFFINE, flags=flags).values["sc_area_mm2"] == pytest.approx(
+    assert measure_features({"SC": sc}, GRID, flags=flags).values["sc_area_mm2"] == pytest.approx(
         sc[..., 5].sum() * 0.3
     )
-    assert measure_features({"SC": sc}, AFFINE, flags=flags).values["window_edge"] == 3
+    assert measure_features({"SC": sc}, GRID, flags=flags).values["window_edge"] == 3
 
 
 def test_empty_masks_have_no_area():
-    found = measure_features({"SC": np.zeros((5, 5, 3), bool), "GM": np.zeros((5, 5, 3), bool)}, np.eye(4)).values
+    found = measure_features(
+        {"SC": np.zeros((5, 5, 3), bool), "GM": np.zeros((5, 5, 3), bool)}, Grid((5, 5, 3), np.eye(4))
+    ).values
     assert found["sc_empty"] == 3 and not {"sc_area_mm2", "gm_sc_ratio", "edge_mm"} & set(found)
 
 
