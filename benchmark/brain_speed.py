@@ -120,8 +120,8 @@ def main(argv=None):
     p.add_argument("-sizes", type=int, nargs="+", default=[64])
     p.add_argument("-runs", type=int, default=1)
     args = p.parse_args(argv)
-    from sctseg7t.zoo.download import weights
     from sctseg7t.zoo.manifest import load_manifest
+    from sctseg7t.zoo.weights import weights
 
     spec = load_manifest().model(args.model)
     path = weights(spec)

@@ -103,8 +103,8 @@ def _peers(folder, data):
 def _networks(networks, slices=20):
     """Each network alone on 20 slices: our own with its flip, the peers as their recipes run them."""
     from sctseg7t.runtime import open_session
-    from sctseg7t.zoo.download import weights
     from sctseg7t.zoo.manifest import load_manifest
+    from sctseg7t.zoo.weights import weights
 
     spec = load_manifest().model("cord_gm_sc")
     double = 2 if spec.test_time.get("flip_lr") else 1

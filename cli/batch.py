@@ -192,7 +192,7 @@ def _run(args):
     from sctseg7t.cohort.run import Interrupts, run_jobs
     from sctseg7t.errors import OutputError
     from sctseg7t.runtime.session import cuda_index
-    from sctseg7t.zoo.download import weights
+    from sctseg7t.zoo.weights import weights
 
     cuda_index(args.device)
     participants = _participants(args)

@@ -26,7 +26,7 @@ def open_segmenter(task=None, model=None, device="auto", options=Options(), *, t
     ModelError, DeviceError, DownloadError, UsageError
     """
     from sctseg7t.runtime import open_session
-    from sctseg7t.zoo.download import weights
+    from sctseg7t.zoo.weights import weights
 
     clock = Clock()
     spec, locator_spec, tissues = choose_model(task, model)
@@ -81,7 +81,7 @@ def task_of(task=None, model=None):
     if task is not None or model is None:
         return task or "gm_sc"
     if str(model).endswith(".onnx"):
-        from sctseg7t.zoo.sidecar import spec_from_onnx
+        from sctseg7t.zoo.local_model import spec_from_onnx
 
         return spec_from_onnx(model).task
     from sctseg7t.zoo.manifest import load_manifest
@@ -103,7 +103,7 @@ def find_model(manifest, task, model=None):
     if model is None:
         return manifest.default_for_task(task)
     if str(model).endswith(".onnx"):
-        from sctseg7t.zoo.sidecar import spec_from_onnx
+        from sctseg7t.zoo.local_model import spec_from_onnx
 
         return spec_from_onnx(model)
     return manifest.model(str(model))

@@ -59,7 +59,7 @@ def apply(masks, steps, voxel_mm3):
 def binary(fraction, output, threshold=None):
     """Mask of one output as its entry's ``binarise`` says, or from a user's threshold on."""
     if threshold is None and output.binarise == "area":
-        return area_matched(fraction)
+        return area_matched(fraction, output.lowest)
     limit = threshold or output.threshold
     return fraction > limit if output.binarise == "above" else fraction >= limit
 

@@ -74,8 +74,8 @@ def task_and_model(name):
     ModelError
         Neither a task nor a model.
     """
+    from sctseg7t.zoo.local_model import spec_from_onnx
     from sctseg7t.zoo.manifest import load_manifest
-    from sctseg7t.zoo.sidecar import spec_from_onnx
 
     manifest = load_manifest()
     tasks = manifest.tasks()
@@ -148,7 +148,7 @@ def _plan(method, name, scans, root, out, where):
     from sctseg7t.cohort.run import Layout, make_jobs
     from sctseg7t.flow import Options
     from sctseg7t.pipeline import choose_model, flow_of
-    from sctseg7t.zoo.download import weights
+    from sctseg7t.zoo.weights import weights
 
     task, model = task_and_model(name)
     spec, locator, tissues = choose_model(task, model)

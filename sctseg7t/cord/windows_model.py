@@ -108,8 +108,8 @@ def check_spec(spec: ModelSpec) -> None:
         "input.interpolation must be linear": given.interpolation == "linear",
         "input.normalisation must be zscore with the scope slice": normalisation["name"] == "zscore"
         and normalisation["parameters"].get("scope", "slice") == "slice",
-        "outputs must each have a threshold and a suffix": all(
-            output.threshold is not None and output.suffix for output in spec.outputs
+        "outputs must each have a suffix, and a threshold or the rule of the area": all(
+            output.suffix and (output.threshold is not None or output.binarise == "area") for output in spec.outputs
         ),
         "centring.policy must be locator or image": spec.centring["policy"] in ("locator", "image"),
     }

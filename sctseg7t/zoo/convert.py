@@ -7,19 +7,15 @@ from pathlib import Path
 
 from sctseg7t.errors import ModelError
 from sctseg7t.zoo.cache import as_recorded, cache_dir, log, record
-from sctseg7t.zoo.download import KERAS, fetch, locked_for, writing_into
+from sctseg7t.zoo.download import fetch, locked_for, writing_into
+from sctseg7t.zoo.spec import AnyPath, ModelSpec
 
 # A change of what the converter makes of the same file gets a new number.
 CONVERTER = 1
 FOLDER = "converted"
 
 
-def is_foreign(spec):
-    """Tell whether a model's weights have to be converted before they can run."""
-    return spec.local_path is None and spec.files[0].format == KERAS
-
-
-def converted_path(spec, cache=None):
+def converted_path(spec: ModelSpec, cache: AnyPath | None = None) -> Path:
     """Return where the ONNX network of a Keras model lies, whether or not it exists.
 
     The name holds the digest of the source, the converter's version and a hash of what the entry says about
@@ -36,13 +32,13 @@ def converted_path(spec, cache=None):
     return cache_dir(cache) / FOLDER / file.digest / f"v{CONVERTER}-{key}" / f"{stem}.onnx"
 
 
-def converted(spec, *, mirror=None, cache=None, **options):
+def converted(spec: ModelSpec, *, cache: AnyPath | None = None, **options) -> Path:
     """Return the ONNX network of a Keras model, made and checked at the first call.
 
     Parameters
     ----------
     spec : ModelSpec
-    mirror, cache, **options
+    cache, **options
         Those of :func:`sctseg7t.zoo.download.fetch`.
 
     Raises
@@ -57,7 +53,7 @@ def converted(spec, *, mirror=None, cache=None, **options):
         return final
     if final.exists():
         log.warning("%s: damaged; it will be converted again", final)
-    source = fetch(file, mirror=mirror, cache=cache, **options)
+    source = fetch(file, cache=cache, **options)
     with writing_into(cache_dir(cache)), locked_for(file, cache):
         # Another process may have converted it while this one waited.
         if not as_recorded(final):
@@ -65,15 +61,15 @@ def converted(spec, *, mirror=None, cache=None, **options):
     return final
 
 
-def status(spec, cache=None):
+def status(spec: ModelSpec, cache: AnyPath | None = None) -> str:
     """Return ``"ok"``, ``"damaged"`` or ``"missing"`` for the converted network of a Keras model."""
     path = converted_path(spec, cache)
     return "ok" if as_recorded(path) else "damaged" if path.exists() else "missing"
 
 
-def _convert(spec, source, final):
+def _convert(spec: ModelSpec, source: Path, final: Path) -> None:
     from sctseg7t.zoo.keras import to_onnx
-    from sctseg7t.zoo.probe import check_network
+    from sctseg7t.zoo.self_test import check_network
 
     file = spec.files[0]
     if spec.test_output is None:
@@ -93,7 +89,7 @@ def _convert(spec, source, final):
             _remove_empty(final.parent)
 
 
-def _remove_empty(folder):
+def _remove_empty(folder: Path) -> None:
     for empty in (folder, folder.parent):
         try:
             empty.rmdir()

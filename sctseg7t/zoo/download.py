@@ -1,172 +1,94 @@
-"""Getting one file: from the installation, the mirror folder, the cache, or its URLs.
-
-Whatever the source, a file is handed out only after its size and hash were found
-to be those of the manifest, and only complete and verified files ever carry their
-final name in the cache.
-"""
+"""Downloads: one file from its addresses into the cache, by pooch, checked before it gets its final name."""
 
 import errno
 import os
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
 
-from sctseg7t.errors import DownloadError, ModelError
-from sctseg7t.zoo.cache import (
-    acceptable,
-    cache_dir,
-    cached_path,
-    describe,
-    find_in_cache,
-    find_local,
-    log,
-    matches,
-    mirror_dir,
-    record,
-)
-from sctseg7t.zoo.transfer import SourceError, transfer, without_credentials
+from sctseg7t.errors import DownloadError
+from sctseg7t.zoo.cache import cache_dir, cached_path, describe, find_local, log, matches, mirror_dir, record
+from sctseg7t.zoo.spec import AnyPath, FileSpec
 
+RETRIES = 2
+TIMEOUT_S = (10, 30)
 LOCK_WAIT_S = 3600
-KERAS = "keras-hdf5"
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+# Everything else that a server answers is final.
+_WORTH_A_RETRY = {408, 429, 500, 502, 503, 504}
 
 
-def fetch(file, *, offline=False, progress=None, mirror=None, cache=None, policy=None):
-    """Return the path of a verified copy of ``file``, downloading it if need be.
+class SourceError(Exception):
+    """An address does not give the file; the text says why, in a few words."""
 
-    Sources, in order: the installation (``package:`` addresses), the mirror folder,
-    the cache folder, then every URL. Copies in the first two are used in place.
+
+def fetch(
+    file: FileSpec,
+    *,
+    offline: bool = False,
+    progress: bool | None = None,
+    mirror: AnyPath | None = None,
+    cache: AnyPath | None = None,
+) -> Path:
+    """Return the path of a verified copy of a file; download it if it is not on this machine.
+
+    The order: the installation (``package:`` addresses), the mirror folder, the cache folder, then every address.
+    Copies in the first two are used in place.
 
     Parameters
     ----------
     file : FileSpec
     offline : bool
-        Do not touch the network or any other URL; ``SCT7T_OFFLINE=1`` does the same.
-    progress : callable or False, optional
-        Called with (bytes so far, total or None); default: a bar on stderr if that
-        is a terminal; False: none.
+        Use no address; ``SCT7T_OFFLINE=1`` does the same.
+    progress : bool, optional
+        Show a bar on stderr; default: where that is a terminal.
     mirror, cache : path-like, optional
         Default: ``SCT7T_MIRROR``; ``SCT7T_CACHE``, else the user's cache folder.
-    policy : sctseg7t.zoo.transfer.RetryPolicy, optional
 
     Raises
     ------
     DownloadError
-        One line: the file, why each source failed, what to do.
+        One line: the file, why each address failed, what to do.
     """
     found = find_local(file, mirror, cache)
     if found:
         return found
-    if cached_path(file, cache).exists():
-        log.warning("%s: damaged; it will be replaced", cached_path(file, cache))
+    final = cached_path(file, cache)
+    if final.exists():
+        log.warning("%s: damaged; it will be replaced", final)
     if offline or offline_by_environment():
         raise DownloadError(_offline_message(file, mirror))
-    with writing_into(cache_dir(cache)), locked_for(file, cache) as locked:
+    with writing_into(cache_dir(cache)), locked_for(file, cache):
         # Another process may have brought the file while this one waited.
-        return find_in_cache(file, cache) or _download(file, cache, locked, progress, policy, mirror)
+        if not matches(final, file):
+            _download(file, final, sys.stderr.isatty() if progress is None else progress, mirror)
+    return final
 
 
-def weights(spec, **options):
-    """Return the path of a model's verified weights: what a session is to load.
-
-    Keras weights become ONNX first, once (:func:`sctseg7t.zoo.convert.converted`).
-
-    Parameters
-    ----------
-    spec : ModelSpec
-        From the zoo, or given by path (:func:`sctseg7t.zoo.sidecar.spec_from_onnx`).
-    **options
-        Those of :func:`fetch`.
-    """
-    if spec.local_path is None:
-        if spec.files[0].format == KERAS:
-            from sctseg7t.zoo.convert import converted
-
-            return converted(spec, **options)
-        return fetch(spec.files[0], **options)
-    if not matches(spec.local_path, spec.files[0]):
-        raise ModelError(f"{spec.local_path}: changed since its entry was read; run again")
-    return spec.local_path
-
-
-def offline_by_environment():
+def offline_by_environment() -> bool:
     """Tell whether ``SCT7T_OFFLINE`` forbids downloads."""
     return os.environ.get("SCT7T_OFFLINE", "").lower() not in ("", "0", "false", "no")
 
 
-def _download(file, cache, locked, progress, policy, mirror):
-    final = cached_path(file, cache)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    # Without a lock two processes must not write one partial file.
-    part = final.with_name(f"{file.name}.part" if locked else f"{file.name}.{os.getpid()}.part")
-    if file.algorithm == "commit":
-        # Without a hash, parts from two sources could be joined unseen.
-        part.unlink(missing_ok=True)
-    elif matches(part, file):
-        _publish(part, final)
-        return final
-    reasons = []
-    with _progress(file, progress) as report:
-        for url in file.urls:
-            if url.startswith("package:"):
-                reasons.append(f"{url}: not in this installation")
-                continue
-            reason = _try_url(url, file, part, final, report, policy)
-            if reason is None:
-                return final
-            reasons.append(f"{without_credentials(url)}: {reason}")
-            log.info("%s: %s", file.name, reasons[-1])
-    raise DownloadError(_failure_message(file, reasons, mirror))
-
-
-def _try_url(url, file, part, final, report, policy):
-    """Return None once ``final`` holds the verified file, else why this URL failed."""
-    # A resumed file can be wrong because of its old part: then once more from the start.
-    for resumed in (part.exists(), False):
-        try:
-            transfer(url, part, file.bytes, policy=policy, progress=report)
-        except SourceError as error:
-            return str(error)
-        except OSError as error:
-            if error.errno in _FULL:
-                part.unlink(missing_ok=True)
-            raise
-        if acceptable(part, file):
-            _publish(part, final)
-            if file.algorithm == "commit":
-                record(final)
-                log.warning("%s: no hash is known; only the commit in its address pins it", file.name)
-            return None
-        part.unlink(missing_ok=True)
-        if not resumed:
-            break
-    return f"what arrived is not the file of the manifest ({describe(file)})"
-
-
-def _publish(part, final):
-    with open(part, "rb+") as stream:
-        os.fsync(stream.fileno())
-    os.replace(part, final)
+def without_credentials(url: str) -> str:
+    """Return an address fit for a message: no user name, password or query."""
+    if "://" not in url:
+        return url
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 @contextmanager
-def locked_for(file, cache):
-    """Hold the lock of a file; yield False where the file system has no locks."""
+def locked_for(file: FileSpec, cache: AnyPath | None = None) -> Iterator[None]:
+    """Hold the lock of a file, so that two processes do not download or convert it twice."""
     import filelock
 
     folder = cache_dir(cache) / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / f"{file.digest}.lock")
-    locked = _acquire(lock, file)
-    try:
-        yield locked
-    finally:
-        if locked:
-            lock.release()
-
-
-def _acquire(lock, file):
-    import filelock
-
     try:
         try:
             lock.acquire(timeout=2)
@@ -178,17 +100,18 @@ def _acquire(lock, file):
             f"{file.name}: another process has been fetching it for {LOCK_WAIT_S // 60} min "
             f"(lock {lock.lock_file}); end that process and run again"
         ) from error
-    except NotImplementedError:
-        return False
-    except OSError as error:
-        if error.errno in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
-            return False
-        raise
-    return True
+    except (NotImplementedError, OSError) as error:
+        # A file system without locks: each process works in a folder of its own, so twice is no harm.
+        if getattr(error, "errno", errno.ENOSYS) not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager
-def writing_into(folder):
+def writing_into(folder: AnyPath) -> Iterator[None]:
     """Turn a failure to write below ``folder`` into a DownloadError with the remedy."""
     try:
         yield
@@ -200,20 +123,104 @@ def writing_into(folder):
         ) from error
 
 
-@contextmanager
-def _progress(file, progress):
-    if progress is False or (progress is None and not sys.stderr.isatty()):
-        yield None
-    elif progress is not None:
-        yield progress
-    else:
-        from tqdm import tqdm
+def _download(file: FileSpec, final: Path, bar: bool, mirror: AnyPath | None) -> None:
+    """Bring the file under its final name from the first address that gives it."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    reasons = []
+    for url in file.urls:
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=final.parent) as folder:
+            try:
+                arrived = _retrieve(url, file, Path(folder), bar)
+                if not matches(arrived, file, new=True):
+                    raise SourceError(f"what arrived is not the file of the manifest ({describe(file)})")
+            except SourceError as error:
+                reasons.append(f"{without_credentials(url)}: {error}")
+                log.info("%s: %s", file.name, reasons[-1])
+                continue
+            os.replace(arrived, final)
+        if file.algorithm == "commit":
+            record(final)
+            log.warning("%s: no hash is known; only the commit in its address pins it", file.name)
+        return
+    raise DownloadError(_failure_message(file, reasons, mirror))
 
-        with tqdm(total=file.bytes, unit="B", unit_scale=True, desc=file.name, leave=False) as bar:
-            yield lambda done, total: bar.update(done - bar.n)
+
+def _retrieve(url: str, file: FileSpec, folder: Path, bar: bool) -> Path:
+    """Bring what an address gives into a folder, unchecked (SourceError where it gives nothing)."""
+    scheme = urlsplit(url).scheme.lower() if "://" in url else ""
+    if scheme in ("http", "https"):
+        return _retrieve_http(url, file, folder, bar)
+    if url.startswith("package:"):
+        raise SourceError("not in this installation")
+    if scheme not in ("", "file"):
+        raise SourceError(f"unknown kind of address '{scheme}://'")
+    try:
+        source = open(_local_path(url), "rb")
+    except OSError as error:
+        raise SourceError(error.strerror or "cannot be read") from error
+    with source, open(folder / file.name, "wb") as target:
+        shutil.copyfileobj(source, target)
+    return folder / file.name
 
 
-def _offline_message(file, mirror):
+def _retrieve_http(url: str, file: FileSpec, folder: Path, bar: bool) -> Path:
+    import pooch
+    import requests
+
+    # As the file is stored: a transfer that the server compresses would be unpacked, and have another hash.
+    headers = {"Accept-Encoding": "identity"}
+    http = pooch.HTTPDownloader(progressbar=bar, chunk_size=1 << 16, timeout=TIMEOUT_S, headers=headers)
+
+    def download(*request, **options) -> None:
+        try:
+            http(*request, **options)
+        except requests.HTTPError as error:
+            if _status(error) in _WORTH_A_RETRY:
+                raise
+            raise SourceError(f"HTTP {_status(error)}") from error
+
+    pooch.get_logger().setLevel("WARNING")
+    # No hash is given to pooch: it does not know git's, and what is wrong once need not be fetched again.
+    source = pooch.create(folder, "", registry={file.name: None}, urls={file.name: url}, retry_if_failed=RETRIES)
+    try:
+        return Path(source.fetch(file.name, downloader=download))
+    except requests.RequestException as error:
+        raise SourceError(f"{_reason(error)} (tried {RETRIES + 1} times)") from error
+
+
+def _status(error) -> int:
+    return getattr(error.response, "status_code", 0)
+
+
+def _reason(error: Exception) -> str:
+    """Why a request failed, in a few words and without the address."""
+    from requests import exceptions as kinds
+
+    if isinstance(error, kinds.HTTPError):
+        return f"HTTP {_status(error)}"
+    # While a body is being read, requests reports a read time-out as a failed connection.
+    if isinstance(error, kinds.Timeout) or "timed out" in str(error).lower():
+        return "timed out"
+    words = (
+        (kinds.SSLError, "secure connection refused; behind a proxy, name its certificate in REQUESTS_CA_BUNDLE"),
+        (kinds.ProxyError, "the proxy (HTTPS_PROXY) cannot be used"),
+        (kinds.ChunkedEncodingError, "connection cut"),
+        (kinds.ConnectionError, "connection failed"),
+    )
+    return next((text for kind, text in words if isinstance(error, kind)), f"request failed: {type(error).__name__}")
+
+
+def _local_path(url: str) -> Path:
+    if "://" not in url:
+        return Path(url).expanduser()
+    from urllib.request import url2pathname
+
+    parts = urlsplit(url)
+    host = "" if parts.netloc in ("", "localhost") else f"//{parts.netloc}"
+    return Path(host + url2pathname(parts.path) if os.name == "nt" else unquote(parts.path))
+
+
+def _offline_message(file: FileSpec, mirror: AnyPath | None) -> str:
     folder = mirror_dir(mirror)
     where = f"into {folder}" if folder else "into a folder and name that in SCT7T_MIRROR"
     source = next((url for url in file.urls if "://" in url), None)
@@ -224,11 +231,8 @@ def _offline_message(file, mirror):
     )
 
 
-def _failure_message(file, reasons, mirror):
+def _failure_message(file: FileSpec, reasons: list[str], mirror: AnyPath | None) -> str:
     folder = mirror_dir(mirror)
     why = "; ".join(reasons) or "the manifest lists no address for it"
     where = f"into {folder}" if folder else "into a folder named in SCT7T_MIRROR"
-    return (
-        f"{file.name}: could not be downloaded ({why}). Run again to resume, or put the file "
-        f"with {describe(file)} {where}"
-    )
+    return f"{file.name}: could not be downloaded ({why}). Run again, or put the file with {describe(file)} {where}"

@@ -7,23 +7,20 @@ from pathlib import Path
 from sctseg7t.errors import ModelError
 from sctseg7t.files import write_bytes
 from sctseg7t.zoo.cache import file_digest
+from sctseg7t.zoo.local_model import schema_problem
 from sctseg7t.zoo.manifest import read_json
-from sctseg7t.zoo.sidecar import schema_problem
+from sctseg7t.zoo.spec import AnyPath
 
 _WIDTH = 100
 
 
-def pin(path):
+def pin(path: AnyPath) -> dict:
     """Return ``{"name", "bytes", "sha256"}`` of a file, as an entry's ``files`` wants them."""
     path = Path(path)
-    return {
-        "name": path.name,
-        "bytes": path.stat().st_size,
-        "sha256": file_digest(path, "sha256"),
-    }
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": file_digest(path)}
 
 
-def put_model(manifest_path, entry):
+def put_model(manifest_path: AnyPath, entry: dict) -> None:
     """Put one model entry into a manifest, in place of the same id and version if listed.
 
     Parameters
@@ -57,16 +54,16 @@ def put_model(manifest_path, entry):
     write_entry(path, raw)
 
 
-def write_entry(path, value):
+def write_entry(path: AnyPath, value: dict) -> None:
     """Write JSON that a person can read: what fits on one line stays on one line."""
     write_bytes(path, (_format(value, 0) + "\n").encode())
 
 
-def _key(entry):
+def _key(entry: dict) -> tuple[str, str]:
     return entry["id"], entry["version"]
 
 
-def _format(value, indent):
+def _format(value, indent: int) -> str:
     line = json.dumps(value, ensure_ascii=False)
     if not isinstance(value, (dict, list)) or (indent and indent + len(line) <= _WIDTH):
         return line

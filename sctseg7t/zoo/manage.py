@@ -8,11 +8,12 @@ from pathlib import Path
 
 from sctseg7t.errors import DownloadError, ModelError, OutputError
 from sctseg7t.zoo.cache import ALGORITHMS, cache_dir, cached_path, find_local
-from sctseg7t.zoo.convert import FOLDER, converted_path, is_foreign
+from sctseg7t.zoo.convert import FOLDER, converted_path
 from sctseg7t.zoo.convert import status as converted_status
-from sctseg7t.zoo.download import fetch, weights
+from sctseg7t.zoo.download import fetch
 from sctseg7t.zoo.manifest import load_manifest
 from sctseg7t.zoo.spec import ModelSpec
+from sctseg7t.zoo.weights import weights
 
 FileStatus = namedtuple("FileStatus", "file status path")
 FileStatus.__doc__ = """One checked file: its spec, "ok", "damaged" or "missing", where it lies."""
@@ -179,12 +180,12 @@ def export(name, folder, manifest=None, **options):
 
 
 def _needs_conversion(spec):
-    return isinstance(spec, ModelSpec) and is_foreign(spec)
+    return isinstance(spec, ModelSpec) and spec.is_foreign
 
 
 def _prune_converted(digests, manifest, cache, dry_run):
     """Remove converted networks whose source goes, or that no entry would ask for any more."""
-    asked = {converted_path(spec, cache).parent for spec in manifest.models if is_foreign(spec)}
+    asked = {converted_path(spec, cache).parent for spec in manifest.models if spec.is_foreign}
     removed = []
     for held in sorted((cache_dir(cache) / FOLDER).glob("*")):
         if re.fullmatch("[0-9a-f]{40,64}", held.name):

@@ -4,17 +4,19 @@
 :class:`~sctseg7t.zoo.spec.ModelSpec`; nothing about a model is written in code. Reading it needs
 the standard library only; the full schema is ``models.schema.json`` beside this
 file and is checked where an entry was not made by this project
-(:func:`sctseg7t.zoo.sidecar.spec_from_onnx`) and in the tests.
+(:func:`sctseg7t.zoo.local_model.spec_from_onnx`) and in the tests.
 """
 
 import json
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from sctseg7t.errors import ModelError
 from sctseg7t.zoo.spec import (
+    AnyPath,
     Architecture,
     DatasetSpec,
     DerivedSpec,
@@ -28,6 +30,9 @@ from sctseg7t.zoo.spec import (
 PACKAGE_DIR = Path(__file__).resolve().parents[1]
 SCHEMA_VERSION = 1
 _HEX_LENGTH = {"sha256": 64, "git_blob_sha1": 40, "commit": 40}
+# What a contrast is called in BIDS names, for entries that do not say so.
+_BIDS_SUFFIXES = {"T2star": "T2starw", "FLAIR": "FLAIR", "T1": "T1w", "T2": "T2w"}
+T = TypeVar("T", FileSpec, InputSpec, OutputSpec, DerivedSpec, ModelSpec, DatasetSpec)
 
 
 @dataclass(frozen=True)
@@ -35,12 +40,11 @@ class Manifest:
     """The models, tasks and data sets that one ``models.json`` lists."""
 
     path: Path
-    updated: str
     models: tuple[ModelSpec, ...]
     datasets: tuple[DatasetSpec, ...]
     task_entries: dict = field(repr=False)
 
-    def model(self, name):
+    def model(self, name: str) -> ModelSpec:
         """Return the spec of ``"id"`` (its default version) or ``"id@version"``.
 
         Raises
@@ -65,17 +69,17 @@ class Manifest:
                 raise ModelError(f"every version of {wanted} is deprecated; ask for one by name: {known}")
         return check_tool_version(found[0])
 
-    def versions(self, model_id):
+    def versions(self, model_id: str) -> tuple[ModelSpec, ...]:
         """Return every version of a model, as listed."""
         return tuple(spec for spec in self.models if spec.id == model_id)
 
-    def default_for_task(self, task):
+    def default_for_task(self, task: str) -> ModelSpec:
         """Return the model that ``task`` uses unless told otherwise (ModelError if unknown)."""
         if task not in self.task_entries:
             raise ModelError(f"no task is called '{task}'; the tasks are: {', '.join(self.task_entries)}")
         return self.model(self.task_entries[task]["default"])
 
-    def tasks(self):
+    def tasks(self) -> dict[str, dict]:
         """Return ``{task: {"description", "default", "outputs", "models"}}``, models by id."""
         return {
             task: {
@@ -87,7 +91,7 @@ class Manifest:
             for task, entry in self.task_entries.items()
         }
 
-    def _serves(self, spec, task):
+    def _serves(self, spec: ModelSpec, task: str) -> bool:
         """Whether a model was made for a task, or returns all that the task asks for.
 
         One made for no job of a user's (a locator) serves no other task.
@@ -97,7 +101,7 @@ class Manifest:
         given = {part.name for part in (*spec.outputs, *spec.derived)}
         return spec.task == task or (bool(for_users) and bool(wanted) and wanted <= given)
 
-    def dataset(self, name):
+    def dataset(self, name: str) -> DatasetSpec:
         """Return a data set by name (ModelError listing the names if unknown)."""
         for spec in self.datasets:
             if spec.name == name:
@@ -106,7 +110,7 @@ class Manifest:
         raise ModelError(f"no data set is called '{name}'; the data sets are: {known}")
 
 
-def load_manifest(path=None):
+def load_manifest(path: AnyPath | None = None) -> Manifest:
     """Read a manifest.
 
     Parameters
@@ -129,7 +133,7 @@ def load_manifest(path=None):
         raise ModelError(f"{path}: not a usable manifest: {reason}") from error
 
 
-def read_json(path, what):
+def read_json(path: AnyPath, what: str) -> dict:
     """Return the parsed JSON of ``path``; a ModelError naming ``what`` otherwise."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
@@ -139,46 +143,26 @@ def read_json(path, what):
         raise ModelError(f"{path}: the {what} is not valid JSON: {error}") from error
 
 
-def parse_model(raw, folder):
+def parse_model(raw: dict, folder: Path) -> ModelSpec:
     """Return the :class:`ModelSpec` of an entry; relative URLs in it start at ``folder``."""
-    return ModelSpec(
-        id=raw["id"],
-        version=raw["version"],
-        task=raw["task"],
-        description=raw["description"],
-        default=raw.get("default", False),
-        deprecated=raw.get("deprecated", False),
-        min_tool_version=raw.get("min_tool_version", "0"),
-        licence=raw.get("licence"),
-        citation=raw.get("citation"),
+    given = _parse_input(raw["input"])
+    return _record(
+        ModelSpec,
+        raw,
+        # Entries of before these two fields do not have them.
+        organ=raw.get("organ") or ("brain" if given.sampling.method == "patches" else "cord"),
+        bids_suffix=raw["bids_suffix"] if "bids_suffix" in raw else _BIDS_SUFFIXES.get(given.contrasts[0]),
         files=tuple(parse_file(entry, folder) for entry in raw["files"]),
-        input=_parse_input(raw["input"]),
-        outputs=tuple(_parse_output(entry) for entry in raw["outputs"]),
-        derived=tuple(
-            DerivedSpec(
-                entry["name"],
-                entry["suffix"],
-                minus=tuple(entry["minus"]) if "minus" in entry else None,
-                labels_of=entry.get("labels_of"),
-            )
-            for entry in raw.get("derived", ())
-        ),
-        activation=raw["activation"],
-        postprocess=tuple(
-            {"op": step["op"], "params": dict(step.get("params", {}))} for step in raw.get("postprocess", ())
-        ),
-        centring=dict(raw["centring"]),
-        test_time=dict(raw.get("test_time", {})),
-        training=raw.get("training"),
-        evaluation=tuple(raw.get("evaluation", ())),
-        limitations=tuple(raw.get("limitations", ())),
-        test_input=raw.get("test_input"),
-        test_output=raw.get("test_output"),
+        input=given,
+        outputs=tuple(_record(OutputSpec, entry) for entry in raw["outputs"]),
+        derived=tuple(_record(DerivedSpec, entry) for entry in raw.get("derived", ())),
+        postprocess=tuple({"op": step["op"], "params": step.get("params", {})} for step in raw.get("postprocess", ())),
         raw=raw,
+        local_path=None,
     )
 
 
-def parse_file(raw, folder):
+def parse_file(raw: dict, folder: Path) -> FileSpec:
     """Return the :class:`FileSpec` of one entry.
 
     Raises
@@ -198,28 +182,23 @@ def parse_file(raw, folder):
         raise ValueError(f"{raw['name']}: '{digest}' is not a {algorithm} in lower-case hex")
     if algorithm == "commit" and not (raw.get("urls") and all(digest in url.split("/") for url in raw["urls"])):
         raise ValueError(f"{raw['name']}: without a hash, every address must name the commit {digest}")
-    return FileSpec(
-        name=raw["name"],
+    return _record(
+        FileSpec,
+        raw,
         path=path,
         bytes=raw.get("bytes"),
-        sha256=raw.get("sha256"),
-        git_blob_sha1=raw.get("git_blob_sha1"),
         urls=tuple(_absolute_url(url, folder) for url in raw.get("urls", ())),
-        format=raw.get("format"),
-        opset=raw.get("opset"),
-        precision=raw.get("precision"),
-        commit=raw.get("commit"),
         architecture=_parse_architecture(raw.get("architecture")),
         lambdas=tuple((step["layer"], float(step["divide_by"])) for step in raw.get("lambdas", ())),
     )
 
 
-def parse_version(text):
+def parse_version(text: str) -> tuple[int, ...]:
     """Return ``"1.2.3rc1"`` as ``(1, 2, 3)``: the numbers decide, suffixes do not."""
     return tuple(int(part) for part in re.findall(r"\d+", text.split("+")[0])[:3])
 
 
-def check_tool_version(spec):
+def check_tool_version(spec: ModelSpec) -> ModelSpec:
     """Return ``spec``; ModelError where it needs a newer sctseg7t than this one."""
     from sctseg7t.version import __version__
 
@@ -231,7 +210,7 @@ def check_tool_version(spec):
     return spec
 
 
-def _parse_manifest(raw, path):
+def _parse_manifest(raw: dict, path: Path) -> Manifest:
     if raw["schema_version"] > SCHEMA_VERSION:
         raise ModelError(
             f"{path}: manifest schema {raw['schema_version']} is newer than this sctseg7t "
@@ -240,16 +219,18 @@ def _parse_manifest(raw, path):
     folder = path.resolve().parent
     manifest = Manifest(
         path=path,
-        updated=raw["updated"],
         models=tuple(parse_model(entry, folder) for entry in raw["models"]),
-        datasets=tuple(_parse_dataset(entry, folder) for entry in raw.get("datasets", ())),
+        datasets=tuple(
+            _record(DatasetSpec, entry, files=tuple(parse_file(file, folder) for file in entry["files"]), raw=entry)
+            for entry in raw.get("datasets", ())
+        ),
         task_entries=raw["tasks"],
     )
     _check_unique(manifest)
     return manifest
 
 
-def _check_unique(manifest):
+def _check_unique(manifest: Manifest) -> None:
     labels = [spec.label for spec in manifest.models]
     for label in labels:
         if labels.count(label) > 1:
@@ -259,64 +240,34 @@ def _check_unique(manifest):
             raise ValueError(f"{model_id} has two default versions")
 
 
-def _parse_dataset(raw, folder):
-    return DatasetSpec(
-        name=raw["name"],
-        description=raw["description"],
-        licence=raw["licence"],
-        citation=raw.get("citation"),
-        repository=raw["repository"],
-        commit=raw["commit"],
-        files=tuple(parse_file(entry, folder) for entry in raw["files"]),
-        raw=raw,
-    )
+def _record(kind: type[T], raw: dict, /, **converted) -> T:
+    """A record from the fields of that name in ``raw`` and those given; lists become tuples."""
+    plain = {f.name: raw[f.name] for f in fields(kind) if f.name in raw and f.name not in converted}
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}, **converted)
 
 
-def _parse_architecture(raw):
-    if raw is None:
-        return None
-    return Architecture(raw["name"], tuple(sorted(raw.get("parameters", {}).items())))
+def _parse_architecture(raw: dict | None) -> Architecture | None:
+    return Architecture(raw["name"], tuple(sorted(raw.get("parameters", {}).items()))) if raw else None
 
 
-def _parse_input(raw):
-    spacing = raw["spacing_mm"]
-    size = raw.get("size")
-    return InputSpec(
-        spacing_mm=tuple(float(value) for value in spacing),
-        size=None if size is None else tuple(int(value) for value in size),
-        size_multiple=raw.get("size_multiple", 1),
-        axes=raw.get("axes", "xyz"[: len(spacing)]),
-        orientation=raw.get("orientation", "RAS"),
-        channels=tuple(raw.get("channels", ("any",))),
-        contrasts=tuple(raw["contrasts"]),
-        field_T=tuple(raw.get("field_T", ())),
-        dtype=raw.get("dtype", "float32"),
+def _parse_input(raw: dict) -> InputSpec:
+    return _record(
+        InputSpec,
+        raw,
+        axes=raw.get("axes", "xyz"[: len(raw["spacing_mm"])]),
+        spacing_mm=tuple(float(value) for value in raw["spacing_mm"]),
         normalisation={"parameters": {}, **raw["normalisation"]},
-        interpolation=raw["interpolation"],
         sampling=Sampling(**raw.get("sampling", {})),
     )
 
 
-def _parse_output(raw):
-    return OutputSpec(
-        name=raw["name"],
-        channel=raw["channel"],
-        threshold=raw.get("threshold"),
-        meaning=raw["meaning"],
-        suffix=raw.get("suffix"),
-        sigma_mm=raw.get("sigma_mm"),
-        binarise=raw.get("binarise", "threshold"),
-        map_threshold=raw.get("map_threshold"),
-    )
-
-
-def _is_plain_relative(path):
+def _is_plain_relative(path: str) -> bool:
     parts = PurePosixPath(path).parts
     plain = not re.search(r'[\\:*?"<>|\x00-\x1f]', path)
     return bool(parts) and plain and not path.startswith("/") and ".." not in parts
 
 
-def _absolute_url(url, folder):
+def _absolute_url(url: str, folder: Path) -> str:
     if url.startswith("package:"):
         if not _is_plain_relative(url.removeprefix("package:")):
             raise ValueError(f"'{url}' does not name a file inside the package")

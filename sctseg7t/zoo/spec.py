@@ -1,7 +1,17 @@
-"""The parts of a manifest entry, as small frozen records with documented units."""
+"""What an entry of the manifest says, as typed records. A model is used by these fields alone.
 
+Texts that no step reads (licence, citation, limits, evaluation...) are in ``raw``, the entry as written.
+"""
+
+import hashlib
+import json
+import os
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+
+AnyPath = str | os.PathLike[str]
+KERAS = "keras-hdf5"
 
 
 @dataclass(frozen=True)
@@ -17,7 +27,7 @@ class Architecture:
 
 @dataclass(frozen=True)
 class FileSpec:
-    """One downloadable file, pinned by its hash.
+    """One file, pinned by its hash.
 
     Attributes
     ----------
@@ -46,24 +56,23 @@ class FileSpec:
     name: str
     path: str
     bytes: int | None
-    sha256: str | None
-    git_blob_sha1: str | None
     urls: tuple[str, ...]
-    format: str | None = None
-    opset: int | None = None
-    precision: str | None = None
+    sha256: str | None = None
+    git_blob_sha1: str | None = None
     commit: str | None = None
+    format: str | None = None
     architecture: Architecture | None = None
     lambdas: tuple[tuple[str, float], ...] = ()
 
     @property
-    def algorithm(self):
+    def algorithm(self) -> str:
         """``sha256``, ``git_blob_sha1`` or ``commit``: what ``digest`` is."""
         return "sha256" if self.sha256 else "git_blob_sha1" if self.git_blob_sha1 else "commit"
 
     @property
-    def digest(self):
-        return self.sha256 or self.git_blob_sha1 or self.commit
+    def digest(self) -> str:
+        """What pins the file, in hexadecimal."""
+        return self.sha256 or self.git_blob_sha1 or self.commit or ""
 
 
 @dataclass(frozen=True)
@@ -95,52 +104,60 @@ class InputSpec:
 
     Attributes
     ----------
+    contrasts : tuple of str
+        Contrasts that the model is for.
     spacing_mm : tuple of float
         In-plane (two values) or of all three axes, in the order of ``axes``.
-    size : tuple of int or None
-        Samples per axis; None where any multiple of ``size_multiple`` will do.
-    axes : str
-        Axes of the input tensor after batch and channel, e.g. ``"xy"``.
     normalisation : dict
         ``{"name": ..., "parameters": {...}}``.
-    channels : tuple of str
-        Contrast of each input channel.
-    field_T : tuple of float
-        Field strengths that the model was evaluated at.
+    axes : str
+        Axes of the input tensor after batch and channel, e.g. ``"xy"``.
+    size : tuple of int or None
+        Samples per axis; None where any multiple of ``size_multiple`` will do.
     orientation : str
         Where the axes lead to, e.g. ``RAS``; ``native``: the array as stored.
+    channels : tuple of str
+        Content of each input channel: a contrast, or a map made from the images (``prior_GM``).
+    images : tuple of str
+        Roles of the images that the channels are made of, in their order: ``scan``, ``baseline`` (the earlier time
+        point), ``second`` (another contrast).
     """
 
-    spacing_mm: tuple[float, ...]
-    size: tuple[int, ...] | None
-    size_multiple: int
-    axes: str
-    orientation: str
-    channels: tuple[str, ...]
     contrasts: tuple[str, ...]
-    field_T: tuple[float, ...]
-    dtype: str
+    spacing_mm: tuple[float, ...]
     normalisation: dict
     interpolation: str
+    axes: str
+    size: tuple[int, ...] | None = None
+    size_multiple: int = 1
+    orientation: str = "RAS"
+    channels: tuple[str, ...] = ("any",)
+    images: tuple[str, ...] = ("scan",)
     sampling: Sampling = Sampling()
 
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """One output channel; ``suffix`` is what its file is called after the input's name.
+    """One output channel of the network.
 
-    ``binarise``: ``threshold`` keeps voxels from that fraction on, ``above`` those above it, ``area`` as many as
-    keeps a slice's area. ``map_threshold`` cuts the network's map (strictly above) before it goes back to the native
-    grid; ``threshold`` then holds for the cut map resampled.
+    Attributes
+    ----------
+    suffix : str or None
+        What its file is called after the input's name; None for an output that is not written.
+    binarise : str
+        How its fractions become a mask. ``threshold``: voxels from ``threshold`` on; ``above``: voxels above it;
+        ``area``: the voxels of highest fraction, as many as keep the slice's area, and none below ``lowest``.
+    map_threshold : float or None
+        Cuts the network's map (strictly above) before it goes back to the native grid; ``threshold`` then holds for
+        the cut map resampled.
     """
 
     name: str
     channel: int
-    threshold: float | None
-    meaning: str
-    suffix: str | None
-    sigma_mm: float | None = None
+    threshold: float | None = None
+    suffix: str | None = None
     binarise: str = "threshold"
+    lowest: float = 0.25
     map_threshold: float | None = None
 
 
@@ -156,68 +173,81 @@ class DerivedSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """One version of one model: everything a step of the flow needs to know.
+    """One version of one model: all that a run needs to know of it.
 
     Attributes
     ----------
+    organ : str
+        ``cord`` or ``brain``.
+    bids_suffix : str or None
+        Suffix of the scans that the model is for in BIDS names (``T2starw``); None where none is known.
     activation : str
         ``"sigmoid"``: the graph already returns probabilities; ``"logits"``: the
         caller applies the sigmoid; ``"linear"``: values are used as they come.
     postprocess : tuple of dict
         In order, ``{"op": name, "params": {...}}``.
     centring : dict
-        ``{"policy": "locator", "model": id}``, ``{"policy": "image"}`` or
-        ``{"policy": "none"}``.
-    local_path : Path or None
-        Set when the weights were named by path instead of coming from the zoo.
+        ``{"policy": "locator", "model": id}``, ``{"policy": "image"}`` or ``{"policy": "none"}``.
     raw : dict
         The entry as written, for reports.
+    local_path : Path or None
+        Set when the weights were named by path instead of coming from the zoo.
     """
 
     id: str
     version: str
     task: str
+    organ: str
+    bids_suffix: str | None
     description: str
-    default: bool
-    deprecated: bool
-    min_tool_version: str
-    licence: str | None
-    citation: dict | None
     files: tuple[FileSpec, ...]
     input: InputSpec
     outputs: tuple[OutputSpec, ...]
-    derived: tuple[DerivedSpec, ...]
     activation: str
-    postprocess: tuple[dict, ...]
     centring: dict
-    test_time: dict
-    training: dict | None
-    evaluation: tuple[dict, ...]
-    limitations: tuple[str, ...]
-    test_input: dict | None
-    test_output: dict | None
     raw: dict = field(repr=False, compare=False, hash=False)
+    derived: tuple[DerivedSpec, ...] = ()
+    postprocess: tuple[dict, ...] = ()
+    test_time: dict = field(default_factory=dict)
+    default: bool = False
+    deprecated: bool = False
+    min_tool_version: str = "0"
+    training: dict | None = None
+    evaluation: tuple[dict, ...] = ()
+    test_input: dict | None = None
+    test_output: dict | None = None
     local_path: Path | None = None
 
     @property
-    def label(self):
+    def label(self) -> str:
+        """``id@version``."""
         return f"{self.id}@{self.version}"
 
-    def suffixes(self, tissues):
-        """File suffix of each of the tissues."""
-        known = {o.name: o.suffix for o in (*self.outputs, *self.derived)}
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the weights must be converted to ONNX before they can run."""
+        return self.local_path is None and self.files[0].format == KERAS
+
+    @cached_property
+    def entry_sha256(self) -> str:
+        """SHA-256 of the whole entry, whatever the order of its fields and its layout.
+
+        Another value means that the model may give other results: other weights, spacing, threshold or step.
+        """
+        return hashlib.sha256(json.dumps(self.raw, sort_keys=True).encode()).hexdigest()
+
+    def suffixes(self, tissues: tuple[str, ...]) -> dict[str, str | None]:
+        """Return the file suffix of each of the tissues."""
+        known = {part.name: part.suffix for part in (*self.outputs, *self.derived)}
         return {name: known[name] for name in tissues}
 
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """A data set pinned to one commit of its repository."""
+    """A data set pinned to one commit of its repository; ``raw``: the entry as written."""
 
     name: str
     description: str
-    licence: str
-    citation: dict | None
-    repository: str
     commit: str
     files: tuple[FileSpec, ...]
     raw: dict = field(repr=False, compare=False, hash=False)

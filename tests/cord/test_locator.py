@@ -274,8 +274,8 @@ def test_image_centre_and_distances():
 def test_shipped_locator_finds_the_cord_of_the_example():
     from sctseg7t.image.volume import load
     from sctseg7t.runtime import open_session
-    from sctseg7t.zoo.download import weights
     from sctseg7t.zoo.manifest import load_manifest
+    from sctseg7t.zoo.weights import weights
 
     scan = load(EXAMPLES / "t2s.nii.gz")
     truth = load(EXAMPLES / "t2s_seg-truth.nii.gz").data[..., 0] > 0.5

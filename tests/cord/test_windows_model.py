@@ -18,7 +18,7 @@ def spec(outputs=("SC", "GM"), axes="yx", flip=False, policy="image", **changes)
         "name": changes.pop("normalisation", "zscore"),
         "parameters": {"scope": changes.pop("scope", "slice")},
     }
-    output = {"threshold": 0.5, "suffix": "_x", **changes.pop("output", {})}
+    output = {"threshold": 0.5, "binarise": "threshold", "suffix": "_x", **changes.pop("output", {})}
     fields = {
         "size": (SIZE, SIZE),
         "spacing_mm": (SPACING, SPACING),

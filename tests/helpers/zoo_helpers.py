@@ -4,15 +4,13 @@ import hashlib
 import json
 import threading
 import time
-from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 from sctseg7t.zoo.manifest import parse_file
-from sctseg7t.zoo.transfer import RetryPolicy
 
-FAST = RetryPolicy(attempts=3, base_s=0.001, cap_s=0.002, connect_s=5, read_s=5)
 CONTENT = bytes(range(256)) * 1200
 
 
@@ -22,10 +20,8 @@ class Answer:
 
     body: bytes = CONTENT
     status: int = 200
-    headers: dict = field(default_factory=dict)
     cut_at: int | None = None
     stall_s: float = 0.0
-    ranges: bool = True
     announce: bool = True
 
 
@@ -35,7 +31,6 @@ class Server:
     def __init__(self):
         self.answers = {}
         self.requests = []
-        self.sent = defaultdict(int)
         self._httpd = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._httpd.daemon_threads = True
         threading.Thread(target=self._httpd.serve_forever, args=(0.02,), daemon=True).start()
@@ -46,10 +41,6 @@ class Server:
     def script(self, path, *answers):
         self.answers[f"/{path}"] = list(answers)
         return self.url(path)
-
-    def ranges(self, path):
-        """The Range header of each request for ``path``, None where there was none."""
-        return [wanted for name, wanted in self.requests if name == f"/{path}"]
 
     def __enter__(self):
         return self
@@ -67,38 +58,21 @@ class Server:
                 pass
 
             def do_GET(self):
-                server.requests.append((self.path, self.headers.get("Range")))
+                server.requests.append(self.path)
                 answers = server.answers.get(self.path) or [Answer(status=404, body=b"")]
                 answer = answers.pop(0) if len(answers) > 1 else answers[0]
-                start = _range_start(self.headers.get("Range")) if answer.ranges else 0
-                status = answer.status
-                if start and status == 200:
-                    status = 206 if start < len(answer.body) else 416
-                self.send_response(status)
-                body = b"" if status == 416 else answer.body[start:]
-                if status == 206:
-                    total = len(answer.body)
-                    self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
+                self.send_response(answer.status)
                 if answer.announce:
-                    self.send_header("Content-Length", str(len(body)))
-                for name, value in answer.headers.items():
-                    self.send_header(name, value)
+                    self.send_header("Content-Length", str(len(answer.body)))
                 self.end_headers()
-                stop = len(body) if answer.cut_at is None else max(0, answer.cut_at - start)
                 try:
-                    self.wfile.write(body[:stop])
+                    self.wfile.write(answer.body[: answer.cut_at])
                     self.wfile.flush()
-                    server.sent[self.path] += len(body[:stop])
-                    if answer.stall_s:
-                        time.sleep(answer.stall_s)
+                    time.sleep(answer.stall_s)
                 except OSError:
                     pass
 
         return Handler
-
-
-def _range_start(header):
-    return int(header.removeprefix("bytes=").partition("-")[0]) if header else 0
 
 
 def file_entry(name="net.onnx", content=CONTENT, urls=(), **fields):
@@ -156,7 +130,8 @@ def cache_files(cache):
 
 
 def clean_cache(tmp_path, monkeypatch):
-    """Name an empty cache folder, and set aside the user's own settings."""
+    """Name an empty cache folder, set aside the user's own settings, and wait for no second try."""
+    monkeypatch.setattr("pooch.core.time", SimpleNamespace(sleep=lambda seconds: None))
     for name in ("MIRROR", "OFFLINE", "MANIFEST"):
         monkeypatch.delenv(f"SCT7T_{name}", raising=False)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):

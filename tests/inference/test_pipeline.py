@@ -372,8 +372,8 @@ def test_area_binarisation_keeps_the_area_and_yields_to_the_users_threshold(tmp_
     import json
     import shutil
 
-    from sctseg7t.zoo.download import weights
     from sctseg7t.zoo.manifest import load_manifest
+    from sctseg7t.zoo.weights import weights
 
     spec = load_manifest().model("cord_gm_sc")
     shutil.copy(weights(spec), tmp_path / "net.onnx")
@@ -382,7 +382,7 @@ def test_area_binarisation_keeps_the_area_and_yields_to_the_users_threshold(tmp_
         entry = json.loads(json.dumps(spec.raw)) | {"postprocess": []}
         entry["files"][0] |= {"name": "net.onnx", "path": "net.onnx", "urls": ["net.onnx"]}
         for output in entry["outputs"]:
-            output["binarise"] = rule
+            output |= {"binarise": rule, "threshold": 0.5}
         (tmp_path / "net.json").write_text(json.dumps(entry))
         for name, options in (("mask", Options()), ("user", Options(threshold=0.5)), ("soft", Options(soft=True))):
             result = open_segmenter("gm_sc", str(tmp_path / "net.onnx"), "cpu", options).run(small)

@@ -16,8 +16,8 @@ from sctseg7t.cli import train as cli
 
 from sctseg7t.errors import DeviceError, InputError, ModelError, OutputError, UsageError
 from sctseg7t.zoo.cache import describe, find_in_package, matches
+from sctseg7t.zoo.local_model import schema_problem, spec_from_onnx
 from sctseg7t.zoo.manifest import PACKAGE_DIR, load_manifest
-from sctseg7t.zoo.sidecar import schema_problem, spec_from_onnx
 
 torch = pytest.importorskip("torch", reason="needs the [train] extra")
 onnx = pytest.importorskip("onnx", reason="needs the [train] extra")

@@ -19,7 +19,7 @@ from sctseg7t.train import entry, export, loop, losses, validate  # noqa: E402
 from sctseg7t.train.network import count_parameters  # noqa: E402
 from sctseg7t.train.network3d import MPUNetPP, UNet3d, fold3d, unfold3d  # noqa: E402
 from sctseg7t.train.recipe import TrainRecipe  # noqa: E402
-from sctseg7t.zoo.sidecar import spec_from_onnx  # noqa: E402
+from sctseg7t.zoo.local_model import spec_from_onnx  # noqa: E402
 
 pytestmark = [pytest.mark.train, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 

@@ -14,13 +14,12 @@ from zoo_helpers import clean_cache
 from sctseg7t.errors import DownloadError
 from sctseg7t.runtime import open_session
 from sctseg7t.zoo.cache import file_digest
-from sctseg7t.zoo.convert import is_foreign
-from sctseg7t.zoo.download import weights
 from sctseg7t.zoo.edit import pin, write_entry
 from sctseg7t.zoo.keras import to_onnx
 from sctseg7t.zoo.manifest import load_manifest
-from sctseg7t.zoo.probe import known_image, summary
+from sctseg7t.zoo.self_test import known_image, summary
 from sctseg7t.zoo.spec import Architecture
+from sctseg7t.zoo.weights import weights
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = Path(os.environ.get("SCT7T_DATA", ROOT.parent / "shared" / "data")) / "peers"
@@ -65,9 +64,9 @@ def independent(spec, path, image):
 
 def test_every_imported_entry_can_be_checked_or_says_why_not():
     for spec in load_manifest().models:
-        if is_foreign(spec):
-            assert spec.citation["doi"] and spec.licence is None and spec.raw["not_checked"]
-            assert any("no licence" in line for line in spec.limitations)
+        if spec.is_foreign:
+            assert spec.raw["citation"]["doi"] and spec.raw["licence"] is None and spec.raw["not_checked"]
+            assert any("no licence" in line for line in spec.raw["limitations"])
             (file,) = spec.files
             for url in file.urls:
                 assert re.search(r"/[0-9a-f]{40}/", url) and spec.raw["upstream"]["commit"] in url

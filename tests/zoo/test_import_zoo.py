@@ -9,18 +9,19 @@ import keras_files as files
 import numpy as np
 import pytest
 from sctseg7t.cli.download import main
-from zoo_helpers import FAST, Answer, Server, cache_files, clean_cache, file_entry, model_entry, write_manifest
+from zoo_helpers import Answer, Server, cache_files, clean_cache, file_entry, model_entry, write_manifest
 
 from sctseg7t.errors import DownloadError, ModelError
 from sctseg7t.runtime import open_session
 from sctseg7t.zoo import keras
 from sctseg7t.zoo.cache import cached_path
 from sctseg7t.zoo.convert import converted_path
-from sctseg7t.zoo.download import fetch, weights
+from sctseg7t.zoo.download import fetch
+from sctseg7t.zoo.local_model import schema_problem
 from sctseg7t.zoo.manage import install, prune, verify, verify_converted
 from sctseg7t.zoo.manifest import load_manifest, parse_file
-from sctseg7t.zoo.probe import known_image, summary
-from sctseg7t.zoo.sidecar import schema_problem
+from sctseg7t.zoo.self_test import known_image, summary
+from sctseg7t.zoo.weights import weights
 
 pytest.importorskip("h5py")
 pytest.importorskip("onnx")
@@ -216,7 +217,7 @@ def test_file_without_a_hash_is_recorded_as_it_arrived(mirror, monkeypatch, capl
     with Server() as server:
         url = server.script(f"{COMMIT}/net.h5", Answer(content))
         file = parse_file(unpinned(url), tmp_path)
-        path = fetch(file, policy=FAST)
+        path = fetch(file)
         assert path == cached_path(file) and path.read_bytes() == content
         assert path.with_name("net.h5.sha256").read_text().strip() == hashlib.sha256(content).hexdigest()
         assert "only the commit in its address pins it" in caplog.text
@@ -225,27 +226,15 @@ def test_file_without_a_hash_is_recorded_as_it_arrived(mirror, monkeypatch, capl
         path.write_bytes(content + b"x")
         with pytest.raises(DownloadError, match=f"no known hash, of git commit {COMMIT}"):
             fetch(file, offline=True)
-        assert fetch(file, policy=FAST).read_bytes() == content
+        assert fetch(file).read_bytes() == content
 
 
 def test_a_page_in_place_of_a_file_without_a_hash_is_refused(tmp_path, cache):
     with Server() as server:
         file = parse_file(unpinned(server.script(f"{COMMIT}/net.h5", Answer(b"<html>sign in</html>"))), tmp_path)
         with pytest.raises(DownloadError, match="what arrived is not the file"):
-            fetch(file, policy=FAST)
+            fetch(file)
     assert cache_files(cache) == []
-
-
-def test_a_part_is_not_resumed_without_a_hash(mirror, monkeypatch, tmp_path):
-    content = (mirror / "net.h5").read_bytes()
-    monkeypatch.delenv("SCT7T_MIRROR")
-    with Server() as server:
-        file = parse_file(unpinned(server.script(f"{COMMIT}/net.h5", Answer(content))), tmp_path)
-        part = cached_path(file).with_name("net.h5.part")
-        part.parent.mkdir(parents=True)
-        part.write_bytes(b"another beginning")
-        assert fetch(file, policy=FAST).read_bytes() == content
-        assert server.ranges(f"{COMMIT}/net.h5") == [None]
 
 
 def test_network_without_a_hash_or_record_is_seen_to_run(zoo, caplog):

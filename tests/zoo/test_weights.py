@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from sctseg7t.runtime import open_session
-from sctseg7t.zoo.download import weights
 from sctseg7t.zoo.manifest import load_manifest
+from sctseg7t.zoo.weights import weights
 
 SHIPPED = ("cord_gm_sc", "cord_locator")
 

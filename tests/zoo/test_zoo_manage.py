@@ -19,9 +19,9 @@ from zoo_helpers import (
 
 from sctseg7t.errors import DownloadError, ModelError, OutputError
 from sctseg7t.zoo.cache import cached_path
+from sctseg7t.zoo.local_model import schema_problem
 from sctseg7t.zoo.manage import export, install, prune, verify
 from sctseg7t.zoo.manifest import load_manifest
-from sctseg7t.zoo.sidecar import schema_problem
 
 
 @pytest.fixture

@@ -8,10 +8,11 @@ import pytest
 from zoo_helpers import file_entry, model_entry, write_manifest
 
 from sctseg7t.errors import ModelError
-from sctseg7t.zoo.cache import find_in_package
+from sctseg7t.zoo.cache import file_digest, find_in_package
 from sctseg7t.zoo.edit import pin, put_model
+from sctseg7t.zoo.local_model import schema_problem, spec_from_onnx
 from sctseg7t.zoo.manifest import PACKAGE_DIR, load_manifest, parse_file, parse_version
-from sctseg7t.zoo.sidecar import schema_problem, spec_from_onnx
+from sctseg7t.zoo.weights import weights
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +38,7 @@ def test_shipped_manifest_hangs_together():
         assert entry["outputs"] or spec.task == task
     for spec in manifest.models:
         assert spec.task in manifest.tasks()
+        assert {"organ", "bids_suffix"} <= set(spec.raw)
         if spec.centring["policy"] == "locator":
             assert manifest.model(spec.centring["model"]).task == "locate"
         names = {output.name for output in spec.outputs}
@@ -58,7 +60,7 @@ def test_shipped_files_have_distinct_places_and_pinned_addresses():
         for file in dataset.files:
             assert file.name == file.path.rpartition("/")[2]
             (url,) = file.urls
-            root = f"https://raw.githubusercontent.com/{dataset.repository}/{dataset.commit}"
+            root = f"https://raw.githubusercontent.com/{dataset.raw['repository']}/{dataset.commit}"
             assert url == f"{root}/{file.path}"
     for spec in manifest.models:
         assert all(file.urls for file in spec.files)
@@ -213,6 +215,8 @@ WRONG = {
     "neither size nor multiple": lambda m: m["input"].update(size=None),
     "normalisation": lambda m: m["input"].update(normalisation={"name": "magic"}),
     "interpolation": lambda m: m["input"].update(interpolation="guess"),
+    "organ": lambda m: m.update(organ="liver"),
+    "role of an image": lambda m: m["input"].update(images=["other"]),
     "threshold": lambda m: m["outputs"][0].update(threshold=2),
     "suffix": lambda m: m["outputs"][0].update(suffix="../x"),
     "activation": lambda m: m.update(activation="softmax?"),
@@ -242,15 +246,15 @@ def write_network(folder, **fields):
     return path
 
 
-def test_network_given_by_path(tmp_path):
-    from sctseg7t.zoo import weights
-
-    path = write_network(tmp_path)
+def test_network_given_by_path_is_hashed_once_and_again_after_a_change(tmp_path, monkeypatch):
+    path, hashed = write_network(tmp_path), []
+    monkeypatch.setattr("sctseg7t.zoo.cache.file_digest", lambda *given: hashed.append(given) or file_digest(*given))
     spec = spec_from_onnx(path)
     assert spec.id == "net" and spec.local_path == path
-    assert weights(spec) == path
+    assert spec_from_onnx(str(path)) is spec and weights(spec) == path
+    assert len(hashed) == 1
     path.write_bytes(b"changed")
-    with pytest.raises(ModelError, match="changed"):
+    with pytest.raises(ModelError, match="not the file that net.json describes"):
         weights(spec)
 
 
@@ -275,6 +279,40 @@ def test_faults_of_an_entry_are_named_by_place(tmp_path, fields, place):
     with pytest.raises(ModelError, match=place) as caught:
         spec_from_onnx(path)
     assert "net.json" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_entry_of_before_organ_suffix_and_images_gets_sensible_ones(tmp_path):
+    given = model_entry()["input"]
+    cord = model_entry()
+    brain = model_entry("b", input=given | {"contrasts": ["FLAIR"], "sampling": {"method": "patches"}})
+    odd = model_entry("c", input=given | {"contrasts": ["any"]})
+    specs = load_manifest(write_manifest(tmp_path, cord, brain, odd)).models
+    assert [(spec.organ, spec.bids_suffix) for spec in specs] == [
+        ("cord", "T2starw"),
+        ("brain", "FLAIR"),
+        ("cord", None),
+    ]
+    assert specs[0].input.images == ("scan",) and specs[0].outputs[0].lowest == 0.25
+
+
+def test_entry_says_organ_suffix_images_and_lowest_fraction(tmp_path):
+    entry = model_entry(organ="brain", bids_suffix=None)
+    entry["input"] |= {"images": ["scan", "baseline"], "channels": ["FLAIR", "FLAIR"]}
+    entry["outputs"][0] |= {"binarise": "area", "threshold": None, "lowest": 0.1}
+    assert schema_problem(entry, "model") is None
+    (spec,) = load_manifest(write_manifest(tmp_path, entry)).models
+    assert (spec.organ, spec.bids_suffix, spec.input.images) == ("brain", None, ("scan", "baseline"))
+    assert spec.outputs[0].lowest == 0.1
+
+
+def test_digest_of_an_entry_changes_with_its_content_only(tmp_path):
+    def digest(**fields):
+        return load_manifest(write_manifest(tmp_path, model_entry(**fields))).model("net").entry_sha256
+
+    assert digest() == digest() and len(digest()) == 64
+    assert digest(postprocess=[{"op": "fill_holes"}]) != digest()
+    turned = dict(reversed(model_entry().items()))
+    assert load_manifest(write_manifest(tmp_path, turned)).model("net").entry_sha256 == digest()
 
 
 def test_put_model_replaces_adds_and_refuses(tmp_path):

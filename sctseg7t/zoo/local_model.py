@@ -1,19 +1,23 @@
-"""A model named by path: ``net.onnx`` with its entry in ``net.json`` beside it."""
+"""A model that is named by its path: ``net.onnx`` with its entry in ``net.json`` beside it."""
 
 import json
 import os
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from sctseg7t.errors import ModelError
 from sctseg7t.zoo.cache import describe, file_digest, matches
 from sctseg7t.zoo.manifest import check_tool_version, parse_model, read_json
+from sctseg7t.zoo.spec import AnyPath, ModelSpec
 
 SCHEMA_PATH = Path(__file__).with_name("models.schema.json")
 
 
-def spec_from_onnx(path):
+def spec_from_onnx(path: AnyPath) -> ModelSpec:
     """Return the :class:`~sctseg7t.zoo.spec.ModelSpec` of a network given by its path.
+
+    Both files are read and the weights are hashed at the first call only, and again after a change.
 
     Parameters
     ----------
@@ -33,6 +37,40 @@ def spec_from_onnx(path):
     entry_path = path.with_suffix(".json")
     if not entry_path.is_file():
         raise ModelError(f"{path}: needs {entry_path.name} beside it, one entry in the format of models.json")
+    return _read(path, entry_path, _stamp(path), _stamp(entry_path))
+
+
+def schema_problem(raw, part: str | None = None) -> str | None:
+    """Return one line naming the first offending place of ``raw``, or None if it is sound.
+
+    Parameters
+    ----------
+    raw : object
+        Parsed JSON.
+    part : str, optional
+        A definition of the schema (``"model"``, ``"file"``...); default: a whole manifest.
+    """
+    import jsonschema
+    from jsonschema.exceptions import best_match
+
+    schema = json.loads(SCHEMA_PATH.read_text(encoding="utf-8"))
+    if part:
+        schema = {"$schema": schema["$schema"], "$defs": schema["$defs"], "$ref": f"#/$defs/{part}"}
+    validator = jsonschema.Draft202012Validator(schema)
+    error = best_match(validator.iter_errors(raw))
+    if error is None:
+        return None
+    return f"{error.json_path}: {error.message[:200]}"
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path, entry_path: Path, *_stamps: tuple[int, int]) -> ModelSpec:
+    """The checked spec of two files with these sizes and times of change."""
     raw = read_json(entry_path, "model entry")
     problem = schema_problem(raw, "model")
     if problem:
@@ -45,28 +83,6 @@ def spec_from_onnx(path):
         raise ModelError(
             f"{path}: not the file that {entry_path.name} describes "
             f"({describe(spec.files[0])}): export the model again, or correct the entry "
-            f"(the file has {path.stat().st_size} bytes, sha256 {file_digest(path, 'sha256')})"
+            f"(the file has {path.stat().st_size} bytes, sha256 {file_digest(path)})"
         )
     return check_tool_version(replace(spec, local_path=path.resolve()))
-
-
-def schema_problem(raw, part=None):
-    """Return one line naming the first offending place of ``raw``, or None if it is sound.
-
-    Parameters
-    ----------
-    raw : object
-        Parsed JSON.
-    part : str, optional
-        A definition of the schema (``"model"``, ``"file"``...); default: a whole manifest.
-    """
-    import jsonschema
-
-    schema = json.loads(SCHEMA_PATH.read_text(encoding="utf-8"))
-    if part:
-        schema = {"$schema": schema["$schema"], "$defs": schema["$defs"], "$ref": f"#/$defs/{part}"}
-    validator = jsonschema.Draft202012Validator(schema)
-    error = jsonschema.exceptions.best_match(validator.iter_errors(raw))
-    if error is None:
-        return None
-    return f"{error.json_path}: {error.message[:200]}"

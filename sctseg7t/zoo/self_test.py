@@ -1,11 +1,12 @@
-"""Is this the network of that entry? Known images, and what it has to make of them."""
+"""The self-test of a network: a known image, and what the network must return for it."""
 
 import numpy as np
 
 from sctseg7t.errors import ModelError
+from sctseg7t.zoo.spec import AnyPath, ModelSpec
 
 
-def known_image(wanted):
+def known_image(wanted: dict) -> np.ndarray:
     """Return the image that an entry's ``test_input`` names.
 
     Parameters
@@ -36,14 +37,14 @@ def known_image(wanted):
     return np.broadcast_to(image, shape).astype(np.float32)
 
 
-def summary(maps):
+def summary(maps: np.ndarray) -> dict[str, list[float]]:
     """Return mean, SD and maximum of each channel of (channels, ...) maps."""
     flat = np.asarray(maps, np.float64).reshape(len(maps), -1)
     numbers = {"mean": flat.mean(1), "sd": flat.std(1), "max": flat.max(1)}
     return {name: [round(float(value), 7) for value in values] for name, values in numbers.items()}
 
 
-def check_network(path, spec):
+def check_network(path: AnyPath, spec: ModelSpec) -> None:
     """Run a network on its entry's test image and compare with its entry's ``test_output``.
 
     Raises
@@ -72,7 +73,7 @@ def check_network(path, spec):
             )
 
 
-def _cord(size, spacing_mm, lesion):
+def _cord(size: tuple[int, ...], spacing_mm: float, lesion: float) -> np.ndarray:
     grids = np.ogrid[tuple(slice(n) for n in size)]
     x, y, *z = ((grid - (n - 1) / 2) * spacing_mm for grid, n in zip(grids, size))
     inside = _ellipse(x, y, 0, 0, 6.5, 4.5)

@@ -1,0 +1,39 @@
+"""The verified weights of a model: the file that a session loads."""
+
+from pathlib import Path
+
+from sctseg7t.zoo.spec import ModelSpec
+
+
+def weights(spec: ModelSpec, **options) -> Path:
+    """Return the path of a model's verified weights.
+
+    Keras weights become ONNX first, once (:func:`sctseg7t.zoo.convert.converted`).
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        From the zoo, or given by path (:func:`sctseg7t.zoo.local_model.spec_from_onnx`).
+    **options
+        Those of :func:`sctseg7t.zoo.download.fetch`.
+
+    Raises
+    ------
+    DownloadError
+        The file cannot be had.
+    ModelError
+        The file changed since its entry was read, or cannot be converted.
+    """
+    if spec.local_path:
+        from sctseg7t.zoo.local_model import spec_from_onnx
+
+        # To notice a change; a file without one is not read again.
+        spec_from_onnx(spec.local_path)
+        return spec.local_path
+    if spec.is_foreign:
+        from sctseg7t.zoo.convert import converted
+
+        return converted(spec, **options)
+    from sctseg7t.zoo.download import fetch
+
+    return fetch(spec.files[0], **options)
