@@ -1,133 +1,87 @@
 """sct7t_batch: segment all scans of a data set, and put their measures together."""
 
-import argparse
 import functools
 import sys
 from pathlib import Path
 
-from sctseg7t.cli.options import (
-    add_label_options,
-    add_model_options,
-    add_segmentation_options,
-    add_task_option,
-    add_version_option,
-    exit_code,
-    given_labels,
-    pipeline_options,
-)
+from sctseg7t.cli import options as shared
+from sctseg7t.cli.parser import Parser, number, whole_number
+from sctseg7t.cli.run import Progress, exit_code, process
 
-EPILOG = """examples:
+EPILOG = """
+examples:
   sct7t_batch -i bids -o bids/derivatives/sctseg7t
   sct7t_batch -i bids -o out -exclude-qc qc_fail.yml -figures -group sex
-  sct7t_batch -i bids -o out -levels 'derivatives/labels/{folder}/{stem}_levels.nii.gz'
+  sct7t_batch -i bids -o out \\
+      -levels 'derivatives/labels/{folder}/{stem}_levels.nii.gz'
   sct7t_batch -i bids -o out -engine dask -scheduler tcp://10.0.0.1:8786
 
-Run again with the same command, it goes on where it stopped: what is up to date is left alone.
-
-exit codes: 0 all well; 1 some scan failed; 2 wrong usage, or no model or device to work with, or another batch
-is at work in the output folder; 130 interrupted
+Run again with the same command, it goes on where it stopped: what is up to date is left alone. Two batches are not
+at work in one output folder: the second is refused with exit code 2.
 """
 
-_INTERRUPTED = "interrupted; what is finished is complete. The same command goes on from here"
 
-
-def parser():
-    p = argparse.ArgumentParser(
+def parser() -> Parser:
+    """The arguments of the command."""
+    p = Parser(
         prog="sct7t_batch",
+        usage="%(prog)s -i FOLDER -o FOLDER [-c TASK] [options]",
         description="Segment every scan of a BIDS data set or of plain folders, and write one table of all slices "
         "and one of all scans. Research use only.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     files = p.add_argument_group("input and output")
-    files.add_argument("-i", "--input", metavar="FOLDER", help="data set: BIDS, or folders with NIfTI files")
-    files.add_argument("-o", "--output", metavar="FOLDER", help="output folder, as BIDS derivatives")
-    files.add_argument(
-        "-pattern",
-        "--pattern",
-        metavar="SUFFIX",
-        help="BIDS suffix (default T2starw; for brains FLAIR), or a glob of file names, or of paths if it has a / "
+    files.option("-i --input FOLDER", "data set: BIDS, or folders with NIfTI files")
+    files.option("-o --output FOLDER", "output folder, as BIDS derivatives", required=True)
+    files.option(
+        "-pattern SUFFIX",
+        "BIDS suffix (default T2starw; for brains FLAIR), or a glob of file names, or of paths if it has a / "
         "(plain folders: default all but masks)",
     )
-    files.add_argument(
-        "-include",
-        "--include",
-        nargs="+",
-        default=[],
-        metavar="NAME",
-        help="only these: names, subjects, globs, or a .txt",
-    )
-    files.add_argument("-exclude", "--exclude", nargs="+", default=[], metavar="NAME", help="all but these")
-    files.add_argument(
-        "-exclude-qc",
-        "--exclude-qc",
-        metavar="FILE",
-        help="all but what a qc_fail.yml lists, as the QC page and SCT's export it",
-    )
-    files.add_argument(
-        "-names", "--names", choices=("bids", "sct"), default="bids", help="_label-SC_mask (default) or _seg"
-    )
-    add_task_option(files)
+    files.option("-include NAME ...", "only these: names, subjects, globs, or a .txt")
+    files.option("-exclude NAME ...", "all but these")
+    files.option("-exclude-qc FILE", "all but what a qc_fail.yml lists, as the QC page and SCT's export it")
+    files.option("-names bids|sct", "_label-SC_mask (default) or _seg", default="bids")
+    shared.add_task_option(files)
     what = p.add_argument_group("tables and pages")
-    what.add_argument(
-        "-participants", "--participants", metavar="FILE", help="joined to the tables (default: the data set's own)"
-    )
-    what.add_argument("-figures", "--figures", action="store_true", help="draw areas, or lesion loads, as PNG and SVG")
-    what.add_argument("-group", "--group", metavar="COLUMN", help="column of participants.tsv that parts the figures")
-    what.add_argument("-qc", "--qc", metavar="FOLDER", help="write the QC page there")
-    what.add_argument(
-        "-tables-only", "--tables-only", action="store_true", help="only put together what is there already"
-    )
+    what.option("-participants FILE", "joined to the tables (default: the data set's own)")
+    what.option("-figures", "draw areas, or lesion loads, as PNG and SVG")
+    what.option("-group COLUMN", "column of participants.tsv that parts the figures")
+    what.option("-qc FOLDER", "write the QC page there")
+    what.option("-tables-only", "only put together what is there already")
     run = p.add_argument_group("running")
-    run.add_argument("-workers", "--workers", type=int, metavar="N", help="processes (default: CPUs this one may use)")
-    run.add_argument("-timeout", "--timeout", type=float, metavar="SECONDS", help="limit for a scan (default: none)")
-    run.add_argument("-force", "--force", action="store_true", help="run also what is up to date")
-    run.add_argument("-dry-run", "--dry-run", action="store_true", help="say what would be done, and stop")
-    run.add_argument(
-        "-engine", "--engine", choices=("local", "dask"), default="local", help="this machine (default) or a cluster"
-    )
-    run.add_argument("-scheduler", "--scheduler", metavar="ADDRESS", help="of dask.distributed: tcp://host:port")
-    add_model_options(p, threads="1 a worker")
-    how = add_segmentation_options(p)
-    add_label_options(how, "TEMPLATE", "; a path within the data set with {folder}, {stem}, {sub}, {ses} in it")
-    other = p.add_argument_group("other")
-    other.add_argument("-list-tasks", "--list-tasks", action="store_true", help="list tasks and models, and stop")
-    other.add_argument("-v", "--verbose", type=int, choices=(0, 1), default=1, help="0 errors only, 1 normal (default)")
-    add_version_option(other)
+    run.option("-workers N", "processes (default: CPUs this one may use)", type=whole_number())
+    run.option("-timeout SECONDS", "limit for a scan (default: none)", type=number(above=0))
+    run.option("-force", "run also what is up to date")
+    run.option("-dry-run", "say what would be done, and stop")
+    run.option("-engine local|dask", "this machine (default) or a cluster", default="local")
+    run.option("-scheduler ADDRESS", "of dask.distributed: tcp://host:port")
+    shared.add_model_options(p, threads="1 a worker")
+    how = shared.add_segmentation_options(p)
+    shared.add_label_options(how, "TEMPLATE", "; a path within the data set with {folder}, {stem}, {sub}, {ses} in it")
+    shared.add_other_options(p, list_tasks=True)
     return p
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    p = parser()
-    args = p.parse_args(argv)
-    return exit_code("sct7t_batch", lambda: _main(p, args), _INTERRUPTED)
+    interrupted = "interrupted; what is finished is complete. The same command goes on from here"
+    return exit_code(parser(), _main, argv, interrupted=interrupted)
 
 
-def _main(p, args):
-    if args.list_tasks:
-        from sctseg7t.cli.deepseg import list_tasks
-
-        return list_tasks()
-    _check(p, args)
+def _main(args):
+    _check(args)
     return _tables(args) if args.tables_only else _run(args)
 
 
-def _check(p, args):
+def _check(args):
     """What can be told to be wrong from the arguments alone."""
     from sctseg7t.errors import UsageError
 
-    if not args.output or not (args.input or args.tables_only):
-        p.error("-i and -o are required: sct7t_batch -i FOLDER -o OUT")
+    if not args.input and not args.tables_only:
+        raise UsageError("-i is required: sct7t_batch -i FOLDER -o OUT")
     if (args.engine == "dask") != bool(args.scheduler):
         raise UsageError("-engine dask and -scheduler ADDRESS belong together")
-    if args.workers is not None and args.workers < 1:
-        raise UsageError(f"-workers {args.workers}: give a number of processes, 1 or more")
-    if args.threads is not None and args.threads < 1:
-        raise UsageError(f"-threads {args.threads}: give a number of CPU threads, 1 or more")
-    if args.timeout is not None and not 0 < args.timeout < float("inf"):
-        raise UsageError(f"-timeout {args.timeout:g}: give a number of seconds above 0")
     if args.group and not args.figures:
         raise UsageError(f"-group {args.group}: parts the figures; give -figures too")
     if args.input and Path(args.input).resolve() == Path(args.output).resolve():
@@ -143,9 +97,14 @@ def _scans(args, spec):
     suffix = BIDS_SUFFIXES.get(spec.input.contrasts[0], BIDS_SUFFIX)
     scans = find_scans(args.input, args.pattern, leave=args.output, suffix=suffix)
     kept, notes = select(scans, args.include, args.exclude, args.exclude_qc)
-    for note in notes:
-        print(f"warning: {note}", file=sys.stderr)
+    _warn(notes, args)
     return kept
+
+
+def _warn(notes, args):
+    if args.verbose:
+        for note in notes:
+            print(f"warning: {note}", file=sys.stderr)
 
 
 def _participants(args):
@@ -169,9 +128,9 @@ def _jobs(args):
     from sctseg7t.cohort.run import Layout, make_jobs
     from sctseg7t.pipeline import choose_model, flow_of, task_of
 
-    options, task = pipeline_options(args), task_of(args.task, args.model)
+    options, task = shared.pipeline_options(args), task_of(args.task, args.model)
     spec, locator, tissues = choose_model(task, args.model)
-    flow_of(spec).check_labels(given_labels(args))
+    flow_of(spec).check_labels(shared.given_labels(args))
     model = str(Path(args.model).absolute()) if args.model and args.model.endswith(".onnx") else args.model
     settings = Settings(task, model, args.device, options, args.threads or 1, args.offline, models_of(spec, locator))
     layout = Layout(
@@ -179,7 +138,7 @@ def _jobs(args):
         Path(args.output).absolute(),
         spec.suffixes(tissues),
         args.names,
-        given_labels(args),
+        shared.given_labels(args),
         flow_of(spec).kinds_of_tables(),
     )
     jobs, refused = make_jobs(_scans(args, spec), layout, settings, force=args.force, timeout=args.timeout)
@@ -258,8 +217,7 @@ def _after(args, paths, participants):
         from sctseg7t.qc import write_page
 
         files.append(write_page([read_record(path) for path in chosen], args.qc))
-    for note in notes:
-        print(f"warning: {note}", file=sys.stderr)
+    _warn(notes, args)
     if args.verbose:
         for path in files:
             print(f"  {path}")
@@ -285,8 +243,7 @@ def _closing(totals, args):
     if args.verbose:
         parts = [f"{counts['ok']} done", f"{counts['done']} up to date", f"{counts['failed']} failed"]
         print(f"{sum(counts.values())} scans: {', '.join(parts)}")
-        for note in totals.notes:
-            print(f"warning: {note}", file=sys.stderr)
+        _warn(totals.notes, args)
     if totals.failures:
         print("failed:", file=sys.stderr)
         for name, error in totals.failures:
@@ -295,52 +252,37 @@ def _closing(totals, args):
 
 
 class _Show:
-    """Progress for people: a bar on a terminal, a line a scan in a pipe."""
+    """Progress for people: a bar on a terminal, a line a scan in a pipe, and both with ``-v 2``."""
 
     def __init__(self, total, verbose):
-        self._verbose, self._bar, self._total = verbose, None, total
+        self._verbose = verbose
+        self._bar = Progress(total, shown=verbose > 0)
+        self.say = self._bar.write
+        self.close = self._bar.close
 
     def scan(self, job, outcome, progress):
-        if not self._verbose:
-            return
-        if sys.stderr.isatty():
-            self._tick(job, outcome, progress)
-            return
-        parts = [outcome.error or {"done": "up to date"}.get(outcome.status, outcome.status)]
-        if outcome.seconds:
-            parts.append(f"{outcome.seconds:.1f} s")
-        if outcome.warnings:
-            parts.append(f"{outcome.warnings} warning{'s' * (outcome.warnings > 1)}")
-        if progress.left():
-            parts.append(progress.left())
-        print(f"[{progress.ended}/{progress.total}] {job.name}: {', '.join(parts)}", file=sys.stderr, flush=True)
-
-    def _tick(self, job, outcome, progress):
-        if self._bar is None:
-            from tqdm import tqdm
-
-            # The bar's own estimate forgets slow starts; smoothing 0 is the mean pace.
-            self._bar = tqdm(total=progress.total or None, unit="scan", file=sys.stderr, smoothing=0)
-        if outcome.status == "failed":
-            self._bar.write(f"{job.name}: {outcome.error}", file=sys.stderr)
-        if progress.total:
-            self._bar.total = progress.total
-            self._bar.update()
-
-    def say(self, text):
-        if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
-        else:
-            print(text, file=sys.stderr, flush=True)
-
-    def close(self):
-        if self._bar is not None:
-            self._bar.close()
+        self._bar.reach(progress.ended, progress.total)
+        if self._verbose > 1 or (self._verbose and not sys.stderr.isatty()):
+            self.say(_line(job, outcome, progress))
+        elif self._verbose and outcome.status == "failed":
+            self.say(f"{job.name}: {outcome.error}")
 
 
-def command():
+def _line(job, outcome, progress):
+    """What became of one scan, and how far the run is."""
+    parts = [outcome.error or {"done": "up to date"}.get(outcome.status, outcome.status)]
+    if outcome.seconds:
+        parts.append(f"{outcome.seconds:.1f} s")
+    if outcome.warnings:
+        parts.append(f"{outcome.warnings} warning{'s' * (outcome.warnings > 1)}")
+    if progress.left():
+        parts.append(progress.left())
+    return f"[{progress.ended}/{progress.total}] {job.name}: {', '.join(parts)}"
+
+
+def command() -> None:
     """Run the command as a process of its own."""
-    sys.exit(main())
+    process(main)
 
 
 if __name__ == "__main__":

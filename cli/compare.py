@@ -1,137 +1,106 @@
 """sct7t_compare: compare masks of several methods with a reference, or with each other."""
 
-import argparse
+import functools
 import sys
 from pathlib import Path
 
-from sctseg7t.cli.options import add_version_option, exit_code
+from sctseg7t.cli import options as shared
+from sctseg7t.cli.parser import Parser, number
+from sctseg7t.cli.run import Progress, exit_code, process
 
-EPILOG = """examples:
-  sct7t_compare -m ours=results -m sct=sct_results -ref derivatives/labels -o comparison
-  sct7t_compare -i t2s.nii.gz -m ours=t2s_gmseg.nii.gz -m sct:gm=other.nii.gz -ref gm=manual.nii.gz -o out
-  sct7t_compare -i brains -m ours=results -ref lesion=truth -rule msseg -o out
-  sct7t_compare -i bids -run gm_sc,sct_gm_large,sct_gm_challenge -ref bids/derivatives/labels -o out
+EPILOG = """
+examples:
+  sct7t_compare -method ours=results -method sct=sct_results \\
+      -ref derivatives/labels -o comparison
+  sct7t_compare -i t2s.nii.gz -method ours=t2s_gmseg.nii.gz \\
+      -method sct:gm=other.nii.gz -ref gm=manual.nii.gz -o out
+  sct7t_compare -i brains -method ours=results -ref lesion=truth \\
+      -rule msseg -o out
+  sct7t_compare -i bids -run gm_sc,sct_gm_large,sct_gm_challenge \\
+      -ref bids/derivatives/labels -o out
 
 Masks of one scan are found by their BIDS entities (but for label, desc, space and the suffix), else by name without
 _seg, _gmseg, _label-GM_mask, _7t_multiclass_gm, -manual and the like, which say the tissue. Nothing but -ref is taken
 for the truth: without it, methods are compared with each other. Lesions (_lesionseg, _label-lesion_mask, lesions)
 are compared lesion by lesion in the whole volume, on a grid of their own; -run brain_lesion makes them.
 
-exit codes: 0 all well; 1 something was left out or a method failed on a scan (compare_problems.csv says what);
-2 wrong usage, or nothing to compare; 130 interrupted
+What was left out, and a method that failed on a scan, is in compare_problems.csv and makes the exit code 1.
 """
 _SHOWN = 12
 
 
-def parser():
-    p = argparse.ArgumentParser(
+def parser() -> Parser:
+    """The arguments of the command."""
+    p = Parser(
         prog="sct7t_compare",
+        usage="%(prog)s -method NAME=PATH ... [-ref PATH ...] -o FOLDER [options]",
         description="Compare masks of several methods with a reference, or with each other: agreement of every slice "
         "and scan, areas, tests, and a report. Research use only.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
+        renamed={"-m": "-method NAME=PATH for masks of a method, or -run MODEL for a model to run"},
     )
     files = p.add_argument_group("input and output")
-    files.add_argument(
-        "-m",
-        "--method",
+    files.option(
+        "-method NAME=PATH",
+        "file, folder or 'pattern' of a method's masks, once or more for each; NAME:GM=PATH says the tissue",
         action="append",
         default=[],
-        metavar="NAME=PATH",
-        help="file, folder or 'pattern' of a method's masks, once or more for each; NAME:GM=PATH says the tissue",
     )
-    files.add_argument(
-        "-ref",
-        "--ref",
-        action="append",
-        nargs="+",
-        default=[],
-        metavar="PATH",
-        help="the truth: a folder of masks, a file whose name says its tissue, or gm=FILE, sc=FILE, wm=FILE",
+    files.option(
+        "-ref PATH ...",
+        "the truth: a folder of masks, a file whose name says its tissue, or gm=FILE, sc=FILE, wm=FILE",
     )
-    files.add_argument("-i", "--input", metavar="PATH", help="scan or folder of scans: to run, and for the pictures")
-    files.add_argument(
-        "-pattern", "--pattern", metavar="SUFFIX", help="which scans of the folder, as for sct7t_batch (T2starw)"
-    )
-    files.add_argument("-o", "--output", metavar="FOLDER", help="output folder")
-    files.add_argument("-levels", "--levels", metavar="PATH", help="file or folder of vertebral labels")
-    files.add_argument("-participants", "--participants", metavar="FILE", help="participants.tsv, for the group")
-    files.add_argument(
-        "-group", "--group", default="group", metavar="COLUMN", help="its column with the group (default: group)"
-    )
-    files.add_argument(
-        "-structure", "--structure", nargs="+", metavar="NAME", help="only these: SC, GM, WM, LESION (default: all)"
-    )
-    files.add_argument("-no-report", "--no-report", action="store_true", help="tables and Markdown only")
+    files.option("-i --input PATH", "scan or folder of scans: to run, and for the pictures")
+    files.option("-pattern SUFFIX", "which scans of the folder, as for sct7t_batch")
+    files.option("-o --output FOLDER", "output folder", required=True)
+    files.option("-levels PATH", "file or folder of vertebral labels")
+    files.option("-participants FILE", "participants.tsv, for the group")
+    files.option("-group COLUMN", "its column with the group (default: group)", default="group")
+    files.option("-structure NAME ...", "only these: SC, GM, WM, LESION (default: all)")
+    files.option("-no-report", "tables and Markdown only")
     run = p.add_argument_group("running methods (with -i)")
-    run.add_argument(
-        "-run",
-        "--run",
-        metavar="NAMES",
-        help="tasks, models of the zoo or .onnx files, separated by commas; TITLE=NAME gives it a title",
+    run.option(
+        "-run NAMES", "tasks, models of the zoo or .onnx files, separated by commas; TITLE=NAME gives it a title"
     )
-    run.add_argument(
-        "-sct", "--sct", action="store_true", help="run sct_deepseg_sc and sct_deepseg_gm of the installation on PATH"
-    )
-    run.add_argument(
-        "-timeout", "--timeout", type=float, default=600, metavar="SECONDS", help="limit for SCT on a scan (600)"
-    )
-    run.add_argument("-device", "--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
-    run.add_argument("-threads", "--threads", type=int, metavar="N", help="CPU threads (default: all)")
-    run.add_argument("-offline", "--offline", action="store_true", help="never download")
+    run.option("-sct", "run sct_deepseg_sc and sct_deepseg_gm of the installation on PATH")
+    run.option("-timeout SECONDS", "limit for SCT on a scan (default 600)", type=number(above=0), default=600)
+    shared.add_device_options(run)
     how = p.add_argument_group("comparison")
-    how.add_argument(
-        "-grids",
-        "--grids",
-        choices=("refuse", "resample"),
+    how.option(
+        "-grids refuse|resample",
+        "masks on another grid: refuse (default), or resample to the nearest voxel",
         default="refuse",
-        help="masks on another grid: refuse (default), or resample to the nearest voxel",
     )
-    how.add_argument("-thr", "--thr", type=float, metavar="T", help="cut soft masks there (default: refuse them)")
-    how.add_argument(
-        "-failure", "--failure", type=float, default=0.7, metavar="DICE", help="outliers: Dice at or below it (0.7)"
+    how.option("-thr T", "cut soft masks there (default: refuse them)", type=number(above=0, below=1))
+    how.option(
+        "-failure DICE", "outliers: Dice at or below it (default 0.7)", type=number(at_least=0, below=1), default=0.7
     )
-    how.add_argument(
-        "-trim", "--trim", type=float, default=0.0, metavar="SHARE", help="cut at each end for the trimmed mean (0)"
+    how.option(
+        "-trim SHARE",
+        "cut at each end for the trimmed mean (default 0)",
+        type=number(at_least=0, below=0.5),
+        default=0.0,
     )
-    how.add_argument(
-        "-confidence", "--confidence", type=float, default=0.95, metavar="C", help="of intervals (default 0.95)"
-    )
-    how.add_argument(
-        "-tolerance", "--tolerance", type=float, default=0.5, metavar="MM", help="of the surface Dice (0.5 mm)"
-    )
-    how.add_argument(
-        "-rule",
-        "--rule",
-        choices=("overlap", "iou", "msseg"),
+    how.option("-confidence C", "of intervals (default 0.95)", type=number(above=0, below=1), default=0.95)
+    how.option("-tolerance MM", "of the surface Dice (default 0.5 mm)", type=number(above=0), default=0.5)
+    how.option(
+        "-rule overlap|iou|msseg",
+        "which lesions are counterparts: any shared voxel (default), one each by overlap, or as MSSEG detects",
         default="overlap",
-        help="which lesions are counterparts: any shared voxel (default), one each by overlap, or as MSSEG detects",
     )
-    how.add_argument(
-        "-connectivity",
-        "--connectivity",
-        type=int,
-        choices=(6, 18, 26),
-        help="neighbours of a voxel in one lesion (default 26; 6 with -rule msseg)",
-    )
-    other = p.add_argument_group("other")
-    other.add_argument("-v", "--verbose", type=int, choices=(0, 1), default=1, help="0 errors only, 1 normal (default)")
-    add_version_option(other)
+    how.option("-connectivity 6|18|26", "neighbours of a voxel in one lesion (default 26; 6 with -rule msseg)")
+    shared.add_other_options(p)
     return p
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    p = parser()
-    args = p.parse_args(argv)
     given = sys.argv[1:] if argv is None else argv
-    return exit_code("sct7t_compare", lambda: _run(p, args, given), "interrupted; an earlier comparison is as it was")
+    body = functools.partial(_run, given=given)
+    return exit_code(parser(), body, argv, interrupted="interrupted; an earlier comparison is as it was")
 
 
-def _run(p, args, given):
-    if not args.output or not (args.method or args.run or args.sct):
-        p.error("-o and -m (or -run) are required: sct7t_compare -m ours=FOLDER -m sct=FOLDER -ref FOLDER -o OUT")
+def _run(args, given):
     _check(args)
     from sctseg7t.compare.find import find_cases
     from sctseg7t.compare.sources import REFERENCE, read_method, read_reference
@@ -140,7 +109,7 @@ def _run(p, args, given):
 
     settings = _settings(args)
     methods = [read_method(text) for text in args.method]
-    reference = [read_reference(text) for texts in args.ref for text in texts]
+    reference = [read_reference(text) for text in args.ref]
     structures = _structures(args.structure)
     scans, root = _scans(args)
     made = _make(args, scans, root, {source.method for source in methods})
@@ -155,7 +124,7 @@ def _run(p, args, given):
         told=made.problems,
     )
     names = list(dict.fromkeys([*(source.method for source in methods), *made.models]))
-    progress = _progress(len(cases), args.verbose)
+    progress = Progress(len(cases), shown=args.verbose > 0)
     comparison = compare(
         cases,
         names,
@@ -175,20 +144,10 @@ def _check(args):
     """What can be told to be wrong from the arguments alone."""
     from sctseg7t.errors import UsageError
 
+    if not (args.method or args.run or args.sct):
+        raise UsageError("-method or -run is required: sct7t_compare -method ours=FOLDER -ref FOLDER -o OUT")
     if (args.run or args.sct) and not args.input:
         raise UsageError("-run and -sct need scans to run on; give -i SCAN or -i FOLDER")
-    for name, value, low, high in (
-        ("-thr", args.thr, 0, 1),
-        ("-confidence", args.confidence, 0, 1),
-        ("-tolerance", args.tolerance, 0, float("inf")),
-        ("-timeout", args.timeout, 0, float("inf")),
-    ):
-        if value is not None and not low < value < high:
-            raise UsageError(f"{name} {value:g}: give a number above {low}" + (f" and below {high}" * (high == 1)))
-    if not 0 <= args.failure < 1 or not 0 <= args.trim < 0.5:
-        raise UsageError("-failure is a Dice of 0 or more and below 1, -trim a share of 0 or more and below 0.5")
-    if args.threads is not None and args.threads < 1:
-        raise UsageError(f"-threads {args.threads}: give a number of CPU threads, 1 or more")
     if args.input and Path(args.input).is_dir() and Path(args.input).resolve() == Path(args.output).resolve():
         raise UsageError(f"-o {args.output}: is the folder of the scans; choose another")
 
@@ -250,12 +209,12 @@ def _make(args, scans, root, taken):
     if not (runs or args.sct):
         return made
     masks = Path(args.output) / "masks"
-    progress = _progress(len(scans) * (len(runs) + 2 * args.sct), args.verbose)
+    progress = Progress(len(scans) * (len(runs) + 2 * args.sct), shown=args.verbose > 0)
     if runs:
-        where = run.Where(args.device, args.threads, args.offline, lambda *_: progress.update())
+        where = run.Where(args.device, args.threads, args.offline, progress.update)
         made = run.run_methods(runs, scans, root, masks, where)
     if args.sct:
-        more = sct.run_sct(scans, masks, timeout=args.timeout, tell=lambda *_: progress.update())
+        more = sct.run_sct(scans, masks, timeout=args.timeout, tell=progress.update)
         made = run.Made(made.files + more.files, made.problems + more.problems, {**made.models, **more.models})
     progress.close()
     return made
@@ -350,27 +309,9 @@ def _lines(comparison):
             )
 
 
-class _Silent:
-    """Stands in for the progress bar in a pipe."""
-
-    def update(self):
-        pass
-
-    def close(self):
-        pass
-
-
-def _progress(count, verbose):
-    if count < 2 or verbose == 0 or not sys.stderr.isatty():
-        return _Silent()
-    from tqdm import tqdm
-
-    return tqdm(total=count, unit="scan", file=sys.stderr)
-
-
-def command():
+def command() -> None:
     """Run the command as a process of its own."""
-    sys.exit(main())
+    process(main)
 
 
 if __name__ == "__main__":

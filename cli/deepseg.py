@@ -1,95 +1,62 @@
 """sct7t_deepseg: segment spinal cord and gray matter, and measure their areas."""
 
-import argparse
 import contextlib
 import os
 import sys
 
-from sctseg7t.cli.options import (
-    add_label_options,
-    add_model_options,
-    add_segmentation_options,
-    add_task_option,
-    add_version_option,
-    exit_code,
-    given_labels,
-    pipeline_options,
-)
+from sctseg7t.cli import options as shared
+from sctseg7t.cli.parser import Parser
+from sctseg7t.cli.run import Progress, exit_code, process
 
-EPILOG = """examples:
+EPILOG = """
+examples:
   sct7t_deepseg -i t2s.nii.gz -c gm_sc
   sct7t_deepseg -i sub-*_T2starw.nii.gz -ofolder results -soft
   sct7t_deepseg -i t2s.nii.gz -levels t2s_labels.nii.gz -csa-format sct
-
-exit codes: 0 all well; 1 some input failed or gave nothing usable; 2 wrong usage,
-or no model or device to work with; 130 interrupted
 """
 
 
-def parser():
-    p = argparse.ArgumentParser(
+def parser() -> Parser:
+    """The arguments of the command."""
+    p = Parser(
         prog="sct7t_deepseg",
+        usage="%(prog)s -i FILE [FILE ...] [-c TASK] [options]",
         description="Segment spinal cord (SC), gray (GM) and white matter (WM) on axial T2*-weighted slices, "
         "and measure cross-sectional areas. Research use only.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
-    main_ = p.add_argument_group("input and output")
-    main_.add_argument(
-        "-i", "--input", nargs="+", metavar="FILE", help="one or many NIfTI scans (2D, 3D or 4D), or DICOM folders"
-    )
-    main_.add_argument(
-        "-series", "--series", metavar="NUMBER|NAME", help="of a DICOM folder: the series, by number or description"
-    )
-    add_task_option(main_)
-    main_.add_argument(
-        "-o", "--output", metavar="FILE", help="base name of the outputs (one input); with one tissue, the mask's name"
-    )
-    main_.add_argument("-ofolder", "--ofolder", metavar="FOLDER", help="output folder (default: beside the input)")
-    main_.add_argument(
-        "-csa-format",
-        "--csa-format",
-        choices=("tidy", "sct"),
+    files = p.add_argument_group("input and output")
+    files.option("-i --input FILE ...", "one or many NIfTI scans (2D, 3D or 4D), or DICOM folders", required=True)
+    shared.add_series_option(files)
+    shared.add_task_option(files)
+    files.option("-o --output FILE", "base name of the outputs (one input); with one tissue, the mask's name")
+    files.option("-ofolder FOLDER", "output folder (default: beside the input)")
+    files.option(
+        "-csa-format tidy|sct",
+        "tidy: a row per slice and tissue (default); sct: the columns of sct_process_segmentation",
         default="tidy",
-        help="tidy: a row per slice and tissue (default); sct: the columns of sct_process_segmentation",
     )
-    main_.add_argument("-no-csa", "--no-csa", action="store_true", help="write no area table")
-    main_.add_argument("-qc", "--qc", metavar="FOLDER", help="write the QC page of the run there, or add to it")
-    main_.add_argument("-report", "--report", metavar="FILE", help="write a JSON report of the whole run")
-    add_model_options(p)
-    how = add_segmentation_options(p)
-    add_label_options(how)
-    other = p.add_argument_group("other")
-    other.add_argument("-list-tasks", "--list-tasks", action="store_true", help="list tasks and models, and stop")
-    other.add_argument(
-        "-v", "--verbose", type=int, choices=(0, 1, 2), default=1, help="0 errors only, 1 normal, 2 with timings"
-    )
-    add_version_option(other)
+    files.option("-no-csa", "write no area table")
+    files.option("-qc FOLDER", "write the QC page of the run there, or add to it")
+    files.option("-report FILE", "write a JSON report of the whole run")
+    shared.add_model_options(p)
+    how = shared.add_segmentation_options(p)
+    shared.add_label_options(how)
+    shared.add_other_options(p, list_tasks=True)
     return p
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    p = parser()
-    args = p.parse_args(argv)
-    return exit_code("sct7t_deepseg", lambda: _main(p, args), "interrupted; what was written is complete")
-
-
-def _main(p, args):
-    if args.list_tasks:
-        return list_tasks()
-    if not args.input:
-        p.error("-i is required: sct7t_deepseg -i t2s.nii.gz -c gm_sc")
-    return _run(args)
+    return exit_code(parser(), _run, argv, interrupted="interrupted; what was written is complete")
 
 
 def _run(args):
     from sctseg7t import outputs
     from sctseg7t.pipeline import open_segmenter, task_of
 
-    options = pipeline_options(args)
-    labels = given_labels(args)
+    options = shared.pipeline_options(args)
+    labels = shared.given_labels(args)
     args.input, unreadable = _converted(args)
     outputs.check_single(len(args.input), args.output, **labels)
     task = task_of(args.task, args.model)
@@ -108,7 +75,7 @@ def _run(args):
     ]
     outputs.check_report(args.report, plans, labels.values())
     refused = {**outputs.conflicts(plans, labels.values()), **unreadable}
-    runs, progress = [], _progress(len(plans), args.verbose)
+    runs, progress = [], Progress(len(plans), shown=args.verbose > 0)
     for plan in plans:
         runs.append(_one(plan, segmenter, record, labels, args, refused.get(plan.source), progress))
         progress.update()
@@ -250,54 +217,10 @@ def _closing(plans, runs, args):
     return 1 if failed else 0
 
 
-def list_tasks():
-    """Print tasks and their models; the exit code."""
-    from sctseg7t.zoo.manifest import load_manifest
-
-    manifest = load_manifest()
-    width = max(map(len, manifest.tasks()))
-    for name, entry in manifest.tasks().items():
-        if entry["outputs"]:
-            print(f"{name:{width}} {entry['description']}")
-            for model in entry["models"]:
-                mark = " (default)" if model == entry["default"] else ""
-                print(f"{'':{width}}   -m {manifest.model(model).label}{mark}")
-    return 0
-
-
-class _Silent:
-    """Stands in for the progress bar in a pipe."""
-
-    def update(self):
-        pass
-
-    def close(self):
-        pass
-
-    def write(self, text):
-        print(text, file=sys.stderr)
-
-
-def _progress(count, verbose):
-    if count < 2 or verbose == 0 or not sys.stderr.isatty():
-        return _Silent()
-    from tqdm import tqdm
-
-    class Bar(tqdm):
-        def write(self, text):
-            tqdm.write(text, file=sys.stderr)
-
-    return Bar(total=count, unit="scan", file=sys.stderr)
-
-
-def command():
+def command() -> None:
     """Run the command as a process of its own, and leave at once when it is done."""
-    code = main()
-    with contextlib.suppress(OSError):
-        sys.stdout.flush()
-        sys.stderr.flush()
     # All files are closed. Taking the runtime and its threads apart would take longer than writing the masks did.
-    os._exit(code)
+    process(main, at_once=True)
 
 
 if __name__ == "__main__":

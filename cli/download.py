@@ -1,70 +1,79 @@
 """sct7t_download: list, fetch, check and pack the models and data sets of the zoo."""
 
-import argparse
 import sys
 
-EPILOG = """\
-exit codes: 0 all well; 1 a file could not be fetched, converted, written or verified; 2 usage.
-environment: SCT7T_CACHE (cache folder), SCT7T_MIRROR (folder looked in first),
-SCT7T_OFFLINE=1 (no downloads), SCT7T_MANIFEST (another models.json).
+from sctseg7t.cli import options as shared
+from sctseg7t.cli.parser import Parser
+from sctseg7t.cli.run import exit_code, process
+
+from sctseg7t.errors import DownloadError, OutputError
+
+EPILOG = """
+examples:
+  sct7t_download list
+  sct7t_download install sct_gm_large
+  sct7t_download export cord_gm_sc -o usb
+
+environment variables:
+  SCT7T_CACHE      cache folder
+  SCT7T_MIRROR     folder that is looked in first
+  SCT7T_OFFLINE=1  no downloads
+  SCT7T_MANIFEST   another models.json
 """
 
 
-def main(argv=None):
-    """Run the command; return its exit code."""
-    args = _parser().parse_args(argv)
-    from sctseg7t.errors import DownloadError, OutputError, UserError
-
-    try:
-        return args.run(args)
-    except UserError as error:
-        print(f"sct7t_download: {error}", file=sys.stderr)
-        return 1 if isinstance(error, (DownloadError, OutputError)) else 2
-    except BrokenPipeError:
-        # The reader of a pipe (head, less) has seen enough; nothing more may be written at exit.
-        sys.stdout = None
-        return 0
-    except KeyboardInterrupt:
-        print("sct7t_download: interrupted; run again to resume", file=sys.stderr)
-        return 130
-
-
-def _parser():
-    parser = argparse.ArgumentParser(
+def parser() -> Parser:
+    """The arguments of the command."""
+    p = Parser(
         prog="sct7t_download",
-        description=__doc__.partition(": ")[2],
+        usage="%(prog)s VERB [NAME ...] [options]",
+        description="List, fetch, check and pack the models and data sets of the zoo.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-
+    verbs = p.add_subparsers(title="verbs (VERB -help tells more)", dest="verb", metavar="VERB", required=True)
     verb = _verb(verbs, "list", _list, "show the models and data sets")
-    _flag(verb, "json", "print JSON")
-    verb = _verb(verbs, "info", _info, "show one entry in full")
-    verb.add_argument("name", metavar="NAME")
-    _flag(verb, "json", "print JSON")
-    verb = _verb(verbs, "install", _install, "fetch models or data sets into the cache")
-    verb.add_argument("names", metavar="NAME", nargs="+")
-    _flag(verb, "offline", "use only what is on this machine")
-    verb = _verb(verbs, "verify", _verify, "check the files on this machine; fetches nothing")
+    verb.option("-json", "print JSON")
+    verb = _verb(verbs, "info", _info, "show one entry in full", "NAME")
+    verb.add_argument("name", metavar="NAME", help="model, MODEL@VERSION or data set")
+    verb.option("-json", "print JSON: what an entry of your own starts from")
+    verb = _verb(verbs, "install", _install, "fetch models or data sets into the cache", "NAME [NAME ...]")
+    verb.add_argument("names", metavar="NAME", nargs="+", help="model, MODEL@VERSION or data set")
+    verb.option("-offline", "use only what is on this machine")
+    verb = _verb(verbs, "verify", _verify, "check the files on this machine; fetches nothing", "[NAME]")
     verb.add_argument("name", metavar="NAME", nargs="?", help="default: whatever is installed")
     verb = _verb(verbs, "prune", _prune, "remove from the cache what no current version uses")
-    _flag(verb, "dry-run", "only say what would be removed")
-    verb = _verb(verbs, "export", _export, "copy all that models need to a folder for offline use")
-    verb.add_argument("names", metavar="NAME", nargs="+")
-    verb.add_argument("-o", "-output", "--output", metavar="FOLDER", required=True)
-    _flag(verb, "offline", "use only what is on this machine")
-    return parser
+    verb.option("-dry-run", "only say what would be removed")
+    verb = _verb(
+        verbs, "export", _export, "copy all that models need to a folder for offline use", "NAME [NAME ...] -o FOLDER"
+    )
+    verb.add_argument("names", metavar="NAME", nargs="+", help="model, MODEL@VERSION or data set")
+    verb.option("-o --output FOLDER", "folder to fill", required=True)
+    verb.option("-offline", "use only what is on this machine")
+    shared.add_other_options(p, verbose=False)
+    return p
 
 
-def _verb(verbs, name, run, text):
-    verb = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+def _verb(verbs, name, run, text, arguments=""):
+    verb = verbs.add_parser(
+        name,
+        help=text,
+        usage=f"%(prog)s {arguments} [options]".replace("  ", " "),
+        description=text[0].upper() + text[1:] + ".",
+    )
     verb.set_defaults(run=run)
+    verb.add_argument("-h", "--help", action="help", help="print this help, and stop")
     return verb
 
 
-def _flag(verb, name, text):
-    verb.add_argument(f"-{name}", f"--{name}", action="store_true", help=text)
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; returns the exit code."""
+    return exit_code(
+        parser(),
+        lambda args: args.run(args),
+        argv,
+        interrupted="interrupted; run again to resume",
+        partial=(DownloadError, OutputError),
+    )
 
 
 def _list(args):
@@ -151,7 +160,7 @@ def _export(args):
 
 def _for_each(items, action):
     """Print the paths that ``action`` gives for each item; go on past what fails."""
-    from sctseg7t.errors import DownloadError, ModelError
+    from sctseg7t.errors import ModelError
 
     failed = 0
     for item in items:
@@ -160,7 +169,7 @@ def _for_each(items, action):
                 print(path)
         except (DownloadError, ModelError) as error:
             failed += 1
-            print(f"sct7t_download: {error}", file=sys.stderr)
+            print(f"sct7t_download: error: {error}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -180,7 +189,7 @@ def _verify(args):
     bad = [row for row in rows if row.status != "ok"]
     if bad:
         print(
-            f"sct7t_download: {len(bad)} of {len(rows)} files are damaged or missing; "
+            f"sct7t_download: error: {len(bad)} of {len(rows)} files are damaged or missing; "
             "'sct7t_download install NAME' fetches them again",
             file=sys.stderr,
         )
@@ -223,5 +232,10 @@ def _print_tree(value, indent=0):
             print(f"{pad}{key}: {item}")
 
 
+def command() -> None:
+    """Run the command as a process of its own."""
+    process(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

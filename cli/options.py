@@ -1,60 +1,83 @@
-"""What the commands have in common, written once: options, and how they end."""
+"""The options that several commands have, each declared once."""
 
 import argparse
-import sys
+from typing import TYPE_CHECKING
+
+from sctseg7t.cli.parser import Answer, Group, Parser, number, whole_number
+
+if TYPE_CHECKING:
+    from sctseg7t.pipeline import Options
 
 
-class _Version(argparse.Action):
-    """Print the version and stop; read only when it is asked for."""
-
-    def __call__(self, parser, *_):
-        from sctseg7t.version import __version__
-
-        print(__version__)
-        parser.exit()
-
-
-def add_version_option(group):
-    """Add ``-version``."""
-    group.add_argument("-version", "--version", action=_Version, nargs=0, help="print the version, and stop")
-
-
-def exit_code(command, body, interrupted):
-    """Run a command's body; its exit code, with one line on stderr for an error of the user's or an interruption."""
-    from sctseg7t.errors import UserError
-
-    try:
-        return body()
-    except UserError as err:
-        print(f"{command}: error: {err}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{command}: {interrupted}", file=sys.stderr)
-        return 130
-
-
-def add_model_options(parser, *, threads="all this process may use"):
-    """Add the options that choose model and device; returns their group."""
-    model = parser.add_argument_group("model and device")
-    model.add_argument(
-        "-m",
-        "--model",
-        metavar="MODEL",
-        help="MODEL or MODEL@VERSION of the zoo, or an .onnx file with its .json entry beside it",
+def add_other_options(parser: Parser, *, list_tasks: bool = False, verbose: bool = True) -> Group:
+    """Add the options that every command ends with, to be called last; returns their group."""
+    group = parser.add_argument_group("other")
+    if list_tasks:
+        group.option("-list-tasks", "list tasks and models, and stop", action=Answer, answer=_tasks)
+    if verbose:
+        group.option("-v --verbose 0|1|2", "0 errors only, 1 normal (default), 2 with timings", default=1)
+    group.option(
+        "-completion bash|zsh|fish",
+        "print what makes this shell complete all sct7t commands, and stop; in bash: "
+        f'eval "$({parser.prog} -completion bash)"',
+        action=Answer,
+        answer=_completion,
+        nargs=None,
     )
-    model.add_argument("-device", "--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
-    model.add_argument("-threads", "--threads", type=int, metavar="N", help=f"CPU threads (default: {threads})")
-    model.add_argument("-offline", "--offline", action="store_true", help="never download")
-    return model
+    group.option("-version", "print the version, and stop", action=Answer, answer=_version)
+    group.add_argument("-h", "--help", action="help", help="print this help, and stop")
+    return group
 
 
-def add_task_option(group):
+def _version(_: object) -> str:
+    from sctseg7t.version import __version__
+
+    return __version__
+
+
+def _completion(shell: str) -> str:
+    from sctseg7t.cli.completion import script
+
+    return script(shell)
+
+
+def _tasks(_: object) -> str:
+    """Tasks and their models, for people."""
+    from sctseg7t.zoo.manifest import load_manifest
+
+    manifest = load_manifest()
+    width = max(map(len, manifest.tasks()))
+    lines = []
+    for name, entry in manifest.tasks().items():
+        if entry["outputs"]:
+            lines.append(f"{name:{width}} {entry['description']}")
+            for model in entry["models"]:
+                mark = " (default)" if model == entry["default"] else ""
+                lines.append(f"{'':{width}}   -m {manifest.model(model).label}{mark}")
+    return "\n".join(lines)
+
+
+def add_device_options(group: Group, *, threads: str = "all this process may use") -> None:
+    """Add ``-device``, ``-threads`` and ``-offline``."""
+    group.option("-device NAME", "auto (default), cpu, cuda or cuda:N", default="auto")
+    group.option("-threads N", f"CPU threads (default: {threads})", type=whole_number())
+    group.option("-offline", "never download")
+
+
+def add_model_options(parser: Parser, *, threads: str = "all this process may use") -> Group:
+    """Add the options that choose model and device; returns their group."""
+    group = parser.add_argument_group("model and device")
+    group.option(
+        "-m --model MODEL", "MODEL or MODEL@VERSION of the zoo, or an .onnx file with its .json entry beside it"
+    )
+    add_device_options(group, threads=threads)
+    return group
+
+
+def add_task_option(group: Group) -> None:
     """Add ``-c``, the task."""
-    group.add_argument(
-        "-c",
-        "--task",
-        metavar="TASK",
-        help="gm_sc, gm, sc, brain_lesion; see -list-tasks (default: that of the model, or gm_sc)",
+    group.option(
+        "-c --task TASK", "gm_sc, gm, sc, brain_lesion; see -list-tasks (default: that of the model, or gm_sc)"
     )
 
 
@@ -66,65 +89,53 @@ LABELS = {
 }
 
 
-def add_label_options(group, metavar="FILE", suffix=""):
+def add_label_options(group: Group, metavar: str = "FILE", suffix: str = "") -> None:
     """Add an option for every file that can go with a scan."""
     for name, text in LABELS.items():
-        group.add_argument(f"-{name}", f"--{name}", metavar=metavar, help=text + suffix)
+        group.add_argument(f"-{name}", metavar=metavar, help=text + suffix)
 
 
-def given_labels(args):
+def given_labels(args: argparse.Namespace) -> dict[str, str]:
     """Files that go with the scan, by option, of those that were given."""
     return {name: value for name in LABELS if (value := getattr(args, name))}
 
 
-def add_segmentation_options(parser):
+def add_series_option(group: Group) -> None:
+    """Add ``-series``, which chooses one series of a DICOM folder."""
+    group.option("-series NUMBER|NAME", "of a DICOM folder: the series, by number or description")
+
+
+def add_strip_option(group: Group) -> None:
+    """Add ``-strip``, how the brain is found."""
+    group.option(
+        "-strip auto|stripped|hd-bet|template",
+        "brains: how the brain is found: auto (default), stripped, hd-bet or template; auto is: already "
+        "stripped, else HD-BET if installed, else the template",
+        default="auto",
+    )
+
+
+def add_segmentation_options(parser: Parser) -> Group:
     """Add the options that change how a model works; returns their group."""
     how = parser.add_argument_group("segmentation")
-    how.add_argument("-thr", "--thr", type=float, metavar="T", help="threshold, 0 to 1 (default: the model's)")
-    how.add_argument(
-        "-soft",
-        "--soft",
-        action="store_true",
-        help="save partial-volume fractions, within 1 mm of the mask, instead of the mask",
+    how.option(
+        "-thr T", "threshold, above 0 and below 1 (default: the model's own rule)", type=number(above=0, below=1)
     )
-    how.add_argument(
-        "-largest",
-        "--largest",
-        type=int,
-        choices=(0, 1),
-        help="keep the largest component of each slice (default: as the model has it)",
-    )
-    how.add_argument(
-        "-fill-holes", "--fill-holes", type=int, choices=(0, 1), help="fill holes (default: as the model has it)"
-    )
-    how.add_argument(
-        "-remove-small", "--remove-small", metavar="N[vox|mm3]", help="remove smaller components; 0 removes none"
-    )
-    how.add_argument(
-        "-bias",
-        "--bias",
-        choices=("auto", "on", "off"),
+    how.option("-soft", "save partial-volume fractions, within 1 mm of the mask, instead of the mask")
+    how.option("-largest 0|1", "keep the largest component of each slice (default: as the model has it)")
+    how.option("-fill-holes 0|1", "fill holes (default: as the model has it)")
+    how.option("-remove-small N[vox|mm3]", "remove smaller components; 0 removes none")
+    how.option(
+        "-bias auto|on|off",
+        "brains: N4 bias correction; auto (default): unless the scan looks corrected already",
         default="auto",
-        help="brains: N4 bias correction; auto (default): unless the scan looks corrected already",
     )
-    how.add_argument(
-        "-strip",
-        "--strip",
-        choices=("auto", "stripped", "hd-bet", "template"),
-        default="auto",
-        help="brains: how the brain is found; auto (default): already stripped, HD-BET if installed, or the template",
-    )
-    how.add_argument(
-        "-volumes",
-        "--volumes",
-        choices=("each", "mean"),
-        default="each",
-        help="4D scans: segment each volume (default) or their mean",
-    )
+    add_strip_option(how)
+    how.option("-volumes each|mean", "4D scans: segment each volume (default) or their mean", default="each")
     return how
 
 
-def pipeline_options(args):
+def pipeline_options(args: argparse.Namespace) -> "Options":
     """The pipeline's :class:`Options` that parsed arguments amount to (UsageError if malformed)."""
     from sctseg7t.pipeline import Options
 
@@ -140,20 +151,30 @@ def pipeline_options(args):
     )
 
 
-def remove_small_option(text):
-    """Parse ``-remove-small``: 3, 3vox or 0.5mm3; None as given, {} for 0."""
+def remove_small_option(text: str | None) -> dict[str, float] | None:
+    """Read ``-remove-small``: 3, 3vox or 0.5mm3; None as given, {} for 0."""
     from sctseg7t.errors import UsageError
 
     if text is None:
         return None
-    name, number = "min_voxels", text
+    name, size = "min_voxels", text
     for unit, key in (("vox", "min_voxels"), ("mm3", "min_mm3")):
         if text.endswith(unit):
-            name, number = key, text[: -len(unit)]
+            name, size = key, text.removesuffix(unit)
     try:
-        value = float(number)
+        value = float(size)
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
         raise UsageError(f"-remove-small {text}: give a size such as 3, 3vox or 0.5mm3")
     return {name: value} if value > 0 else {}
+
+
+def add_data_option(group: Group) -> None:
+    """Add ``-data``, the folders of the anatomy that is simulated from."""
+    group.option(
+        "-data FOLDER",
+        "folder made by sct7t_download export, or SOURCE=FOLDER (AMU7T, PAM50, masks)",
+        action="append",
+        default=[],
+    )

@@ -1,72 +1,63 @@
 """sct7t_qc: make the quality-control page of segmented scans, or compare two raters."""
 
-import argparse
 import sys
 
-from sctseg7t.cli.options import add_version_option, exit_code
+from sctseg7t.cli import options as shared
+from sctseg7t.cli.parser import Parser, whole_number
+from sctseg7t.cli.run import Progress, exit_code, process
 
-EPILOG = """examples:
+EPILOG = """
+examples:
   sct7t_qc -i results -o results/qc
   sct7t_qc -i results/t2s_deepseg.json -o qc
   sct7t_qc -agreement qc_ratings_ann.json qc_ratings_bob.json
 
-exit codes: 0 all well; 1 some record cannot be read (the page is written and says which);
-2 wrong usage, or nothing to show; 130 interrupted
+A record that cannot be read is on the page too, and makes the exit code 1.
 """
 
 
-def parser():
-    p = argparse.ArgumentParser(
+def parser() -> Parser:
+    """The arguments of the command."""
+    p = Parser(
         prog="sct7t_qc",
+        usage="%(prog)s -i OUT [OUT ...] -o FOLDER [options]\n       %(prog)s -agreement A B [-json]",
         description="Make the quality-control page of segmented scans: every saved mask over its scan, the most "
         "unusual first, to be rated in a browser without a network. Research use only.",
         epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
-    p.add_argument(
-        "-i", "--input", nargs="+", metavar="OUT", help="folders of results, searched to their depth, or *_deepseg.json"
-    )
-    p.add_argument(
-        "-o", "--output", metavar="FOLDER", help="folder of the page; scans that it shows already stay on it"
-    )
-    p.add_argument("-title", "--title", metavar="TEXT", help="title of the page (default: that it has, or QC)")
-    p.add_argument(
-        "-per-page",
-        "--per-page",
-        type=int,
+    page = p.add_argument_group("page")
+    page.option("-i --input OUT ...", "folders of results, searched to their depth, or *_deepseg.json")
+    page.option("-o --output FOLDER", "folder of the page; scans that it shows already stay on it")
+    page.option("-title TEXT", "title of the page (default: that it has, or QC)")
+    page.option(
+        "-per-page N",
+        "more scans than this make several pages and an index (default 200)",
+        type=whole_number(),
         default=200,
-        metavar="N",
-        help="more scans than this make several pages and an index (default 200)",
     )
-    p.add_argument("-fresh", "--fresh", action="store_true", help="leave out the scans that the page shows already")
-    p.add_argument(
-        "-agreement",
-        "--agreement",
-        nargs=2,
-        metavar=("A", "B"),
-        help="compare two raters' exports (JSON or CSV) and stop: Cohen's kappa, and weighted kappa of the ratings 1-4",
+    page.option("-fresh", "leave out the scans that the page shows already")
+    raters = p.add_argument_group("raters")
+    raters.option(
+        "-agreement A B",
+        "compare two raters' exports (JSON or CSV) and stop: Cohen's kappa, and weighted kappa of the ratings 1-4",
     )
-    p.add_argument("-json", "--json", action="store_true", help="with -agreement: print JSON")
-    p.add_argument("-v", "--verbose", type=int, choices=(0, 1), default=1, help="0 errors only, 1 normal (default)")
-    add_version_option(p)
+    raters.option("-json", "with -agreement: print JSON")
+    shared.add_other_options(p)
     return p
 
 
-def main(argv=None):
+def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    p = parser()
-    args = p.parse_args(argv)
-    return exit_code("sct7t_qc", lambda: _run(p, args), "interrupted; an earlier page is as it was")
+    return exit_code(parser(), _run, argv, interrupted="interrupted; an earlier page is as it was")
 
 
-def _run(p, args):
+def _run(args):
+    from sctseg7t.errors import UsageError
+
     if args.agreement:
         return _agreement(args)
     if not (args.input and args.output):
-        p.error("-i and -o are required: sct7t_qc -i results -o qc")
-    if args.per_page < 1:
-        p.error(f"-per-page {args.per_page}: must be 1 or more")
+        raise UsageError("-i and -o are required: sct7t_qc -i results -o qc")
     return _page(args)
 
 
@@ -77,9 +68,10 @@ def _page(args):
     records = _records(args.input)
     if not records:
         raise InputError(f"{', '.join(args.input)}: no results here (*_deepseg.json); run sct7t_deepseg first")
-    page = write_page(
-        records, args.output, title=args.title, per_page=args.per_page, fresh=args.fresh, progress=_progress(args)
-    )
+    with Progress(len(records), shown=args.verbose > 0) as bar:
+        page = write_page(
+            records, args.output, title=args.title, per_page=args.per_page, fresh=args.fresh, progress=bar.reach
+        )
     broken = [record for record in records if not record.raw.get("input")]
     for record in broken:
         print(f"error: {record.error}", file=sys.stderr)
@@ -111,22 +103,6 @@ def _records(inputs):
     return list(found.values())
 
 
-def _progress(args):
-    if not (args.verbose and sys.stderr.isatty()):
-        return None
-    from tqdm import tqdm
-
-    bar = tqdm(unit="scan", file=sys.stderr)
-
-    def show(done, total):
-        bar.total = total
-        bar.update(1)
-        if done == total:
-            bar.close()
-
-    return show
-
-
 def _agreement(args):
     from sctseg7t.qc.ratings import compare_raters, describe, read_ratings
 
@@ -140,5 +116,10 @@ def _agreement(args):
     return 0
 
 
+def command() -> None:
+    """Run the command as a process of its own."""
+    process(main)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -1,79 +1,75 @@
 """sct7t_simulate: make synthetic T2*-weighted cord scans with their true tissue fractions."""
 
-import argparse
+from sctseg7t.cli import options as shared
+from sctseg7t.cli.parser import Answer, Parser, number, whole_number
+from sctseg7t.cli.run import exit_code, process
 
-from sctseg7t.cli import add_data_option
+EPILOG = """
+examples:
+  sct7t_simulate -effects
+  sct7t_simulate -config ms -preview sheet.png
+  sct7t_simulate -config ms -o cohort -n 20 -participants
+
+The libraries that it needs come with pip install 'sctseg7t[train]'.
+"""
 
 
-def parser():
-    p = argparse.ArgumentParser(
+def parser() -> Parser:
+    """The arguments of the command."""
+    p = Parser(
         prog="sct7t_simulate",
+        usage="%(prog)s [-config RECIPE] -o FOLDER [-n N] [options]",
         description="Simulate T2*-weighted axial cord scans with the true SC and GM fractions of every voxel.",
-        allow_abbrev=False,
+        epilog=EPILOG,
     )
-    p.add_argument("-o", "--output", metavar="FOLDER", help="where the scans go; needs no -o: -preview, -effects")
-    p.add_argument(
-        "-config",
-        "--config",
-        metavar="RECIPE",
-        help="healthy, ms, als, compression, or a JSON file with 'simulation': settings by effect, false to leave "
+    out = p.add_argument_group("output")
+    out.option("-o --output FOLDER", "where the scans go")
+    out.option(
+        "-n --count N", "number of scans (default 1), or of windows in -preview (default 12)", type=whole_number()
+    )
+    out.option(
+        "-participants",
+        "also write participants.tsv (participant_id, group, seed) and dataset_description.json, as BIDS has them",
+    )
+    out.option("-preview FILE.png", "draw windows of the recipe with their labels on one sheet; needs no -o")
+    out.option("-effects", "list the effects and their settings, and stop", action=Answer, answer=_effects)
+    what = p.add_argument_group("what is simulated")
+    what.option(
+        "-config RECIPE",
+        "healthy, ms, als, compression, or a JSON file with 'simulation': settings by effect, false to leave "
         "one out (a training recipe will do)",
     )
-    p.add_argument("-n", "--count", type=int, help="number of scans (default 1), or of windows in -preview (12)")
-    p.add_argument("-seed", "--seed", type=int, default=0, help="seed of the first scan (default 0)")
-    p.add_argument("-slices", "--slices", type=int, default=12, help="slices of a scan (default 12)")
-    p.add_argument("-pixel", "--pixel", type=float, help="in-plane pixel size in mm, 0.176 or more (default 0.35)")
-    p.add_argument("-thickness", "--thickness", type=float, help="slice thickness in mm (default 3)")
-    p.add_argument("-fov", "--fov", type=float, default=72.0, help="field of view in mm (default 72)")
-    p.add_argument("-snr", "--snr", type=float, help="signal-to-noise ratio (default 25)")
-    p.add_argument(
-        "-anatomy",
-        "--anatomy",
+    what.option("-seed N", "seed of the first scan (default 0)", type=whole_number(0), default=0)
+    what.option("-slices N", "slices of a scan (default 12)", type=int, default=12)
+    what.option("-pixel MM", "in-plane pixel size in mm, 0.176 or more (default 0.35)", type=number())
+    what.option("-thickness MM", "slice thickness in mm (default 3)", type=number())
+    what.option("-fov MM", "field of view in mm (default 72)", type=number(), default=72.0)
+    what.option("-snr SNR", "signal-to-noise ratio (default 25)", type=number())
+    what.option(
+        "-anatomy SOURCE",
+        "AMU7T, PAM50, masks or parametric, instead of the recipe's (default parametric); can be repeated",
         action="append",
-        help="AMU7T, PAM50, masks or parametric, instead of the recipe's (default parametric); can be repeated",
     )
-    add_data_option(p)
-    p.add_argument(
-        "-participants",
-        "--participants",
-        action="store_true",
-        help="also write participants.tsv (participant_id, group, seed) and dataset_description.json, as BIDS has them",
-    )
-    p.add_argument(
-        "-preview", "--preview", metavar="FILE.png", help="draw windows of the recipe with their labels on one sheet"
-    )
-    p.add_argument("-effects", "--effects", action="store_true", help="list the effects and their settings, and stop")
+    shared.add_data_option(what)
+    shared.add_other_options(p)
     return p
 
 
-def main(argv=None):
+def _effects(_):
+    from sctseg7t.simulate.dataset import effects_table
+
+    return effects_table()
+
+
+def main(argv: list[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    import sys
-
-    args = parser().parse_args(argv)
-    from sctseg7t.errors import UserError
-
-    try:
-        _run(args)
-    except ImportError as err:
-        print(f"sct7t_simulate: {err}; install the training extra: pip install 'sctseg7t[train]'", file=sys.stderr)
-        return 2
-    except UserError as err:
-        print(f"sct7t_simulate: {err}", file=sys.stderr)
-        return 2
-    return 0
+    interrupted = "interrupted; what was written is complete"
+    return exit_code(parser(), _run, argv, interrupted=interrupted, extra="train")
 
 
 def _run(args):
     from sctseg7t.errors import UsageError
 
-    if args.effects:
-        from sctseg7t.simulate.dataset import effects_table
-
-        print(effects_table())
-        return
-    if (args.count is not None and args.count < 1) or args.seed < 0:
-        raise UsageError("-n must be 1 or more, and -seed 0 or more")
     if not (args.output or args.preview):
         raise UsageError("say where the scans go with -o FOLDER, or give -preview FILE.png or -effects")
     if args.participants and not args.output:
@@ -98,6 +94,7 @@ def _run(args):
         _preview(args, recipe, bank)
     if args.output:
         _scans(args, recipe, bank, plans)
+    return 0
 
 
 def _preview(args, recipe, bank):
@@ -105,7 +102,9 @@ def _preview(args, recipe, bank):
     from sctseg7t.simulate.preview import contact_sheet
 
     simulator = CordSimulator(bank, recipe.simulation)
-    print(contact_sheet(simulator, args.count or 12, args.seed, args.preview, recipe.name))
+    sheet = contact_sheet(simulator, args.count or 12, args.seed, args.preview, recipe.name)
+    if args.verbose:
+        print(sheet)
 
 
 def _scans(args, recipe, bank, plans):
@@ -115,10 +114,16 @@ def _scans(args, recipe, bank, plans):
     for plan in plans:
         subject, path = write_scan(args.output, bank, recipe, plan, args.seed)
         rows.append({"participant_id": subject, "group": recipe.name, "seed": str(plan.seed)})
-        print(path)
+        if args.verbose:
+            print(path)
     if args.participants:
         write_participants(args.output, rows)
 
 
+def command() -> None:
+    """Run the command as a process of its own."""
+    process(main)
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    command()

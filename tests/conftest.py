@@ -64,11 +64,7 @@ def call(capsys):
 
     def run(main, argv):
         capsys.readouterr()
-        try:
-            code = main(argv)
-        except SystemExit as stop:
-            code = stop.code
-        return (code, *capsys.readouterr())
+        return (main(argv), *capsys.readouterr())
 
     return run
 

@@ -35,7 +35,7 @@ def folders(tmp_path):
 
 
 def given(folders):
-    return ["-m", f"ours={folders / 'ours'}", "-m", f"sct={folders / 'sct'}", "-ref", folders / "truth"]
+    return ["-method", f"ours={folders / 'ours'}", "-method", f"sct={folders / 'sct'}", "-ref", folders / "truth"]
 
 
 def read(path):
@@ -91,7 +91,7 @@ class TestTables:
         compare(*given(folders), "-o", folders / "out", "-no-report", "-failure", 0.8)
         content = json.loads((folders / "out/compare.json").read_text())
         assert content["settings"]["failure_dice"] == 0.8 and content["reference"] == "reference"
-        assert content["provenance"]["command"].startswith("sct7t_compare -m ours=")
+        assert content["provenance"]["command"].startswith("sct7t_compare -method ours=")
         assert len(content["provenance"]["inputs"]["sub-01"][0]["sha256"]) == 64
         assert content["files"] == sorted([*(f"compare_{name}.csv" for name in TABLES), "report.md"])
 
@@ -191,7 +191,9 @@ class TestProblems:
         for who in "ab":
             write_method(tmp_path / who, {"_seg": 5}, subjects=("01",))
         write(tmp_path / "b/sub-01/anat/sub-01_T2starw_seg.nii.gz", disc(5) * 7)
-        code, _, errors = compare("-m", f"a={tmp_path / 'a'}", "-m", f"b={tmp_path / 'b'}", "-o", tmp_path / "out")
+        code, _, errors = compare(
+            "-method", f"a={tmp_path / 'a'}", "-method", f"b={tmp_path / 'b'}", "-o", tmp_path / "out"
+        )
         assert code == 2 and "nothing could be compared" in errors and "0, 7" in errors
         assert not (tmp_path / "out").exists()
 
@@ -200,15 +202,15 @@ class TestUsage:
     @pytest.mark.parametrize(
         ("argv", "words"),
         [
-            (["-o", "out"], "-m (or -run) are required"),
-            (["-m", "a=nowhere", "-o", "out"], "nowhere: does not exist"),
+            (["-o", "out"], "-method or -run is required"),
+            (["-method", "a=nowhere", "-o", "out"], "nowhere: does not exist"),
             (["-run", "gm_sc", "-o", "out"], "give -i SCAN"),
             (["-i", "nowhere.nii.gz", "-run", "gm_sc", "-o", "out"], "nowhere.nii.gz: does not exist"),
-            (["-m", "a=.", "-o", "out", "-thr", "1.5"], "-thr 1.5"),
-            (["-m", "a=.", "-o", "out", "-trim", "0.5"], "-trim"),
-            (["-m", "a=.", "-o", "out", "-failure", "1"], "-failure"),
-            (["-m", "a=.", "-o", "out", "-structure", "liver"], "-structure liver"),
-            (["-m", "a=.", "-o", "out", "-threads", "0"], "-threads 0"),
+            (["-method", "a=.", "-o", "out", "-thr", "1.5"], "-thr 1.5"),
+            (["-method", "a=.", "-o", "out", "-trim", "0.5"], "-trim"),
+            (["-method", "a=.", "-o", "out", "-failure", "1"], "-failure"),
+            (["-method", "a=.", "-o", "out", "-structure", "liver"], "-structure liver"),
+            (["-method", "a=.", "-o", "out", "-threads", "0"], "-threads 0"),
         ],
     )
     def test_refused(self, compare, tmp_path, monkeypatch, argv, words):
@@ -219,7 +221,7 @@ class TestUsage:
 
     def test_one_name_for_two_methods(self, compare, tmp_path, scan):
         masks = write_method(tmp_path / "m", {"_seg": 5})
-        code, _, errors = compare("-m", f"gm_sc={masks}", "-i", scan, "-run", "gm_sc", "-o", tmp_path / "out")
+        code, _, errors = compare("-method", f"gm_sc={masks}", "-i", scan, "-run", "gm_sc", "-o", tmp_path / "out")
         assert code == 2 and "gm_sc: the name of two methods" in errors
 
     def test_help_needs_no_numpy(self, root):

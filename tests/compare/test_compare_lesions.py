@@ -242,7 +242,16 @@ def folders(tmp_path):
 
 
 def test_command(call, folders):
-    argv = ["-i", folders / "scans", "-m", f"ours={folders / 'ours'}", "-ref", folders / "truth", "-o", folders / "out"]
+    argv = [
+        "-i",
+        folders / "scans",
+        "-method",
+        f"ours={folders / 'ours'}",
+        "-ref",
+        folders / "truth",
+        "-o",
+        folders / "out",
+    ]
     code, said, errors = call(main, [*map(str, argv), "-rule", "iou", "-connectivity", "6"])
     assert (code, errors) == (0, "") and "LESION ours" in said and "F1 0.500" in said
     names = {path.name for path in (folders / "out").iterdir()}
@@ -326,7 +335,7 @@ def test_thresholds_on_two_patients(call, data_dir, tmp_path):
         for name, share in (("high", 99.0), ("low", 97.5)):
             mask = values > np.percentile(values[values > 0], share)
             write(tmp_path / name / patient / "FLAIR_lesionseg.nii.gz", mask.astype(np.uint8), image.affine)
-    methods = [text for name in ("high", "low") for text in ("-m", f"{name}={tmp_path / name}")]
+    methods = [text for name in ("high", "low") for text in ("-method", f"{name}={tmp_path / name}")]
     code, _, errors = call(main, [*methods, "-ref", str(data), "-o", str(tmp_path / "out"), "-no-report"])
     assert code == 0, errors
     rows = {(r["case"], r["method"]): r for r in read(tmp_path / "out/compare_lesions.csv")}
