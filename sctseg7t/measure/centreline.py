@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sctseg7t.image.frame import Frame
+
 # The prior of the fit, in physical terms. The bend is the curvature that the whole
 # stack shares, one over a radius of 150 mm (a cervical lordosis); the other one
 # varies along the cord. Jitter: how far a slice's centroid strays by motion and
@@ -40,7 +42,9 @@ class Centreline:
     slope_sd: np.ndarray
 
 
-def fit_centreline(centroid_ij, area, frame, *, smooth_mm=SMOOTH_MM):
+def fit_centreline(
+    centroid_ij: np.ndarray, area: np.ndarray, frame: Frame, *, smooth_mm: float = SMOOTH_MM
+) -> Centreline:
     """Fit a smooth line through per-slice centroids.
 
     A straight line, a parabola with a prior on its curvature (SD 1/150 per mm) and
@@ -96,7 +100,7 @@ def fit_centreline(centroid_ij, area, frame, *, smooth_mm=SMOOTH_MM):
     return Centreline(_to_world(place, height, origin, frame), slope, slope_sd)
 
 
-def cosine_from_slope(slope):
+def cosine_from_slope(slope: np.ndarray) -> np.ndarray:
     """Cosine between centreline and slice normal: ``1 / sqrt(1 + tan^2 AP + tan^2 RL)``."""
     return 1 / np.sqrt(1 + np.sum(np.square(slope), axis=-1))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from sctseg7t.image.frame import frame_of
-from sctseg7t.image.grid import Grid
+from sctseg7t.image.grid import Grid, bounding_box
 from sctseg7t.measure.centreline import MAX_ANGLE_SD_DEG, SMOOTH_MM, cosine_from_slope, fit_centreline
 from sctseg7t.measure.checks import TRUNCATED, check_areas
 from sctseg7t.measure.columns import CSA_MEASURES, TISSUES, names
@@ -226,13 +226,10 @@ def _checked_flags(flags, n_slices):
 
 def _cropped(array):
     """The stack as (Z, I, J), cropped to what is not zero, and the crop's first (i, j)."""
-    j = np.flatnonzero(array.max(axis=0).any(axis=1))
-    if not len(j):
+    box = bounding_box(array.any(axis=2))
+    if box is None:
         return np.zeros((array.shape[2], 1, 1)), (0, 0)
-    crop = array[:, j[0] : j[-1] + 1]
-    i = np.flatnonzero(crop.any(axis=(1, 2)))
-    crop = crop[i[0] : i[-1] + 1]
-    return np.ascontiguousarray(np.moveaxis(crop, 2, 0)), (i[0], j[0])
+    return np.ascontiguousarray(np.moveaxis(array[box], 2, 0)), tuple(part.start for part in box)
 
 
 def _stack_moments(crop, corner, valid):

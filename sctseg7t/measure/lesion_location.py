@@ -35,7 +35,14 @@ class Regions:
     source: str = ""
 
 
-def locate(voxels, start, linear, regions, ventricle_mm=VENTRICLE_MM, cortex_mm=CORTEX_MM):
+def locate(
+    voxels: np.ndarray,
+    start: np.ndarray,
+    linear: np.ndarray,
+    regions: Regions | None,
+    ventricle_mm: float = VENTRICLE_MM,
+    cortex_mm: float = CORTEX_MM,
+) -> list[dict]:
     """Location class of each lesion, and the numbers it follows from.
 
     In this order: infratentorial, with at least half of the volume in that region; periventricular, in

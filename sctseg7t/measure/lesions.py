@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from sctseg7t.image.grid import bounding_box
 from sctseg7t.measure.columns import LOCATIONS
-from sctseg7t.measure.lesion_location import CORTEX_MM, VENTRICLE_MM, locate
+from sctseg7t.measure.lesion_location import CORTEX_MM, VENTRICLE_MM, Regions, locate
 
 CONNECTIVITY = {6: 1, 18: 2, 26: 3}
 TOUCHES_EDGE = "touches_image_edge"
@@ -82,13 +83,13 @@ class LesionTable:
         See REASONS.
     """
 
-    lesions: tuple
+    lesions: tuple[Lesion, ...]
     labels: np.ndarray
     min_diameter_mm: float
     connectivity: int
-    reason: tuple = ()
+    reason: tuple[str, ...] = ()
 
-    def summary(self):
+    def summary(self) -> dict:
         """Totals of the scan, a plain dict for JSON.
 
         Counts are of counted lesions, `n_small` of the others; volumes are of all of them, so that those of
@@ -119,16 +120,16 @@ class LesionTable:
 
 
 def measure_lesions(
-    mask,
-    affine,
-    regions=None,
+    mask: np.ndarray,
+    affine: np.ndarray,
+    regions: Regions | None = None,
     *,
-    min_diameter_mm=3.0,
-    probability=None,
-    ventricle_mm=VENTRICLE_MM,
-    cortex_mm=CORTEX_MM,
-    connectivity=26,
-):
+    min_diameter_mm: float = 3.0,
+    probability: np.ndarray | None = None,
+    ventricle_mm: float = VENTRICLE_MM,
+    cortex_mm: float = CORTEX_MM,
+    connectivity: int = 26,
+) -> LesionTable:
     """Label and measure the lesions of a mask.
 
     Parameters
@@ -178,7 +179,7 @@ def measure_lesions(
     return LesionTable(lesions, labels, float(min_diameter_mm), connectivity, reason)
 
 
-def label_lesions(mask, connectivity=26):
+def label_lesions(mask: np.ndarray, connectivity: int = 26) -> np.ndarray:
     """Number the connected components of a mask by volume, the largest first.
 
     Of equal ones, that comes first whose first voxel does (lowest x, then y, then z).
@@ -197,12 +198,9 @@ def label_lesions(mask, connectivity=26):
     if connectivity not in CONNECTIVITY:
         raise ValueError(f"connectivity must be 6, 18 or 26, not {connectivity!r}")
     labels = np.zeros(mask.shape, np.int16)
-    if not mask.any():
+    box = bounding_box(mask)
+    if box is None:
         return labels
-    box = tuple(
-        slice(line[0], line[-1] + 1)
-        for line in (np.flatnonzero(mask.any(axis=other)) for other in ((1, 2), (0, 2), (0, 1)))
-    )
     found, count = label(mask[box], generate_binary_structure(3, CONNECTIVITY[connectivity]))
     _, first, size = np.unique(found[found > 0], return_index=True, return_counts=True)
     rank = np.zeros(count + 1, np.int16 if count <= np.iinfo(np.int16).max else np.int32)
@@ -212,7 +210,7 @@ def label_lesions(mask, connectivity=26):
     return labels
 
 
-def largest_distance_mm(voxels, linear):
+def largest_distance_mm(voxels: np.ndarray, linear: np.ndarray) -> float:
     """Largest distance between two corners of voxels.
 
     Exact: it is between vertices of the convex hull, whose corners are whole numbers before `linear` is applied.
@@ -237,7 +235,7 @@ def largest_distance_mm(voxels, linear):
     return float(pdist(corners @ np.asarray(linear).T).max())
 
 
-def boolean_mask(mask):
+def boolean_mask(mask: np.ndarray) -> np.ndarray:
     """A 3D mask as booleans; ValueError for other values than 0 and 1."""
     mask = np.asarray(mask)
     if mask.ndim != 3:
@@ -248,7 +246,7 @@ def boolean_mask(mask):
     return found
 
 
-def voxel_mm3(affine):
+def voxel_mm3(affine: np.ndarray) -> float:
     """Volume of a voxel."""
     return float(abs(np.linalg.det(np.asarray(affine)[:3, :3])))
 

@@ -8,7 +8,7 @@ _POINT_VOXELS = 10
 POINT_REACH_MM = 10.0
 
 
-def slice_levels(levels, cord, step_mm):
+def slice_levels(levels: np.ndarray, cord: np.ndarray | None, step_mm: float) -> list[int | None]:
     """Vertebral level per slice.
 
     A labelled cord or vertebra: the most frequent non-zero label inside the cord,

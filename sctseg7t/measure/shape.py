@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sctseg7t.image.grid import bounding_box
+
 # Fractions below this are background: no bearing on an area, but a lot on moments.
 FLOOR = 0.01
 _MIN_PIXELS = 3
@@ -53,7 +55,7 @@ class Shape:
     reason: tuple[str, ...] = ()
 
 
-def slice_moments(fraction):
+def slice_moments(fraction: np.ndarray) -> Moments | None:
     """Moments of a 2D fraction map (X, Y); None if no fraction reaches 0.01.
 
     A uniform shape sampled as a hard mask at pixel centres has the moments of the
@@ -61,12 +63,10 @@ def slice_moments(fraction):
     second moment (1/12 of a pixel step squared, each way) is subtracted.
     """
     inside = fraction >= FLOOR
-    rows = np.flatnonzero(inside.any(axis=1))
-    if not len(rows):
+    box = bounding_box(inside)
+    if box is None:
         return None
-    columns = np.flatnonzero(inside[rows[0] : rows[-1] + 1].any(axis=0))
-    crop = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    patch = np.where(inside[crop], fraction[crop], 0).astype(float)
+    patch = np.where(inside[box], fraction[box], 0).astype(float)
     patch /= patch.max()
     total = patch.sum()
     i, j = np.arange(patch.shape[0]), np.arange(patch.shape[1])
@@ -77,10 +77,11 @@ def slice_moments(fraction):
     covariance = np.array([[along_i @ (i * i), cross], [cross, along_j @ (j * j)]])
     if np.sum(patch * (1 - patch)) > 1e-3 * total:
         covariance -= np.eye(2) / 12
-    return Moments(np.array([mean_i + rows[0], mean_j + columns[0]]), covariance, float(total), patch)
+    centroid = np.array([mean_i + box[0].start, mean_j + box[1].start])
+    return Moments(centroid, covariance, float(total), patch)
 
 
-def slice_shape(moments, pixel, slope=None):
+def slice_shape(moments: Moments, pixel: np.ndarray, slope: np.ndarray | None = None) -> Shape:
     """Shape in the plane perpendicular to the cord, or in the slice.
 
     Parameters

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sctseg7t.files import write_csv
 from sctseg7t.measure.columns import (
@@ -17,6 +17,9 @@ from sctseg7t.measure.columns import (
     Column,
 )
 from sctseg7t.measure.csa import CsaRow, CsaTable
+
+if TYPE_CHECKING:
+    from sctseg7t.measure.lesions import LesionTable
 
 
 def write_csa_csv(
@@ -124,7 +127,7 @@ def write_level_csv(
     )
 
 
-def write_lesion_csv(table, path: str | Path, *, filename: str = "", tool_version: str = "") -> None:
+def write_lesion_csv(table: "LesionTable", path: str | Path, *, filename: str = "", tool_version: str = "") -> None:
     """Write one row a lesion, largest first; a mask without lesions has the header only.
 
     `counted` is 1 or 0; `reason` and `flags` hold codes joined by ";".
