@@ -18,6 +18,8 @@ from sctseg7t.qc.load_saved import load_saved
 from sctseg7t.report.slice_images import overview
 from sctseg7t.text import one_line
 
+# Measures that the page shows beside the cohort's median.
+COMPARED = tuple(measure for measure in MEASURES if measure.compared)
 # What fills the card of a scan of each kind.
 _ADD = {CORD: add_cord, BRAIN: add_brain}
 # Entries of the record that the page shows as where the masks come from.
@@ -101,7 +103,7 @@ def make_card(record: Record, folder: Path) -> Card:
             content["problems"].append(f"this scan cannot be shown ({one_line(f'{type(err).__name__}: {err}')})")
     content["values"], content["slices"] = features.values, features.slices
     content["measured"] = {
-        m.name: m.text.format(features.values[m.name]) for m in MEASURES if m.name in features.values
+        m.name: m.text.format(features.values[m.name]) for m in COMPARED if m.name in features.values
     }
     return Card(content)
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sctseg7t.cohort.outliers import FAILED_SCORE, MEASURES, cohort_band, cohort_scales, score_cohort
+from sctseg7t.cohort.outliers import FAILED_SCORE, cohort_band, cohort_scales, score_cohort
 from sctseg7t.cohort.records import Record, read_record, record_of
 from sctseg7t.errors import OutputError
 from sctseg7t.files import write_json
-from sctseg7t.qc.card import scan_id
+from sctseg7t.qc.card import COMPARED, scan_id
 from sctseg7t.qc.card_store import CardStore
 from sctseg7t.report.html import html_json, inline_assets, page_environment, write_html
 
@@ -140,11 +140,10 @@ def _content(store: CardStore, title: str, page_id: str) -> dict[str, Any]:
         scans.append(scan)
     scans.sort(key=lambda scan: (-scan["score"], scan["name"]))
     measures, scales = {}, cohort_scales([store.features[n] for n in good])
-    for measure in MEASURES:
-        if measure.compared:
-            scale = scales[measure.name]
-            median = measure.text.format(measure.unscaled(scale[0])) if scale else None
-            measures[measure.name] = {"label": measure.label, "median": median}
+    for measure in COMPARED:
+        scale = scales[measure.name]
+        median = measure.text.format(measure.unscaled(scale[0])) if scale else None
+        measures[measure.name] = {"label": measure.label, "median": median}
     band = {}
     for tissue in ("SC", "GM"):
         band[tissue] = cohort_band([store.curves[n][tissue] for n in good if tissue in store.curves[n]])

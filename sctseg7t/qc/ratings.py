@@ -1,9 +1,12 @@
-"""How far two raters agree, from the exports of their pages."""
+"""Ratings that QC pages export, and how far two raters agree."""
 
 import csv
 import io
 import json
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sctseg7t.errors import InputError
 
@@ -12,51 +15,34 @@ RATINGS = (1, 2, 3, 4)
 _FORMAT = "sct7t-qc-ratings"
 
 
-def cohen_kappa(first, second, categories, weights=None):
-    """Agreement beyond chance.
+def cohen_kappa(pairs: Sequence[tuple[Any, Any]], quadratic: bool = False) -> float | None:
+    """Agreement of two raters beyond chance.
 
     Cohen, Educational and Psychological Measurement 1960; with weights, Psychological Bulletin 1968.
 
     Parameters
     ----------
-    first, second : sequence
-        What each rater said, of the same things in the same order.
-    categories : sequence
-        All that can be said; in order, where weights matter.
-    weights : {None, "linear", "quadratic"}
-        None: a disagreement is a disagreement. Else it counts by its size, or by its square.
+    pairs : sequence of (first, second)
+        What each rater said of the same thing: words, or numbers where `quadratic`.
+    quadratic : bool
+        A disagreement counts by the square of its size; without, it is a disagreement.
 
     Returns
     -------
     float or None
         None where chance alone would agree fully: nothing rated, or everything the same by both.
-
-    Raises
-    ------
-    ValueError
-        Lengths differ, an unknown category or weighting.
     """
-    if len(first) != len(second):
-        raise ValueError(f"one rater has {len(first)} ratings, the other {len(second)}")
-    if weights not in (None, "linear", "quadratic"):
-        raise ValueError(f"weights {weights!r}: use None, linear or quadratic")
-    place = {name: n for n, name in enumerate(categories)}
-    unknown = sorted({str(value) for value in (*first, *second) if value not in place})
-    if unknown:
-        raise ValueError(f"unknown categories: {', '.join(unknown)}")
-    a, b = [place[value] for value in first], [place[value] for value in second]
-    power = {None: 0, "linear": 1, "quadratic": 2}[weights]
-    observed = sum(_cost(i, j, power) for i, j in zip(a, b))
-    counts_a, counts_b = ([found.count(n) for n in range(len(categories))] for found in (a, b))
-    expected = sum(_cost(i, j, power) * x * y for i, x in enumerate(counts_a) for j, y in enumerate(counts_b))
-    return 1 - observed * len(a) / expected if expected else None
+
+    def cost(a, b):
+        return (a - b) ** 2 if quadratic else int(a != b)
+
+    first, second = Counter(a for a, _ in pairs), Counter(b for _, b in pairs)
+    observed = sum(cost(a, b) for a, b in pairs)
+    expected = sum(cost(a, b) * m * n for a, m in first.items() for b, n in second.items())
+    return 1 - observed * len(pairs) / expected if expected else None
 
 
-def _cost(i, j, power):
-    return 0 if i == j else abs(i - j) ** power
-
-
-def read_ratings(path):
+def read_ratings(path: str | Path) -> list[dict[str, Any]]:
     """Read a page's export.
 
     Parameters
@@ -117,7 +103,7 @@ def _clean(row):
     }
 
 
-def compare_raters(first, second):
+def compare_raters(first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Compare two raters' exports of the same scans.
 
     Scans whose masks were different ones when they were rated are left out.
@@ -136,12 +122,12 @@ def compare_raters(first, second):
     other = {row["scan"]: row for row in second}
     both = [(row, other[row["scan"]]) for row in first if row["scan"] in other]
     same = [(a, b) for a, b in both if a["hash"] == b["hash"]]
-    verdicts, ratings = (_both_said(same, name) for name in ("verdict", "rating"))
+    verdicts, ratings = _both_said(same, "verdict"), _both_said(same, "rating")
     return {
         "scans": len(both),
         "different_masks": len(both) - len(same),
-        "verdicts": {**_share(verdicts), "kappa": cohen_kappa(*_columns(verdicts), VERDICTS)},
-        "ratings": {**_share(ratings), "weighted_kappa": cohen_kappa(*_columns(ratings), RATINGS, "quadratic")},
+        "verdicts": {**_share(verdicts), "kappa": cohen_kappa(verdicts)},
+        "ratings": {**_share(ratings), "weighted_kappa": cohen_kappa(ratings, quadratic=True)},
         "disagreements": [
             {"scan": a["scan"], "image": a["image"], "first": _said(a), "second": _said(b)}
             for a, b in same
@@ -150,8 +136,8 @@ def compare_raters(first, second):
     }
 
 
-def describe(found):
-    """The comparison as lines for people."""
+def describe(found: dict[str, Any]) -> str:
+    """A comparison of raters as lines for people."""
     lines = [f"{found['scans']} scans rated by both"]
     if found["different_masks"]:
         lines[0] += f"; {found['different_masks']} left out, for the masks rated were different ones"
@@ -169,10 +155,6 @@ def describe(found):
 
 def _both_said(pairs, name):
     return [(a[name], b[name]) for a, b in pairs if a[name] and b[name]]
-
-
-def _columns(pairs):
-    return [a for a, _ in pairs], [b for _, b in pairs]
 
 
 def _share(pairs):

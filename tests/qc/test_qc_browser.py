@@ -526,6 +526,7 @@ def test_both_windows(page, size, scheme):
     page.reload()
     page.keyboard.press("j")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than the window"
+    assert page.evaluate("document.querySelector('#side').scrollWidth <= document.querySelector('#side').clientWidth")
     tile = page.locator(".tile").first.bounding_box()
     assert 90 < tile["width"] < size["width"] / 2 + 1
     verdict = page.locator("[data-verdict=pass]").bounding_box()

@@ -141,7 +141,7 @@
       return el('tr', {}, el('td', {}, label), el('td', {}, card.measured[name]), el('td', {}, median ?? '\u2013'),
         el('td', { class: Math.abs(z) >= 3.5 ? 'score high' : null }, z === undefined ? '\u2013' : `${z > 0 ? '+' : ''}${number(z)}`));
     };
-    return section('This scan and its cohort', el('table', {}, el('thead', {}, el('tr', {}, ['', 'scan', 'median', 'z'].map((t) => el('th', { scope: 'col' }, t)))),
+    return section('This scan and its cohort', el('table', { class: 'cohort' }, el('thead', {}, el('tr', {}, ['', 'scan', 'median', 'z'].map((t) => el('th', { scope: 'col' }, t)))),
       el('tbody', {}, measures.map(row))));
   }
 
