@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
+from qc_brain_helpers import ellipsoids
 from qc_helpers import SHAPE, SPACING_MM, phantom
 
-from sctseg7t.cohort.features import Features, measure_features
-from sctseg7t.cohort.outliers import MIN_COHORT, Z_LIMIT, Z_MOST, cohort_band, cohort_scale, score_cohort
+from sctseg7t.cohort.features import Features, lesion_features, measure_features
+from sctseg7t.cohort.outliers import MEASURES, MIN_COHORT, Z_LIMIT, Z_MOST, cohort_band, cohort_scale, score_cohort
 from sctseg7t.image.grid import Grid
+from sctseg7t.measure.lesions import measure_lesions
 
 GRID = Grid(SHAPE, np.diag([*SPACING_MM, 1]))
 USUAL = {
@@ -17,12 +19,32 @@ USUAL = {
     "edge_mm": 20.0,
     "sc_pieces": 1,
 }
+# As patients have them: from next to nothing to very much.
+LOADS = (0.4, 1.3, 2.6, 5.0, 8.0, 11.0, 18.0, 31.0, 49.8)
 
 
-def cohort(count=9, **odd):
+def cohort(**odd):
     """Alike scans, the last with values of its own."""
-    scans = [Features(f"s{n}", {**USUAL, "sc_area_mm2": 75.0 + (n % 3) * 4}) for n in range(count)]
+    scans = [Features(f"s{n}", {**USUAL, "sc_area_mm2": 75.0 + (n % 3) * 4}) for n in range(9)]
     return [*scans[:-1], Features("odd", {**scans[-1].values, **odd})]
+
+
+def brains(**odd):
+    """The same of brains, with loads as they are."""
+    scans = [
+        Features(
+            f"s{n}",
+            {
+                "load_ml": load,
+                "lesions": 8 + 6 * n,
+                "lesion_pieces": 9 + 6 * n,
+                "lesions_at_edge": 0,
+                "brain_ml": 1350 + 40 * (n % 5),
+            },
+        )
+        for n, load in enumerate(LOADS)
+    ]
+    return [*scans, Features("odd", {**scans[4].values, **odd})]
 
 
 def measured(**how):
@@ -51,24 +73,29 @@ def test_outlier_says_why():
 
 
 @pytest.mark.parametrize(
-    "measure, value, words",
+    "scans, measure, value, words",
     [
-        ("gm_area_mm2", 22.0, "GM area 22.0 mm² is high"),
-        ("gm_sc_ratio", 0.31, "GM/SC ratio 0.310 is high"),
-        ("sc_jump", 0.22, "slice-to-slice jump of SC 22% is high"),
-        ("sc_asymmetry", 0.3, "SC is asymmetric"),
-        ("gm_asymmetry", 0.7, "GM is asymmetric"),
-        ("sc_pieces", 3, "SC lies in 3 pieces"),
-        ("gm_pieces", 6, "GM lies in 6 pieces"),
-        ("edge_mm", 0.4, "SC is 0.4 mm from the image's edge"),
-        ("window_edge", 2, "SC touches the window's edge"),
-        ("unsure", 1, "the cord's place is unsure"),
-        ("sc_empty", 2, "no SC"),
-        ("gm_empty", 1, "no GM although there is SC"),
+        (cohort, "gm_area_mm2", 22.0, "GM area 22.0 mm² is high"),
+        (cohort, "gm_sc_ratio", 0.31, "GM/SC ratio 0.310 is high"),
+        (cohort, "sc_jump", 0.22, "slice-to-slice jump of SC 22% is high"),
+        (cohort, "sc_asymmetry", 0.3, "SC is asymmetric"),
+        (cohort, "gm_asymmetry", 0.7, "GM is asymmetric"),
+        (cohort, "sc_pieces", 3, "SC lies in 3 pieces"),
+        (cohort, "gm_pieces", 6, "GM lies in 6 pieces"),
+        (cohort, "edge_mm", 0.4, "SC is 0.4 mm from the image's edge"),
+        (cohort, "window_edge", 2, "SC touches the window's edge"),
+        (cohort, "unsure", 1, "the cord's place is unsure"),
+        (cohort, "sc_empty", 2, "no SC"),
+        (cohort, "gm_empty", 1, "no GM although there is SC"),
+        (brains, "load_ml", 140.0, "lesion load of 140.0 mL is not plausible"),
+        (brains, "lesion_pieces", 350, "the mask lies in 350 pieces"),
+        (brains, "lesions_at_edge", 2, "the image's edge cuts lesions (2)"),
+        (brains, "brain_ml", 1010.0, "brain volume 1010 mL is low"),
+        (brains, "lesions", 0, "number of lesions 0 is low"),
     ],
 )
-def test_every_measure_can_be_a_reason(measure, value, words):
-    odd = score_cohort(cohort(**{measure: value}))[-1]
+def test_every_measure_can_be_a_reason(scans, measure, value, words):
+    odd = score_cohort(scans(**{measure: value}))[-1]
     assert [reason.measure for reason in odd.reasons] == [measure]
     assert odd.reasons[0].text.startswith(words)
 
@@ -108,6 +135,35 @@ def test_slices_are_named():
     odd = score_cohort([*scans, Features("odd", {"sc_empty": 3}, {"sc_empty": (0, 1, 5)})])[-1]
     assert odd.reasons[0].text == "no SC, on slices 0-1, 5"
     assert odd.reasons[0].slices == (0, 1, 5)
+
+
+def test_skewed_loads_are_no_outliers():
+    assert all(not score.reasons and score.score < Z_LIMIT for score in score_cohort(brains()))
+
+
+@pytest.mark.parametrize("volume", [500.0, 2600.0])
+def test_brain_that_is_none_needs_no_cohort(volume):
+    (score,) = score_cohort([Features("odd", {"brain_ml": volume})])
+    assert score.reasons[0].text == f"brain of {volume:.0f} mL is not plausible"
+
+
+def test_no_lesions_among_heavy_loads_is_low_and_the_median_is_told_in_ml():
+    scans = [Features(f"s{n}", {"load_ml": load}) for n, load in enumerate((6, 9, 14, 20, 33, 40))]
+    odd = score_cohort([*scans, Features("odd", {"load_ml": 0.0})])[-1]
+    (reason,) = odd.reasons
+    assert "lesion load 0.0 mL is low: the median of 7 scans is 14.0 mL" in reason.text and reason.z < -Z_LIMIT
+
+
+def test_cords_and_brains_are_not_compared():
+    cords = [Features(f"c{n}", {"sc_area_mm2": 75.0 + n}) for n in range(4)]
+    scores = score_cohort([*brains(), *cords])
+    assert all("sc_area_mm2" not in score.z for score in scores)
+    assert all(set(score.z) == {"load_ml", "lesions", "brain_ml"} for score in scores[: len(LOADS)])
+
+
+@pytest.mark.parametrize("measure", MEASURES, ids=lambda measure: measure.name)
+def test_scales_go_there_and_back(measure):
+    assert measure.unscaled(measure.scaled(3.7)) == pytest.approx(3.7)
 
 
 # ---------------------------------------------------------------- measures
@@ -189,6 +245,17 @@ def test_empty_masks_have_no_area():
         {"SC": np.zeros((5, 5, 3), bool), "GM": np.zeros((5, 5, 3), bool)}, Grid((5, 5, 3), np.eye(4))
     ).values
     assert found["sc_empty"] == 3 and not {"sc_area_mm2", "gm_sc_ratio", "edge_mm"} & set(found)
+
+
+def test_features_are_those_of_the_lesions():
+    mask = ellipsoids()
+    mask[0:3, 50:53, 50] = True
+    found = lesion_features(measure_lesions(mask, np.diag([1.7, 1.7, 1.7, 1])), name="b", brain_ml=1300.0)
+    assert found.values["load_ml"] == pytest.approx(mask.sum() * 1.7**3 / 1000)
+    assert (found.values["lesions"], found.values["lesion_pieces"], found.values["brain_ml"]) == (4, 5, 1300)
+    assert found.values["lesions_at_edge"] == 1 and found.slices["lesions_at_edge"] == (50,)
+    nothing = lesion_features(measure_lesions(np.zeros((5, 5, 5), bool), np.eye(4)))
+    assert nothing.values == {"load_ml": 0, "lesions": 0, "lesion_pieces": 0, "lesions_at_edge": 0}
 
 
 # ---------------------------------------------------------------- band
