@@ -105,18 +105,24 @@ def slice_shape(moments: Moments, pixel: np.ndarray, slope: np.ndarray | None = 
     (small, large), vectors = np.linalg.eigh(covariance)
     if small <= 1e-6 * large or large <= 0:
         return Shape(reason=("shape_degenerate",))
-    minor, major = 4 * np.sqrt(small), 4 * np.sqrt(large)
+    minor, major = 4 * float(np.sqrt(small)), 4 * float(np.sqrt(large))
     solidity = _solidity(moments)
     if large - small < 1e-6 * large:
         # A circle has diameters but no axes.
-        return Shape(float(major), float(major), 0.0, None, solidity, ("shape_isotropic",))
+        return Shape(
+            diameter_ap_mm=major,
+            diameter_rl_mm=major,
+            eccentricity=0.0,
+            solidity=solidity,
+            reason=("shape_isotropic",),
+        )
     x, y = vectors[:, 1] if vectors[0, 1] > 0 else -vectors[:, 1]
     orientation = float(np.degrees(np.arctan2(y, x)))
     orientation = 90.0 if orientation <= -90 else orientation
     lateral = abs(orientation) < 45
     return Shape(
-        diameter_ap_mm=float(minor if lateral else major),
-        diameter_rl_mm=float(major if lateral else minor),
+        diameter_ap_mm=minor if lateral else major,
+        diameter_rl_mm=major if lateral else minor,
         eccentricity=float(np.sqrt(1 - small / large)),
         orientation_deg=orientation,
         solidity=solidity,

@@ -78,19 +78,6 @@ def test_upright_ellipse(spacing, semi_axes, turn_deg):
     assert row.reason == ()
 
 
-@pytest.mark.parametrize("spacing", [0.176, 0.267, 0.5])
-def test_hard_mask(spacing):
-    size = int(16 / spacing)
-    affine = make_affine((spacing, spacing, 3))
-    mask = cylinder(affine, (size, size + 1, 3), (6.5, 4), turn_deg=10, supersample=1)
-    row = middle(measure_csa({"SC": mask.astype(np.uint8)}, affine))
-    assert row.area_mm2 == pytest.approx(mask[..., 1].sum() * spacing**2)
-    assert row.area_mm2 == pytest.approx(np.pi * 26, rel=0.015)
-    assert row.diameter_ap_mm == pytest.approx(8, rel=0.015)
-    assert row.diameter_rl_mm == pytest.approx(13, rel=0.015)
-    assert 0.95 < row.solidity <= 1
-
-
 GEOMETRIES = {
     "plain": make_affine((0.4, 0.4, 3)),
     "anisotropic": make_affine((0.3, 0.6, 3)),
