@@ -4,9 +4,9 @@ import functools
 import sys
 from pathlib import Path
 
-from sctseg7t.cli import options as shared
-from sctseg7t.cli.parser import Parser, number, whole_number
-from sctseg7t.cli.run import Progress, exit_code, process
+from . import options as shared
+from .parser import Parser, number, whole_number
+from .run import Progress, exit_code, process
 
 EPILOG = """
 examples:
@@ -270,7 +270,7 @@ class _Show:
 
 def _line(job, outcome, progress):
     """What became of one scan, and how far the run is."""
-    parts = [outcome.error or {"done": "up to date"}.get(outcome.status, outcome.status)]
+    parts = [outcome.error or ("up to date" if outcome.status == "done" else outcome.status)]
     if outcome.seconds:
         parts.append(f"{outcome.seconds:.1f} s")
     if outcome.warnings:

@@ -4,9 +4,9 @@ import functools
 import sys
 from pathlib import Path
 
-from sctseg7t.cli import options as shared
-from sctseg7t.cli.parser import Parser, number
-from sctseg7t.cli.run import Progress, exit_code, process
+from . import options as shared
+from .parser import Parser, number
+from .run import Progress, exit_code, process
 
 EPILOG = """
 examples:

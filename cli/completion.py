@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sctseg7t.cli import COMMANDS
-from sctseg7t.cli.parser import Parser
+from . import COMMANDS
+from .parser import Parser
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def script(shell: str) -> str:
 
 
 def _command(name: str) -> Command:
-    parser: Parser = importlib.import_module(f"sctseg7t.cli.{name}").parser()
+    parser: Parser = importlib.import_module(f".{name}", __package__).parser()
     verbs = parser.verbs.choices if parser.verbs else {}
     # The options of all verbs together: a shell offers some too many rather than none.
     actions = [action for each in (parser, *verbs.values()) for action in each.actions()]

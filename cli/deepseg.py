@@ -4,9 +4,9 @@ import contextlib
 import os
 import sys
 
-from sctseg7t.cli import options as shared
-from sctseg7t.cli.parser import Parser
-from sctseg7t.cli.run import Progress, exit_code, process
+from . import options as shared
+from .parser import Parser
+from .run import Progress, exit_code, process
 
 EPILOG = """
 examples:

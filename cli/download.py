@@ -2,11 +2,11 @@
 
 import sys
 
-from sctseg7t.cli import options as shared
-from sctseg7t.cli.parser import Parser
-from sctseg7t.cli.run import exit_code, process
-
 from sctseg7t.errors import DownloadError, OutputError
+
+from . import options as shared
+from .parser import Parser
+from .run import exit_code, process
 
 EPILOG = """
 examples:

@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from sctseg7t.cli.parser import Answer, Group, Parser, number, whole_number
+from .parser import Answer, Group, Parser, number, whole_number
 
 if TYPE_CHECKING:
     from sctseg7t.pipeline import Options
@@ -36,7 +36,7 @@ def _version(_: object) -> str:
 
 
 def _completion(shell: str) -> str:
-    from sctseg7t.cli.completion import script
+    from .completion import script
 
     return script(shell)
 

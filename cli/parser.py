@@ -168,7 +168,7 @@ class Parser(Options, argparse.ArgumentParser):
         """Every option by each of its names."""
         return dict(self._option_string_actions)
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:  # pyright: ignore
         """Parse arguments; an unknown option ends the command before anything else is looked at."""
         args = sys.argv[1:] if args is None else [str(arg) for arg in args]
         self._refuse_unknown(args)

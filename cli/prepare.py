@@ -1,10 +1,10 @@
 """sct7t_prepare: the steps before a brain network, each alone."""
 
-from sctseg7t.cli import options as shared
-from sctseg7t.cli.parser import Parser, number
-from sctseg7t.cli.run import exit_code, process
-
 from sctseg7t.errors import InputError, UsageError
+
+from . import options as shared
+from .parser import Parser, number
+from .run import exit_code, process
 
 EPILOG = """
 steps:

@@ -2,9 +2,9 @@
 
 import sys
 
-from sctseg7t.cli import options as shared
-from sctseg7t.cli.parser import Parser, whole_number
-from sctseg7t.cli.run import Progress, exit_code, process
+from . import options as shared
+from .parser import Parser, whole_number
+from .run import Progress, exit_code, process
 
 EPILOG = """
 examples:

@@ -1,8 +1,8 @@
 """sct7t_simulate: make synthetic T2*-weighted cord scans with their true tissue fractions."""
 
-from sctseg7t.cli import options as shared
-from sctseg7t.cli.parser import Answer, Parser, number, whole_number
-from sctseg7t.cli.run import exit_code, process
+from . import options as shared
+from .parser import Answer, Parser, number, whole_number
+from .run import exit_code, process
 
 EPILOG = """
 examples:

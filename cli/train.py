@@ -1,8 +1,8 @@
 """sct7t_train: train a network on simulated images and export it."""
 
-from sctseg7t.cli import options as shared
-from sctseg7t.cli.parser import Parser, whole_number
-from sctseg7t.cli.run import exit_code, process
+from . import options as shared
+from .parser import Parser, whole_number
+from .run import exit_code, process
 
 EPILOG = """
 examples:
