@@ -7,7 +7,7 @@ import numpy as np
 
 from sctseg7t.cohort.features import Features, lesion_features
 from sctseg7t.cohort.records import Record
-from sctseg7t.image.grid import bounding_box
+from sctseg7t.image.grid import Grid, bounding_box
 from sctseg7t.measure.columns import LOCATIONS
 from sctseg7t.measure.lesions import CONNECTIVITY, measure_lesions
 from sctseg7t.qc.brain_view import choose_view
@@ -25,7 +25,7 @@ _MOST_PIXELS = (256, 320), (192, 240), (128, 160)
 _BYTES_PER_SCAN = 180_000
 
 
-def add_brain(content: dict[str, Any], saved: Saved, record: Record) -> Features:
+def add_brain(content: dict[str, Any], saved: Saved, grid: Grid, record: Record) -> Features:
     """Put slices, lesions and numbers of a brain into its card.
 
     Parameters
@@ -34,6 +34,8 @@ def add_brain(content: dict[str, Any], saved: Saved, record: Record) -> Features
         The card; gets ``size``, ``mm``, ``tiles``, ``rows`` (one a slice shown), ``lesions`` (rows of COLUMNS, largest
         first), ``lesion_columns``, ``load`` (totals), ``selection`` (how much of the scan is shown), ``overview``.
     saved : Saved
+    grid : Grid
+        Of all that is saved.
     record : Record
 
     Returns
@@ -50,7 +52,7 @@ def add_brain(content: dict[str, Any], saved: Saved, record: Record) -> Features
     about = record.raw.get("brain") or {}
     if mask is not None:
         written, load = read_rows(record.table("lesions")), next(iter(read_rows(record.table("load")) or ()), {})
-        table = measure_lesions(mask, saved.grid.affine, min_diameter_mm=_limit(load), connectivity=_neighbours(load))
+        table = measure_lesions(mask, grid.affine, min_diameter_mm=_limit(load), connectivity=_neighbours(load))
         places = _places(table, written or ())
         if saved.masks["LESION"].dtype == bool:
             content["problems"] += _differences(table, places, written, load, saved.labels)
@@ -59,10 +61,10 @@ def add_brain(content: dict[str, Any], saved: Saved, record: Record) -> Features
         known = float(brain_ml) if isinstance(brain_ml, (int, float)) else None
         features = lesion_features(table, name=content["id"], brain_ml=known)
     image = saved.image[..., 0] if saved.image is not None else None
-    labels = table.labels if table else np.zeros(saved.grid.shape, np.int16)
+    labels = table.labels if table else np.zeros(grid.shape, np.int16)
     counted = [lesion.id for lesion in table.lesions if lesion.counted] if table else []
-    view = choose_view(image, labels, counted, saved.grid.spacing_mm, about.get("box"))
-    _add_slices(content, image, labels, view, saved)
+    view = choose_view(image, labels, counted, grid.spacing_mm, about.get("box"))
+    _add_slices(content, image, labels, view, saved, grid)
     hidden = [lesion for lesion in counted if not view.shows(lesion)]
     with_lesions = sum(bool(view.areas[:, k].any()) for k in view.slices)
     content["selection"] = {"of": labels.shape[2], "with": with_lesions, "hidden": len(hidden), "counted": len(counted)}
@@ -75,9 +77,9 @@ def add_brain(content: dict[str, Any], saved: Saved, record: Record) -> Features
 # --- pictures ------------------------------------------------------------------------
 
 
-def _add_slices(content, image, labels, view, saved):
+def _add_slices(content, image, labels, view, saved, grid):
     start, size = view.window.start, view.window.size
-    content["size"], content["mm"] = list(size), [round(s, 4) for s in saved.grid.spacing_mm]
+    content["size"], content["mm"] = list(size), [round(s, 4) for s in grid.spacing_mm]
     pictures = [None] * len(view.slices)
     if image is not None:
         planes = to_grays([cut(image[..., k], start[k], size) for k in view.slices])
@@ -85,12 +87,12 @@ def _add_slices(content, image, labels, view, saved):
             pictures = encode_all([shrink(plane, most) for plane in planes], _BYTES_PER_SCAN)
             if sum(map(len, pictures)) * 3 / 4 <= _BYTES_PER_SCAN:
                 break
-        content["overview"] = _overview(image, saved.grid.spacing_mm, view)
+        content["overview"] = _overview(image, grid.spacing_mm, view)
     masks = {"LESION": labels[..., None] > 0} if "LESION" in saved.masks else {}
     for k, picture in zip(view.slices, pictures):
         paths = mask_paths(masks, k, 0, start[k], size)
         content["tiles"].append({"t": 0, "k": k, "image": picture, "paths": paths})
-        area = round(float(view.areas[:, k].sum()) * saved.grid.pixel_area_mm2, 1)
+        area = round(float(view.areas[:, k].sum()) * grid.pixel_area_mm2, 1)
         content["rows"].append({"t": 0, "k": k, "lesions": view.on_slice(k)[:MOST_ROWS], "area_mm2": area})
 
 
@@ -174,16 +176,15 @@ def _row(lesion, places, labels, view):
         places.get(lesion.id, {}).get("location") or None,
         k,
         int(view.shows(lesion.id)),
-        _box(labels[..., k] == lesion.id, view.window, k),
+        _box(bounding_box(labels[..., k] == lesion.id), view.window.start[k], view.window.size),
         list(lesion.flags),
     ]
 
 
-def _box(plane, window, k):
+def _box(voxels, start, size):
     """Place of a lesion on the picture: column, row, width, height in voxels."""
-    x, y = bounding_box(plane)
-    column, row = (int(window.start[k, axis]) + window.size[axis] - part.stop for axis, part in enumerate((x, y)))
-    return [column, row, x.stop - x.start, y.stop - y.start]
+    corner = [int(first) + n - part.stop for first, n, part in zip(start, size, voxels)]
+    return [*corner, *(part.stop - part.start for part in voxels)]
 
 
 def _same(a, b):

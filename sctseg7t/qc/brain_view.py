@@ -73,7 +73,7 @@ def choose_view(
     """
     areas = slice_areas(labels)
     ends = [(int(a), int(b)) for a, b in box] if _is_box(box, labels.shape) else head_box(image, labels.shape)
-    slices = choose_slices(areas[list(counted)], areas.any(axis=0), ends[2])
+    slices = choose_slices(areas[list(counted)], areas.sum(axis=0) > 0, ends[2])
     return View(slices, brain_window(labels, ends, spacing_mm), areas)
 
 

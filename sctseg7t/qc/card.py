@@ -152,9 +152,9 @@ def _add_masks(record, content):
         }
         for name, path in record.masks.items()
     }
-    if saved.image is None and not saved.masks:
+    if saved.grid is None:
         return Features(content["id"])
-    return _ADD[record.kind](content, saved, record)
+    return _ADD[record.kind](content, saved, saved.grid, record)
 
 
 def _picture_of_failed(record):

@@ -8,6 +8,7 @@ import numpy as np
 
 from sctseg7t.cohort.features import Features, measure_features
 from sctseg7t.cohort.records import Record
+from sctseg7t.image.grid import Grid
 from sctseg7t.measure.columns import CSA_MEASURES, TISSUES
 from sctseg7t.measure.csa import CsaTable, measure_csa
 from sctseg7t.qc.load_saved import Saved, number, read_rows
@@ -19,7 +20,7 @@ SHOWN = tuple(column for column in CSA_MEASURES if column.page_digits is not Non
 _TOLERANCE_MM2, _TOLERANCE = 0.05, 0.005
 
 
-def add_cord(content: dict[str, Any], saved: Saved, record: Record) -> Features:
+def add_cord(content: dict[str, Any], saved: Saved, grid: Grid, record: Record) -> Features:
     """Put slices and numbers of a cord into its card.
 
     Parameters
@@ -28,6 +29,8 @@ def add_cord(content: dict[str, Any], saved: Saved, record: Record) -> Features:
         The card; gets ``size``, ``mm``, ``tiles``, ``overview``, ``columns`` (name, title, digits of each number) and
         ``rows``: one a volume and slice, with ``t``, ``k``, ``level``, ``flags`` and the numbers of each tissue.
     saved : Saved
+    grid : Grid
+        Of all that is saved.
     record : Record
 
     Returns
@@ -41,17 +44,17 @@ def add_cord(content: dict[str, Any], saved: Saved, record: Record) -> Features:
     parts, different = [], set()
     for t in range(_n_volumes(known) if known else 0):
         volume = {tissue: data[..., min(t, data.shape[3] - 1)] for tissue, data in known.items()}
-        flags = _slice_flags(table, t, saved.grid.shape[2])
-        csa = measure_csa(volume, saved.grid.affine, flags=flags)
+        flags = _slice_flags(table, t, grid.shape[2])
+        csa = measure_csa(volume, grid.affine, flags=flags)
         content["rows"] += _rows(csa, t, table)
         different.update(_different_slices(csa, t, table))
-        parts.append(measure_features(volume, saved.grid, name=content["id"], flags=flags))
+        parts.append(measure_features(volume, grid, name=content["id"], flags=flags))
     if different:
         content["problems"].append(
             f"the table's areas are not those of the masks on slice {ranges(sorted(different))}; "
             "the numbers here are the masks'"
         )
-    _add_pictures(content, saved)
+    _add_pictures(content, saved, grid)
     return _most_unusual(parts, content["id"])
 
 
@@ -141,9 +144,9 @@ def _round(value, digits):
 # --- pictures ------------------------------------------------------------------------
 
 
-def _add_pictures(content, saved):
-    depth, spacing_mm = saved.grid.shape[2], saved.grid.spacing_mm
-    shown = np.zeros(saved.grid.shape, bool)
+def _add_pictures(content, saved, grid):
+    depth, spacing_mm = grid.shape[2], grid.spacing_mm
+    shown = np.zeros(grid.shape, bool)
     for data in saved.masks.values():
         shown |= (data >= 0.5).any(axis=3)
     window = cord_window(shown, shown.shape, spacing_mm)

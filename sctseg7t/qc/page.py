@@ -65,15 +65,15 @@ def write_page(
     with _telling(folder), _alone(folder):
         listing = read_listing(folder)
         records = _merged(records, folder, {} if fresh else listing["sidecars"])
-        title = title or listing["title"] or "QC"
+        heading = str(title or listing["title"] or "QC")
         with CardStore(folder) as store:
             for n, record in enumerate(records, 1):
                 store.add(record)
                 if progress:
                     progress(n, len(records))
-            content = _content(store, title, listing["id"])
+            content = _content(store, heading, listing["id"])
             made = _write_pages(store, content, folder, per_page)
-        write_json(folder / LISTING, _listing(records, folder, listing["id"], title))
+        write_json(folder / LISTING, _listing(records, folder, listing["id"], heading))
         for old in folder.glob("page-*.html"):
             if old.name not in made and old.stem.removeprefix("page-").isdigit():
                 old.unlink()
