@@ -92,10 +92,9 @@ def _check(args):
 
 def _scans(args, spec):
     """The scans that the arguments choose, of the model's contrast if they name none."""
-    from sctseg7t.cohort.find import BIDS_SUFFIX, BIDS_SUFFIXES, find_scans, select
+    from sctseg7t.cohort.find import find_scans, select
 
-    suffix = BIDS_SUFFIXES.get(spec.input.contrasts[0], BIDS_SUFFIX)
-    scans = find_scans(args.input, args.pattern, leave=args.output, suffix=suffix)
+    scans = find_scans(args.input, args.pattern, leave=args.output, suffix=spec.bids_suffix)
     kept, notes = select(scans, args.include, args.exclude, args.exclude_qc)
     _warn(notes, args)
     return kept

@@ -3,6 +3,7 @@
 import fnmatch
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -10,9 +11,6 @@ from sctseg7t.bids import entities_of
 from sctseg7t.errors import UsageError
 from sctseg7t.outputs import SIDECAR, split_name
 
-# What a contrast of the manifest is called in BIDS names.
-BIDS_SUFFIXES = {"T2star": "T2starw", "FLAIR": "FLAIR"}
-BIDS_SUFFIX = "T2starw"
 # What segmentation tools and people call their masks: no scans, unless a pattern asks for them.
 _MASKS = ("*_seg", "*_gmseg", "*_wmseg", "*seg-manual", "*seg_manual", "*_mask", "*_probseg", "*_dseg", "*-truth")
 
@@ -35,9 +33,9 @@ class Scan:
     path: Path
     relative: str
     name: str
-    entities: dict
+    entities: dict[str, str]
 
-    def aliases(self):
+    def aliases(self) -> set[str]:
         """All that a list may call it: file, stem, path, mask of it, subject, subject and session."""
         stem = split_name(self.relative)[0]
         known = {self.name, self.relative, PurePosixPath(self.relative).name, stem}
@@ -50,7 +48,13 @@ class Scan:
         return known
 
 
-def find_scans(folder, pattern=None, *, leave=None, suffix=BIDS_SUFFIX):
+def find_scans(
+    folder: str | Path,
+    pattern: str | None = None,
+    *,
+    leave: str | Path | None = None,
+    suffix: str | None = "T2starw",
+) -> list[Scan]:
     """Find the scans of a folder.
 
     In a BIDS data set those are ``sub-*/[ses-*/]anat/*_SUFFIX.nii[.gz]``; derivatives and source data are
@@ -65,8 +69,9 @@ def find_scans(folder, pattern=None, *, leave=None, suffix=BIDS_SUFFIX):
         the folder.
     leave : path, optional
         A folder not to look in: that of the outputs.
-    suffix : str
-        BIDS suffix of the scans that are looked for without a pattern.
+    suffix : str or None
+        BIDS suffix of the scans that are looked for without a pattern, as a model's entry names it. With None a
+        BIDS data set needs a pattern.
 
     Returns
     -------
@@ -80,7 +85,7 @@ def find_scans(folder, pattern=None, *, leave=None, suffix=BIDS_SUFFIX):
     """
     root = Path(os.path.abspath(folder))
     if not root.is_dir():
-        raise UsageError(f"-i {folder}: is no folder; give the folder of a data set (or use sct7t_deepseg for files)")
+        raise UsageError(f"{folder}: is no folder; give the folder of a data set")
     bids = _is_bids(root)
     files = sorted(_nifti_files(root, leave, bids))
     found = [name for name in files if _wanted(name, pattern, bids, suffix)]
@@ -138,7 +143,7 @@ def _wanted(relative, pattern, bids, suffix):
     if pattern is None:
         if bids:
             return "/anat/" in relative and stem.endswith(f"_{suffix}")
-        return not _looks_like_mask(stem) and entities_of(name).get("suffix", suffix) == suffix
+        return not _looks_like_mask(stem) and suffix in (None, entities_of(name).get("suffix", suffix))
     if "/" in pattern:
         return any(
             fnmatch.fnmatchcase(text, pattern) for text in (relative, relative[: len(relative) - len(name)] + stem)
@@ -149,20 +154,25 @@ def _wanted(relative, pattern, bids, suffix):
 
 
 def _nothing(folder, pattern, files, bids, suffix):
-    what = f"-pattern {pattern}" if pattern else f"*_{suffix}.nii.gz in sub-*/[ses-*/]anat" if bids else "NIfTI file"
     if not files:
-        return f"-i {folder}: holds no NIfTI file (.nii or .nii.gz); give the folder of a data set"
+        return f"{folder}: holds no NIfTI file (.nii or .nii.gz); give the folder of a data set"
+    what = pattern or (f"*_{suffix or 'SUFFIX'}.nii.gz in sub-*/[ses-*/]anat" if bids else "scan")
     kinds = Counter(split_name(name)[0].rpartition("_")[2] for name in files)
     there = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common(6))
-    return f"-i {folder}: nothing matches {what}; there are {there}: choose with -pattern SUFFIX"
+    return f"{folder}: nothing matches {what}; there are {there}: choose another pattern"
 
 
-def select(scans, include=(), exclude=(), qc_fail=None):
+def select(
+    scans: Sequence[Scan],
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    qc_fail: str | Path | None = None,
+) -> tuple[list[Scan], list[str]]:
     """Keep what the lists ask for.
 
     Parameters
     ----------
-    scans : list of Scan
+    scans : sequence of Scan
     include, exclude : sequence of str
         File names, stems, subjects (``sub-01``), paths within the data set, globs of these, or text files
         (``.txt``) with one of them a line.
@@ -180,18 +190,18 @@ def select(scans, include=(), exclude=(), qc_fail=None):
     UsageError
         A list cannot be read, or nothing is left.
     """
-    notes, kept = [], list(scans)
-    taken = _matching(scans, _entries(include, "-include"), "-include", notes) if include else None
-    left = _matching(scans, _entries(exclude, "-exclude"), "-exclude", notes)
+    notes: list[str] = []
+    taken = _matching(scans, _entries(include), "to include", notes) if include else None
+    left = _matching(scans, _entries(exclude), "to exclude", notes)
     if qc_fail:
-        left |= _matching(scans, read_qc_fail(qc_fail), f"-exclude-qc {qc_fail}", notes)
+        left |= _matching(scans, read_qc_fail(qc_fail), str(qc_fail), notes)
     kept = [scan for scan in scans if (taken is None or scan.name in taken) and scan.name not in left]
     if not kept:
-        raise UsageError("-include and -exclude leave no scan; see what there is with -dry-run and neither")
+        raise UsageError("; ".join(["the lists of what to include and to exclude leave no scan", *notes]))
     return kept, notes
 
 
-def read_qc_fail(path):
+def read_qc_fail(path: str | Path) -> list[str]:
     """File names that a ``qc_fail.yml`` lists.
 
     The format is that of the Spinal Cord Toolbox's QC page, as its manual-correction scripts read it: a mapping
@@ -215,15 +225,15 @@ def read_qc_fail(path):
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
         reason = " ".join(str(getattr(err, "strerror", None) or err).split())[:120]
-        raise UsageError(f"-exclude-qc {path}: cannot be read ({reason}); export it again from the QC page") from err
+        raise UsageError(f"{path}: cannot be read ({reason}); export it again from the QC page") from err
     groups = list(content.values()) if isinstance(content, dict) else [content]
     names = [name for group in groups if group is not None for name in (group if isinstance(group, list) else [None])]
     if not all(isinstance(name, str) for name in names):
-        raise UsageError(f"-exclude-qc {path}: is no mapping of headings to lists of file names; export it again")
+        raise UsageError(f"{path}: is no mapping of headings to lists of file names; export it again")
     return list(dict.fromkeys(PurePosixPath(name).name for name in names))
 
 
-def _entries(items, option):
+def _entries(items):
     entries = []
     for item in items:
         if not item.endswith(".txt"):
@@ -232,12 +242,12 @@ def _entries(items, option):
         try:
             lines = Path(item).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as err:
-            raise UsageError(f"{option} {item}: cannot be read; give names, globs or a text file of them") from err
+            raise UsageError(f"{item}: cannot be read; give names, globs or a text file of them") from err
         entries += [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
     return entries
 
 
-def _matching(scans, entries, option, notes):
+def _matching(scans, entries, source, notes):
     """Names of the scans that any entry means; entries that mean none are noted."""
     aliases = {scan.name: scan.aliases() for scan in scans}
     found, unknown = set(), []
@@ -253,5 +263,5 @@ def _matching(scans, entries, option, notes):
             unknown.append(entry)
     if unknown:
         some = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
-        notes.append(f"{option}: {some}: no scan of that name")
+        notes.append(f"{source}: {some}: no scan of that name")
     return found

@@ -5,6 +5,7 @@ import datetime
 import json
 import os
 import platform
+from collections.abc import Iterator
 from pathlib import Path
 
 from sctseg7t.errors import UsageError
@@ -14,7 +15,7 @@ LOCK, OWNER = ".sct7t-batch.lock", ".sct7t-batch.json"
 
 
 @contextlib.contextmanager
-def alone_in(folder):
+def alone_in(folder: str | Path) -> Iterator[None]:
     """Hold the folder for this process; the lock goes with the process, however it ends.
 
     Raises
@@ -29,9 +30,11 @@ def alone_in(folder):
     try:
         lock.acquire(timeout=0)
     except Timeout as err:
-        raise UsageError(f"{folder}: {_holder(folder)} is at work there; wait for it, or choose another -o") from err
+        raise UsageError(
+            f"{folder}: {_holder(folder)} is at work there; wait for it, or choose another output folder"
+        ) from err
     except OSError as err:
-        raise UsageError(f"{folder}: cannot be locked ({err.strerror or err}); choose another -o") from err
+        raise UsageError(f"{folder}: cannot be locked ({err.strerror or err}); choose another output folder") from err
     try:
         since = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
         write_json(folder / OWNER, {"pid": os.getpid(), "host": platform.node(), "since": since})

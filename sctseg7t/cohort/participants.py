@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,11 +26,11 @@ class Participants:
         From participants.json, by column of the file.
     """
 
-    columns: dict
-    rows: dict
-    descriptions: dict
+    columns: dict[str, str]
+    rows: dict[str, dict[str, str]]
+    descriptions: dict[str, str]
 
-    def of(self, subject):
+    def of(self, subject: str) -> dict[str, str]:
         """Cells of a subject by column of our tables; empty where nothing is known."""
         row = self.rows.get(subject, {})
         return {ours: row.get(theirs, "") for ours, theirs in self.columns.items()}
@@ -38,7 +39,7 @@ class Participants:
 NOBODY = Participants({}, {}, {})
 
 
-def read_participants(path, taken=()):
+def read_participants(path: str | Path, taken: Iterable[str] = ()) -> Participants:
     """Read a participants.tsv.
 
     Parameters
@@ -64,7 +65,7 @@ def read_participants(path, taken=()):
         # What Excel saves as text on many machines.
         text = path.read_text(encoding="cp1252", errors="replace")
     except OSError as err:
-        raise UsageError(f"{path}: cannot be read ({err.strerror}); give participants.tsv with -participants") from err
+        raise UsageError(f"{path}: cannot be read ({err.strerror}); give a participants.tsv") from err
     lines = list(csv.reader(io.StringIO(text, newline=""), delimiter="\t"))
     header = [name.strip() for name in lines[0]] if lines else []
     if "participant_id" not in header:

@@ -279,7 +279,7 @@ def test_two_batches_in_one_folder(bids, batch, tmp_path):
         (["-i", "nowhere", "-o", "out"], "nowhere"),
         (["-i", "bids", "-o", "bids"], "derivatives"),
         (["-i", "bids", "-o", "out", "-pattern", "T1w"], "T2starw (3)"),
-        (["-i", "bids", "-o", "out", "-include", "sub-99"], "-dry-run"),
+        (["-i", "bids", "-o", "out", "-include", "sub-99"], "sub-99: no scan"),
         (["-i", "bids", "-o", "out", "-exclude-qc", "none.yml"], "none.yml"),
         (["-i", "bids", "-o", "out", "-workers", "0"], "-workers"),
         (["-i", "bids", "-o", "out", "-timeout", "0"], "-timeout"),

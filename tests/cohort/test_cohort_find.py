@@ -83,8 +83,9 @@ def test_patterns(bids, pattern, count):
 
 
 def test_what_there_is_instead(bids):
-    with pytest.raises(UsageError, match=r"T2starw \(4\), T2w \(1\)"):
-        find_scans(bids, "MTS")
+    for asked in ({"pattern": "MTS"}, {"suffix": "FLAIR"}, {"suffix": None}):
+        with pytest.raises(UsageError, match=r"T2starw \(4\), T2w \(1\)"):
+            find_scans(bids, **asked)
 
 
 def test_plain_folders_without_masks_outputs_and_hidden_files(tmp_path):
