@@ -192,7 +192,7 @@ def main():
         cut, scores = best_cut(maps, patients, cuts, clean)
         print(row(name, cut, scores), flush=True)
         if args.record:
-            from sctseg7t.train.export import record_evaluation
+            from sctseg7t.train.model_card import record_evaluation
 
             record_evaluation(*args.record, evaluation_rows(cut, scores))
 

@@ -8,7 +8,7 @@ DATASET = "gm-challenge (4 scans, 3 T) and sct-testing t2s, development scans"
 
 def put(manifest, segmenter, evaluations):
     """Put the figures into the model's entry and card, and the locator's into its own."""
-    from sctseg7t.train.export import record_evaluation
+    from sctseg7t.train.model_card import record_evaluation
 
     record_evaluation(manifest, segmenter.spec.label, evaluation_rows(evaluations))
     if segmenter.locator_spec is not None:

@@ -110,16 +110,17 @@ def _check(args):
 def _train(args):
     import dataclasses
 
-    from sctseg7t.train.export import find_recipe
-    from sctseg7t.train.loop import TrainRecipe, train
-    from sctseg7t.train.scans import find_scans
+    from sctseg7t.train.labelled_scans import find_scans
+    from sctseg7t.train.loop import train
+    from sctseg7t.train.recipe import read_recipe
+    from sctseg7t.train.task import task_of
 
-    recipe = TrainRecipe.read(find_recipe(args.config))
+    recipe = read_recipe(args.config)
     if args.steps is not None:
         recipe = dataclasses.replace(recipe, steps=args.steps)
     return train(
         recipe,
-        _folders(recipe, args.data),
+        task_of(recipe).data_folders(args.data),
         args.output,
         device=args.device,
         precision=args.precision,
@@ -128,17 +129,6 @@ def _train(args):
         scans=find_scans(args.val),
         scans_every=args.val_every,
     )
-
-
-def _folders(recipe, data):
-    if recipe.task == "brain_lesion":
-        from sctseg7t.simulate.brain.bank import brain_folder
-
-        folder = brain_folder(data)
-        return {"brain": folder} if folder else {}
-    from sctseg7t.simulate.anatomy import anatomy_folders
-
-    return anatomy_folders(data)
 
 
 def command() -> None:

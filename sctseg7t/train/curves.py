@@ -1,29 +1,22 @@
 """The curves of a run: rows in CSV files, and a picture of them."""
 
 import csv
-import io
-import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from sctseg7t.files import write_bytes
+from sctseg7t.files import write_csv
+from sctseg7t.train.recipe import TrainRecipe
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 SIMULATED, REAL, PICTURE = "curves.csv", "real.csv", "curves.png"
-# Okabe and Ito's colours, told apart by colour-blind readers too.
-_COLOURS = {"SC": "#0072B2", "GM": "#D55E00"}
-_OTHERS = ("#009E73", "#CC79A7", "#56B4E9")
+_NOT_SCORES = ("step", "seconds", "train_loss", "loss")
+_TISSUES = ("SC", "GM")
 
 
-def append(path, rows):
-    """Add rows (dicts with the same names) to a CSV file."""
-    new = not path.exists()
-    with open(path, "a", newline="") as stream:
-        writer = csv.DictWriter(stream, rows[0])
-        if new:
-            writer.writeheader()
-        writer.writerows(rows)
-
-
-def read(path):
+def read(path: str | Path) -> list[dict[str, str]]:
     """Rows of a CSV file as dicts of str; none if there is no file."""
     if not Path(path).is_file():
         return []
@@ -31,130 +24,99 @@ def read(path):
         return list(csv.DictReader(stream))
 
 
-def drop_after(path, step):
+def append(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Add rows (dicts with the same names) to a CSV file."""
+    _write(path, [*read(path), *rows])
+
+
+def drop_after(path: Path, step: int) -> None:
     """Remove the rows beyond a step: those that a run wrote after its last saved state."""
     rows = read(path)
     kept = [row for row in rows if row["step"] and int(row["step"]) <= step]
-    if len(kept) == len(rows):
-        return
     if not kept:
-        path.unlink()
-        return
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, kept[0])
-    writer.writeheader()
-    writer.writerows(kept)
-    write_bytes(path, text.getvalue().encode())
+        path.unlink(missing_ok=True)
+    elif len(kept) < len(rows):
+        _write(path, kept)
 
 
-def draw(run, rate):
-    """Write ``curves.png`` of a run folder from its CSV files.
+def _write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    write_csv(path, list(rows[0]), rows, digits=9)
 
-    Parameters
-    ----------
-    run : Path
-    rate : function of step
-        The learning rate.
 
-    Returns
-    -------
-    Path or None
-        None where there is nothing to draw yet.
+def draw(run: Path, recipe: TrainRecipe) -> Path | None:
+    """Write ``curves.png`` of a run folder from its CSV files; None where there is nothing to draw yet.
 
     Raises
     ------
     ImportError
         There is no matplotlib.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    rows = read(run / SIMULATED)
+    rows, real = read(run / SIMULATED), read(run / REAL)
     if not rows:
         return None
-    figure = Figure(figsize=(10, 7))
-    FigureCanvasAgg(figure)
-    # An automatic layout would take longer than the drawing.
-    figure.subplots_adjust(left=0.07, right=0.98, bottom=0.07, top=0.91, hspace=0.16, wspace=0.18)
-    loss, score, area, speed = figure.subplots(2, 2, sharex=True).flat
-    steps = [int(row["step"]) for row in rows]
-    names = list(rows[0])
-    areas = [name for name in names if name.startswith("area_ratio_")]
-    scores = [name for name in names if name not in ("step", "seconds", "train_loss", "loss", *areas)]
-    _draw_loss(loss, rows, steps)
-    real = read(run / REAL)
-    for axis, shown, title in ((score, scores, "Dice" if areas else "share of slices"), (area, areas, "area ratio")):
-        _draw_columns(axis, shown, rows, steps)
-        _draw_real(axis, shown, real)
-        axis.set_title(title + (" (line: simulated, dots: real scans, mean and range)" if real and shown else ""))
-        if shown:
-            axis.legend()
+    from sctseg7t.report.plotting import new_figure, save
+
+    figure, ((loss, score), (other, speed)) = new_figure(2, 2, 5, 3.5, sharex=True)
+    _draw_loss(loss, rows)
+    scores = [name for name in rows[0] if name not in _NOT_SCORES]
+    areas = [name for name in scores if name.startswith("area_ratio_")]
+    _draw_scores(score, "Dice and shares", [name for name in scores if name not in areas], rows, real)
     if areas:
-        area.axhline(1, color="0.6", linewidth=0.8, zorder=0)
+        other.axhline(1, color="0.6", linewidth=0.8, zorder=0)
+        _draw_scores(other, "area ratio", areas, rows, real)
     else:
-        _draw_errors(area, real)
-    reach = range(0, steps[-1] + 1, max(1, steps[-1] // 400))
-    speed.plot(list(reach), [rate(step) for step in reach], color="0.3")
-    speed.set_title("learning rate")
-    for axis in (loss, score, area, speed):
+        _draw_scores(other, "distance (mm)", [name for name in (real or [{}])[0] if name.endswith("_mm")], rows, real)
+    last = int(rows[-1]["step"])
+    reach = range(0, last + 1, max(1, last // 400))
+    speed.plot(list(reach), [recipe.learning_rate_at(step) for step in reach], color="0.3")
+    speed.set_title("learning rate", fontsize=10)
+    for axis in (loss, score, other, speed):
         axis.grid(alpha=0.25)
-        axis.title.set_fontsize(10)
-    for axis in (area, speed):
+    for axis in (other, speed):
         axis.set_xlabel("step")
-    figure.suptitle(f"{_model(run)}: {run.name}", fontsize=11)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100)
-    return write_bytes(run / PICTURE, buffer.getvalue())
+    figure.suptitle(f"{recipe.model}: {run.name}", fontsize=11)
+    return save(figure, run / PICTURE, dpi=100)[0]
 
 
-def _model(run):
-    try:
-        return json.loads((run / "recipe.json").read_text())["model"]
-    except (OSError, ValueError, KeyError):
-        return "run"
-
-
-def _draw_loss(axis, rows, steps):
-    values = [float(row["loss"]) for row in rows]
+def _draw_loss(axis: "Axes", rows: Sequence[dict[str, str]]) -> None:
+    steps, values = [int(row["step"]) for row in rows], [float(row["loss"]) for row in rows]
     axis.plot(steps, [float(row["train_loss"]) for row in rows], color="0.6", label="training (smoothed)")
     axis.plot(steps, values, color="0.1", label="validation, averaged weights")
     # Of equal losses the last one, as the run keeps it.
     best = min(reversed(range(len(values))), key=values.__getitem__)
     axis.plot(steps[best], values[best], "o", color="0.1", label=f"best: step {steps[best]}")
-    axis.set_title("loss on simulated images")
+    axis.set_title("loss on simulated images", fontsize=10)
     axis.legend()
 
 
-def _draw_columns(axis, names, rows, steps):
-    for k, name in enumerate(names):
-        label = name.replace("area_ratio_", "").replace("dice_", "").replace("_", " ")
-        axis.plot(steps, [float(row[name]) for row in rows], color=_colour(name, k), label=label)
+def _draw_scores(
+    axis: "Axes", title: str, names: Sequence[str], rows: Sequence[dict[str, str]], real: Sequence[dict[str, str]]
+) -> None:
+    """A line of each score on simulated images; of real scans the mean, from the least to the greatest of them."""
+    from sctseg7t.report.plotting import PALETTE, curve
 
-
-def _draw_real(axis, names, real):
-    """Mean of the scans, and from the least to the greatest of them."""
-    for k, name in enumerate(names):
+    others = iter(PALETTE[len(_TISSUES) :])
+    for name in names:
+        tissue = name.rpartition("_")[2]
+        colour = PALETTE[_TISSUES.index(tissue)] if tissue in _TISSUES else next(others)
+        label = name.removeprefix("area_ratio_").removeprefix("dice_").replace("_", " ")
+        if name in rows[0]:
+            steps = [int(row["step"]) for row in rows]
+            # A dot as well: the first validation is no line yet.
+            curve(axis, steps, [float(row[name]) for row in rows], colour=colour, label=label, marker=".")
         steps, values = _by_step(real, name)
         if steps:
             mean = [sum(v) / len(v) for v in values]
             reach = [[m - min(v) for m, v in zip(mean, values)], [max(v) - m for m, v in zip(mean, values)]]
-            style = {"fmt": "o", "markersize": 4, "elinewidth": 0.8, "alpha": 0.8}
-            axis.errorbar(steps, mean, yerr=reach, color=_colour(name, k), **style)
+            axis.errorbar(steps, mean, reach, fmt="o", markersize=4, elinewidth=0.8, alpha=0.8, color=colour)
+    axis.set_title(title + (" (dots: real scans, mean and range)" if real and names else ""), fontsize=10)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend()
 
 
-def _draw_errors(axis, real):
-    """The locator has no areas; its error on real scans takes their place."""
-    _draw_real(axis, ["median_mm"], real)
-    axis.set_title("locator error on real scans, median (mm)" if real else "no real scans given (-val)")
-
-
-def _by_step(rows, name):
-    found = {}
+def _by_step(rows: Sequence[dict[str, str]], name: str) -> tuple[list[int], list[list[float]]]:
+    found: dict[int, list[float]] = {}
     for row in rows:
         if row.get(name):
             found.setdefault(int(row["step"]), []).append(float(row[name]))
     return list(found), list(found.values())
-
-
-def _colour(name, k):
-    return _COLOURS.get(name.rpartition("_")[2], _OTHERS[k % len(_OTHERS)])

@@ -2,6 +2,7 @@
 
 import contextlib
 from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import torch
 
@@ -11,6 +12,7 @@ from sctseg7t.runtime.session import usable_cpus
 PRECISIONS = ("auto", "float32", "bfloat16")
 # Compute capability from which tensor cores multiply bfloat16 (NVIDIA Ampere).
 _BFLOAT16_FROM = (8, 0)
+_Batch = TypeVar("_Batch")
 
 
 @dataclass(frozen=True)
@@ -31,26 +33,30 @@ class Place:
     workers: int
 
     @property
-    def kind(self):
+    def kind(self) -> str:
+        """``cpu`` or ``cuda``."""
         return torch.device(self.device).type
 
-    def products(self):
+    def products(self) -> contextlib.AbstractContextManager:
         """Context in which the network runs while it learns."""
         if self.precision == "float32":
             return contextlib.nullcontext()
         return torch.autocast(self.kind, torch.bfloat16)
 
-    def network(self, network):
+    def network(self, network: torch.nn.Module) -> torch.nn.Module:
         """The network on the device. Channels-last takes two thirds of the time on a CPU, and suits tensor cores."""
         return network.to(self.device, memory_format=_layout(*network.parameters()))
 
-    def batch(self, batch):
-        """A batch on the device."""
-        parts = [getattr(batch, f.name) for f in fields(batch)]
-        return type(batch)(*(part.to(device=self.device, memory_format=_layout(part)) for part in parts))
+    def images(self, images: torch.Tensor) -> torch.Tensor:
+        """Images (N, C, ...) on the device."""
+        return images.to(device=self.device, memory_format=_layout(images))
+
+    def batch(self, batch: _Batch) -> _Batch:
+        """A batch, a dataclass of tensors, on the device."""
+        return type(batch)(*(self.images(getattr(batch, f.name)) for f in fields(batch)))
 
 
-def place(device="cpu", precision="auto", threads=None):
+def choose_place(device: str = "cpu", precision: str = "auto", threads: int | None = None) -> Place:
     """Settle device, precision and threads.
 
     On the CPU ``threads`` are those of the arithmetic, and one thread simulates ahead. On a GPU they all
@@ -64,9 +70,9 @@ def place(device="cpu", precision="auto", threads=None):
         An unknown precision, or fewer than one thread.
     """
     if precision not in PRECISIONS:
-        raise UsageError(f"-precision {precision}: not a precision; use {', '.join(PRECISIONS)}")
+        raise UsageError(f"precision {precision}: not a precision; use {', '.join(PRECISIONS)}")
     if threads is not None and threads < 1:
-        raise UsageError(f"-threads {threads}: give a number of CPU threads, 1 or more")
+        raise UsageError(f"threads {threads}: give a number of CPU threads, 1 or more")
     try:
         kind = torch.device(device).type
         if kind not in ("cpu", "cuda"):
@@ -74,11 +80,11 @@ def place(device="cpu", precision="auto", threads=None):
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as err:
         reason = str(err).strip().splitlines()[0]
-        raise DeviceError(f"-device {device}: torch cannot use it ({reason}); use -device cpu") from err
+        raise DeviceError(f"device {device}: torch cannot use it ({reason}); use the device cpu") from err
     if precision == "auto":
         precision = "bfloat16" if kind == "cuda" and _multiplies_bfloat16(device) else "float32"
     elif precision == "bfloat16" and kind == "cuda" and not _multiplies_bfloat16(device):
-        raise DeviceError(f"-precision bfloat16: {device} is too old for it; use -precision float32")
+        raise DeviceError(f"precision bfloat16: {device} is too old for it; use float32")
     if kind == "cuda":
         # Each simulating thread works alone: together they fill the cores.
         torch.set_num_threads(1)
@@ -89,9 +95,9 @@ def place(device="cpu", precision="auto", threads=None):
     return Place(device, precision, 1)
 
 
-def _layout(*tensors):
+def _layout(*tensors: torch.Tensor) -> torch.memory_format:
     return torch.channels_last_3d if max(t.dim() for t in tensors) == 5 else torch.channels_last
 
 
-def _multiplies_bfloat16(device):
+def _multiplies_bfloat16(device: str) -> bool:
     return torch.cuda.get_device_capability(device) >= _BFLOAT16_FROM

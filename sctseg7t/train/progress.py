@@ -4,7 +4,9 @@ import contextlib
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TextIO
 
 
 class Stopped(KeyboardInterrupt):
@@ -16,13 +18,13 @@ class Stopped(KeyboardInterrupt):
         The signal's.
     """
 
-    def __init__(self, text, number):
+    def __init__(self, text: str, number: int) -> None:
         super().__init__(text)
         self.number = number
 
 
 @contextlib.contextmanager
-def stop_requests():
+def stop_requests() -> Iterator[list[int]]:
     """Collect Ctrl-C and SIGTERM (what a cluster sends at the time limit) in a list instead of breaking off.
 
     A step that is cut short would leave half-updated weights. The second request breaks off at once.
@@ -60,22 +62,22 @@ class Progress:
         Images per step.
     """
 
-    log: object
+    log: TextIO
     total: int
     first: int
     batch: int
     every: int = 50
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.terminal = getattr(self.log, "isatty", bool)()
         self.begun = time.monotonic()
         self._mark, self._width = (self.first, self.begun), 0
 
-    def due(self, done):
+    def due(self, done: int) -> bool:
         """Whether step ``done`` is one to report."""
         return done % self.every == 0
 
-    def report(self, done, loss):
+    def report(self, done: int, loss: float) -> None:
         """Say where the training is."""
         now = time.monotonic()
         step, then = self._mark
@@ -91,20 +93,20 @@ class Progress:
         else:
             self.say(text)
 
-    def say(self, text):
+    def say(self, text: str) -> None:
         """A line that stays."""
         cleared = f"\r{'':<{self._width}}\r" if self._width else ""
         self._width = 0
         self.log.write(f"{cleared}{text}\n")
         self.log.flush()
 
-    def left(self, done, now=None):
+    def left(self, done: int, now: float | None = None) -> float:
         """Seconds to the last step at this sitting's mean pace, validations included."""
         now = time.monotonic() if now is None else now
         return (now - self.begun) / max(done - self.first, 1) * (self.total - done)
 
 
-def duration(seconds):
+def duration(seconds: float) -> str:
     """``h:mm:ss``."""
     seconds = int(round(seconds))
     return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"

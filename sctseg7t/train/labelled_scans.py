@@ -1,6 +1,7 @@
-"""Finding real scans with manual masks."""
+"""Finding real scans that have manual masks."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +22,11 @@ class LabelledScan:
 
     name: str
     image: Path
-    masks: dict
+    masks: dict[str, Path]
 
 
-def find_scans(values):
-    """Scans that ``-val`` names.
+def find_scans(values: Sequence[str]) -> list[LabelledScan]:
+    """Scans that folders and file names tell of.
 
     Parameters
     ----------
@@ -49,18 +50,18 @@ def find_scans(values):
     return sorted(found.values(), key=lambda scan: scan.name)
 
 
-def _named(value):
+def _named(value: str) -> LabelledScan:
     image, *parts = re.split(r":(?=(?:SC|GM)=)", value)
     masks = {part[:2]: Path(part[3:]) for part in parts}
     if not masks:
-        raise InputError(f"-val {value}: no such folder; give one with manual masks, or IMAGE:SC=MASK:GM=MASK")
+        raise InputError(f"{value}: no such folder; give one with manual masks, or IMAGE:SC=MASK:GM=MASK")
     for path in (Path(image), *masks.values()):
         if not path.is_file():
-            raise InputError(f"{path}: no such file; -val takes a folder or IMAGE:SC=MASK:GM=MASK")
+            raise InputError(f"{path}: no such file; give a folder or IMAGE:SC=MASK:GM=MASK")
     return LabelledScan(_stem(Path(image)), Path(image), masks)
 
 
-def _in_folder(folder):
+def _in_folder(folder: Path) -> list[LabelledScan]:
     """Masks below a folder whose scan lies beside them, or where BIDS has the source of a derivative."""
     known = {}
     for path in sorted(folder.rglob("*.nii*")):
@@ -76,7 +77,7 @@ def _in_folder(folder):
     return [LabelledScan(_stem(image), image, masks) for image, masks in known.items()]
 
 
-def _image_of(mask, ending, folder):
+def _image_of(mask: Path, ending: str, folder: Path) -> Path | None:
     stem = _stem(mask)
     if not stem.endswith(ending) or not mask.name.endswith(_TYPES):
         return None
@@ -92,5 +93,5 @@ def _image_of(mask, ending, folder):
     return None
 
 
-def _stem(path):
+def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".nii")

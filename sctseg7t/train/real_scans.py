@@ -1,21 +1,19 @@
-"""Validation on real scans with manual masks, through the functions that inference runs.
+"""Real scans with manual masks, made ready to measure a network in training through the functions of inference."""
 
-What it finds is written down and drawn; it never chooses the weights.
-"""
-
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from sctseg7t.cord.locator import from_labels, locate
-from sctseg7t.cord.windows_model import check_spec, segment_fractions
+from sctseg7t.cord.locator import from_labels
 from sctseg7t.errors import InputError
-from sctseg7t.image.frame import frame_of
 from sctseg7t.image.masks import labels_on_scan
 from sctseg7t.image.volume import load
 from sctseg7t.image.windows import box_around
-from sctseg7t.postprocess import apply, binary
+from sctseg7t.train.device import Place
+from sctseg7t.train.labelled_scans import LabelledScan
+from sctseg7t.zoo.spec import ModelSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,17 +21,16 @@ class TorchSession:
     """A network in training that runs like a :class:`sctseg7t.runtime.Session`."""
 
     network: torch.nn.Module
-    place: object
+    place: Place
 
-    def run(self, images):
+    def run(self, images: np.ndarray) -> np.ndarray:
         """(N, C, H, W) float32 images to (N, K, H, W) probabilities."""
         size = 4 if self.place.kind == "cpu" else 32
         parts = []
         with torch.no_grad():
             for start in range(0, len(images), size):
                 part = torch.from_numpy(np.ascontiguousarray(images[start : start + size], np.float32))
-                part = part.to(self.place.device, memory_format=torch.channels_last)
-                parts.append(torch.sigmoid(self.network(part)).cpu().numpy())
+                parts.append(torch.sigmoid(self.network(self.place.images(part))).cpu().numpy())
         return np.concatenate(parts)
 
 
@@ -57,11 +54,11 @@ class Case:
     data: np.ndarray
     affine: np.ndarray
     centres_vox: np.ndarray
-    references: dict
+    references: dict[str, np.ndarray]
     marked: np.ndarray
 
 
-def prepare(scans, spec):
+def prepare(scans: Sequence[LabelledScan], spec: ModelSpec) -> list[Case]:
     """Load scans and masks, cut to what a model needs of them.
 
     Parameters
@@ -69,10 +66,6 @@ def prepare(scans, spec):
     scans : list of LabelledScan
     spec : ModelSpec
         Of the model in training. A window model sees a box around the cord, a locator whole slices.
-
-    Returns
-    -------
-    list of Case
 
     Raises
     ------
@@ -82,7 +75,7 @@ def prepare(scans, spec):
     return [_case(scan, spec) for scan in scans]
 
 
-def _case(scan, spec):
+def _case(scan: LabelledScan, spec: ModelSpec) -> Case:
     volume = load(scan.image, volumes="mean")
     references = {tissue: labels_on_scan(path, volume)[0] > 0 for tissue, path in scan.masks.items()}
     for tissue, mask in references.items():
@@ -105,46 +98,7 @@ def _case(scan, spec):
     return Case(scan.name, np.asfortranarray(data[cut]), affine, centres, references, references[lead].any((0, 1)))
 
 
-def evaluate(cases, network, spec, place):
-    """Measure the averaged network on every case.
-
-    Returns
-    -------
-    list of dict
-        One a scan. Window model: ``dice_SC``, ``area_ratio_SC``, ``dice_GM``, ``area_ratio_GM`` of the final
-        masks, in 3D over the slices where the reference has that tissue. Locator: ``median_mm``,
-        ``within_3mm`` (share of slices). None where there is no reference, or nothing was found.
-    """
-    session = TorchSession(network, place)
-    measure = _areas if spec.input.size is not None else _distances
-    return [{"scan": case.name, **measure(case, session, spec)} for case in cases]
-
-
-def mean_of(rows):
+def mean_of(rows: Sequence[dict]) -> dict[str, float]:
     """Mean of every number over the scans that have it."""
     found = {name: [row[name] for row in rows if row[name] is not None] for name in rows[0] if name != "scan"}
     return {name: round(float(np.mean(values)), 4) for name, values in found.items() if values}
-
-
-def _areas(case, session, spec):
-    check_spec(spec)
-    found = segment_fractions(case.data, frame_of(case.affine), case.centres_vox, session, spec)
-    masks = {output.name: binary(found.maps[output.name], output) for output in spec.outputs}
-    masks = apply(masks, spec.postprocess, float(abs(np.linalg.det(case.affine[:3, :3]))))
-    row = {}
-    for name in ("SC", "GM"):
-        row[f"dice_{name}"] = row[f"area_ratio_{name}"] = None
-        if name in case.references:
-            shown = case.references[name].any((0, 1))
-            mask, reference = masks[name][..., shown], case.references[name][..., shown]
-            row[f"dice_{name}"] = round(2 * (mask & reference).sum() / (mask.sum() + reference.sum()), 4)
-            row[f"area_ratio_{name}"] = round(mask.sum() / reference.sum(), 4)
-    return row
-
-
-def _distances(case, session, spec):
-    path = locate(case.data, case.affine, session, spec)
-    if path is None:
-        return {"median_mm": None, "within_3mm": 0.0}
-    away = frame_of(case.affine).mm_between(path.centres_vox, case.centres_vox)[case.marked]
-    return {"median_mm": round(float(np.median(away)), 3), "within_3mm": round(float((away <= 3).mean()), 4)}

@@ -1,0 +1,128 @@
+"""The zoo entry of a trained network: from which one it derives, and what its training was."""
+
+import copy
+import hashlib
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from sctseg7t.train import curves
+from sctseg7t.train.recipe import TrainRecipe
+from sctseg7t.train.run_folder import RECIPE, read_sittings
+from sctseg7t.train.task import InputShape, task_of
+from sctseg7t.version import __version__
+from sctseg7t.zoo.edit import pin
+from sctseg7t.zoo.manifest import load_manifest, parse_model
+from sctseg7t.zoo.self_test import known_image, summary
+from sctseg7t.zoo.spec import ModelSpec
+
+OPSET = 17
+
+
+def starting_entry(manifest: str | Path | None, recipe: TrainRecipe, version: str | None = None) -> dict[str, Any]:
+    """The entry to start from: the model's own (that version's, or the newest), or that of its task."""
+    known = load_manifest(manifest).versions(recipe.model)
+    if not known:
+        return task_of(recipe).entry(recipe) | ({"version": version} if version else {})
+    entry = copy.deepcopy(next((spec for spec in known if spec.version == version), known[-1]).raw)
+    return entry | {"version": version or entry["version"]}
+
+
+def spec_in_training(recipe: TrainRecipe) -> ModelSpec:
+    """The :class:`ModelSpec` by which inference runs a network that is still training."""
+    return parse_model(starting_entry(None, recipe) | {"activation": "sigmoid"}, Path("."))
+
+
+def finished_entry(
+    source: dict[str, Any], onnx: Path, shape: InputShape, training: dict[str, Any], packaged: bool
+) -> dict[str, Any]:
+    """An entry with the file of its weights, what they make of a known image, and how they were trained.
+
+    Parameters
+    ----------
+    source : dict
+        From :func:`starting_entry`.
+    onnx : Path
+    shape : InputShape
+    training : dict
+        From :func:`training_record`.
+    packaged : bool
+        Whether the file ships inside the installation, else it lies beside its entry.
+    """
+    from sctseg7t.runtime import open_session
+
+    pinned = pin(onnx)
+    if pinned["sha256"] not in [f.get("sha256") for f in source["files"]]:
+        # What other weights scored says nothing of these.
+        source = source | {"evaluation": []}
+    test_input = {"name": "ripples", "shape": [1, shape.channels, *shape.size]}
+    maps = open_session(onnx, "cpu").run(known_image(test_input))[0]
+    return source | {
+        "test_input": test_input,
+        "test_output": {**summary(maps), "tolerance": 1e-3},
+        "activation": "sigmoid",
+        "training": training,
+        "files": [
+            {
+                **pinned,
+                "path": pinned["name"],
+                "urls": [f"package:weights/{onnx.name}"] if packaged else [onnx.name],
+                "format": "onnx",
+                "opset": OPSET,
+                "precision": "float32",
+            }
+        ],
+    }
+
+
+def training_record(run: Path, recipe: TrainRecipe, parameters: int, difference: float) -> dict[str, Any]:
+    """What the entry says of the training.
+
+    Parameters
+    ----------
+    run : Path
+    recipe : TrainRecipe
+    parameters : int
+        Of the network.
+    difference : float
+        Largest difference of probability between torch and ONNX Runtime.
+    """
+    rows = curves.read(run / curves.SIMULATED)
+    # Of equal losses the last one: its weights are those in model.pt.
+    best = min(reversed(rows), key=lambda row: float(row["loss"]))
+    return {
+        "data": task_of(recipe).training_data(recipe),
+        "n": recipe.batch * int(best["step"]),
+        "seed": recipe.seed,
+        "config_sha256": hashlib.sha256((run / RECIPE).read_bytes()).hexdigest(),
+        "parameters": parameters,
+        "steps": int(best["step"]),
+        "commit": _commit(),
+        "tool_version": __version__,
+        "onnx_parity": float(f"{difference:.1e}"),
+        "validation": {k: float(v) for k, v in best.items() if k not in ("step", "seconds")},
+        **_sittings(run),
+    }
+
+
+def _sittings(run: Path) -> dict[str, str]:
+    """Precision and starting weights, from ``run.json``; nothing for a run without one."""
+    told = read_sittings(run)
+    try:
+        found = {"precision": {sitting["precision"] for sitting in told["sittings"]}}
+        found["device"] = {sitting["device_kind"] for sitting in told["sittings"]}
+        start = {"start": told["start"]["sha256"]} if told.get("start") else {}
+        return {name: ", ".join(sorted(values)) for name, values in found.items()} | start
+    except (KeyError, TypeError):
+        return {}
+
+
+def _commit() -> str | None:
+    """Commit of the checkout that exports; None outside one."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,215 @@
+"""The networks that a recipe can choose: U-Nets in two and three dimensions, all at a folded resolution.
+
+The image is folded ``fold`` x ``fold`` (x ``fold``) pixels into channels and the output unfolded again (sub-pixel
+convolution, Shi et al., CVPR 2016). For the same arithmetic this doubles the channels of the finest level, which is
+what two CPU cores have time for; the output keeps the full grid.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sctseg7t.errors import InputError
+
+if TYPE_CHECKING:
+    from sctseg7t.train.recipe import TrainRecipe
+
+_CONV = {2: nn.Conv2d, 3: nn.Conv3d}
+_NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_POOL = {2: F.max_pool2d, 3: F.max_pool3d}
+
+
+class UNet(nn.Module):
+    """U-Net in two dimensions (Ronneberger et al., MICCAI 2015).
+
+    Parameters
+    ----------
+    widths : sequence of int
+        Channels per level; multiples of 16 run in ONNX Runtime's blocked layout.
+    inputs, outputs : int
+        Image channels and output maps (logits).
+    fold : int
+        Sides of the image must be multiples of ``fold * 2**(len(widths) - 1)``.
+    """
+
+    dimensions = 2
+
+    def __init__(
+        self, widths: Sequence[int] = (32, 64, 128, 128), inputs: int = 1, outputs: int = 2, fold: int = 2
+    ) -> None:
+        super().__init__()
+        self.fold, folded = fold, fold**self.dimensions
+        ins = [inputs * folded, *widths[:-1]]
+        self.down = nn.ModuleList(self._block(i, w) for i, w in zip(ins, widths))
+        self.up = nn.ModuleList(self._block(low + skip, skip) for low, skip in zip(widths[:0:-1], widths[-2::-1]))
+        self.head = _CONV[self.dimensions](widths[0], outputs * folded, 1)
+
+    def _block(self, inputs: int, outputs: int) -> nn.Module:
+        conv, norm = _CONV[self.dimensions], _NORM[self.dimensions]
+        layers = []
+        for i in (inputs, outputs):
+            layers += [conv(i, outputs, 3, padding=1, bias=False), norm(outputs), nn.ReLU(True)]
+        return nn.Sequential(*layers)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x, skips = fold_image(image, self.fold), []
+        for depth, block in enumerate(self.down):
+            x = block(_POOL[self.dimensions](x, 2) if depth else x)
+            skips.append(x)
+        for block, skip in zip(self.up, skips[-2::-1]):
+            x = block(torch.cat([F.interpolate(x, scale_factor=2.0), skip], 1))
+        return unfold_image(self.head(x), self.fold)
+
+
+class UNet3d(UNet):
+    """U-Net in three dimensions (Cicek et al., MICCAI 2016) of about 1.7 million parameters by default."""
+
+    dimensions = 3
+
+    def __init__(
+        self, widths: Sequence[int] = (32, 48, 80, 96), inputs: int = 3, outputs: int = 1, fold: int = 2
+    ) -> None:
+        super().__init__(widths, inputs, outputs, fold)
+
+
+class MPUNetPP(nn.Module):
+    """Minimally parameterised 3D U-Net++ (Zhou et al., DLMIA 2018): 37,935 parameters by default.
+
+    Ten nested nodes on four levels, all of one width. A node mixes what it is given (1 x 1 x 1), then
+    convolves in a plane and along the axis across it (3 x 3 x 1, 1 x 1 x 3; the plane turns from node to node),
+    and adds its input. Each of the three decoders of the finest level has a head; learned weights sum the heads.
+    The layout is this project's own: the thesis that it follows tells the kind of network and its number of
+    parameters, which do not determine the layers.
+
+    Parameters
+    ----------
+    width : int
+        Channels of every node.
+    levels : int
+    inputs, outputs, fold : int
+        As of :class:`UNet3d`.
+    """
+
+    dimensions = 3
+
+    def __init__(self, width: int = 16, levels: int = 4, inputs: int = 3, outputs: int = 1, fold: int = 2) -> None:
+        super().__init__()
+        self.fold, self.levels = fold, levels
+        self.scale = nn.BatchNorm3d(inputs * fold**3)
+        self.nodes = nn.ModuleDict()
+        for column in range(levels):
+            for level in range(levels - column):
+                given = width * (column + 1) if column else width if level else inputs * fold**3
+                self.nodes[f"{level}{column}"] = _Node(given, width, (level + column) % 3)
+        self.heads = nn.ModuleList(_head(width, outputs * fold**3) for _ in range(levels - 1))
+        self.weights = nn.Parameter(torch.full((levels - 1,), 1 / (levels - 1)))
+        self.bias = nn.Parameter(torch.zeros(outputs * fold**3))
+
+    def forward(self, image: Tensor) -> Tensor:
+        x, found = self.scale(fold_image(image, self.fold)), {}
+        for column in range(self.levels):
+            for level in range(self.levels - column):
+                if column:
+                    given = [found[level, k] for k in range(column)]
+                    given = torch.cat([*given, F.interpolate(found[level + 1, column - 1], scale_factor=2.0)], 1)
+                else:
+                    given = F.max_pool3d(found[level - 1, 0], 2) if level else x
+                found[level, column] = self.nodes[f"{level}{column}"](given)
+        logits = sum(self.weights[k] * head(found[0, k + 1]) for k, head in enumerate(self.heads))
+        return unfold_image(logits + self.bias.view(1, -1, 1, 1, 1), self.fold)
+
+
+class _Node(nn.Module):
+    def __init__(self, inputs: int, width: int, across: int) -> None:
+        super().__init__()
+        self.mix = nn.Sequential(nn.Conv3d(inputs, width, 1, bias=False), nn.BatchNorm3d(width), nn.PReLU())
+        plane = [1 if axis == across else 3 for axis in range(3)]
+        line = [4 - k for k in plane]
+        self.plane = nn.Conv3d(width, width, plane, padding=[k // 2 for k in plane], bias=False)
+        self.line = nn.Conv3d(width, width, line, padding=[k // 2 for k in line], bias=False)
+        self.norm, self.act = nn.BatchNorm3d(width), nn.PReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.mix(x)
+        return self.act(x + self.norm(self.line(self.plane(x))))
+
+
+def _head(width: int, outputs: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv3d(width, width, 1, bias=False),
+        nn.BatchNorm3d(width),
+        nn.ReLU(True),
+        nn.Conv3d(width, outputs, 1, bias=False),
+    )
+
+
+# What a recipe's network calls its kind; of each number of dimensions the first is the default.
+NETWORKS: dict[str, type[nn.Module]] = {"unet": UNet, "unet3d": UNet3d, "mpunetpp": MPUNetPP}
+
+
+def build_network(recipe: "TrainRecipe", inputs: int, outputs: int, dimensions: int) -> nn.Module:
+    """The untrained network that a recipe describes, for images and maps of a task.
+
+    Parameters
+    ----------
+    recipe : TrainRecipe
+        Its ``network`` has the ``kind`` and the settings of that kind.
+    inputs, outputs : int
+        Image channels and output maps.
+    dimensions : int
+        2 or 3, of the images.
+
+    Raises
+    ------
+    InputError
+        Unknown kind or setting.
+    """
+    kinds = {name: kind for name, kind in NETWORKS.items() if kind.dimensions == dimensions}
+    options = dict(recipe.network)
+    kind = options.pop("kind", next(iter(kinds)))
+    if kind not in kinds:
+        raise InputError(f"recipe of {recipe.model}: network kind {kind!r} is unknown; use {', '.join(kinds)}")
+    try:
+        return kinds[kind](inputs=inputs, outputs=outputs, **options)
+    except TypeError as err:
+        raise InputError(f"recipe of {recipe.model}: its network cannot be built ({err})") from err
+
+
+def fold_image(image: Tensor, fold: int) -> Tensor:
+    """(N, C, X, Y) to (N, C fold^2, X / fold, Y / fold), and the same in three dimensions."""
+    if fold == 1:
+        return image
+    if image.dim() == 4:
+        return F.pixel_unshuffle(image, fold)
+    n, c, *size = image.shape
+    image = image.reshape(n, c, size[0] // fold, fold, size[1] // fold, fold, size[2] // fold, fold)
+    return image.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(n, c * fold**3, *(s // fold for s in size))
+
+
+def unfold_image(image: Tensor, fold: int) -> Tensor:
+    """The way back from :func:`fold_image`."""
+    if fold == 1:
+        return image
+    if image.dim() == 4:
+        return F.pixel_shuffle(image, fold)
+    n, c, *size = image.shape
+    image = image.reshape(n, c // fold**3, fold, fold, fold, *size)
+    return image.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(n, c // fold**3, *(s * fold for s in size))
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def update_average(average: nn.Module, network: nn.Module, keep: float) -> None:
+    """Move the averaged weights and batch statistics towards a network's; they keep that share of themselves."""
+    with torch.no_grad():
+        for a, b in zip(average.state_dict().values(), network.state_dict().values()):
+            if a.is_floating_point():
+                a.mul_(keep).add_(b, alpha=1 - keep)
+            else:
+                a.copy_(b)

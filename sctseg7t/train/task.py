@@ -1,0 +1,151 @@
+"""What a training task is: all that differs between trainings of cords, locators and brains.
+
+A task is one file in ``sctseg7t/train/tasks`` with an object ``TASK`` in it. The name of the file is what a recipe
+calls its ``task``; there is no other list. Loop, validation, export and command speak to the object alone.
+"""
+
+import copy
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+from torch import Tensor, nn
+
+from sctseg7t.errors import InputError
+from sctseg7t.train.networks import build_network
+from sctseg7t.train.recipe import TASKS, TrainRecipe
+from sctseg7t.zoo.manifest import load_manifest
+from sctseg7t.zoo.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from sctseg7t.train.real_scans import Case, TorchSession
+
+# What an entry tells of one set of weights: of others it says nothing.
+_OF_THE_WEIGHTS = (
+    *("citation", "upstream", "intended_use", "not_checked", "failures", "changelog", "limitations"),
+    *("evaluation", "training", "test_input", "test_output"),
+)
+
+
+class Batch(Protocol):
+    """A dataclass of tensors; ``inside``, if it has one, is 0 where the image says nothing."""
+
+    image: Tensor
+    target: Tensor
+
+
+class BatchSource(Protocol):
+    """Where the batches of a training come from: a simulator."""
+
+    def batch(self, count: int, seed: int) -> Any:
+        """A :class:`Batch` of ``count`` images; the same seed gives the same batch, in any thread."""
+        ...
+
+
+@dataclass(frozen=True)
+class InputShape:
+    """What a network is given.
+
+    Attributes
+    ----------
+    channels : int
+    size : tuple of int
+        Samples per axis.
+    free : bool
+        Any size will do, in multiples that the entry names; ``size`` is one to try it with.
+    """
+
+    channels: int
+    size: tuple[int, ...]
+    free: bool = False
+
+
+class Task(ABC):
+    """One kind of network to train.
+
+    Attributes
+    ----------
+    outputs : int
+        Maps that the network returns.
+    example_model : str
+        Model of the zoo whose entry a new model of this task starts from.
+    scan_columns : tuple of str
+        Columns of ``real.csv``: what is measured on real scans. Empty where nothing is.
+    """
+
+    outputs: int = 1
+    example_model: str
+    scan_columns: tuple[str, ...] = ()
+
+    @abstractmethod
+    def data_folders(self, items: Sequence[str]) -> dict[str, Path]:
+        """Folder of each source that the simulator needs, from the folders (or ``SOURCE=FOLDER``) that a user gives.
+
+        Raises
+        ------
+        UsageError
+            A folder holds nothing that the task can use.
+        """
+
+    @abstractmethod
+    def simulator(self, recipe: TrainRecipe, folders: dict[str, Path], root: Path, log: TextIO) -> BatchSource:
+        """The simulator of the training images; what it stores for later runs goes into ``root``.
+
+        Raises
+        ------
+        InputError
+            A source lacks its files, or the recipe has an unknown setting.
+        """
+
+    @abstractmethod
+    def input_shape(self, recipe: TrainRecipe) -> InputShape:
+        """What the network is given."""
+
+    @abstractmethod
+    def loss(self, logits: Tensor, batch: Any) -> Tensor:
+        """What the training lessens, one number."""
+
+    @abstractmethod
+    def scores(self, probability: Tensor, target: Tensor) -> dict[str, float]:
+        """Columns of ``curves.csv`` beside the loss, over all images (N, outputs, ...) held out of training."""
+
+    def network(self, recipe: TrainRecipe) -> nn.Module:
+        """The untrained network (InputError where the recipe does not describe one)."""
+        shape = self.input_shape(recipe)
+        return build_network(recipe, shape.channels, self.outputs, len(shape.size))
+
+    def entry(self, recipe: TrainRecipe) -> dict[str, Any]:
+        """Zoo entry of a model that no manifest knows yet; its files, training and test output are still to come."""
+        entry = copy.deepcopy(load_manifest().versions(self.example_model)[-1].raw)
+        entry = {name: value for name, value in entry.items() if name not in _OF_THE_WEIGHTS}
+        entry["input"]["field_T"] = []
+        shape = self.input_shape(recipe)
+        if not shape.free:
+            entry["input"]["size"] = list(shape.size)
+        return entry | {
+            "id": recipe.model,
+            "version": "1.0.0",
+            "default": False,
+            "description": f"Trained from the recipe {recipe.model}.",
+            "licence": None,
+            "files": [],
+            "limitations": ["Checked on no real scan yet.", "A research tool; not a medical device."],
+        }
+
+    def training_data(self, recipe: TrainRecipe) -> str:
+        """What the network was trained on, in words."""
+        return f"simulated images only; anatomy from {', '.join(recipe.anatomy)}"
+
+    def score_scan(self, case: "Case", session: "TorchSession", spec: ModelSpec) -> dict[str, float | None]:
+        """Measure a network on a real scan: a value or None for each of ``scan_columns``."""
+        raise NotImplementedError(f"{type(self).__name__} names no scan_columns")
+
+
+def task_of(recipe: TrainRecipe) -> Task:
+    """The task of a recipe (InputError if there is none of that name)."""
+    if recipe.task not in TASKS:
+        raise InputError(f"recipe of {recipe.model}: task {recipe.task!r} is unknown; use {', '.join(TASKS)}")
+    return importlib.import_module(f"sctseg7t.train.tasks.{recipe.task}").TASK

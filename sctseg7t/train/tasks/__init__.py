@@ -1,0 +1,1 @@
+"""One file a training task, see :mod:`sctseg7t.train.task`."""

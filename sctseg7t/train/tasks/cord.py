@@ -1,0 +1,79 @@
+"""Cord and gray matter in axial windows around the cord."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from sctseg7t.cord.windows_model import check_spec, segment_fractions
+from sctseg7t.image.frame import frame_of
+from sctseg7t.postprocess import apply, binary
+from sctseg7t.simulate import anatomy
+from sctseg7t.simulate.cord import CordBatch, CordSimulator
+from sctseg7t.train.real_scans import Case, TorchSession
+from sctseg7t.train.recipe import TrainRecipe
+from sctseg7t.train.task import InputShape, Task
+from sctseg7t.zoo.spec import ModelSpec
+
+TISSUES = ("SC", "GM")
+
+
+class CordTask(Task):
+    """Fractions of cord and gray matter in each pixel."""
+
+    outputs = len(TISSUES)
+    example_model = "cord_gm_sc"
+    scan_columns = tuple(f"{measure}_{name}" for name in TISSUES for measure in ("dice", "area_ratio"))
+
+    def data_folders(self, items: Sequence[str]) -> dict[str, Path]:
+        return anatomy.anatomy_folders(items)
+
+    def simulator(self, recipe: TrainRecipe, folders: dict[str, Path], root: Path, log: TextIO) -> CordSimulator:
+        return CordSimulator(anatomy.load_bank(recipe.anatomy, folders, seed=recipe.seed), recipe.simulation)
+
+    def input_shape(self, recipe: TrainRecipe) -> InputShape:
+        return InputShape(1, (128, 128))
+
+    def loss(self, logits: Tensor, batch: CordBatch) -> Tensor:
+        """Cross-entropy plus soft Dice against partial-volume fractions, inside the image."""
+        inside = batch.inside
+        bce = F.binary_cross_entropy_with_logits(logits, batch.target, reduction="none")
+        weight = torch.tensor([1.0, 2.0]).view(1, 2, 1, 1).to(logits.device)
+        bce = (bce * inside * weight).sum() / inside.sum()
+        prob, target = torch.sigmoid(logits) * inside, batch.target * inside
+        overlap = (prob * target).sum((0, 2, 3))
+        # Squared soft Dice has its optimum at prob == target, also for fractions.
+        total = (prob**2).sum((0, 2, 3)) + (target**2).sum((0, 2, 3))
+        return bce + (1 - (2 * overlap + 1) / (total + 1)).mean()
+
+    def scores(self, probability: Tensor, target: Tensor) -> dict[str, float]:
+        """Of each tissue the mean Dice of the images at one half, and the ratio of all areas."""
+        row = {}
+        for channel, name in enumerate(TISSUES):
+            p, t = probability[:, channel], target[:, channel]
+            hard_p, hard_t = p > 0.5, t > 0.5
+            dice = 2 * (hard_p & hard_t).sum((1, 2)) / (hard_p.sum((1, 2)) + hard_t.sum((1, 2))).clamp(min=1)
+            row[f"dice_{name}"] = round(dice.mean().item(), 4)
+            row[f"area_ratio_{name}"] = round((p.sum() / t.sum()).item(), 4)
+        return row
+
+    def score_scan(self, case: Case, session: TorchSession, spec: ModelSpec) -> dict[str, float | None]:
+        """Dice and area ratio of the final masks, in 3D over the slices where the reference has that tissue."""
+        check_spec(spec)
+        found = segment_fractions(case.data, frame_of(case.affine), case.centres_vox, session, spec)
+        masks = {output.name: binary(found.maps[output.name], output) for output in spec.outputs}
+        masks = apply(masks, spec.postprocess, float(abs(np.linalg.det(case.affine[:3, :3]))))
+        row: dict[str, float | None] = dict.fromkeys(self.scan_columns)
+        for name in case.references:
+            shown = case.references[name].any((0, 1))
+            mask, reference = masks[name][..., shown], case.references[name][..., shown]
+            row[f"dice_{name}"] = round(2 * (mask & reference).sum() / (mask.sum() + reference.sum()), 4)
+            row[f"area_ratio_{name}"] = round(mask.sum() / reference.sum(), 4)
+        return row
+
+
+TASK = CordTask()

@@ -1,0 +1,90 @@
+"""Validation of the averaged network: on simulated images held out of training, and on real scans.
+
+The simulated images alone choose the weights that are kept.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from sctseg7t.train import checkpoint, curves, real_scans
+from sctseg7t.train.device import Place
+from sctseg7t.train.recipe import TrainRecipe
+from sctseg7t.train.run_folder import State
+from sctseg7t.train.task import Batch, BatchSource, Task
+from sctseg7t.zoo.spec import ModelSpec
+
+VALIDATION_SEED = 10_000_000
+
+
+def held_out(source: BatchSource, recipe: TrainRecipe) -> list[Batch]:
+    """The batches that a run is validated on, the same at every validation."""
+    count = max(1, recipe.validation_images // recipe.batch)
+    return [source.batch(recipe.batch, VALIDATION_SEED + k) for k in range(count)]
+
+
+def validate(network: torch.nn.Module, batches: Sequence[Batch], task: Task, place: Place) -> dict[str, float]:
+    """Mean loss of the batches and the task's scores over all their images."""
+    losses, prob, target = [], [], []
+    with torch.no_grad():
+        for batch in batches:
+            batch = place.batch(batch)
+            logits, inside = network(batch.image), getattr(batch, "inside", 1)
+            losses.append(task.loss(logits, batch).item())
+            prob.append((torch.sigmoid(logits) * inside).cpu())
+            target.append((batch.target * inside).cpu())
+    return {"loss": round(sum(losses) / len(losses), 5), **task.scores(torch.cat(prob), torch.cat(target))}
+
+
+class Validator:
+    """Writes the rows of ``curves.csv`` and ``real.csv``, and keeps the best weights in ``model.pt``.
+
+    Parameters
+    ----------
+    batches : list of Batch
+        Simulated and held out.
+    cases : list of Case
+        Real scans made ready.
+    spec : ModelSpec or None
+        By which inference runs the network on real scans.
+    scans_every : int
+        Real scans are measured at every so many-th validation, and at the last.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        recipe: TrainRecipe,
+        task: Task,
+        place: Place,
+        batches: Sequence[Batch],
+        cases: Sequence[real_scans.Case] = (),
+        spec: ModelSpec | None = None,
+        scans_every: int = 1,
+    ) -> None:
+        self.out, self.recipe, self.task, self.place = out, recipe, task, place
+        self.batches, self.cases, self.spec, self.scans_every = batches, cases, spec, scans_every
+
+    def validate(self, state: State) -> list[str]:
+        """Validate the averaged network; what there is to tell, a line each."""
+        done, recipe = state.step, self.recipe
+        scores = {"train_loss": round(state.running.item(), 5)}
+        scores |= validate(state.average, self.batches, self.task, self.place)
+        curves.append(self.out / curves.SIMULATED, [{"step": done, "seconds": round(state.seconds), **scores}])
+        said = f"step {done}: {_told(scores)}"
+        if scores["loss"] <= state.best:
+            state.best = scores["loss"]
+            checkpoint.save(state.average.state_dict(), self.out / checkpoint.WEIGHTS)
+            said += "  best so far"
+        count = -(-done // recipe.validate_every)
+        if not self.cases or (count % self.scans_every and done < recipe.steps):
+            return [said]
+        session = real_scans.TorchSession(state.average, self.place)
+        rows = [{"scan": case.name, **self.task.score_scan(case, session, self.spec)} for case in self.cases]
+        curves.append(self.out / curves.REAL, [{"step": done, **row} for row in rows])
+        return [said, f"step {done}: real scans (n = {len(rows)}): {_told(real_scans.mean_of(rows))}"]
+
+
+def _told(row: dict[str, float]) -> str:
+    return "  ".join(f"{name} {value}" for name, value in row.items())

@@ -1,0 +1,136 @@
+"""Networks: sizes in and out, folding, parameters, and what the shipped weights have of them."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from train_helpers import RECIPE
+
+from sctseg7t.errors import InputError
+from sctseg7t.train import export
+from sctseg7t.train.networks import (
+    MPUNetPP,
+    UNet,
+    UNet3d,
+    build_network,
+    count_parameters,
+    fold_image,
+    unfold_image,
+    update_average,
+)
+from sctseg7t.train.recipe import read_recipe
+from sctseg7t.train.task import task_of
+from sctseg7t.zoo.cache import find_in_package, matches
+from sctseg7t.zoo.manifest import PACKAGE_DIR, load_manifest
+
+
+@pytest.mark.parametrize(
+    ("network", "size", "outputs"),
+    [
+        (UNet((8, 12, 16), outputs=3, fold=1), (8, 4), 3),
+        (UNet((8, 12, 16), outputs=3, fold=4), (32, 16), 3),
+        (UNet3d((16, 16)), (16, 32, 16), 1),
+        (MPUNetPP(), (16, 32, 16), 1),
+    ],
+)
+def test_output_has_the_size_of_the_input(network, size, outputs):
+    channels = 1 if len(size) == 2 else 3
+    assert network.eval()(torch.zeros(2, channels, *size)).shape == (2, outputs, *size)
+
+
+@pytest.mark.parametrize("size", [(8, 12), (4, 6, 8)])
+def test_folding_keeps_neighbours_together_and_is_undone(size):
+    x = torch.rand(2, 3, *size)
+    folded = fold_image(x, 2)
+    dimensions = len(size)
+    assert folded.shape == (2, 3 * 2**dimensions, *(n // 2 for n in size))
+    first = x[(0, 0, *[slice(2)] * dimensions)].flatten()
+    assert torch.equal(folded[(0, slice(2**dimensions), *[0] * dimensions)], first)
+    assert torch.equal(unfold_image(folded, 2), x) and fold_image(x, 1) is x
+
+
+def test_every_parameter_is_used():
+    network = UNet((8, 8, 8), outputs=2, fold=2)
+    network(torch.rand(2, 1, 16, 16)).sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
+
+
+def test_parameters_of_the_brain_networks():
+    assert count_parameters(MPUNetPP()) == 37_935
+    assert 1.6e6 < count_parameters(UNet3d()) < 1.8e6
+
+
+@pytest.mark.parametrize(
+    ("options", "dimensions", "word"),
+    [
+        ({"depth": 3}, 2, "depth"),
+        ({"kind": "unet3d"}, 2, "use unet$"),
+        ({"kind": "unet4d"}, 3, "use unet3d, mpunetpp"),
+        ({"kind": "unet3d", "wdiths": [16]}, 3, "wdiths"),
+        # The task decides, not the recipe.
+        ({"outputs": 3}, 2, "outputs"),
+    ],
+)
+def test_networks_that_cannot_be_built_are_named(options, dimensions, word):
+    with pytest.raises(InputError, match=word):
+        build_network(replace(RECIPE, network=options), 1, 2, dimensions)
+
+
+def test_average_follows_weights_and_batch_statistics():
+    average, network = UNet((8, 8), fold=2), UNet((8, 8), fold=2).train()
+    network(torch.rand(4, 1, 8, 8) + 5)
+    before = {k: v.clone() for k, v in average.state_dict().items()}
+    update_average(average, network, 0.75)
+    for name, value in average.state_dict().items():
+        other = network.state_dict()[name]
+        expected = 0.75 * before[name] + 0.25 * other if value.is_floating_point() else other
+        assert torch.allclose(value, expected), name
+
+
+# ---- shipped weights -----------------------------------------------------------
+
+
+def folded_parameters(network):
+    """Parameters after each batch normalisation went into the convolution before it.
+
+    A convolution without bias and its normalisation (weight and bias per channel) become a
+    convolution with bias: one number per normalised channel fewer.
+    """
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    return count_parameters(network) - sum(norm.num_features for norm in norms)
+
+
+def onnx_parameters(path):
+    graph = onnx.load(path).graph
+    used = {name for node in graph.node if node.op_type == "Conv" for name in node.input[1:]}
+    assert not [node for node in graph.node if node.op_type == "BatchNormalization"]
+    return sum(int(np.prod(array.dims)) for array in graph.initializer if array.name in used)
+
+
+@pytest.mark.parametrize("name", ["cord_gm_sc", "cord_locator"])
+def test_shipped_cord_networks_have_the_parameters_of_their_recipe(name):
+    recipe = read_recipe(name)
+    network = task_of(recipe).network(recipe)
+    spec = load_manifest().versions(name)[-1]
+    assert onnx_parameters(find_in_package(spec.files[0])) == folded_parameters(network)
+
+
+@pytest.mark.parametrize("name", ["cord_gm_sc", "cord_locator", "brain_lesion_unet", "brain_lesion_mpunetpp"])
+def test_shipped_weights_are_those_that_the_manifest_pins(name):
+    recipe, spec = read_recipe(name), load_manifest().versions(name)[-1]
+    assert matches(PACKAGE_DIR / "weights" / spec.files[0].name, spec.files[0])
+    assert spec.training["parameters"] == count_parameters(task_of(recipe).network(recipe))
+    assert spec.training["onnx_parity"] < export.PARITY
+
+
+def test_shipped_weights_are_small():
+    sizes = {p.name: p.stat().st_size for p in (PACKAGE_DIR / "weights").glob("*.onnx")}
+    assert sum(size for name, size in sizes.items() if name.startswith("cord_")) < 8e6
+    assert sum(sizes.values()) < 16e6
+
+
+def test_exported_network_has_the_same_relation(run):
+    _, network = export.load_trained(run)
+    assert onnx_parameters(export.export(run)) == folded_parameters(network)

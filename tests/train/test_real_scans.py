@@ -1,0 +1,124 @@
+"""Real scans with manual masks: found, made ready, measured as inference would."""
+
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from train_helpers import RECIPE, save_scan
+
+from sctseg7t.errors import InputError
+from sctseg7t.train import export, real_scans
+from sctseg7t.train.device import choose_place
+from sctseg7t.train.labelled_scans import LabelledScan, find_scans
+from sctseg7t.train.manifest_entry import spec_in_training
+from sctseg7t.train.task import task_of
+
+
+class Bright(torch.nn.Module):
+    """Finds what is brighter than the middle of the window's range."""
+
+    def forward(self, image):
+        low, high = image.amin((2, 3), keepdim=True), image.amax((2, 3), keepdim=True)
+        return ((image - (low + high) / 2) * 20).repeat(1, 2, 1, 1)
+
+
+class Nothing(torch.nn.Module):
+    def forward(self, image):
+        return image * 0 - 9
+
+
+def test_bids_derivatives_and_masks_beside_the_scan_are_found(tmp_path):
+    image, mask = save_scan(tmp_path / "sub-1/anat", "sub-1_T2starw")
+    labels = tmp_path / "derivatives/labels/sub-1/anat"
+    labels.mkdir(parents=True)
+    mask = mask.rename(labels / mask.name)
+    gray = labels / "sub-1_T2starw_gmseg-manual.nii.gz"
+    gray.write_bytes(mask.read_bytes())
+    orphan = labels / "sub-2_T2starw_seg-manual.nii.gz"
+    orphan.write_bytes(mask.read_bytes())
+    beside, beside_mask = save_scan(tmp_path / "more", "b")
+    # Another tool's result is no reference.
+    (tmp_path / "more/b_gmseg.nii.gz").write_bytes(mask.read_bytes())
+    assert find_scans([str(tmp_path), str(tmp_path / "more")]) == [
+        LabelledScan("b", beside, {"SC": beside_mask}),
+        LabelledScan("sub-1_T2starw", image, {"SC": mask, "GM": gray}),
+    ]
+
+
+def test_named_files_are_found(tmp_path):
+    image, mask = save_scan(tmp_path)
+    assert find_scans([f"{image}:GM={mask}"]) == [LabelledScan("a", image, {"GM": mask})]
+
+
+@pytest.mark.parametrize("value", ["{}/nothing", "{}/a.nii.gz", "{}/a.nii.gz:SC={}/no.nii.gz", "{}/empty"])
+def test_wrong_values_are_one_line(tmp_path, value):
+    save_scan(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="IMAGE:SC=MASK:GM=MASK") as caught:
+        find_scans([value.replace("{}", str(tmp_path))])
+    assert "\n" not in str(caught.value)
+
+
+def measure(scan, network=None, recipe=RECIPE):
+    spec = spec_in_training(recipe)
+    (case,) = real_scans.prepare([scan], spec)
+    session = real_scans.TorchSession(network or Bright(), choose_place())
+    return task_of(recipe).score_scan(case, session, spec)
+
+
+def test_what_is_right_scores_one(tmp_path):
+    image, mask = save_scan(tmp_path)
+    row = measure(LabelledScan("a", image, {"SC": mask}))
+    assert row["dice_SC"] > 0.98 and row["area_ratio_SC"] == pytest.approx(1, abs=0.03)
+    assert row["dice_GM"] is None and row["area_ratio_GM"] is None
+
+
+def test_what_is_too_small_by_a_known_share(tmp_path):
+    image, _ = save_scan(tmp_path, radius_mm=4.0)
+    _, mask = save_scan(tmp_path / "larger", radius_mm=6.0)
+    row = measure(LabelledScan("a", image, {"SC": mask, "GM": mask}))
+    share = 16 / 36
+    assert row["area_ratio_SC"] == pytest.approx(share, abs=0.03)
+    assert row["dice_SC"] == pytest.approx(2 * share / (1 + share), abs=0.03)
+    assert row["dice_GM"] == row["dice_SC"]
+
+
+def test_mean_leaves_out_what_is_absent():
+    rows = [{"scan": "a", "dice_SC": 0.5, "dice_GM": None}, {"scan": "b", "dice_SC": 0.7, "dice_GM": 0.4}]
+    assert real_scans.mean_of(rows) == {"dice_SC": 0.6, "dice_GM": 0.4}
+
+
+def test_empty_mask_is_an_input_error(tmp_path):
+    image, mask = save_scan(tmp_path)
+    nib.save(nib.Nifti1Image(np.zeros((70, 60, 5), np.uint8), nib.load(mask).affine), mask)
+    with pytest.raises(InputError, match="marks no voxel"):
+        measure(LabelledScan("a", image, {"SC": mask}))
+
+
+def test_measures_what_the_exported_model_gives_a_user(run, small, tmp_path):
+    """The same masks as the command's with -centerline."""
+    from sctseg7t.pipeline import open_segmenter
+
+    mask = np.zeros(nib.load(small).shape, np.uint8)
+    mask[45:75, 50:72] = 1
+    nib.save(nib.Nifti1Image(mask, nib.load(small).affine), tmp_path / "mask.nii.gz")
+    _, network = export.load_trained(run)
+    masks = {"SC": tmp_path / "mask.nii.gz", "GM": tmp_path / "mask.nii.gz"}
+    row = measure(LabelledScan("t2s", small, masks), network)
+    segmenter = open_segmenter(model=str(export.export(run)), device="cpu", threads=1)
+    result = segmenter.run(small, centerline=tmp_path / "mask.nii.gz")
+    for name in ("SC", "GM"):
+        area = np.asarray(result.masks[name].dataobj).sum()
+        assert row[f"area_ratio_{name}"] == pytest.approx(area / mask.sum(), rel=1e-3, abs=2e-4)
+
+
+def test_locator_is_measured_in_mm(tmp_path):
+    image, mask = save_scan(tmp_path)
+    recipe = replace(RECIPE, model="cord_locator", task="locator")
+    row = measure(LabelledScan("a", image, {"SC": mask}), Bright(), recipe)
+    # The heat is flat on the disc: its peak may be anywhere on it.
+    assert row["within_3mm"] >= 0 and 0 <= row["median_mm"] <= 5
+    row = measure(LabelledScan("a", image, {"SC": mask}), Nothing(), recipe)
+    assert row == {"median_mm": None, "within_3mm": 0.0}

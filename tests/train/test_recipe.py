@@ -1,0 +1,81 @@
+"""Recipes: shipped ones are whole, a base is merged, a wrong one is told in one line."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from train_helpers import RECIPE
+
+from sctseg7t.errors import InputError
+from sctseg7t.train.recipe import RECIPES, read_recipe
+from sctseg7t.zoo.manifest import load_manifest
+
+SHIPPED = sorted(path.stem for path in RECIPES.glob("*.json"))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_recipes_are_whole(name):
+    recipe = read_recipe(name)
+    assert name.startswith(recipe.model) and load_manifest().versions(recipe.model)
+    assert recipe.validate_every <= recipe.steps and recipe.validation_images >= recipe.batch
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("{", "not a readable JSON"),
+        ("[]", "not a recipe"),
+        ('{"model": "a", "task": "cord"}', "'anatomy'"),
+        ('{"model": "a", "task": "cord", "anatomy": [], "stepz": 1}', "'stepz'"),
+        ('{"model": "a", "task": "brain", "anatomy": ["PAM50"]}', "one of brain_lesion, cord, locator"),
+        ('{"model": "a", "task": "cord", "anatomy": ["PAM50"], "steps": "many"}', "steps is 'many'"),
+        ('{"model": "a", "task": "cord", "anatomy": ["PAM50"], "batch": 0}', "1 or more"),
+        ('{"model": "a", "task": "cord", "anatomy": ["PAM50"], "validate_every": true}', "validate_every"),
+        ('{"model": "a", "task": "cord", "anatomy": ["PAM50"], "learning_rate": NaN}', "above 0"),
+        ('{"base": 3}', "name or the file"),
+        ('{"base": "mine.json"}', "leads back"),
+    ],
+)
+def test_broken_recipe_is_an_input_error(tmp_path, text, word):
+    path = tmp_path / "mine.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=word) as caught:
+        read_recipe(path)
+    assert "mine.json" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_unknown_recipe_lists_the_shipped_ones(tmp_path):
+    with pytest.raises(InputError, match="cord_gm_sc, cord_gm_sc_base, cord_locator"):
+        read_recipe("cord")
+    (tmp_path / "mine.json").write_text('{"base": "cord"}')
+    with pytest.raises(InputError, match="cord: no such recipe"):
+        read_recipe(tmp_path / "mine.json")
+
+
+def test_base_is_merged_and_null_removes(tmp_path):
+    base = {"model": "a", "task": "cord", "anatomy": ["PAM50", "masks"], "steps": 9, "network": {"fold": 2}}
+    base["simulation"] = {"slab": {"inset_mm": 0.1, "thickness": [1, 2]}, "blur": False}
+    (tmp_path / "first.json").write_text(json.dumps(base))
+    (tmp_path / "second.json").write_text('{"base": "first.json", "steps": null, "seed": 5}')
+    own = {"base": "second.json", "model": "b", "anatomy": ["PAM50"]}
+    own["simulation"] = {"slab": {"thickness": [3]}, "blur": {"sd": 1}, "noise": {"snr": 9}}
+    (tmp_path / "third.json").write_text(json.dumps(own))
+    recipe = read_recipe(tmp_path / "third.json")
+    assert (recipe.model, recipe.task, recipe.anatomy, recipe.seed) == ("b", "cord", ["PAM50"], 5)
+    assert recipe.steps == 3000 and recipe.network == {"fold": 2}
+    slab = {"inset_mm": 0.1, "thickness": [3]}
+    assert recipe.simulation == {"slab": slab, "blur": {"sd": 1}, "noise": {"snr": 9}}
+
+
+def test_recipe_of_a_user_s_own_says_only_what_differs(tmp_path):
+    (tmp_path / "mine.json").write_text('{"base": "cord_gm_sc", "model": "mine"}')
+    assert read_recipe(tmp_path / "mine.json") == replace(read_recipe("cord_gm_sc"), model="mine")
+
+
+def test_learning_rate_rises_holds_and_falls_to_nearly_zero():
+    recipe = replace(RECIPE, steps=100, warmup=10, decay=0.4, learning_rate=1.0)
+    rate = np.array([recipe.learning_rate_at(step) for step in range(100)])
+    np.testing.assert_allclose(rate[:10], np.arange(1, 11) / 10)
+    assert (rate[10:61] == 1).all()
+    assert (np.diff(rate[60:]) < 0).all() and rate[-1] == pytest.approx(1 / 40)

@@ -1,0 +1,217 @@
+"""Tasks: losses, scores, simulators and entries, and that a new one is one file."""
+
+import sys
+from dataclasses import dataclass, replace
+from types import ModuleType, SimpleNamespace
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from train_helpers import RECIPE, Log, rows_of
+
+from sctseg7t.errors import InputError
+from sctseg7t.simulate import anatomy
+from sctseg7t.simulate.brain.patches import BrainBatch
+from sctseg7t.train import export, recipe, task
+from sctseg7t.train.loop import train
+from sctseg7t.train.recipe import RECIPES, read_recipe
+from sctseg7t.train.task import task_of
+from sctseg7t.zoo.local_model import schema_problem, spec_from_onnx
+
+CORD, LOCATOR, LESION = (task_of(replace(RECIPE, task=name)) for name in ("cord", "locator", "brain_lesion"))
+
+
+def test_unknown_task_is_named():
+    with pytest.raises(InputError, match="brain_lesion, cord, locator"):
+        task_of(replace(RECIPE, task="brain"))
+
+
+# ---- losses and scores ---------------------------------------------------------
+
+
+def cord_batch():
+    target = torch.zeros(2, 2, 16, 16)
+    target[:, 0, 4:12, 4:12], target[:, 1, 6:10, 6:10] = 1, 0.5
+    return SimpleNamespace(target=target, inside=torch.ones(2, 1, 16, 16))
+
+
+def heat_batch():
+    return SimpleNamespace(target=torch.exp(-(torch.arange(16.0) - 8).square() / 18).expand(1, 1, 16, 16))
+
+
+def lesion_batch():
+    target = torch.zeros(2, 1, 8, 8, 8)
+    target[0, 0, :6, :6, :6], target[1, 0, :2, :2, :2] = 1, 1
+    return BrainBatch(target, target)
+
+
+@pytest.mark.parametrize(
+    ("task", "batch"), [(CORD, cord_batch()), (LOCATOR, heat_batch()), (LESION, lesion_batch())], ids=["c", "l", "b"]
+)
+def test_loss_is_least_at_the_target(task, batch):
+    best = task.loss(torch.logit(batch.target, eps=1e-5), batch)
+    for other in (batch.target * 0.9, (batch.target + 0.1).clamp(max=1), batch.target.roll(3, -1)):
+        assert task.loss(torch.logit(other, eps=1e-5), batch) > best
+
+
+def test_cord_loss_does_not_look_outside():
+    batch = cord_batch()
+    batch.inside[..., :4] = 0
+    logits = torch.logit(batch.target, eps=1e-5)
+    wild = logits.clone()
+    wild[..., :4] = 7
+    assert torch.allclose(CORD.loss(wild, batch), CORD.loss(logits, batch))
+
+
+def test_lesion_loss_counts_small_lesions():
+    batch = lesion_batch()
+    right = 16 * batch.target - 8
+    missed = right.clone()
+    missed[1] = -8
+    nothing = torch.full_like(right, -8.0)
+    assert LESION.loss(right, batch) < 0.05 < LESION.loss(missed, batch) < LESION.loss(nothing, batch)
+
+
+def test_lesion_loss_of_an_empty_patch_grows_with_what_is_found():
+    target = torch.zeros(1, 1, 8, 8, 8)
+    few, many = torch.full_like(target, -9.0), torch.full_like(target, -9.0)
+    few[..., :1, :1, :1], many[..., :4, :4, :4] = 9, 9
+    batch = BrainBatch(target, target)
+    assert LESION.loss(few, batch) < LESION.loss(many, batch)
+
+
+def test_cord_scores():
+    target = cord_batch().target
+    assert CORD.scores(target, target) == {"dice_SC": 1, "area_ratio_SC": 1, "dice_GM": 0, "area_ratio_GM": 1}
+    half = target.clone()
+    half[1] = 0
+    found = CORD.scores(half, target)
+    assert (found["dice_SC"], found["area_ratio_SC"]) == (0.5, 0.5)
+
+
+def test_locator_scores():
+    target = torch.zeros(4, 1, 16, 16)
+    target[:3, 0, 5, 5] = 1
+    found = target.roll(2, -1)
+    found[2] = target[2].roll(5, -1) * 0.4
+    found[3, 0, 1, 1] = 0.9
+    scores = LOCATOR.scores(found, target)
+    assert scores == {"within_3mm": 0.6667, "confident_with_cord": 0.6667, "confident_without": 1.0}
+
+
+def test_lesion_scores_of_a_perfect_and_of_an_empty_answer():
+    target = torch.zeros(2, 1, 6, 6, 6)
+    target[0, 0, :3, :3, :3] = 1
+    perfect = {"dice_LESION": 1, "area_ratio_LESION": 1, "patches_hit": 1, "false_share": 0}
+    assert LESION.scores(target, target) == perfect
+    assert set(LESION.scores(torch.zeros_like(target), target).values()) == {0}
+
+
+# ---- simulators ----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bank():
+    return anatomy.load_bank(["parametric"])
+
+
+@pytest.fixture
+def small_template(monkeypatch):
+    """A block of tissue in place of the MNI152 maps, which take seconds to load."""
+    maps = nib.Nifti1Image(np.ones((20, 20, 30), np.float32), np.diag([2.0, 2, 2, 1]))
+    for name in ("gm_template", "wm_template", "brain_mask"):
+        monkeypatch.setattr(f"nilearn.datasets.load_mni152_{name}", lambda resolution: maps)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(RECIPES.glob("cord*.json"))])
+def test_shipped_cord_recipes_simulate(bank, small_template, monkeypatch, name):
+    """With cords that only bear the names of the recipe's sources."""
+    shipped = read_recipe(name)
+    named = replace(bank, source=np.resize(shipped.anatomy, len(bank)))
+    monkeypatch.setattr(anatomy, "load_bank", lambda *args, **options: named)
+    task = task_of(shipped)
+    batch = task.simulator(shipped, {}, None, None).batch(2, 1)
+    shape = task.input_shape(shipped)
+    assert torch.isfinite(batch.image).all() and batch.image.shape[1] == shape.channels
+    assert batch.target.shape[1] == task.outputs and (shape.free or batch.image.shape[2:] == shape.size)
+
+
+def test_unknown_setting_of_the_simulator_is_named(bank, monkeypatch):
+    monkeypatch.setattr(anatomy, "load_bank", lambda *args, **options: bank)
+    with pytest.raises(InputError, match="'snrr'"):
+        CORD.simulator(replace(RECIPE, anatomy=["masks"], simulation={"snrr": 1}), {}, None, None)
+
+
+# ---- entries -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", [CORD, LOCATOR, LESION], ids=["cord", "locator", "brain_lesion"])
+def test_entry_of_a_new_model_claims_nothing_of_the_example(task):
+    entry = task.entry(replace(RECIPE, model="mine"))
+    assert (entry["id"], entry["default"], entry["licence"], entry["files"]) == ("mine", False, None, [])
+    assert entry["input"]["field_T"] == [] and entry["limitations"][0] == "Checked on no real scan yet."
+    assert not {"changelog", "evaluation", "training", "test_output", "citation"} & set(entry)
+    assert schema_problem({**entry, "files": [{"name": "a.onnx", "bytes": 1, "sha256": "0" * 64}]}, "model") is None
+
+
+def test_entry_says_which_patients_were_trained_on():
+    brain = replace(RECIPE, task="brain_lesion", simulation={"real": ["07"], "patches": {"real_share": 0.25}})
+    assert "25% of the patches, real patients 07" in LESION.training_data(brain)
+    assert LESION.training_data(RECIPE).startswith("simulated images only; anatomy from parametric")
+
+
+def test_locator_entry_keeps_a_free_size_and_the_lesion_entry_its_patches():
+    assert LOCATOR.entry(RECIPE)["input"]["size"] is None
+    brain = LESION.entry(replace(RECIPE, simulation={"channels": ["FLAIR"], "patches": {"size": 32}}))
+    assert brain["input"]["size"] == [32, 32, 32] and brain["input"]["channels"] == ["FLAIR"]
+    assert brain["outputs"][0]["threshold"] == 0.5
+
+
+# ---- a new task ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BlockBatch:
+    image: torch.Tensor
+    target: torch.Tensor
+
+
+class Blocks:
+    def batch(self, count, seed):
+        image = torch.randn(count, 2, 8, 8, 16, generator=torch.Generator().manual_seed(seed))
+        return BlockBatch(image, (image[:, :1] + image[:, 1:] > 1).float())
+
+
+class NewLesions(task.Task):
+    """A network in three dimensions with two images as input, a patch that is no cube."""
+
+    example_model = "brain_lesion_unet"
+
+    def data_folders(self, items):
+        return {}
+
+    def simulator(self, recipe, folders, root, log):
+        return Blocks()
+
+    def input_shape(self, recipe):
+        return task.InputShape(2, (8, 8, 16))
+
+    def loss(self, logits, batch):
+        return torch.nn.functional.binary_cross_entropy_with_logits(logits, batch.target)
+
+    def scores(self, probability, target):
+        return {"false_share": round(float((probability > 0.5)[target == 0].float().mean()), 4)}
+
+
+def test_a_new_task_is_one_file_with_its_object(tmp_path, monkeypatch):
+    module = ModuleType("sctseg7t.train.tasks.new_lesions")
+    module.TASK = NewLesions()
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    for place in (recipe, task):
+        monkeypatch.setattr(place, "TASKS", ("cord", "new_lesions"))
+    own = replace(RECIPE, model="mine", task="new_lesions", network={"widths": [16, 16]})
+    train(own, {}, tmp_path, log=Log())
+    assert list(rows_of(tmp_path / "curves.csv")[0])[-2:] == ["loss", "false_share"]
+    spec = spec_from_onnx(export.export(tmp_path))
+    assert spec.input.size == (8, 8, 16) and spec.raw["test_input"]["shape"] == [1, 2, 8, 8, 16]
