@@ -28,7 +28,7 @@ def known_image(wanted: dict) -> np.ndarray:
     """
     shape = tuple(wanted["shape"])
     if wanted["name"] == "ripples":
-        rows, columns = np.ogrid[: shape[2], : shape[3]]
+        rows, columns = np.ogrid[: shape[-2], : shape[-1]]
         image = np.cos(rows / 9) * np.cos(columns / 13)
     elif wanted["name"] == "cord":
         image = _cord(shape[2:], wanted["spacing_mm"], wanted.get("lesion", 0))

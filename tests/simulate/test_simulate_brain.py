@@ -291,10 +291,11 @@ def test_folds_of_cortex_are_no_lesions_and_spots_are(stored, template):
 def test_normalisation_is_the_one_of_inference():
     pytest.importorskip("sctseg7t.brain.normalise")
     from sctseg7t.brain.normalise import normalise
-    from sctseg7t.train.entry import brain_entry
     from sctseg7t.train.recipe import TrainRecipe
+    from sctseg7t.train.task import task_of
 
-    how = brain_entry(TrainRecipe("m", "brain_lesion", ["MNI152"]))["input"]["normalisation"]
+    recipe = TrainRecipe("m", "brain_lesion", ["MNI152"])
+    how = task_of(recipe).entry(recipe)["input"]["normalisation"]
     data = np.random.default_rng(0).gamma(3, 40, (9, 9, 9)).astype(np.float32)
     mask = np.ones(data.shape, bool)
     mask[0] = False

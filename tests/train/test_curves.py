@@ -1,7 +1,6 @@
 """Curves: rows that survive a resume, and their picture."""
 
 import sys
-from dataclasses import replace
 
 import pytest
 from train_helpers import RECIPE, Log
@@ -39,8 +38,7 @@ def test_with_and_without_real_scans(tmp_path, simulated, real):
     ]
     curves.append(tmp_path / "curves.csv", rows)
     plain = DRAW(tmp_path, RECIPE).read_bytes()
-    assert DRAW(tmp_path, replace(RECIPE, learning_rate=1)).read_bytes() != plain
-    for scan, value in (("a", 0.5), ("b", None)):
+    for scan, value in (("a", 0.5), ("b", None)) if real else ():
         curves.append(tmp_path / "real.csv", [{"step": 2, "scan": scan, **dict.fromkeys(real, value)}])
     assert (DRAW(tmp_path, RECIPE).read_bytes() != plain) == bool(real)
 
