@@ -6,12 +6,13 @@ import os
 import pytest
 
 from sctseg7t.bids import derivative_stem, entities_of
-from sctseg7t.cohort.find import find_scans, read_qc_fail, select
+from sctseg7t.cohort.find import Scan, find_scans, read_qc_fail, select
 from sctseg7t.cohort.job import label_file
-from sctseg7t.cohort.output_names import plan_scan, write_description
+from sctseg7t.cohort.output_names import mask_metadata, plan_scan, write_description
 from sctseg7t.errors import UsageError
 
 SUFFIXES = {"SC": "_seg", "GM": "_gmseg"}
+BRAIN_SUFFIXES = {"LESION": "_lesionseg", "LABELS": "_lesionlabels"}
 
 
 def touch(root, *names):
@@ -165,6 +166,34 @@ def test_plan_names(bids):
     plan = plan_scan(scan, bids / "out", SUFFIXES, names="sct", tables=("csa", "levels"))
     assert plan.masks["GM"] == place / "sub-02_ses-1_run-1_T2starw_gmseg.nii.gz"
     assert plan.tables["levels"].name == "sub-02_ses-1_run-1_T2starw_csa_perlevel.csv"
+
+
+def test_names_of_a_brain_s_outputs(tmp_path):
+    def planned(relative, entities, **how):
+        scan = Scan(tmp_path / relative, relative, "scan", entities)
+        return plan_scan(scan, tmp_path / "out", BRAIN_SUFFIXES, tables=("lesions", "load"), **how)
+
+    entities = {"sub": "01", "acq": "7T", "suffix": "FLAIR"}
+    plan = planned("sub-01/anat/sub-01_acq-7T_FLAIR.nii.gz", entities)
+    assert [path.name for path in plan.files()] == [
+        "sub-01_acq-7T_label-LESION_mask.nii.gz",
+        "sub-01_acq-7T_desc-lesions_dseg.nii.gz",
+        "sub-01_acq-7T_FLAIR_lesions.csv",
+        "sub-01_acq-7T_FLAIR_lesionload.csv",
+        "sub-01_acq-7T_FLAIR_deepseg.json",
+    ]
+    cord = Scan(
+        tmp_path / "sub-01/anat/sub-01_acq-7T_T2starw.nii.gz", "sub-01/anat/sub-01_acq-7T_T2starw.nii.gz", "c", entities
+    )
+    cord = plan_scan(cord, tmp_path / "out", {"SC": "_seg"})
+    assert not (set(cord.files()) | cord.possible_tables()) & (set(plan.files()) | plan.possible_tables())
+    metadata = {path.name: content for path, content in mask_metadata(plan, "x").items()}
+    assert metadata["sub-01_acq-7T_label-LESION_mask.json"]["Type"] == "Lesion"
+    assert "Type" not in metadata["sub-01_acq-7T_desc-lesions_dseg.json"]
+    soft = planned("sub-01/anat/sub-01_acq-7T_FLAIR.nii.gz", entities, soft=True)
+    assert soft.masks["LABELS"] == plan.masks["LABELS"] and soft.masks["LESION"].name.endswith("_probseg.nii.gz")
+    sct = planned("a/flair.nii.gz", {})
+    assert [path.name for path in sct.masks.values()] == ["flair_lesionseg.nii.gz", "flair_lesionlabels.nii.gz"]
 
 
 def test_label_templates(bids):

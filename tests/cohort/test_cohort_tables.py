@@ -1,37 +1,42 @@
-"""The cohort's tables and figures, from records on disk."""
+"""The cohort's tables and figures, from records on disk: of cords, of brains, and of both in one folder."""
 
 import csv
 import json
 
+import numpy as np
 import pytest
+from batch_helpers import rows
+from qc_brain_helpers import SHAPE, ellipsoids, write_brain
+from qc_helpers import write_failed, write_scan
 
 from sctseg7t.cohort import find_records
 from sctseg7t.cohort.figures import draw_cohort
 from sctseg7t.cohort.participants import read_participants
 from sctseg7t.cohort.run import Progress
 from sctseg7t.cohort.tables import summary, write_tables
-from sctseg7t.errors import OutputError, UsageError
-from sctseg7t.measure.columns import CSA_COLUMNS, names
+from sctseg7t.errors import InputError, OutputError, UsageError
+from sctseg7t.files import write_csv
+from sctseg7t.measure.columns import CSA_COLUMNS, LESION_COLUMNS, LEVEL_COLUMNS, LOAD_COLUMNS, names
 
-COLUMNS = names(CSA_COLUMNS)
-
-
-def slice_row(**cells):
-    return {**dict.fromkeys(COLUMNS, ""), **{key: str(value) for key, value in cells.items()}}
+THREE = [(80, 12, ""), (90, 14, "sc_area_jump"), (40, 6, "touches_image_edge")]
 
 
-def csa(slices, scale=1.0, level=None):
+def csa(slices, level=None):
     """Rows of a scan of SC and GM areas: [(sc, gm, flag), ...]."""
     found = []
     for k, (sc, gm, flag) in enumerate(slices):
         for tissue, area in (("SC", sc), ("GM", gm)):
-            value = {} if area is None else {"area_mm2": area * scale, "area_corrected_mm2": area * scale * 0.9}
-            found.append(slice_row(slice=k, tissue=tissue, flags=flag, level=level or "", **value))
+            areas = {} if area is None else {"area_mm2": float(area), "area_corrected_mm2": area * 0.9}
+            found.append({"slice": k, "tissue": tissue, "flags": flag, "level": level, **areas})
     return found
 
 
-def put(out, subject, rows, **more):
-    """A scan's record, with a table of these rows."""
+def read_back(tmp_path, slices):
+    return rows(write_csv(tmp_path / "csa.csv", CSA_COLUMNS, csa(slices)))
+
+
+def put(out, subject, table, **more):
+    """A scan's record, with an area table of these rows."""
     place = out / f"sub-{subject}" / "anat"
     place.mkdir(parents=True)
     raw = {
@@ -46,27 +51,38 @@ def put(out, subject, rows, **more):
         **more,
     }
     (place / f"sub-{subject}_deepseg.json").write_text(json.dumps(raw))
-    with open(place / f"sub-{subject}_csa.csv", "w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(place / f"sub-{subject}_csa.csv", CSA_COLUMNS, table)
 
 
-def rows(path):
-    with open(path, newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+def header(path):
+    with open(path, encoding="utf-8") as stream:
+        return next(csv.reader(stream))
+
+
+def files_of(paths):
+    return [path.name for path in paths]
 
 
 @pytest.fixture
-def out(tmp_path):
-    put(tmp_path, "01", csa([(80, 12, ""), (90, 14, "sc_area_jump"), (40, 6, "touches_image_edge")]))
+def cords(tmp_path):
+    put(tmp_path, "01", csa(THREE))
     put(tmp_path, "02", csa([(70, None, "empty_GM"), (72, 10, "")]))
     put(tmp_path, "03", [], status="failed", error="a\nb", error_kind="timeout", outputs={}, files={})
     return tmp_path
 
 
-def test_summary_leaves_cut_slices_out():
-    found = summary(csa([(80, 12, ""), (90, 14, "sc_area_jump"), (40, 6, "touches_image_edge")]))
+@pytest.fixture
+def brains(tmp_path):
+    write_brain(tmp_path)
+    write_brain(tmp_path, "sub-02_FLAIR", mask=np.zeros(SHAPE, bool), raw={"brain": {}})
+    return tmp_path
+
+
+# --- numbers of a scan ----------------------------------------------------------------
+
+
+def test_summary_leaves_cut_slices_out(tmp_path):
+    found = summary(read_back(tmp_path, THREE))
     assert (found["n_slices"], found["n_averaged"], found["n_flagged"]) == (3, 2, 2)
     assert found["flags"] == "sc_area_jump:1;touches_image_edge:1"
     assert (found["sc_area_mm2_mean"], found["sc_area_mm2_min"], found["sc_area_mm2_max"]) == (85, 80, 90)
@@ -75,51 +91,104 @@ def test_summary_leaves_cut_slices_out():
     assert "wm_area_mm2_mean" not in found
 
 
-def test_ratio_is_over_slices_that_have_both():
-    found = summary(csa([(70, None, "empty_GM"), (72, 10, "")]))
+def test_ratio_is_over_slices_that_have_both(tmp_path):
+    found = summary(read_back(tmp_path, [(70, None, "empty_GM"), (72, 10, "")]))
     assert found["gm_sc_area_ratio"] == pytest.approx(10 / 72) and found["n_averaged"] == 2
 
 
-def test_nothing_measured_is_empty_and_not_zero():
+def test_nothing_measured_is_empty_and_not_zero(tmp_path):
     assert summary([]) == {}
-    assert "sc_area_mm2_mean" not in summary(csa([(None, None, "empty_SC")]))
+    assert "sc_area_mm2_mean" not in summary(read_back(tmp_path, [(None, None, "empty_SC")]))
 
 
-def test_scan_table(out):
-    files, notes = write_tables(out)
-    assert [path.name for path in files] == ["cohort_slices.csv", "cohort_scans.csv", "cohort_dictionary.csv"]
-    scans = rows(out / "cohort_scans.csv")
-    assert [r["status"] for r in scans] == ["ok", "ok", "failed"] and notes == []
+# --- tables ---------------------------------------------------------------------------
+
+
+def test_tables_of_cords(cords):
+    files, notes = write_tables(cords)
+    assert files_of(files) == ["cohort_slices.csv", "cohort_scans.csv", "cohort_dictionary.csv"] and notes == []
+    scans = rows(cords / "cohort_scans.csv")
+    assert [r["status"] for r in scans] == ["ok", "ok", "failed"]
     assert (scans[2]["error"], scans[2]["error_kind"], scans[2]["n_slices"]) == ("a b", "timeout", "")
     assert scans[0]["warnings"] == "one | two" and scans[0]["n_warnings"] == "2" and scans[0]["input_sha256"] == "ab"
-    assert len(rows(out / "cohort_slices.csv")) == 10
-
-
-def test_pandas_reads_the_types(out):
-    pandas = pytest.importorskip("pandas")
-    write_tables(out)
-    table = pandas.read_csv(out / "cohort_slices.csv")
-    assert table["area_mm2"].dtype == float and table["slice"].dtype == int
+    slices = rows(cords / "cohort_slices.csv")
     # The empty cell, not 0.
-    assert table["area_mm2"].isna().sum() == 1
+    assert len(slices) == 10 and [r["area_mm2"] for r in slices].count("") == 1
 
 
-def test_only_the_chosen_records(out):
-    chosen = [r.path for r in find_records(out) if r.entities["sub"] == "02"]
-    write_tables(out, paths=[*chosen, out / "sub-09" / "x_deepseg.json"])
-    assert {r["subject"] for r in rows(out / "cohort_slices.csv")} == {"02"}
+def test_tables_of_brains(brains):
+    files, notes = write_tables(brains)
+    assert files_of(files) == ["cohort_lesions.csv", "cohort_scans.csv", "cohort_dictionary.csv"] and notes == []
+    lesions, (first, second) = rows(brains / "cohort_lesions.csv"), rows(brains / "cohort_scans.csv")
+    own = rows(brains / "sub-01_FLAIR_lesions.csv")
+    assert [r["volume_mm3"] for r in lesions] == [r["volume_mm3"] for r in own]
+    assert {(r["subject"], r["scan"]) for r in lesions} == {("01", "sub-01_FLAIR")}
+    assert lesions[0]["location"] == "periventricular" and lesions[-1]["counted"] == "0"
+    assert (first["n_lesions"], first["n_small"], first["brain_volume_ml"]) == ("3", "1", "1400.0000")
+    assert float(first["load_ml"]) == pytest.approx(sum(float(r["volume_mm3"]) for r in own) / 1000, abs=1e-3)
+    assert float(first["periventricular_ml"]) == pytest.approx(float(own[0]["volume_mm3"]) / 1000, abs=1e-3)
+    # Zeros where there are none; no largest lesion, and no volume that nobody measured.
+    assert (second["n_lesions"], second["load_ml"], second["status"]) == ("0", "0.0000", "ok")
+    assert (second["largest_volume_mm3"], second["brain_volume_ml"], second["reason"]) == ("", "", "no_lesions")
+    assert "n_slices" not in first and "sc_area_mm2_mean" not in first
 
 
-def test_participants_are_joined(out):
+def test_cords_and_brains_in_one_folder(brains):
+    write_scan(brains, "sub-01_T2starw")
+    write_failed(brains, "sub-03_FLAIR", "cannot be read")
+    files, notes = write_tables(brains)
+    assert files_of(files) == [
+        *("cohort_slices.csv", "cohort_lesions.csv", "cohort_scans.csv", "cohort_dictionary.csv")
+    ]
+    found = {r["scan"]: r for r in rows(brains / "cohort_scans.csv")}
+    cord, brain, failed = (found[name] for name in ("sub-01_T2starw", "sub-01_FLAIR", "sub-03_FLAIR"))
+    assert float(cord["sc_area_mm2_mean"]) > 30 and cord["load_ml"] == "" and cord["n_slices"] == "6"
+    assert float(brain["load_ml"]) > 2 and brain["sc_area_mm2_mean"] == "" and brain["n_slices"] == ""
+    assert failed["status"] == "failed" and failed["load_ml"] == failed["n_slices"] == ""
+    described = {(r["table"], r["column"]): r["description"] for r in rows(brains / "cohort_dictionary.csv")}
+    for path in files[:-1]:
+        assert all(described[path.name, column] for column in header(path))
+    # A table of an earlier run goes with its scans.
+    for path in brains.glob("*FLAIR_deepseg.json"):
+        path.unlink()
+    write_tables(brains)
+    assert not (brains / "cohort_lesions.csv").exists() and (brains / "cohort_slices.csv").exists()
+    assert "load_ml" not in header(brains / "cohort_scans.csv")
+
+
+@pytest.mark.parametrize(
+    "table, own",
+    [("slices", CSA_COLUMNS), ("levels", LEVEL_COLUMNS), ("lesions", LESION_COLUMNS), ("scans", LOAD_COLUMNS)],
+)
+def test_no_column_of_a_scan_s_own_tables_is_lost(table, own):
+    from sctseg7t.measure.columns import COHORT_TABLES
+
+    assert set(names(own)) - set(names(COHORT_TABLES[f"cohort_{table}"])) == {"filename"}
+
+
+def test_a_table_of_other_columns_is_named(cords):
+    path = cords / "sub-01" / "anat" / "sub-01_csa.csv"
+    write_csv(path, (*CSA_COLUMNS, "later"), [{**row, "later": 1} for row in csa(THREE)])
+    with pytest.raises(InputError, match="sub-01_csa.csv.*later"):
+        write_tables(cords)
+
+
+def test_only_the_chosen_records(cords):
+    chosen = [r.path for r in find_records(cords) if r.entities["sub"] == "02"]
+    write_tables(cords, paths=[*chosen, cords / "sub-09" / "x_deepseg.json"])
+    assert {r["subject"] for r in rows(cords / "cohort_slices.csv")} == {"02"}
+
+
+def test_participants_are_joined(cords):
     text = "participant_id\tsex\tSlice\tnote\nsub-01\tF\t7\t=1+1\n02\tn/a\t8\té\n"
-    (out / "participants.tsv").write_bytes(text.encode("cp1252"))
-    (out / "participants.json").write_text('{"sex": {"Description": "of the subject"}}')
-    _, notes = write_tables(out, participants=out / "participants.tsv")
-    found = rows(out / "cohort_scans.csv")
+    (cords / "participants.tsv").write_bytes(text.encode("cp1252"))
+    (cords / "participants.json").write_text('{"sex": {"Description": "of the subject"}}')
+    _, notes = write_tables(cords, participants=cords / "participants.tsv")
+    found = rows(cords / "cohort_scans.csv")
     assert [(r["sex"], r["participant_Slice"]) for r in found] == [("F", "7"), ("", "8"), ("", "")]
     assert found[1]["note"] == "é"
     assert len(notes) == 2 and "sub-03" in notes[0] and "participant_Slice" in notes[1]
-    described = {r["column"]: r["description"] for r in rows(out / "cohort_dictionary.csv")}
+    described = {r["column"]: r["description"] for r in rows(cords / "cohort_dictionary.csv")}
     assert described["sex"] == "of the subject"
 
 
@@ -130,54 +199,64 @@ def test_participants_of_another_form(tmp_path, text):
         read_participants(tmp_path / "participants.tsv")
 
 
-def test_a_broken_record_is_a_failed_scan(out):
-    (out / "sub-02" / "anat" / "sub-02_deepseg.json").write_text('{"status": "ok"')
-    broken = find_records(out)[1]
-    assert broken.status == "failed" and "sub-02_deepseg.json" in broken.error and broken.masks == {}
-    write_tables(out)
-    assert [r["status"] for r in rows(out / "cohort_scans.csv")] == ["ok", "failed", "failed"]
+def test_a_broken_record_is_a_failed_scan(cords):
+    (cords / "sub-02" / "anat" / "sub-02_deepseg.json").write_text('{"status": "ok"')
+    write_tables(cords)
+    broken = rows(cords / "cohort_scans.csv")[1]
+    assert broken["status"] == "failed" and "sub-02_deepseg.json" in broken["error"]
 
 
 def test_records_of_single_runs_count(tmp_path, small, deepseg):
     deepseg("-i", small, "-ofolder", tmp_path)
-    (record,) = find_records(tmp_path)
-    assert record.status == "ok" and record.name == "t2s" and record.image == small
     write_tables(tmp_path)
     assert len(rows(tmp_path / "cohort_slices.csv")) == 9
+    assert [r["scan"] for r in rows(tmp_path / "cohort_scans.csv")] == ["t2s"]
 
 
-def test_a_missing_table_is_said(out):
-    (out / "sub-01" / "anat" / "sub-01_csa.csv").unlink()
-    _, notes = write_tables(out)
-    assert len(notes) == 1 and "sub-01_T2starw" in notes[0]
+def test_missing_tables_are_said_by_kind(brains):
+    write_scan(brains, "sub-01_T2starw")
+    for name in ("sub-01_FLAIR_lesions.csv", "sub-01_FLAIR_lesionload.csv", "sub-01_T2starw_csa.csv"):
+        (brains / name).unlink()
+    _, notes = write_tables(brains)
+    assert sorted(note.split(";")[0] for note in notes) == [
+        "no area table beside the masks of sub-01_T2starw",
+        "no lesion table beside the masks of sub-01_FLAIR",
+        "no table of lesion load beside the masks of sub-01_FLAIR",
+    ]
 
 
-def test_an_earlier_table_survives_a_failure(out, monkeypatch):
-    write_tables(out)
-    before = (out / "cohort_slices.csv").read_bytes()
+def test_flags_of_lesions_are_counted(tmp_path):
+    mask = ellipsoids()
+    mask[0:3, 50:53, 50] = mask[40:43, 0, 60] = True
+    write_brain(tmp_path, mask=mask)
+    write_tables(tmp_path)
+    assert rows(tmp_path / "cohort_scans.csv")[0]["flags"] == "touches_image_edge:2"
+
+
+def test_an_earlier_table_survives_a_failure(cords, monkeypatch):
+    write_tables(cords)
+    before = (cords / "cohort_slices.csv").read_bytes()
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
     with pytest.raises(OutputError, match="disk is full"):
-        write_tables(out)
-    assert (out / "cohort_slices.csv").read_bytes() == before and not list(out.glob(".tmp-*"))
+        write_tables(cords)
+    assert (cords / "cohort_slices.csv").read_bytes() == before and not list(cords.glob(".tmp-*"))
 
 
-def test_figures(out):
+# --- figures --------------------------------------------------------------------------
+
+
+def test_figures_of_cords_by_group(cords):
     pytest.importorskip("matplotlib")
-    (out / "participants.tsv").write_text("participant_id\tsex\nsub-01\tF\nsub-02\tM\n")
-    write_tables(out, participants=out / "participants.tsv")
-    files = draw_cohort(out, "sex")
-    assert [path.name for path in files] == [
-        "cohort_csa.png",
-        "cohort_csa.svg",
-        "cohort_measures.png",
-        "cohort_measures.svg",
-    ]
-    drawn = (out / "figures" / "cohort_csa.svg").read_text()
+    (cords / "participants.tsv").write_text("participant_id\tsex\nsub-01\tF\nsub-02\tM\n")
+    write_tables(cords, participants=cords / "participants.tsv")
+    files = draw_cohort(cords, "sex")
+    assert files_of(files) == [f"cohort_{name}.{kind}" for name in ("csa", "measures") for kind in ("png", "svg")]
+    drawn = (cords / "figures" / "cohort_csa.svg").read_text()
     assert "F (n=1)" in drawn and "M (n=1)" in drawn and "slice, inferior" in drawn
     before = [path.read_bytes() for path in files]
-    assert [path.read_bytes() for path in draw_cohort(out, "sex")] == before
+    assert [path.read_bytes() for path in draw_cohort(cords, "sex")] == before
     with pytest.raises(UsageError, match="age"):
-        draw_cohort(out, "age")
+        draw_cohort(cords, "age")
 
 
 def test_figures_by_level_and_of_nothing(tmp_path):
@@ -190,6 +269,20 @@ def test_figures_by_level_and_of_nothing(tmp_path):
     write_tables(tmp_path)
     with pytest.raises(UsageError, match="no measured slice"):
         draw_cohort(tmp_path)
+
+
+def test_figures_of_loads_by_group(brains):
+    pytest.importorskip("matplotlib")
+    for n in range(3, 9):
+        write_brain(brains, f"sub-{n:02d}_FLAIR", mask=ellipsoids(which=[((40, 50, 50), (n, n, n))]), regions=False)
+    write_scan(brains, "sub-01_T2starw")
+    lines = [f"sub-{n:02d}\t{'HC' if n == 2 else 'MS'}\n" for n in range(1, 9)]
+    (brains / "participants.tsv").write_text("participant_id\tgroup\n" + "".join(lines))
+    write_tables(brains, participants=brains / "participants.tsv")
+    files = draw_cohort(brains, "group")
+    assert {path.stem for path in files} == {"cohort_csa", "cohort_measures", "cohort_lesions"}
+    drawn = (brains / "figures" / "cohort_lesions.svg").read_text()
+    assert "(n=7)" in drawn and "(n=1)" in drawn and "lesion load, mL" in drawn
 
 
 @pytest.mark.parametrize(
