@@ -1,0 +1,285 @@
+"""What all commands have in common: help, words, errors by name, exit codes, completion, streams."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+from sctseg7t.cli import COMMANDS
+from sctseg7t.cli.run import Progress, exit_code
+
+from sctseg7t import __version__
+from sctseg7t.errors import InputError, ModelError
+
+posix = pytest.mark.skipif(os.name == "nt", reason="pipes and shells are other things on Windows")
+
+
+def parser_of(name):
+    return import_module(f"sctseg7t.cli.{name}").parser()
+
+
+def parsers():
+    """Every command's parser and those of its verbs, by what is typed."""
+    for name in COMMANDS:
+        parser = parser_of(name)
+        yield from ((each.prog, each) for each in (parser, *(parser.verbs.choices.values() if parser.verbs else ())))
+
+
+@pytest.fixture
+def run(call):
+    """Run a command in this process: (exit code, stdout, stderr)."""
+    return lambda name, *argv: call(import_module(f"sctseg7t.cli.{name}").main, [str(arg) for arg in argv])
+
+
+def process(code, **options):
+    """Python code in a process of its own."""
+    line = [sys.executable, "-c", code]
+    return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False, **options)
+
+
+# ---------------------------------------------------------------- help
+
+
+@pytest.mark.parametrize(("typed", "parser"), list(parsers()))
+def test_help_fits_the_terminal_and_names_each_option_once(typed, parser, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = parser.format_help()
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+    assert text.startswith(f"usage: {typed} ") and "exit codes: 0 " in text
+    heads = re.findall(r"^  (-\S.*?)(?:  |$)", text, flags=re.M)
+    shown = [word for head in heads for word in head.replace(",", "").split() if word.startswith("-")]
+    words = {option.lstrip("-") for option in parser.options()}
+    assert sorted(word.lstrip("-") for word in shown) == sorted(words)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_answers(run, name):
+    for word in ("-h", "-help", "--help"):
+        code, out, err = run(name, word)
+        assert (code, err) == (0, "") and out.startswith(f"usage: sct7t_{name} ")
+    assert run(name, "-version") == run(name, "--version") == (0, f"{__version__}\n", "")
+
+
+def test_help_imports_only_the_standard_library():
+    done = process(
+        "import sys; before = set(sys.modules)\n"
+        "from importlib import import_module\n"
+        f"for name in {COMMANDS!r}: assert import_module('sctseg7t.cli.' + name).main(['-h']) == 0\n"
+        "tops = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "print(sorted(tops - set(sys.stdlib_module_names)))"
+    )
+    assert done.stdout.splitlines()[-1] == "['sctseg7t']", done.stderr
+
+
+# ---------------------------------------------------------------- words
+
+
+@pytest.mark.parametrize(("typed", "parser"), list(parsers()))
+def test_every_word_has_both_dash_forms_and_one_meaning(typed, parser):
+    options = parser.options()
+    for name, action in options.items():
+        word = name.lstrip("-")
+        if len(word) > 1:
+            assert options[f"-{word}"] is options[f"--{word}"] is action
+    meaning = {"-i": "input", "-o": "output", "-m": "model", "-c": "task", "-v": "verbose", "-h": "help"}
+    assert {name: action.dest for name, action in options.items() if name in meaning}.items() <= meaning.items()
+
+
+@pytest.mark.parametrize(
+    "word, said",
+    [
+        ("-ofoldr", "did you mean -ofolder?"),
+        ("--ofoldr", "did you mean --ofolder?"),
+        ("-ofoldr=x", "did you mean -ofolder?"),
+        ("-ii", "did you mean -i?"),
+        ("-qcc", "did you mean -qc?"),
+        ("-csaformat", "did you mean -csa-format?"),
+        ("-center", "did you mean -centerline?"),
+        ("--threshold", "did you mean --thr?"),
+        ("-thr0.5", "write -thr 0.5"),
+        ("-v0", "write -v 0"),
+        ("-o name", "see sct7t_deepseg -help"),
+        ("--x", "see sct7t_deepseg -help"),
+    ],
+)
+def test_unknown_options_are_refused_by_name(run, scan, word, said):
+    code, out, err = run("deepseg", "-i", scan, word)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"sct7t_deepseg: error: unknown option {word}; ") and said in err
+    assert [path.name for path in scan.parent.iterdir()] == [scan.name]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_refuses_what_it_does_not_know(run, name):
+    code, out, err = run(name, "-nonsense")
+    assert (code, out) == (2, "") and err.startswith(f"sct7t_{name}: error: unknown option -nonsense; ")
+
+
+def test_verbs_refuse_what_they_do_not_know(run):
+    code, _, err = run("download", "install", "x", "-ofline")
+    assert code == 2 and err == "sct7t_download install: error: unknown option -ofline; did you mean -offline?\n"
+
+
+def test_a_method_is_no_model(run):
+    code, _, err = run("compare", "-m", "ours=results", "-o", "out")
+    assert code == 2 and "unknown option -m; write -method NAME=PATH" in err
+
+
+def test_values_that_begin_with_a_dash():
+    deepseg, compare, qc = parser_of("deepseg"), parser_of("compare"), parser_of("qc")
+    args = deepseg.parse_args(["-i=-a.nii.gz", "-o=-b", "-remove-small", "-3", "-series=-x"])
+    assert (args.input, args.output, args.remove_small, args.series) == (["-a.nii.gz"], "-b", "-3", "-x")
+    assert compare.parse_args(["-o", "x", "-method", "a=-b", "-ref=-c"]).ref == ["-c"]
+    assert qc.parse_args(["-i", "-", "-title", "- pilot -"]).title == "- pilot -"
+
+
+def test_lists_may_be_given_in_several_parts():
+    args = parser_of("deepseg").parse_args(["-i", "a", "b", "-soft", "--input", "c"])
+    assert args.input == ["a", "b", "c"]
+    assert parser_of("batch").parse_args(["-o", "x", "-exclude", "1", "-exclude", "2", "3"]).exclude == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize(
+    "argv, said",
+    [
+        (["deepseg"], "-i is required: sct7t_deepseg -i FILE"),
+        (["prepare", "bias"], "-i and -o are required: sct7t_prepare STEP"),
+        (["deepseg", "-i", "x", "-thr", "half"], "-thr half: give a number above 0 and below 1"),
+        (["compare", "-o", "x", "-trim", "0.5"], "-trim 0.5: give a number at least 0 and below 0.5"),
+        (["batch", "-o", "x", "-timeout", "inf"], "-timeout inf: give a number above 0"),
+        (["batch", "-o", "x", "-workers", "two"], "-workers two: give a whole number, 1 or more"),
+        (["deepseg", "-i", "x", "-v", "3"], "-v: invalid choice: 3"),
+        (["deepseg", "-i", "x", "-csa-format", "xlsx"], "-csa-format: invalid choice: 'xlsx'"),
+        (["qc", "-o"], "-o: expected one argument"),
+        (["download", "fetch"], "VERB: invalid choice: 'fetch'"),
+        (["prepare", "crop", "-i", "a", "-o", "b"], "STEP: invalid choice: 'crop'"),
+    ],
+)
+def test_values_are_refused_by_name(run, argv, said):
+    code, out, err = run(*argv)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"sct7t_{argv[0]}: error: {said}")
+
+
+# ---------------------------------------------------------------- how a command ends
+
+
+@pytest.mark.parametrize(
+    "raised, code, said",
+    [
+        (None, 0, ""),
+        (ModelError("net.onnx: is damaged"), 2, "sct7t_qc: error: net.onnx: is damaged\n"),
+        (InputError("t2s.nii.gz: is empty"), 1, "sct7t_qc: error: t2s.nii.gz: is empty\n"),
+        (ImportError("No module named 'torch'"), 2, "pip install 'sctseg7t[train]'"),
+        (KeyboardInterrupt(), 130, "sct7t_qc: nothing was written\n"),
+    ],
+)
+def test_exit_codes(capsys, raised, code, said):
+    def body(args):
+        if raised:
+            raise raised
+        return 0
+
+    given = {"interrupted": "nothing was written", "partial": (InputError,), "extra": "train"}
+    assert exit_code(parser_of("qc"), body, [], **given) == code
+    out, err = capsys.readouterr()
+    assert out == "" and said in err and err.count("\n") == (code > 0)
+
+
+def test_timings_with_v_2(run, tmp_path):
+    ratings = tmp_path / "a.json"
+    ratings.write_text('{"format": "sct7t-qc-ratings", "version": 1, "rater": "ann", "ratings": []}')
+    code, _, err = run("qc", "-agreement", ratings, ratings, "-v", "2")
+    assert code == 0 and re.fullmatch(r"sct7t_qc: \d+\.\d s\n", err)
+
+
+@posix
+def test_a_reader_that_has_seen_enough_gets_no_traceback():
+    line = [sys.executable, "-m", "sctseg7t.cli.deepseg", "-list-tasks"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        running.stdout.close()
+        assert running.stderr.read() == "" and running.wait() == 141
+
+
+@posix
+def test_streams_that_are_closed_or_cannot_show_a_name(scan, tmp_path):
+    path = tmp_path / "é.nii.gz"
+    shutil.copy(scan, path)
+    command = f"{sys.executable} -m sctseg7t.cli.deepseg -i {path} -c sc -no-csa -device cpu -threads 1"
+    env = {**os.environ, "PYTHONIOENCODING": "ascii", "OMP_NUM_THREADS": "1"}
+    for end in ("", " >&-"):
+        done = subprocess.run(command + end, shell=True, capture_output=True, text=True, env=env, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        assert ("\\xe9_seg.nii.gz" in done.stdout) == (end == "")
+
+
+def test_progress_on_a_terminal_and_in_a_pipe(capsys, monkeypatch):
+    for terminal in (False, True):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal)
+        with Progress(2) as bar:
+            bar.update()
+            bar.write("a.nii.gz: is empty")
+            bar.reach(2, 2)
+        _, err = capsys.readouterr()
+        assert "a.nii.gz: is empty\n" in err and ("2/2" in err) == terminal
+    with Progress(2, shown=False):
+        pass
+    assert capsys.readouterr().err == ""
+
+
+# ---------------------------------------------------------------- completion
+
+
+@pytest.fixture(scope="module")
+def scripts():
+    """Completion scripts by shell."""
+    from sctseg7t.cli.completion import script
+
+    return {shell: script(shell) for shell in ("bash", "zsh", "fish")}
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_every_option(scripts, run, shell):
+    assert run("qc", "-completion", shell) == (0, scripts[shell] + "\n", "")
+    for typed, parser in parsers():
+        lines = scripts[shell]
+        assert typed.split()[0] in lines
+        for name in parser.options():
+            old_style = f"-l {name[2:]}" if name.startswith("--") else f"-o {name[1:]}"
+            assert (old_style if shell == "fish" else name) in lines
+
+
+@posix
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_read_by_the_shell(scripts, tmp_path, shell):
+    if not shutil.which(shell):
+        pytest.skip(f"{shell} is not installed")
+    path = tmp_path / "script"
+    path.write_text(scripts[shell])
+    done = subprocess.run([shell, "-n", str(path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@posix
+@pytest.mark.parametrize(
+    "words, offered",
+    [
+        (["sct7t_deepseg", "-ofo"], ["-ofolder"]),
+        (["sct7t_deepseg", "-i", "a", "b", "--ofo"], ["--ofolder"]),
+        (["sct7t_deepseg", "-csa-format", ""], ["tidy", "sct"]),
+        (["sct7t_deepseg", "-o", ""], []),
+        (["sct7t_download", "ex"], ["export"]),
+        (["sct7t_prepare", ""], ["dicom", "bias", "mask", "normalise", "resample"]),
+    ],
+)
+def test_bash_completes(scripts, words, offered):
+    if not shutil.which("bash"):
+        pytest.skip("bash is not installed")
+    line = " ".join(f"'{word}'" for word in words)
+    asked = f"COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _{words[0]} {words[0]} '{words[-1]}' '{words[-2]}'"
+    code = f'{scripts["bash"]}\n{asked}\nprintf "%s\\n" "${{COMPREPLY[@]}}"'
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == offered
