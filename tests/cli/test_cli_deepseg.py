@@ -93,11 +93,13 @@ def test_csa_table_holds_the_area_of_the_mask(deepseg, scan):
 
 
 @pytest.mark.parametrize("task, suffix", [("gm", "gmseg"), ("sc", "seg")])
-def test_a_task_of_one_tissue_writes_only_that(deepseg, scan, task, suffix):
+def test_a_task_of_one_tissue_writes_only_that(deepseg, scan, tmp_path, task, suffix):
     assert deepseg("-i", scan, "-c", task)[0] == 0
     assert names(scan.parent) == sorted(("t2s.nii.gz", f"t2s_{suffix}.nii.gz", "t2s_csa.csv", "t2s_deepseg.json"))
     assert {r["tissue"] for r in rows(scan.parent / "t2s_csa.csv")} == {task.upper()}
-    assert values(scan.parent / f"t2s_{suffix}.nii.gz").any()
+    assert deepseg("-i", scan, "-ofolder", tmp_path / "both")[0] == 0
+    name = f"t2s_{suffix}.nii.gz"
+    np.testing.assert_array_equal(values(scan.parent / name), values(tmp_path / "both" / name))
 
 
 @pytest.mark.parametrize(
@@ -161,19 +163,8 @@ def test_remove_small_larger_than_the_tissue_removes_it(deepseg, scan):
 def test_csa_format_sct_has_the_columns_of_sct(deepseg, scan):
     assert deepseg("-i", scan, "-csa-format", "sct")[0] == 0
     table = rows(scan.parent / "t2s_csa.csv")
-    for column in (
-        "Timestamp",
-        "SCT Version",
-        "Filename",
-        "Slice (I->S)",
-        "VertLevel",
-        "MEAN(area)",
-        "STD(area)",
-        "MEAN(angle_AP)",
-        "MEAN(diameter_RL)",
-        "SUM(length)",
-    ):
-        assert column in table[0]
+    given = {"Timestamp", "SCT Version", "Filename", "Slice (I->S)", "VertLevel", "SUM(length)"}
+    assert given | {"MEAN(area)", "STD(area)", "MEAN(angle_AP)", "MEAN(diameter_RL)"} <= set(table[0])
     assert {r["Filename"] for r in table} == {"t2s_seg.nii.gz", "t2s_gmseg.nii.gz", "t2s_wmseg.nii.gz"}
 
 
@@ -192,25 +183,22 @@ def test_levels_give_a_table_per_level(deepseg, scan, tmp_path):
 
 def _marks(kind, image, mask):
     """A cord mask or point labels, on the scan's grid or on one twice as fine in-plane."""
-    out = np.zeros(image.shape)
-    if kind.startswith("mask"):
-        out = mask
-    else:
-        for k in (0, image.shape[2] - 1):
-            i, j = np.argwhere(mask[..., k]).mean(0).round().astype(int)
-            out[i, j, k] = k + 1
-    if kind.endswith("no orientation"):
-        image = nib.Nifti1Image(out.astype(np.uint8), image.affine)
-        image.set_sform(None, 0)
-        image.set_qform(None, 0)
-        return image
-    if kind.endswith("same grid"):
-        return nib.Nifti1Image(out.astype(np.uint8), image.affine)
-    fine = np.repeat(np.repeat(out, 2, 0), 2, 1) if kind.startswith("mask") else np.zeros((240, 240, 3))
-    if not kind.startswith("mask"):
-        fine[tuple((np.argwhere(out) * (2, 2, 1)).T)] = 1
-    affine = image.affine @ np.array([[0.5, 0, 0, -0.25], [0, 0.5, 0, -0.25], [0, 0, 1, 0], [0, 0, 0, 1]])
-    return nib.Nifti1Image(fine.astype(np.uint8), affine)
+    fine = image.affine @ np.array([[0.5, 0, 0, -0.25], [0, 0.5, 0, -0.25], [0, 0, 1, 0], [0, 0, 0, 1]])
+    points = np.zeros_like(mask)
+    for k in (0, image.shape[2] - 1):
+        i, j = np.argwhere(mask[..., k]).mean(0).round().astype(int)
+        points[i, j, k] = k + 1
+    if kind == "mask, other grid":
+        return nib.Nifti1Image(np.repeat(np.repeat(mask, 2, 0), 2, 1), fine)
+    if kind == "points, other grid":
+        out = np.zeros((240, 240, 3), np.uint8)
+        out[tuple((np.argwhere(points) * (2, 2, 1)).T)] = 1
+        return nib.Nifti1Image(out, fine)
+    marks = nib.Nifti1Image(points if kind.startswith("points") else mask, image.affine)
+    if kind == "mask, no orientation":
+        marks.set_sform(None, 0)
+        marks.set_qform(None, 0)
+    return marks
 
 
 @pytest.mark.parametrize(
@@ -389,24 +377,8 @@ def _image(data, affine=None):
     return nib.Nifti1Image(data, np.diag([0.5, 0.5, 3, 1]) if affine is None else affine)
 
 
-def _header_bytes(path, image, edit):
-    raw = bytearray(image.to_bytes())
-    edit(raw)
-    path.write_bytes(gzip.compress(bytes(raw)))
-
-
 def _noise(shape=(40, 40, 3)):
     return np.random.default_rng(0).uniform(1, 100, shape).astype(np.float32)
-
-
-def _spoilt(value):
-    data = _noise()
-    data[5, 5, 1] = value
-    return data
-
-
-def _zero_voxel(raw):
-    raw[80:84] = np.float32(0).tobytes()
 
 
 def _truncated(path):
@@ -414,46 +386,37 @@ def _truncated(path):
     path.write_bytes(raw[: len(raw) // 2])
 
 
+SAGITTAL = np.array([[0, 0, 3, 0], [0.5, 0, 0, 0], [0, 0.5, 0, 0], [0, 0, 0, 1.0]])
+# One of each way to fail; all kinds of bad files are among the tests of the image room.
 BAD = {
     "missing": (lambda path: None, "does not exist"),
     "folder": (lambda path: path.mkdir(), "DICOM"),
     "text": (lambda path: path.write_bytes(gzip.compress(b"not an image\n" * 100)), "not a NIfTI"),
-    "empty file": (lambda path: path.write_bytes(b""), "empty"),
     "truncated": (_truncated, "truncated"),
-    "nan": (lambda path: nib.save(_image(_spoilt(np.nan)), path), "NaN"),
-    "inf": (lambda path: nib.save(_image(_spoilt(np.inf)), path), "infinite"),
-    "zeros": (lambda path: nib.save(_image(np.zeros((40, 40, 3), np.int16)), path), "zero"),
-    "constant": (lambda path: nib.save(_image(np.full((40, 40, 3), 7, np.int16)), path), "equal"),
-    "complex": (lambda path: nib.save(_image(_noise().astype(np.complex64)), path), "complex"),
-    "rgb": (
-        lambda path: nib.save(_image(np.zeros((40, 40, 3), [("R", "u1"), ("G", "u1"), ("B", "u1")])), path),
-        "RGB",
-    ),
-    "zero voxel size": (lambda path: _header_bytes(path, _image(_noise()), _zero_voxel), "voxel size"),
-    "absurd voxel size": (lambda path: nib.save(_image(_noise(), np.diag([500, 500, 3e4, 1])), path), "voxel size"),
-    "5D": (lambda path: nib.save(_image(_noise((20, 20, 3, 2, 2))), path), "axes"),
-    "sagittal": (
-        lambda path: nib.save(
-            _image(_noise(), np.array([[0, 0, 3, 0], [0.5, 0, 0, 0], [0, 0.5, 0, 0], [0, 0, 0, 1.0]])), path
-        ),
-        "sagittal",
-    ),
+    "nan": (lambda path: nib.save(_image(np.where(_noise() > 99.9, np.nan, _noise())), path), "NaN"),
+    "sagittal": (lambda path: nib.save(_image(_noise(), SAGITTAL), path), "sagittal"),
 }
 
 
-@pytest.mark.parametrize("kind", BAD)
-def test_bad_input_is_one_line_and_costs_nothing_else(deepseg, scan, tmp_path, kind):
-    make, word = BAD[kind]
-    bad = tmp_path / "in" / "bad one.nii.gz"
-    make(bad)
-    code, _, err = deepseg("-i", bad, scan, "-ofolder", tmp_path / "out", "-c", "sc")
-    assert code == 1
+def test_bad_inputs_are_one_line_each_and_cost_nothing_else(deepseg, scan, tmp_path):
+    bad = {kind: scan.parent / f"{kind}.nii.gz" for kind in BAD}
+    for kind, path in bad.items():
+        BAD[kind][0](path)
+    before = names(scan.parent)
+    code, _, err = deepseg("-i", *bad.values(), scan, "-ofolder", tmp_path / "out", "-c", "sc")
+    assert code == 1 and "Traceback" not in err
     lines = [line for line in err.splitlines() if line.startswith("error:")]
-    assert len(lines) == 1 and str(bad) in lines[0] and word in lines[0], err
-    assert "Traceback" not in err
-    # What to do follows a semicolon.
-    assert ";" in lines[0]
+    assert len(lines) == len(BAD)
+    for line, (kind, path) in zip(lines, bad.items()):
+        # What to do follows a semicolon.
+        assert str(path) in line and BAD[kind][1] in line and ";" in line, line
     assert names(tmp_path / "out") == ["t2s_csa.csv", "t2s_deepseg.json", "t2s_seg.nii.gz"]
+    assert names(scan.parent) == before
+
+
+def test_a_bad_input_alone_writes_nothing(deepseg, tmp_path):
+    code, out, err = deepseg("-i", tmp_path / "none.nii.gz", "-v", "0")
+    assert (code, out, len(err.splitlines()), names(tmp_path)) == (1, "", 1, [])
 
 
 def test_a_mistyped_folder_is_not_created(deepseg, tmp_path):
@@ -505,12 +468,12 @@ def test_bad_label_files(deepseg, scan, tmp_path, option):
         assert names(scan.parent) == ["t2s.nii.gz"]
 
 
-def test_levels_that_are_none(deepseg, scan, tmp_path):
+@pytest.mark.parametrize("value", [-3, 119])
+def test_levels_that_are_none(deepseg, scan, tmp_path, value):
     image = nib.load(scan)
-    for value in (-3, 119):
-        nib.save(nib.Nifti1Image(np.full(image.shape, value, np.int16), image.affine), tmp_path / "levels.nii.gz")
-        code, _, err = deepseg("-i", scan, "-levels", tmp_path / "levels.nii.gz")
-        assert code == 1 and str(value) in err and "not vertebral levels" in err and len(err.splitlines()) == 1
+    nib.save(nib.Nifti1Image(np.full(image.shape, value, np.int16), image.affine), tmp_path / "levels.nii.gz")
+    code, _, err = deepseg("-i", scan, "-levels", tmp_path / "levels.nii.gz")
+    assert code == 1 and str(value) in err and "not vertebral levels" in err and len(err.splitlines()) == 1
 
 
 # ---------------------------------------------------------------- names that collide
@@ -583,8 +546,7 @@ def test_output_folder_under_a_file(deepseg, scan, tmp_path):
     assert (tmp_path / "file").read_text() == "mine"
 
 
-@pytest.mark.parametrize("number", ["ENOSPC", "EROFS", "EACCES"])
-@pytest.mark.parametrize("failing", ["t2s_wmseg", "t2s_csa", "t2s_deepseg"])
+@pytest.mark.parametrize("failing, number", [("t2s_wmseg", "ENOSPC"), ("t2s_csa", "EROFS"), ("t2s_deepseg", "EACCES")])
 def test_failed_write_leaves_the_earlier_run_as_it_was(deepseg, scan, tmp_path, monkeypatch, failing, number):
     """One file cannot be made: what was there before stays, also those that could be made."""
     deepseg("-i", scan, "-ofolder", tmp_path / "out")
@@ -655,7 +617,6 @@ def test_report_that_cannot_be_written_costs_only_the_report(deepseg, scan, tmp_
 @pytest.mark.parametrize(
     "argv, word",
     [
-        ([], "-i is required"),
         (["-c", "spleen"], "spleen"),
         (["-c", "locate"], "locate"),
         (["-m", "nosuchmodel"], "nosuchmodel"),
@@ -663,27 +624,18 @@ def test_report_that_cannot_be_written_costs_only_the_report(deepseg, scan, tmp_
         (["-m", "cord_locator"], "cord_locator"),
         (["-m", "nowhere.onnx"], "nowhere.onnx"),
         (["-thr", "1.5"], "1.5"),
-        (["-thr", "0"], "0"),
-        (["-thr", "nan"], "nan"),
-        (["-thr", "half"], "half"),
         (["-device", "tpu"], "tpu"),
         (["-device", "cuda:x"], "cuda:x"),
         (["-threads", "0", "-device", "cpu"], "-threads"),
-        (["-threads", "-2", "-device", "cpu"], "-threads"),
         (["-remove-small", "3 apples"], "3 apples"),
-        (["-remove-small", "-3"], "remove-small"),
         (["-remove-small", "mm3"], "mm3"),
-        (["-volumes", "median"], "median"),
-        (["-nonsense"], "-nonsense"),
         (["-o", "folder/"], "-ofolder"),
     ],
 )
 def test_wrong_usage(deepseg, scan, argv, word):
-    inputs = ["-i", scan] if argv else []
-    code, out, err = deepseg(*inputs, *argv)
-    assert code == 2 and out == ""
-    last = err.splitlines()[-1]
-    assert last.startswith("sct7t_deepseg: error:") and word in last, err
+    code, out, err = deepseg("-i", scan, *argv)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("sct7t_deepseg: error:") and word in err
     assert names(scan.parent) == ["t2s.nii.gz"]
 
 
@@ -834,9 +786,6 @@ def test_brain_has_no_cord(deepseg, data_dir, tmp_path, contrast):
 
 def test_run_without_tables_leaves_none_of_an_earlier_run(deepseg, scan):
     assert deepseg("-i", scan)[0] == 0
-    table = scan.with_name("t2s_csa.csv") if scan.name.startswith("t2s") else next(scan.parent.glob("*_csa.csv"))
-    other = table.with_name("other_csa.csv")
-    other.write_text("mine")
-    assert table.exists()
+    (scan.parent / "other_csa.csv").write_text("mine")
     assert deepseg("-i", scan, "-no-csa")[0] == 0
-    assert not table.exists() and other.read_text() == "mine"
+    assert names(scan.parent) == sorted({"t2s.nii.gz", "other_csa.csv", *OUTPUTS} - {"t2s_csa.csv"})

@@ -1,9 +1,6 @@
 """sct7t_qc as a user meets it."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 from qc_helpers import cards_of, meta_of, write_cohort, write_failed, write_scan
@@ -84,7 +81,6 @@ def test_broken_record_is_on_the_page_and_in_the_exit_code(qc, tmp_path):
         (["-i", "scan.nii.gz", "-o", "qc"], "scan.nii.gz: is no folder and no sidecar"),
         (["-i", "empty"], "-i and -o are required"),
         (["-o", "qc"], "-i and -o are required"),
-        (["-i", "empty", "-o", "qc", "-per-page", "0"], "-per-page 0"),
         (["-agreement", "a.json", "b.json"], "a.json: cannot be read"),
     ],
 )
@@ -118,26 +114,3 @@ def test_agreement_needs_no_results(qc, tmp_path):
     a = export(tmp_path / "a.json", {}, "ann")
     code, out, _ = qc("-agreement", a, a)
     assert code == 0 and "undefined" in out
-
-
-def test_version_and_help(qc):
-    from sctseg7t.version import __version__
-
-    assert qc("-version") == (0, f"{__version__}\n", "")
-    code, out, _ = qc("-h")
-    assert code == 0 and "exit codes" in out and "-agreement" in out
-
-
-def test_help_imports_nothing_heavy():
-    code = (
-        "import sys\nfrom sctseg7t.cli.qc import main\nmain(['-h'])\n"
-        "print(sorted({'numpy', 'nibabel', 'jinja2', 'PIL', 'yaml'} & set(sys.modules)))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.stdout.strip().endswith("[]")
