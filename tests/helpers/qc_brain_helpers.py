@@ -1,11 +1,9 @@
 """Made-up brains with lesions, as the flow writes them: scan, mask, label map, tables and sidecar."""
 
-import hashlib
-import json
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
+from qc_helpers import save, write_record
 
 from sctseg7t.measure.lesion_location import Regions
 from sctseg7t.measure.lesions import measure_lesions
@@ -70,37 +68,21 @@ def write_brain(
     affine = np.diag([*spacing_mm, 1.0]) if affine is None else affine
     table = measure_lesions(mask, affine, regions_of(ventricles) if regions and ventricles is not None else None)
 
-    def store(array, path):
-        found = nib.Nifti1Image(array, affine)
-        target = nib.orientations.axcodes2ornt(axes)
-        nib.save(found.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(affine), target)), path)
-
     scan = folder / f"{name}.nii.gz"
-    store(made, scan)
+    save(made, affine, scan, axes)
     outputs = {"LESION": f"{name}_lesionseg.nii.gz", "LABELS": f"{name}_lesionlabels.nii.gz"}
-    store(mask * np.float32(0.8) if soft else mask.astype(np.uint8), folder / outputs["LESION"])
-    store(table.labels, folder / outputs["LABELS"])
+    save(mask * np.float32(0.8) if soft else mask.astype(np.uint8), affine, folder / outputs["LESION"], axes)
+    save(table.labels, affine, folder / outputs["LABELS"], axes)
     files = [*outputs.values()]
     if tables:
         write_lesion_csv(table, folder / f"{name}_lesions.csv", filename=name, tool_version="1.2.3")
         write_load_csv({name: table.summary()}, folder / f"{name}_lesionload.csv", tool_version="1.2.3")
         files += [f"{name}_lesions.csv", f"{name}_lesionload.csv"]
-    subject = {"sub": name.split("_")[0].removeprefix("sub-"), "suffix": "FLAIR"} if name.startswith("sub-") else {}
-    content = {
-        "tool": {"name": "sctseg7t", "version": "1.2.3"},
+    more = {
         "model": {"id": "brain_flair", "version": "9.9"},
-        "input": {"file": scan.name, "path": scan.name, "sha256": hashlib.sha256(scan.read_bytes()).hexdigest()},
-        "outputs": outputs,
-        "options": {"task": "brain_lesion", "volumes": "each"},
-        "usable": True,
-        "warnings": [],
-        "status": "ok",
+        "options": {"task": "brain_lesion"},
         "name": name,
-        "entities": subject,
         "brain": {"brain_ml": 1400.0, "brain_mask": "template", "lesions": {}},
-        "files": {file: {"sha256": hashlib.sha256((folder / file).read_bytes()).hexdigest()} for file in files},
         **(raw or {}),
     }
-    sidecar = folder / f"{name}_deepseg.json"
-    sidecar.write_text(json.dumps(content), encoding="utf-8")
-    return sidecar
+    return write_record(folder, name, scan, outputs, files, more)

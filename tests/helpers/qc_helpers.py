@@ -1,13 +1,16 @@
 """Made-up results of a cohort, as the commands write them: scans, masks and sidecars, without a network."""
 
+import base64
 import csv
 import hashlib
+import io
 import json
 import re
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from PIL import Image
 
 SHAPE, SPACING_MM = (48, 40, 6), (0.5, 0.6, 4.0)
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -50,37 +53,51 @@ def write_scan(
     image = made if image is None else image
     masks = {"SC": sc, "GM": gm, "WM": sc & ~gm} if masks is None else masks
 
-    def store(array, path):
-        found = nib.Nifti1Image(array, affine_of(spacing_mm))
-        target = nib.orientations.axcodes2ornt(axes)
-        nib.save(found.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(found.affine), target)), path)
-
     scan = folder / f"{name}.nii.gz"
-    store(image, scan)
+    save(image, affine_of(spacing_mm), scan, axes)
     suffixes = {"SC": "_seg", "GM": "_gmseg", "WM": "_wmseg"}
     outputs = {}
     for tissue, mask in masks.items():
         outputs[tissue] = f"{name}{suffixes.get(tissue, '_' + tissue)}.nii.gz"
-        store(mask.astype(np.uint8) if mask.dtype == bool else mask.astype(np.float32), folder / outputs[tissue])
+        stored = mask.astype(np.uint8) if mask.dtype == bool else mask.astype(np.float32)
+        save(stored, affine_of(spacing_mm), folder / outputs[tissue], axes)
     files = [*outputs.values()]
     if table:
         files.append(write_table(folder / f"{name}_csa.csv", masks, spacing_mm, flags or {}))
+    model = {"id": "cord_gm_sc", "version": "9.9"}
+    return write_record(
+        folder, name, scan, outputs, files, {"model": model, "options": {"task": "gm_sc"}, **(raw or {})}
+    )
+
+
+def save(array, affine, path, axes="RAS"):
+    """Save a canonical image with its voxels in the order of ``axes``."""
+    image = nib.Nifti1Image(array, affine)
+    order = nib.orientations.axcodes2ornt(axes)
+    nib.save(image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(affine), order)), path)
+
+
+def write_record(folder, name, scan, outputs, files, more):
+    """Write the sidecar of a scan that went well; its path."""
+    subject = {"sub": name.split("_")[0].removeprefix("sub-"), "suffix": name.split("_")[-1]}
     content = {
         "tool": {"name": "sctseg7t", "version": "1.2.3"},
-        "model": {"id": "cord_gm_sc", "version": "9.9"},
-        "input": {"file": scan.name, "path": scan.name, "sha256": hashlib.sha256(scan.read_bytes()).hexdigest()},
+        "input": {"file": scan.name, "path": scan.name, "sha256": digest(scan)},
         "outputs": outputs,
-        "options": {"task": "gm_sc", "volumes": "each"},
         "usable": True,
         "warnings": [],
         "status": "ok",
-        "entities": {"sub": name.split("_")[0].removeprefix("sub-")} if name.startswith("sub-") else {},
-        "files": {name: {"sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest()} for name in files},
-        **(raw or {}),
+        "entities": subject if name.startswith("sub-") else {},
+        "files": {file: {"sha256": digest(folder / file)} for file in files},
+        **more,
     }
     sidecar = folder / f"{name}_deepseg.json"
     sidecar.write_text(json.dumps(content), encoding="utf-8")
     return sidecar
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write_table(path, masks, spacing_mm, flags):
@@ -131,6 +148,21 @@ def cards_of(page):
     """The cards of a page, by name of scan."""
     found = re.findall(r'<script type="application/json" class="card" [^>]*>(.*?)</script>', Path(page).read_text())
     return {card["name"]: card for card in map(json.loads, found)}
+
+
+def only_card(page):
+    (card,) = cards_of(page).values()
+    return card
+
+
+def picture(tile):
+    """Gray values (rows, columns) of a slice."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(tile["image"]))).convert("L"))
+
+
+def pixels(card, tile, tissue):
+    """Pixels (rows, columns) inside a tissue's outline on a slice."""
+    return rasterise(tile["paths"].get(tissue, ""), card["size"][::-1])
 
 
 def rasterise(path, shape):

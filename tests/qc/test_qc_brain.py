@@ -1,38 +1,20 @@
 """The page's card of a brain: which slices it shows, what it says of the lesions, and what is wrong with the files."""
 
-import base64
-import io
 import json
 
 import nibabel as nib
 import numpy as np
 import pytest
 from qc_brain_helpers import SHAPE, SPACING_MM, ellipsoids, head, write_brain
-from qc_helpers import cards_of, meta_of, rasterise, write_failed, write_scan
+from qc_helpers import affine_of, cards_of, meta_of, only_card, picture, pixels, save, write_failed, write_scan
 
-from sctseg7t.cohort import find_records
-from sctseg7t.qc.brain_view import EMPTY, EMPTY_TO, MOST, choose_slices, choose_view, slice_areas
+from sctseg7t.qc.brain_view import EMPTY, EMPTY_TO, MOST, choose_slices, choose_view
 
 LESIONSEG = "sub-01_FLAIR_lesionseg.nii.gz"
 
 
-def only_card(page):
-    (card,) = cards_of(page).values()
-    return card
-
-
 def lesions_of(card):
     return [dict(zip(card["lesion_columns"], row)) for row in card["lesions"]]
-
-
-def picture(tile):
-    from PIL import Image
-
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(tile["image"]))).convert("L"))
-
-
-def store(array, path, like):
-    nib.save(nib.Nifti1Image(array, nib.load(like).affine), path)
 
 
 # ---------------------------------------------------------------- pictures
@@ -44,12 +26,10 @@ def test_outlines_hold_the_saved_voxels_of_the_slices_shown(results, make, axes)
     write_brain(results, axes=axes)
     card = only_card(make())
     assert card["problems"] == [] and card["kind"] == "brain" and card["mm"] == list(SPACING_MM)
-    columns, rows = card["size"]
-    seen = {}
-    for tile in card["tiles"]:
-        inside = rasterise(tile["paths"].get("LESION", ""), (rows, columns))
-        assert inside.sum() == mask[..., tile["k"]].sum()
-        seen[tile["k"]] = inside
+    # The label map is no tissue of its own.
+    assert list(card["masks"]) == ["LESION"]
+    seen = {tile["k"]: pixels(card, tile, "LESION") for tile in card["tiles"]}
+    assert all(inside.sum() == mask[..., k].sum() for k, inside in seen.items())
     # Left of the patient, and anterior, is right and up on the screen: as the mask lies, from corner to corner.
     k = 52
     x, y = np.nonzero(mask[..., k])
@@ -64,7 +44,7 @@ def test_picture_lies_under_its_outline_and_has_the_field_of_the_head(results, m
     write_brain(results, image=np.where(mask, 255, made).astype(np.float32), axes="PSR")
     card = only_card(make())
     tile = next(tile for tile in card["tiles"] if tile["k"] == 52)
-    inside = rasterise(tile["paths"]["LESION"], card["size"][::-1])
+    inside = pixels(card, tile, "LESION")
     gray = picture(tile)
     assert gray.shape == inside.shape and gray[inside].min() > 200 > gray[~inside].mean()
     assert all(a < b for a, b in zip(card["size"], SHAPE))
@@ -79,7 +59,7 @@ def test_large_images_are_shown_smaller_and_the_outline_stays_that_of_the_voxels
     card = only_card(make())
     tile = next(tile for tile in card["tiles"] if tile["paths"])
     assert max(picture(tile).shape) <= 320 and picture(tile).shape[1] <= 256 < card["size"][0]
-    assert rasterise(tile["paths"]["LESION"], card["size"][::-1]).sum() == 1
+    assert pixels(card, tile, "LESION").sum() == 1
     assert len(json.dumps(card)) < 450e3
 
 
@@ -149,13 +129,6 @@ def test_few_slices_are_all_shown():
     assert choose_slices(np.zeros((0, MOST)), np.zeros(MOST, bool), (0, MOST)) == tuple(range(MOST))
 
 
-def test_areas_by_slice():
-    labels = np.zeros((4, 4, 3), np.int16)
-    labels[0, 0, 0], labels[1:3, 1, 2] = 1, 2
-    assert slice_areas(labels).tolist() == [[0, 0, 0], [1, 0, 0], [0, 0, 2]]
-    assert slice_areas(np.zeros((2, 2, 5), np.int16)).shape == (1, 5)
-
-
 # ---------------------------------------------------------------- numbers
 
 
@@ -179,7 +152,7 @@ def test_box_of_a_lesion_is_around_its_outline(results, make):
     card = only_card(make())
     lesion = lesions_of(card)[2]
     tile = next(t for t in card["tiles"] if t["k"] == lesion["slice"])
-    found = np.argwhere(rasterise(tile["paths"]["LESION"], card["size"][::-1]))
+    found = np.argwhere(pixels(card, tile, "LESION"))
     low, high = found.min(axis=0), found.max(axis=0)
     assert lesion["shown"] and lesion["box"] == [low[1], low[0], high[1] - low[1] + 1, high[0] - low[0] + 1]
 
@@ -199,7 +172,7 @@ def test_changed_mask_is_told_and_the_table_no_longer_believed(results, make):
     before = only_card(make())
     mask = ellipsoids()
     mask[:34] = False
-    store(mask.astype(np.uint8), results / LESIONSEG, results / "sub-01_FLAIR.nii.gz")
+    save(mask.astype(np.uint8), affine_of(SPACING_MM), results / LESIONSEG)
     after = only_card(make())
     said = " ".join(after["problems"])
     assert "was changed after it was written" in said and after["hash"] != before["hash"]
@@ -246,19 +219,10 @@ def test_soft_mask_is_measured_as_the_run_numbered_it(results, make):
     assert card["masks"]["LESION"]["soft"] and card["load"]["n_lesions"] == 3 and card["problems"] == []
 
 
-def test_label_map_is_no_tissue(results, make):
-    write_brain(results)
-    (record,) = find_records(results)
-    assert set(record.masks) == {"LESION"} and record.labels.name.endswith("_lesionlabels.nii.gz")
-    assert record.kind == "brain" and set(record.mask_sha256) == {"LESION"}
-    assert record.table("lesions").is_file() and record.table("csa") is None
-    assert list(only_card(make())["masks"]) == ["LESION"]
-
-
 def test_only_the_first_volume_of_4d(results, make):
     image, _ = head()
     write_brain(results)
-    store(np.stack([image, image + 1], 3), results / "sub-01_FLAIR.nii.gz", results / LESIONSEG)
+    save(np.stack([image, image + 1], 3), affine_of(SPACING_MM), results / "sub-01_FLAIR.nii.gz")
     card = only_card(make())
     assert any("2 volumes" in text for text in card["problems"]) and {t["t"] for t in card["tiles"]} == {0}
 
@@ -290,5 +254,5 @@ def test_real_scan(results, make, data_dir):
     assert card["load"]["n_lesions"] == 87 and card["load"]["load_ml"] == pytest.approx(49.769)
     hidden = [row for row in lesions_of(card) if row["counted"] and not row["shown"]]
     assert len(hidden) == card["selection"]["hidden"] < 20 and max(row["volume_mm3"] for row in hidden) < 30
-    shown = sum(rasterise(t["paths"].get("LESION", ""), card["size"][::-1]).sum() for t in card["tiles"])
+    shown = sum(pixels(card, t, "LESION").sum() for t in card["tiles"])
     assert shown == lesions[..., [t["k"] for t in card["tiles"]]].sum()

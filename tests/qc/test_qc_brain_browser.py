@@ -66,20 +66,6 @@ def test_a_lesion_chosen_is_ringed_where_it_is(page):
     assert page.get_attribute("#side tr[data-lesion='4']", "data-k") is None
 
 
-def test_overlay_fill_and_tissue_as_for_cords(page):
-    go(page, "sub-01_FLAIR")
-    outline = page.locator(".tile[data-k='52'] path.LESION")
-    hue = outline.evaluate("e => getComputedStyle(e).stroke")
-    page.keyboard.press("o")
-    assert not outline.is_visible()
-    page.keyboard.press("o")
-    page.click("#tissues button")
-    assert page.locator("path.LESION").count() == 0
-    page.click("#tissues button")
-    go(page, "sub-02_FLAIR")
-    assert page.locator(".tile[data-k='52'] path.LESION").evaluate("e => getComputedStyle(e).stroke") == hue
-
-
 def test_enlarged_slice_names_its_lesions(page):
     go(page, "sub-01_FLAIR")
     page.click(".tile[data-k='52']")

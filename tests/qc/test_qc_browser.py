@@ -168,13 +168,6 @@ def test_search_and_filter(page):
     assert listed(page)[-1] == "sub-06_T2starw"
 
 
-def test_help(page):
-    page.keyboard.press("?")
-    assert page.is_visible("#help") and "undo" in page.inner_text("#help")
-    page.keyboard.press("Escape")
-    assert not page.is_visible("#help")
-
-
 # ---------------------------------------------------------------- rating
 
 
