@@ -20,6 +20,7 @@ from qc_helpers import (
     phantom,
     picture,
     pixels,
+    save,
     write_cohort,
     write_failed,
     write_scan,
@@ -28,6 +29,8 @@ from qc_helpers import (
 from sctseg7t.cohort import find_records
 from sctseg7t.errors import OutputError
 from sctseg7t.qc import write_page
+
+NAME = "sub-01_T2starw"
 
 
 def mask_of_card(card, tissue, shape, window):
@@ -157,7 +160,7 @@ def test_changed_mask_is_told_shown_and_makes_ratings_stale(results, make):
     write_scan(results)
     before = only_card(make())
     _, sc, _ = phantom(radius=(6, 4))
-    nib.save(nib.Nifti1Image(sc.astype(np.uint8), affine_of()), results / "sub-01_T2starw_seg.nii.gz")
+    save(sc.astype(np.uint8), affine_of(), results / f"{NAME}_seg.nii.gz")
     after = only_card(make())
     assert after["hash"] != before["hash"]
     assert after["masks"]["SC"]["changed"] and not after["masks"]["SC"]["verified"]
@@ -178,19 +181,12 @@ def test_hash_stays_when_only_the_record_changes(results, make):
 @pytest.mark.parametrize(
     "harm, words",
     [
-        (lambda folder: (folder / "sub-01_T2starw.nii.gz").unlink(), "the scan cannot be shown"),
-        (lambda folder: (folder / "sub-01_T2starw_gmseg.nii.gz").unlink(), "the GM mask cannot be shown"),
-        (lambda folder: (folder / "sub-01_T2starw_seg.nii.gz").write_bytes(b"x" * 99), "the SC mask cannot be shown"),
+        (lambda folder: (folder / f"{NAME}.nii.gz").unlink(), "the scan cannot be shown"),
+        (lambda folder: (folder / f"{NAME}_gmseg.nii.gz").unlink(), "the GM mask cannot be shown"),
+        (lambda folder: (folder / f"{NAME}_seg.nii.gz").write_bytes(b"x" * 99), "the SC mask cannot be shown"),
+        (lambda folder: save(phantom(seed=9)[0], affine_of(), folder / f"{NAME}.nii.gz"), "changed since it was seg"),
         (
-            lambda folder: write_scan(
-                folder, seed=9, raw={"input": {"file": "sub-01_T2starw.nii.gz", "sha256": "0" * 64}}
-            ),
-            "has changed since it was segmented",
-        ),
-        (
-            lambda folder: nib.save(
-                nib.Nifti1Image(np.ones((4, 4, 4), np.uint8), np.eye(4)), folder / "sub-01_T2starw_seg.nii.gz"
-            ),
+            lambda folder: save(np.ones((4, 4, 4), np.uint8), np.eye(4), folder / f"{NAME}_seg.nii.gz"),
             "is not on the scan's grid",
         ),
     ],
@@ -200,8 +196,7 @@ def test_what_is_wrong_with_the_files_is_told(results, make, harm, words):
     write_scan(results, "sub-02_T2starw")
     harm(results)
     cards = cards_of(make())
-    assert any(words in text for text in cards["sub-01_T2starw"]["problems"])
-    assert cards["sub-01_T2starw"]["tiles"]
+    assert any(words in text for text in cards[NAME]["problems"]) and cards[NAME]["tiles"]
     assert cards["sub-02_T2starw"]["problems"] == []
 
 
