@@ -151,7 +151,7 @@ def main(argv=None):
 
 
 def _run(args):
-    from sctseg7t.pipeline import open_segmenter
+    from sctseg7t.inference.pipeline import open_segmenter
 
     segmenter = open_segmenter("gm_sc", args.model, "cpu")
     peer = peer_segmenter(args.data, args.cache or tempfile.mkdtemp()) if args.peer else None

@@ -51,7 +51,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("-data", default="../shared/data")
     args = p.parse_args()
-    from sctseg7t.pipeline import open_segmenter
+    from sctseg7t.inference.pipeline import open_segmenter
 
     segmenter = open_segmenter(device="cpu")
     print(f"{'development scans':12} {'rays':>5} {'reference - half max':>21} {'ours - half max':>16}   (mm)")

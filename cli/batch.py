@@ -58,7 +58,7 @@ def parser() -> Parser:
     run.option("-scheduler ADDRESS", "of dask.distributed: tcp://host:port")
     shared.add_model_options(p, threads="1 a worker")
     how = shared.add_segmentation_options(p)
-    shared.add_label_options(how, "TEMPLATE", "; a path within the data set with {folder}, {stem}, {sub}, {ses} in it")
+    shared.add_file_options(how, "TEMPLATE", "; a path within the data set with {folder}, {stem}, {sub}, {ses} in it")
     shared.add_other_options(p, list_tasks=True)
     return p
 
@@ -123,25 +123,25 @@ def _participants(args):
 
 def _jobs(args):
     """Everything that is to be done, and the models that do it."""
-    from sctseg7t.cohort.job import Settings, models_of
-    from sctseg7t.cohort.run import Layout, make_jobs
-    from sctseg7t.pipeline import choose_model, flow_of, task_of
+    from sctseg7t.cohort.run import make_jobs, set_up
+    from sctseg7t.inference.pipeline import choose_model
 
-    options, task = shared.pipeline_options(args), task_of(args.task, args.model)
-    spec, locator, tissues = choose_model(task, args.model)
-    flow_of(spec).check_labels(shared.given_labels(args))
-    model = str(Path(args.model).absolute()) if args.model and args.model.endswith(".onnx") else args.model
-    settings = Settings(task, model, args.device, options, args.threads or 1, args.offline, models_of(spec, locator))
-    layout = Layout(
-        Path(args.input).absolute(),
-        Path(args.output).absolute(),
-        spec.suffixes(tissues),
-        args.names,
-        shared.given_labels(args),
-        flow_of(spec).kinds_of_tables(),
+    chosen = choose_model(args.task, args.model)
+    layout, settings = set_up(
+        chosen,
+        args.input,
+        args.output,
+        model=args.model,
+        options=shared.pipeline_options(args),
+        device=args.device,
+        threads=args.threads or 1,
+        offline=args.offline,
+        names=args.names,
+        templates=shared.given_files(args),
     )
-    jobs, refused = make_jobs(_scans(args, spec), layout, settings, force=args.force, timeout=args.timeout)
-    return jobs, refused, (spec, locator)
+    scans = _scans(args, chosen.spec)
+    jobs, refused = make_jobs(scans, layout, settings, force=args.force, timeout=args.timeout)
+    return jobs, refused, (chosen.spec, chosen.locator_spec)
 
 
 def _run(args):
@@ -210,7 +210,7 @@ def _after(args, paths, participants):
 
         files += draw_cohort(out, group=args.group)
     if args.qc:
-        from sctseg7t.cohort.records import read_record, sidecars
+        from sctseg7t.inference.record import read_record, sidecars
 
         chosen = sidecars(out) if paths is None else [path for path in paths if path.is_file()]
         from sctseg7t.qc import write_page
@@ -241,12 +241,14 @@ def _closing(totals, args):
     counts = totals.counts
     if args.verbose:
         parts = [f"{counts['ok']} done", f"{counts['done']} up to date", f"{counts['failed']} failed"]
+        if counts["nothing_found"]:
+            parts.append(f"{counts['nothing_found']} with nothing found")
         print(f"{sum(counts.values())} scans: {', '.join(parts)}")
         _warn(totals.notes, args)
     if totals.failures:
         print("failed:", file=sys.stderr)
-        for name, error in totals.failures:
-            print(f"  {name}: {error}", file=sys.stderr)
+        for name, outcome in totals.failures.items():
+            print(f"  {name}: {outcome.error}", file=sys.stderr)
     return 1 if totals.failures else 0
 
 
@@ -263,7 +265,7 @@ class _Show:
         self._bar.reach(progress.ended, progress.total)
         if self._verbose > 1 or (self._verbose and not sys.stderr.isatty()):
             self.say(_line(job, outcome, progress))
-        elif self._verbose and outcome.status == "failed":
+        elif self._verbose and outcome.error:
             self.say(f"{job.name}: {outcome.error}")
 
 
@@ -271,9 +273,9 @@ def _line(job, outcome, progress):
     """What became of one scan, and how far the run is."""
     parts = [outcome.error or ("up to date" if outcome.status == "done" else outcome.status)]
     if outcome.seconds:
-        parts.append(f"{outcome.seconds:.1f} s")
+        parts.append(f"{sum(outcome.seconds.values()):.1f} s")
     if outcome.warnings:
-        parts.append(f"{outcome.warnings} warning{'s' * (outcome.warnings > 1)}")
+        parts.append(f"{len(outcome.warnings)} warning{'s' * (len(outcome.warnings) > 1)}")
     if progress.left():
         parts.append(progress.left())
     return f"[{progress.ended}/{progress.total}] {job.name}: {', '.join(parts)}"

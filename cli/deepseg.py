@@ -41,7 +41,7 @@ def parser() -> Parser:
     files.option("-report FILE", "write a JSON report of the whole run")
     shared.add_model_options(p)
     how = shared.add_segmentation_options(p)
-    shared.add_label_options(how)
+    shared.add_file_options(how)
     shared.add_other_options(p, list_tasks=True)
     return p
 
@@ -52,38 +52,73 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(args):
-    from sctseg7t import outputs
-    from sctseg7t.pipeline import open_segmenter, task_of
+    from sctseg7t.inference import outputs
+    from sctseg7t.inference.pipeline import open_segmenter
+    from sctseg7t.inference.record import options_record
+    from sctseg7t.inference.segmenter import check_files
 
-    options = shared.pipeline_options(args)
-    labels = shared.given_labels(args)
+    options, files = shared.pipeline_options(args), shared.given_files(args)
     args.input, unreadable = _converted(args)
-    outputs.check_single(len(args.input), args.output, **labels)
-    task = task_of(args.task, args.model)
-    segmenter = open_segmenter(task, args.model, args.device, options, threads=args.threads, offline=args.offline)
-    segmenter.check_labels(labels)
-    record = outputs.options_record(options, task, **labels, csa=not args.no_csa, csa_format=args.csa_format)
+    _check_single(args, files)
+    segmenter = open_segmenter(args.task, args.model, args.device, options, threads=args.threads, offline=args.offline)
+    model = segmenter.model
+    check_files(model.spec, files)
+    record = options_record(options, model.task, **files, csa=not args.no_csa, csa_format=args.csa_format)
     plans = [
         outputs.plan(
             path,
-            segmenter.suffixes(),
+            model.suffixes,
             output=args.output,
             folder=args.ofolder,
-            tables=() if args.no_csa else segmenter.kinds_of_tables(levels="levels" in labels),
+            tables=() if args.no_csa else segmenter.tables(files),
+            others=files,
         )
         for path in args.input
     ]
-    outputs.check_report(args.report, plans, labels.values())
-    refused = {**outputs.conflicts(plans, labels.values()), **unreadable}
-    runs, progress = [], Progress(len(plans), shown=args.verbose > 0)
+    _check_report(args.report, plans)
+    refused = {**outputs.conflicts(plans), **unreadable}
+    outcomes, progress = [], Progress(len(plans), shown=args.verbose > 0)
     for plan in plans:
-        runs.append(_one(plan, segmenter, record, labels, args, refused.get(plan.source), progress))
+        outcomes.append(_one(plan, segmenter, record, args, refused.get(plan.source), progress))
         progress.update()
     progress.close()
-    code = _closing(plans, runs, args)
+    code = _closing(plans, outcomes, args)
     if args.qc:
-        _write_qc(args, plans, runs)
+        _write_qc(args, plans, outcomes)
+    runs = [_reported(plan, outcome) for plan, outcome in zip(plans, outcomes)]
     return _report(args.report, {"options": record, "runs": runs}) or code
+
+
+def _check_single(args, files):
+    """What belongs to one scan is not given for many; ``-o`` names a file (UsageError otherwise)."""
+    from sctseg7t.errors import UsageError
+
+    count, output = len(args.input), args.output
+    for name, path in files.items():
+        if count > 1:
+            raise UsageError(f"-{name} {path}: belongs to one scan but there are {count} inputs; run them one by one")
+    if output and count > 1:
+        raise UsageError(f"-o names one output but there are {count} inputs; use -ofolder")
+    if output and (output.endswith(("/", os.sep)) or os.path.isdir(output)):
+        raise UsageError(f"-o {output}: is a folder; name a file, or use -ofolder {output}")
+
+
+def _check_report(report, plans):
+    """The run's report has a place of its own, in a folder that can be written (OutputError otherwise)."""
+    from pathlib import Path
+
+    from sctseg7t.errors import OutputError
+    from sctseg7t.inference.outputs import file_key
+
+    if not report:
+        return
+    taken = [path for plan in plans for path in (*plan.inputs.values(), *plan.files())]
+    if file_key(report) in {file_key(path) for path in taken}:
+        raise OutputError(f"-report {report}: would overwrite another file of this run; choose another name")
+    if Path(report).is_dir() or not Path(report).absolute().parent.is_dir():
+        raise OutputError(
+            f"-report {report}: is a folder, or its folder does not exist; name a file in an existing one"
+        )
 
 
 def _converted(args):
@@ -127,94 +162,93 @@ def _report(path, content):
     return 0
 
 
-def _write_qc(args, plans, runs):
+def _write_qc(args, plans, outcomes):
     """Write the QC page of the run; a scan that failed is on it too."""
-    from sctseg7t.cohort.records import failed_record, read_record
+    from sctseg7t.inference.record import FAILED, failure, read_record, record_of
     from sctseg7t.qc import write_page
 
     records = [
-        read_record(plan.sidecar) if run.get("outputs") else failed_record(plan, run["error"])
-        for plan, run in zip(plans, runs)
+        record_of(plan.sidecar, failure(plan, outcome.error, outcome.kind))
+        if outcome.status == FAILED
+        else read_record(plan.sidecar)
+        for plan, outcome in zip(plans, outcomes)
     ]
     page = write_page(records, args.qc)
     if args.verbose:
         print(f"QC page: {page}")
 
 
-def _one(plan, segmenter, record, labels, args, refused, progress):
-    """Segment one input; a failure is recorded and never stops the others."""
-    from sctseg7t import outputs
-    from sctseg7t.errors import InputError, UserError
-    from sctseg7t.image.volume import check_header
+def _one(plan, segmenter, record, args, refused, progress):
+    """Segment one input, and say what came of it."""
+    from sctseg7t.inference.scan_run import Outcome, ScanTask, segment_to_files
 
-    try:
-        if refused:
-            raise InputError(refused)
-        # First, so that no folder is made for an input that is not there.
-        check_header(plan.source, axial=segmenter.AXIAL)
-        outputs.check_folder(plan)
-        result = segmenter.run(plan.source, **labels)
-        seconds = {**segmenter.seconds, **result.seconds}
-        sidecar = outputs.provenance(result, plan, segmenter, record, seconds)
-        outputs.write(result, plan, sidecar, args.csa_format)
-    except UserError as err:
-        return _failure(plan, str(err), progress)
-    except MemoryError:
-        return _failure(plan, f"{plan.source}: not enough memory; crop the scan or close other programs", progress)
-    except Exception as err:  # noqa: BLE001
-        # A fault of the tool's own: it must not cost the other inputs.
-        if args.verbose > 1:
-            import traceback
-
-            progress.write(traceback.format_exc())
-        reason = " ".join(f"{type(err).__name__}: {err}".split())
-        return _failure(
-            plan, f"{plan.source}: internal error ({reason}); please report it with what -v 2 says", progress
-        )
-    error = None
-    if not result.usable:
-        error = f"{plan.source}: {outputs.NO_CORD}"
-        progress.write(f"error: {error}")
+    if refused:
+        outcome = Outcome("failed", refused, "input")
+    else:
+        say = progress.write if args.verbose > 1 else lambda text: None
+        task = ScanTask(plan, record, str(plan.source), csa_format=args.csa_format)
+        outcome = segment_to_files(segmenter, task, say=say)
+    if outcome.error:
+        progress.write(f"error: {outcome.error}")
     elif args.verbose:
-        for text in result.warnings:
+        for text in outcome.warnings:
             progress.write(f"warning: {plan.source}: {text}")
-    if args.verbose > 1:
-        steps = ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items())
-        progress.write(f"{plan.source}: {segmenter.session.device}, {steps}")
-    return {
+    if args.verbose > 1 and outcome.seconds:
+        steps = ", ".join(f"{name} {value:.2f} s" for name, value in outcome.seconds.items())
+        progress.write(f"{plan.source}: {segmenter.model.session.device}, {steps}")
+    return outcome
+
+
+def _reported(plan, outcome):
+    """What the report of the run says of one scan."""
+    from sctseg7t.inference.record import FAILED, read_record
+
+    about = {
         "input": str(plan.source),
-        "ok": result.usable,
-        "error": error,
+        "ok": outcome.error is None,
+        "status": outcome.status,
+        "error": outcome.error,
+    }
+    if outcome.status == FAILED:
+        return about
+    raw = read_record(plan.sidecar).raw
+    return {
+        **about,
         "outputs": [str(path) for path in plan.files()],
-        **{k: sidecar[k] for k in ("model", "locator", "device", "seconds", "warnings")},
-        "input_sha256": sidecar["input"]["sha256"],
+        **{name: raw[name] for name in ("model", "locator", "device", "seconds", "warnings")},
+        "input_sha256": raw["input"]["sha256"],
     }
 
 
-def _failure(plan, text, progress):
-    progress.write(f"error: {text}")
-    return {"input": str(plan.source), "ok": False, "error": text}
-
-
-def _closing(plans, runs, args):
+def _closing(plans, outcomes, args):
     """Say where things are; the exit code."""
-    from sctseg7t import outputs
-
-    failed = [run for run in runs if not run["ok"]]
+    failed = [outcome for outcome in outcomes if outcome.error]
     if args.verbose:
-        for plan, run in zip(plans, runs):
-            if run.get("outputs"):
+        for plan, outcome in zip(plans, outcomes):
+            if outcome.status != "failed":
                 print(f"{plan.source} ->")
                 for path in plan.files():
                     print(f"  {path}")
-        shown = next((plan for plan, run in zip(plans, runs) if run["ok"]), None)
+        shown = next((plan for plan, outcome in zip(plans, outcomes) if outcome.status == "ok"), None)
         if shown:
-            print(f"view: {outputs.view_command(shown)}")
-    if failed and len(runs) > 1:
-        print(f"{len(failed)} of {len(runs)} inputs failed:", file=sys.stderr)
-        for run in failed:
-            print(f"  {run['error']}", file=sys.stderr)
+            print(f"view: {_view_command(shown)}")
+    if failed and len(outcomes) > 1:
+        print(f"{len(failed)} of {len(outcomes)} inputs failed:", file=sys.stderr)
+        for outcome in failed:
+            print(f"  {outcome.error}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _view_command(plan):
+    """One line that shows the result in FSLeyes."""
+    from shlex import quote
+
+    colours = {"SC": "blue", "GM": "red", "WM": "green"}
+    parts = [f"fsleyes {quote(str(plan.source))}"]
+    for name, path in plan.masks.items():
+        if name not in ("WM", "LABELS") or len(plan.masks) == 1:
+            parts.append(f"{quote(str(path))} -cm {colours.get(name, 'yellow')} -a 50")
+    return " ".join(parts) + " &"
 
 
 def command() -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from .parser import Answer, Group, Parser, number, whole_number
 
 if TYPE_CHECKING:
-    from sctseg7t.pipeline import Options
+    from sctseg7t.inference.pipeline import Options
 
 
 def add_other_options(parser: Parser, *, list_tasks: bool = False, verbose: bool = True) -> Group:
@@ -81,23 +81,19 @@ def add_task_option(group: Group) -> None:
     )
 
 
-# Files that go with a scan: what each is, and what it is for.
-LABELS = {
-    "centerline": "cord mask or point labels to use in place of the locator",
-    "levels": "also measure per vertebral level: a labelled cord, or a point in the middle of each vertebra (no discs)",
-    "brainmask": "brain mask to use in place of finding the brain",
-}
-
-
-def add_label_options(group: Group, metavar: str = "FILE", suffix: str = "") -> None:
+def add_file_options(group: Group, metavar: str = "FILE", suffix: str = "") -> None:
     """Add an option for every file that can go with a scan."""
-    for name, text in LABELS.items():
-        group.add_argument(f"-{name}", metavar=metavar, help=text + suffix)
+    from sctseg7t.inference.roles import ROLES
+
+    for role in ROLES.values():
+        group.add_argument(f"-{role.name}", metavar=metavar, help=role.help + suffix)
 
 
-def given_labels(args: argparse.Namespace) -> dict[str, str]:
-    """Files that go with the scan, by option, of those that were given."""
-    return {name: value for name in LABELS if (value := getattr(args, name))}
+def given_files(args: argparse.Namespace) -> dict[str, str]:
+    """Files that go with the scan, by role, of those that were given."""
+    from sctseg7t.inference.roles import ROLES
+
+    return {name: value for name in ROLES if (value := getattr(args, name))}
 
 
 def add_series_option(group: Group) -> None:
@@ -137,7 +133,7 @@ def add_segmentation_options(parser: Parser) -> Group:
 
 def pipeline_options(args: argparse.Namespace) -> "Options":
     """The pipeline's :class:`Options` that parsed arguments amount to (UsageError if malformed)."""
-    from sctseg7t.pipeline import Options
+    from sctseg7t.inference.segmenter import Options
 
     return Options(
         threshold=args.thr,

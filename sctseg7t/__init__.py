@@ -1,14 +1,24 @@
 """Spinal cord and gray matter segmentation at 7 T and below, with a registry of models."""
 
+from typing import TYPE_CHECKING
+
 from sctseg7t.version import __version__
 
-__all__ = ["__version__", "segment"]
+if TYPE_CHECKING:
+    from sctseg7t.inference.pipeline import open_segmenter, segment
+    from sctseg7t.inference.segmenter import Options, Result
+
+__all__ = ["Options", "Result", "__version__", "open_segmenter", "segment"]
 
 
-def __getattr__(name):
+def __getattr__(name: str):
     # Deferred so that `--help` and `import sctseg7t` stay instant.
-    if name == "segment":
-        from sctseg7t.pipeline import segment
+    if name in ("open_segmenter", "segment"):
+        from sctseg7t.inference import pipeline
 
-        return segment
+        return getattr(pipeline, name)
+    if name in ("Options", "Result"):
+        from sctseg7t.inference import segmenter
+
+        return getattr(segmenter, name)
     raise AttributeError(f"module 'sctseg7t' has no attribute {name!r}")

@@ -87,7 +87,7 @@ def deepseg(call):
 @pytest.fixture(scope="session")
 def open_cpu():
     """Open a segmenter on one CPU thread; the same task and options are opened once a session."""
-    from sctseg7t.pipeline import Options, open_segmenter
+    from sctseg7t.inference.pipeline import Options, open_segmenter
 
     known = {}
 

@@ -1,6 +1,8 @@
-"""One scan of the brain: its lesions, counted, measured and placed."""
+"""The segmenter of brain lesions: mask, numbers, measures and places of one scan's lesions."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,16 +12,17 @@ from sctseg7t.brain.mask import brain_mask, check_similarity, check_volume, is_s
 from sctseg7t.brain.normalise import normalise
 from sctseg7t.brain.register import check_extent, template_map, template_to_scan
 from sctseg7t.errors import InputError, ModelError
-from sctseg7t.flow import Clock, Flow, Result
 from sctseg7t.image.grid import bounding_box
 from sctseg7t.image.masks import labels_on_scan
 from sctseg7t.image.volume import to_native as to_file
+from sctseg7t.inference.postprocess import apply, binary, override
+from sctseg7t.inference.segmenter import Clock, OpenModel, Result, Source, load_scan
 from sctseg7t.measure.lesion_location import Regions
 from sctseg7t.measure.lesions import measure_lesions
-from sctseg7t.postprocess import apply, binary, override
 from sctseg7t.runtime.maps import network_maps
 from sctseg7t.runtime.patches import sliding_patches
 from sctseg7t.version import __version__
+from sctseg7t.zoo.spec import ModelSpec
 
 # Slices this thick hide lesions between them, and their shape.
 THICK_MM = 3.5
@@ -31,15 +34,14 @@ PRIORS = {"prior_GM": "gm", "prior_WM": "wm", "prior_CSF": "csf"}
 class BrainResult(Result):
     """Lesion mask and numbered lesions; ``tables`` holds one LesionTable."""
 
-    def write_tables(self, plan, *, filename, csa_format="tidy"):
-        """Write the tables that the plan lists: every lesion, and the scan's load."""
+    def write_tables(self, tables, *, masks, filename, fmt):
         from sctseg7t.measure.tables import write_lesion_csv, write_load_csv
 
         (table,) = self.tables
-        if "lesions" in plan.tables:
-            write_lesion_csv(table, plan.tables["lesions"], filename=filename, tool_version=__version__)
-        if "load" in plan.tables:
-            write_load_csv({filename: table.summary()}, plan.tables["load"], tool_version=__version__)
+        if "lesions" in tables:
+            write_lesion_csv(table, tables["lesions"], filename=filename, tool_version=__version__)
+        if "load" in tables:
+            write_load_csv({filename: table.summary()}, tables["load"], tool_version=__version__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,20 +129,23 @@ def prepare(data, affine, *, name="image", mask=None, bias="auto", strip="auto",
     return Prepared(np.asarray(data, np.float32), mask, template, details, tuple(warnings))
 
 
-class BrainSegmenter(Flow):
-    """White matter lesions of multiple sclerosis in FLAIR volumes."""
+class BrainSegmenter:
+    """Segmenter of white matter lesions of multiple sclerosis in FLAIR volumes."""
 
-    AXIAL = False
-    LABELS = ("brainmask",)
+    axial = False
+    labels = ("brainmask",)
+
+    def __init__(self, model: OpenModel) -> None:
+        self.model = model
 
     @staticmethod
-    def kinds_of_tables(levels=False):
-        """Tables that a result of this flow can write."""
+    def tables(files: Mapping[str, Any]) -> tuple[str, ...]:
+        """Kinds of tables that a scan gets."""
         return ("lesions", "load")
 
     @staticmethod
-    def check(spec):
-        """Refuse an entry that this flow cannot serve (ModelError naming the field)."""
+    def check(spec: ModelSpec) -> None:
+        """Refuse an entry that cannot be served (ModelError naming the field)."""
         given = spec.input
         needs = {
             "input.size must name three sides": given.size is not None and len(given.size) == 3,
@@ -151,6 +156,7 @@ class BrainSegmenter(Flow):
             f"input.channels must be one contrast, then some of {', '.join(PRIORS)}": given.channels
             and given.channels[0] not in PRIORS
             and set(given.channels[1:]) <= set(PRIORS),
+            "input.images must be the scan alone": given.images == ("scan",),
             "outputs must be one, with a threshold and a suffix": len(spec.outputs) == 1
             and spec.outputs[0].threshold is not None
             and spec.outputs[0].suffix,
@@ -160,33 +166,29 @@ class BrainSegmenter(Flow):
             if not met:
                 raise ModelError(f"{spec.label}: {need}; correct its entry")
 
-    def run(self, source, *, brainmask=None):
+    def run(self, scan: Source, **files: Source) -> BrainResult:
         """Segment the lesions of one scan.
 
         Parameters
         ----------
-        source : path, nibabel image, or Volume loaded by ``load``
+        scan : path, nibabel image, or Volume
             3D; of a 4D scan the mean of its volumes (``Options.volumes``).
-        brainmask : path or nibabel image, optional
-            On any grid that covers the scan.
-
-        Returns
-        -------
-        BrainResult
+        **files
+            ``brainmask``: brain mask on any grid that covers the scan.
 
         Raises
         ------
         InputError
             No brain in view, several volumes, or a mask that does not fit.
         """
-        clock, options = Clock(), self.options
-        volume = self.load(source)
+        clock, options = Clock(), self.model.options
+        volume = load_scan(scan, options, axial=self.axial)
         if volume.data.shape[3] > 1:
             raise InputError(
-                f"{volume.name}: has {volume.data.shape[3]} volumes; use -volumes mean, or give one of them"
+                f"{volume.name}: has {volume.data.shape[3]} volumes; segment their mean, or give one of them"
             )
         data, affine = volume.data[..., 0], volume.affine
-        given = None if brainmask is None else labels_on_scan(brainmask, volume)[0] > 0
+        given = labels_on_scan(files["brainmask"], volume)[0] > 0 if "brainmask" in files else None
         clock.lap("load")
         ready = prepare(data, affine, name=volume.name, mask=given, bias=options.bias, strip=options.strip, clock=clock)
         grid, probability = self._network(ready, affine, clock)
@@ -199,26 +201,23 @@ class BrainSegmenter(Flow):
         )
         table = measure_lesions(mask, affine, regions, probability=probability)
         clock.lap("measure")
-        maps = {self.spec.outputs[0].name: (soft, np.float32) if options.soft else (mask, np.uint8)}
-        maps |= {derived.name: (table.labels, table.labels.dtype) for derived in self.spec.derived}
-        masks = {name: to_file(volume, *maps[name]) for name in self.tissues}
+        maps = {self.model.spec.outputs[0].name: (soft, np.float32) if options.soft else (mask, np.uint8)}
+        maps |= {derived.name: (table.labels, table.labels.dtype) for derived in self.model.spec.derived}
+        masks = {name: to_file(volume, *maps[name]) for name in self.model.tissues}
         clock.lap("restore")
         warnings = [*volume.notes, *ready.warnings, *_doubts(table)]
         return BrainResult(
-            volume,
-            masks,
-            self.suffixes(),
-            [table],
-            warnings,
-            clock.seconds,
-            True,
-            "none",
-            {"brain": {**ready.details, "lesions": table.summary()}},
+            volume=volume,
+            masks=masks,
+            tables=[table],
+            warnings=warnings,
+            seconds=clock.seconds,
+            details={"brain": {**ready.details, "lesions": table.summary()}},
         )
 
     def _network(self, ready, affine, clock):
         """The probability on the working grid."""
-        spec = self.spec
+        spec = self.model.spec
         spacing = spec.input.spacing_mm[0]
         how = spec.input.normalisation
         values = normalise(ready.data, ready.mask, how["name"], how["parameters"])
@@ -230,7 +229,7 @@ class BrainSegmenter(Flow):
         clock.lap("normalise")
         maps = sliding_patches(
             np.stack(channels),
-            lambda patches: network_maps(patches, self.session, spec),
+            lambda patches: network_maps(patches, self.model.session, spec),
             size=spec.input.size,
             overlap=spec.input.sampling.overlap,
             inside=inside,
@@ -240,10 +239,10 @@ class BrainSegmenter(Flow):
 
     def _finish(self, grid, probability, ready, affine, shape):
         """Mask, probability and fraction on the native grid; lesions keep the volume they have on the working grid."""
-        options, output = self.options, self.spec.outputs[0]
+        options, output = self.model.options, self.model.spec.outputs[0]
         masks = {output.name: binary(probability, output, options.threshold)}
         steps = override(
-            self.spec.postprocess,
+            self.model.spec.postprocess,
             largest=options.largest,
             fill=options.fill_holes,
             small=options.remove_small and {**options.remove_small, "scope": "volume"},

@@ -27,9 +27,9 @@ import os
 import threading
 import time
 
-from sctseg7t.cohort.job import Outcome
 from sctseg7t.cohort.worker import append_log, has_begun, run_scan, write_failure
 from sctseg7t.errors import UsageError
+from sctseg7t.inference.scan_run import Outcome
 
 _TICK = 0.5
 _CONNECT = 20

@@ -7,7 +7,8 @@ import signal
 import threading
 from dataclasses import replace
 
-from sctseg7t.cohort.worker import append_log, run_scan, sweep, write_failure
+from sctseg7t.cohort.worker import append_log, run_scan, write_failure
+from sctseg7t.inference.outputs import sweep
 
 # How often the parent looks up from waiting, seconds.
 _TICK = 0.2
@@ -62,7 +63,7 @@ def run_local(jobs, *, workers, stop=None):
             pool.close()
         pool.join()
         for job in running.values():
-            sweep(job)
+            sweep(job.plan)
 
 
 def default_workers(device="auto", threads=1):

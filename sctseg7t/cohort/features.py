@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sctseg7t.image.grid import Grid
+from sctseg7t.inference.postprocess import components
 from sctseg7t.measure.checks import TRUNCATED, usual_area
 from sctseg7t.measure.csa import slice_areas
-from sctseg7t.postprocess import components
 
 if TYPE_CHECKING:
     from sctseg7t.measure.lesions import LesionTable

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from sctseg7t.bids import entities_of
 from sctseg7t.errors import UsageError
-from sctseg7t.outputs import SIDECAR, split_name
+from sctseg7t.inference.outputs import SIDECAR, split_name
 
 # What segmentation tools and people call their masks: no scans, unless a pattern asks for them.
 _MASKS = ("*_seg", "*_gmseg", "*_wmseg", "*seg-manual", "*seg_manual", "*_mask", "*_probseg", "*_dseg", "*-truth")

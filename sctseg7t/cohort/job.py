@@ -1,10 +1,16 @@
-"""What a worker is given for one scan, and the little that it gives back."""
+"""What a worker is given for one scan."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from sctseg7t.cohort.find import Scan
 from sctseg7t.errors import UsageError
-from sctseg7t.outputs import Plan, identity, split_name
+from sctseg7t.inference.outputs import Plan, split_name
+from sctseg7t.inference.pipeline import Choice
+from sctseg7t.inference.record import identity
+from sctseg7t.inference.scan_run import ScanTask
+from sctseg7t.inference.segmenter import Options
 
 
 @dataclass(frozen=True)
@@ -14,7 +20,7 @@ class Settings:
     Attributes
     ----------
     task, model, device, options, threads, offline
-        As for :func:`sctseg7t.pipeline.open_segmenter`.
+        As for :func:`sctseg7t.inference.pipeline.open_segmenter`.
     models : tuple of dict
         Identity of the networks that the run was planned with; a worker with others refuses.
     """
@@ -22,43 +28,31 @@ class Settings:
     task: str
     model: str | None
     device: str
-    options: object
+    options: Options
     threads: int | None
     offline: bool
-    models: tuple = ()
+    models: tuple[dict[str, Any], ...] = ()
 
-    def cache_key(self):
+    def cache_key(self) -> str:
         """Equal for settings that one open model serves."""
         return repr((self.task, self.model, self.device, self.options, self.threads, self.offline))
 
 
 @dataclass(frozen=True)
 class Job:
-    """One scan to be segmented.
+    """One scan to be segmented in a batch.
 
     Attributes
     ----------
     name : str
-    label : str
-        The scan's path within the data set, for tables.
-    plan : Plan
-        Absolute paths.
-    entities : dict
+    task : ScanTask
+        With absolute paths.
     settings : Settings
-    options : dict
-        All that was asked for, as plain values.
     log : Path
-    replaced : Path
-        Folder for outputs that somebody changed and that must make way.
     run_id : str
         Tells this run's records from those of earlier ones.
-    labels : dict of str to Path
-        Files that go with the scan, by the option that named them: levels, centerline, brainmask.
-    notes : tuple of str
-        Warnings known before the scan is opened.
-    bids : bool
-        Write BIDS metadata beside the masks.
     force : bool
+        Run it even if it is up to date.
     timeout : float or None
         Seconds.
     upcoming : Path or None
@@ -66,62 +60,32 @@ class Job:
     """
 
     name: str
-    label: str
-    plan: Plan
-    entities: dict
+    task: ScanTask
     settings: Settings
-    options: dict
     log: Path
-    replaced: Path
     run_id: str
-    labels: dict = field(default_factory=dict)
-    notes: tuple = ()
-    bids: bool = False
     force: bool = False
     timeout: float | None = None
     upcoming: Path | None = None
 
     @property
-    def models(self):
+    def plan(self) -> Plan:
+        """The scan's files."""
+        return self.task.plan
+
+    @property
+    def models(self) -> list[dict[str, Any]]:
         """Identity of the networks."""
         return list(self.settings.models)
 
-    def inputs(self):
-        """Files that the outputs depend on, by role."""
-        return {"scan": self.plan.source, **self.labels}
 
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one scan, in few bytes.
-
-    Attributes
-    ----------
-    status : str
-        ``ok``, ``done`` (was up to date), ``failed``, or ``fatal``: the run itself cannot go on.
-    error, error_kind : str or None
-        As in the record.
-    warnings : int
-    seconds : float
-    notes : tuple of str
-        What the user should be told at once.
-    """
-
-    status: str
-    error: str | None = None
-    error_kind: str | None = None
-    warnings: int = 0
-    seconds: float = 0.0
-    notes: tuple = field(default=())
-
-
-def models_of(spec, locator_spec):
+def models_of(chosen: Choice) -> tuple[dict[str, Any], ...]:
     """Identity of the networks of a run."""
-    return tuple(identity(item) for item in (spec, locator_spec) if item)
+    return tuple(identity(spec) for spec in (chosen.spec, chosen.locator_spec) if spec)
 
 
-def label_file(template, scan, root):
-    """The label file that a template names for a scan.
+def file_beside(template: str, scan: Scan, root: str | Path) -> Path:
+    """The file that a template names for a scan.
 
     Parameters
     ----------
@@ -148,5 +112,6 @@ def label_file(template, scan, root):
         return Path(root).absolute() / template.format(**values)
     except (KeyError, IndexError, ValueError) as err:
         raise UsageError(
-            f"{template}: {{folder}}, {{stem}}, {{sub}} and {{ses}} are known in the name of label files; got {err}"
+            f"{template}: in the name of a file beside a scan {{folder}}, {{stem}}, {{sub}}, {{ses}} are known; "
+            f"got {err}"
         ) from err

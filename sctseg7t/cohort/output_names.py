@@ -1,12 +1,15 @@
 """Where a data set's outputs go: BIDS derivatives, or the suffixes of the Spinal Cord Toolbox."""
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from sctseg7t.bids import derivative_stem
-from sctseg7t.cohort.records import LABELS
+from sctseg7t.cohort.find import Scan
 from sctseg7t.files import write_bytes, write_json
-from sctseg7t.outputs import SIDECAR, TABLES, Plan, split_name
+from sctseg7t.inference.outputs import SIDECAR, TABLES, Plan, split_name
+from sctseg7t.inference.record import LABELS
+from sctseg7t.inference.roles import SCAN
 from sctseg7t.version import __version__
 
 _NOT_BIDS = (
@@ -20,7 +23,16 @@ _NOT_BIDS = (
 )
 
 
-def plan_scan(scan, out, suffixes, *, names="bids", soft=False, tables=("csa",)):
+def plan_scan(
+    scan: Scan,
+    out: str | Path,
+    suffixes: Mapping[str, str],
+    *,
+    names: str = "bids",
+    soft: bool = False,
+    tables: Sequence[str] = ("csa",),
+    others: Mapping[str, Path] | None = None,
+) -> Plan:
     """Decide the outputs of one scan.
 
     Parameters
@@ -36,7 +48,9 @@ def plan_scan(scan, out, suffixes, *, names="bids", soft=False, tables=("csa",))
     soft : bool
         Fractions are no masks: BIDS calls them ``probseg``.
     tables : sequence of str
-        Kinds of tables to write, see :data:`sctseg7t.outputs.TABLES`.
+        Kinds of tables to write, see :data:`sctseg7t.inference.outputs.TABLES`.
+    others : dict of str to Path, optional
+        Files that go with the scan, by role.
 
     Returns
     -------
@@ -54,7 +68,7 @@ def plan_scan(scan, out, suffixes, *, names="bids", soft=False, tables=("csa",))
     else:
         masks = {t: f"{stem}{suffix}{extension}" for t, suffix in suffixes.items()}
     return Plan(
-        scan.path,
+        {SCAN: scan.path, **(others or {})},
         {tissue: place / name for tissue, name in masks.items()},
         {table: place / (stem + TABLES[table]) for table in tables},
         place / (stem + SIDECAR),

@@ -6,22 +6,23 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sctseg7t import outputs
-from sctseg7t.cohort.job import Job, Outcome, label_file
-from sctseg7t.cohort.output_names import plan_scan
+from sctseg7t.cohort.find import Scan
+from sctseg7t.cohort.job import Job, Settings, file_beside, models_of
+from sctseg7t.cohort.output_names import mask_metadata, plan_scan
 from sctseg7t.cohort.resume import state
 from sctseg7t.errors import ModelError
+from sctseg7t.inference.outputs import conflicts
+from sctseg7t.inference.pipeline import Choice
+from sctseg7t.inference.record import options_record
+from sctseg7t.inference.roles import ROLES
+from sctseg7t.inference.scan_run import Outcome, ScanTask
+from sctseg7t.inference.segmenter import Options, check_files, segmenter_for
 
 UNCHANGED = "up to date"
-# What is done where a file that goes with a scan is not there.
-_WITHOUT = {
-    "levels": "levels are left empty",
-    "centerline": "the locator was used",
-    "brainmask": "the brain was found in the scan itself",
-}
 
 
 @dataclass(frozen=True)
@@ -36,19 +37,18 @@ class Layout:
         SCT-style suffix by tissue.
     names : str
         ``bids`` or ``sct``.
-    labels : dict of str to str
-        Templates of the files that go with the scans (levels, centerline, brainmask), see
-        :func:`sctseg7t.cohort.job.label_file`.
-    tables : tuple of str
-        Kinds of tables of every scan; one with vertebral labels also gets that of its levels.
+    templates : dict of str to str
+        Of the files that go with the scans, by role; see :func:`sctseg7t.cohort.job.file_beside`.
+    tables : callable
+        Kinds of tables of a scan, given its files by role; see :meth:`Segmenter.tables`.
     """
 
     root: Path
     out: Path
     suffixes: dict
     names: str = "bids"
-    labels: dict = field(default_factory=dict)
-    tables: tuple = ("csa",)
+    templates: dict[str, str] = field(default_factory=dict)
+    tables: Callable[[Mapping[str, Path]], tuple[str, ...]] = lambda files: ("csa",)
 
 
 @dataclass
@@ -56,18 +56,71 @@ class Totals:
     """What became of the scans of a run."""
 
     counts: Counter = field(default_factory=Counter)
-    failures: list = field(default_factory=list)
-    notes: list = field(default_factory=list)
+    failures: dict[str, Outcome] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
-    def add(self, job, outcome):
-        """Count one; only what failed is kept by name."""
+    def add(self, job: Job, outcome: Outcome) -> None:
+        """Count one; only what has no masks, or empty ones, is kept by name."""
         self.counts[outcome.status] += 1
-        if outcome.status == "failed":
-            self.failures.append((job.name, outcome.error))
+        if outcome.error:
+            self.failures[job.name] = outcome
         self.notes += [f"{job.name}: {note}" for note in outcome.notes]
 
 
-def make_jobs(scans, layout, settings, *, force=False, timeout=None):
+def set_up(
+    chosen: Choice,
+    root: str | Path,
+    out: str | Path,
+    *,
+    model: str | None = None,
+    options: Options = Options(),
+    device: str = "auto",
+    threads: int | None = None,
+    offline: bool = False,
+    names: str = "bids",
+    templates: Mapping[str, str] | None = None,
+) -> tuple[Layout, Settings]:
+    """Put together how a data set is segmented by one model.
+
+    Parameters
+    ----------
+    chosen : Choice
+        The task and its model, see :func:`sctseg7t.inference.pipeline.choose_model`.
+    root, out : path
+        Data set and output folder.
+    model : str, optional
+        As `chosen` was chosen by.
+    options, device, threads, offline
+        As for :func:`sctseg7t.inference.pipeline.open_segmenter`.
+    names : str
+        ``bids`` or ``sct``.
+    templates : dict of str to str, optional
+        Of the files that go with the scans, by role.
+
+    Raises
+    ------
+    UsageError
+        The model has no use for a file, or needs one that is not given.
+    """
+    templates = dict(templates or {})
+    check_files(chosen.spec, templates)
+    if model and model.endswith(".onnx"):
+        # Workers may stand elsewhere.
+        model = str(Path(model).absolute())
+    layout = Layout(
+        Path(root).absolute(),
+        Path(out).absolute(),
+        chosen.spec.suffixes(chosen.tissues),
+        names,
+        templates,
+        segmenter_for(chosen.spec).tables,
+    )
+    return layout, Settings(chosen.task, model, device, options, threads, offline, models_of(chosen))
+
+
+def make_jobs(
+    scans: Sequence[Scan], layout: Layout, settings: Settings, *, force: bool = False, timeout: float | None = None
+) -> tuple[list[Job], dict[str, str]]:
     """What is to be done with each scan.
 
     Parameters
@@ -86,45 +139,54 @@ def make_jobs(scans, layout, settings, *, force=False, timeout=None):
         Reason by name, of scans whose outputs would overwrite each other or an input.
     """
     run_id = secrets.token_hex(6)
-    record = outputs.options_record(settings.options, settings.task, **layout.labels, names=layout.names)
-    jobs = [_job(scan, layout, settings, record, run_id, force, timeout) for scan in scans]
-    labels = [path for job in jobs for path in job.labels.values()]
-    reasons = outputs.conflicts([job.plan for job in jobs], labels)
-    return jobs, {job.name: reasons[job.plan.source] for job in jobs if job.plan.source in reasons}
+    options = options_record(settings.options, settings.task, **layout.templates, names=layout.names)
+    jobs, refused = [], {}
+    for scan in scans:
+        files, notes, missing = _files_beside(scan, layout)
+        plan = plan_scan(
+            scan,
+            layout.out,
+            layout.suffixes,
+            names=layout.names,
+            soft=settings.options.soft,
+            tables=layout.tables(files),
+            others=files,
+        )
+        bids = layout.names == "bids" and bool(scan.entities)
+        task = ScanTask(
+            plan,
+            options,
+            scan.relative,
+            about={
+                "name": scan.name,
+                "entities": scan.entities,
+                "run_id": run_id,
+                **({"model": settings.models[0]} if settings.models else {}),
+            },
+            notes=notes,
+            metadata=mask_metadata(plan, scan.relative) if bids else {},
+            archive=layout.out / "replaced" / run_id,
+        )
+        log = layout.out / "logs" / f"{scan.name.replace('/', '__')}.log"
+        jobs.append(Job(scan.name, task, settings, log, run_id, force, timeout))
+        if missing:
+            refused[scan.name] = missing
+    reasons = conflicts([job.plan for job in jobs])
+    return jobs, refused | {job.name: reasons[job.plan.source] for job in jobs if job.plan.source in reasons}
 
 
-def _job(scan, layout, settings, record, run_id, force, timeout):
-    labels, notes = {}, []
-    for role, template in layout.labels.items():
-        path = label_file(template, scan, layout.root)
+def _files_beside(scan: Scan, layout: Layout) -> tuple[dict[str, Path], tuple[str, ...], str]:
+    """The files that go with a scan, what is not there, and why the scan cannot be segmented without it."""
+    files, notes, missing = {}, [], ""
+    for role, template in layout.templates.items():
+        path = file_beside(template, scan, layout.root)
         if path.is_file():
-            labels[role] = path
+            files[role] = path
+        elif ROLES[role].without:
+            notes.append(f"{role}: there is no {path}; {ROLES[role].without}")
         else:
-            notes.append(f"-{role}: there is no {path}; {_WITHOUT[role]}")
-    plan = plan_scan(
-        scan,
-        layout.out,
-        layout.suffixes,
-        names=layout.names,
-        soft=settings.options.soft,
-        tables=(*layout.tables, *(("levels",) if "levels" in labels else ())),
-    )
-    return Job(
-        scan.name,
-        scan.relative,
-        plan,
-        scan.entities,
-        settings,
-        record,
-        layout.out / "logs" / f"{scan.name.replace('/', '__')}.log",
-        layout.out / "replaced",
-        run_id,
-        notes=tuple(notes),
-        bids=layout.names == "bids" and bool(scan.entities),
-        force=force,
-        timeout=timeout,
-        labels=labels,
-    )
+            missing = f"{scan.path}: its {role} image {path} is not there; the model needs it"
+    return files, tuple(notes), missing
 
 
 def to_do(jobs, refused):

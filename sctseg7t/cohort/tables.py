@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sctseg7t.cohort.participants import NOBODY, read_participants
-from sctseg7t.cohort.records import BRAIN, CORD, TABLES_OF, read_record, sidecars
 from sctseg7t.errors import InputError
 from sctseg7t.files import write_csv
+from sctseg7t.inference.record import BRAIN, CORD, TABLES_OF, read_record, sidecars
 from sctseg7t.measure.checks import TRUNCATED
 from sctseg7t.measure.columns import (
     COHORT_TABLES,

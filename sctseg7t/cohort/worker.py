@@ -1,34 +1,32 @@
-"""One scan in a worker: from its file to its outputs, its record and its log. Engines call exactly this."""
+"""One scan in a worker: a model that stays open, a log of its own, and the next scan read ahead.
+
+Engines call :func:`run_scan`; the work itself is :func:`sctseg7t.inference.scan_run.segment_to_files`.
+"""
 
 import contextlib
-import datetime
 import faulthandler
-import json
 import os
 import platform
-import shutil
 import threading
 import time
-import traceback
 from dataclasses import replace
 from pathlib import Path
 
-from sctseg7t.cohort.job import Outcome, models_of
-from sctseg7t.cohort.output_names import mask_metadata
-from sctseg7t.cohort.resume import changed_outputs, fingerprint, run_key, stamp, state
-from sctseg7t.errors import OutputError, UserError
-from sctseg7t.files import write_json
-from sctseg7t.outputs import input_record, split_name, staging_prefix
+from sctseg7t.cohort.job import Job, Settings
+from sctseg7t.cohort.resume import state
+from sctseg7t.errors import UserError
+from sctseg7t.inference.record import identity, now, stamp
+from sctseg7t.inference.scan_run import Outcome, fail, segment_to_files
+from sctseg7t.inference.segmenter import Segmenter, load_scan
 from sctseg7t.version import __version__
 
-_NO_CORD = "no cord found (give its place with -centerline if there is one)"
 # One scan at a time in a process: a model's threads and a log of crashes belong to one.
 _BUSY = threading.Lock()
 _open = {}
 _ahead = {}
 
 
-def run_scan(job):
+def run_scan(job: Job) -> Outcome:
     """Segment one scan and leave its files, its record and its log; never raises.
 
     Parameters
@@ -48,13 +46,13 @@ def run_scan(job):
         if not job.force and state(job, rehash=True) == "done":
             return Outcome("done")
         with _log(job, started) as log:
-            outcome = _attempt(job, segmenter, log)
-            outcome = replace(outcome, seconds=time.perf_counter() - started)
-            log(f"{outcome.status} after {outcome.seconds:.2f} s" + (f": {outcome.error}" if outcome.error else ""))
-        return outcome
+            outcome = segment_to_files(segmenter, job.task, volume=_volume(job, segmenter), say=log)
+            seconds = time.perf_counter() - started
+            log(f"{outcome.status} after {seconds:.2f} s" + (f": {outcome.error}" if outcome.error else ""))
+        return replace(outcome, seconds={"scan": seconds})
 
 
-def open_model(settings):
+def open_model(settings: Settings) -> Segmenter:
     """The model of these settings, opened once in a process.
 
     Raises
@@ -63,7 +61,7 @@ def open_model(settings):
         It cannot be opened, or is another one than the run was planned with.
     """
     from sctseg7t.errors import ModelError
-    from sctseg7t.pipeline import open_segmenter
+    from sctseg7t.inference.pipeline import open_segmenter
 
     key = settings.cache_key()
     if key not in _open:
@@ -77,7 +75,8 @@ def open_model(settings):
         )
         _open.clear()
         _open[key] = segmenter
-    found = models_of(_open[key].spec, _open[key].locator_spec)
+    model = _open[key].model
+    found = tuple(identity(spec) for spec in (model.spec, model.locator_spec) if spec)
     if settings.models and found != tuple(settings.models):
         raise ModelError(
             f"{platform.node()}: its networks are not those that the run was planned with; "
@@ -86,141 +85,9 @@ def open_model(settings):
     return _open[key]
 
 
-def write_failure(job, error, kind, **more):
-    """Write the record of a scan that failed; nothing of an earlier run stays beside it.
-
-    Returns
-    -------
-    Outcome
-    """
-    raw = {
-        "status": "failed",
-        "error": " ".join(str(error).split()),
-        "error_kind": kind,
-        "name": job.name,
-        "entities": job.entities,
-        "tool": {"name": "sctseg7t", "version": __version__},
-        "models": job.models,
-        "input": input_record(job.plan),
-        "outputs": {},
-        "options": job.options,
-        "finished": _now(),
-        "usable": False,
-        "warnings": list(job.notes),
-        "run_id": job.run_id,
-        **more,
-    }
-    with contextlib.suppress(OSError, UserError):
-        job.plan.sidecar.parent.mkdir(parents=True, exist_ok=True)
-        before = _untouched(job)
-        write_json(job.plan.sidecar, raw)
-        _remove(before)
-    sweep(job)
-    return Outcome("failed", raw["error"], kind, len(raw["warnings"]))
-
-
-def sweep(job):
-    """Remove half-made files that a killed worker left."""
-    with contextlib.suppress(OSError):
-        for path in job.plan.sidecar.parent.iterdir():
-            if path.name.startswith(staging_prefix(job.plan)):
-                shutil.rmtree(path, ignore_errors=True)
-
-
-def set_aside(job):
-    """Move files that the outputs would overwrite but that no run left so: somebody's own, or changed by hand.
-
-    Returns
-    -------
-    list of Path
-        Where they are now.
-    """
-    recorded = _recorded(job)
-    foreign = [path for path in job.plan.files() if path != job.plan.sidecar and path.name not in recorded]
-    moved = []
-    for path in (*changed_outputs(job.plan, recorded), *foreign):
-        if path.is_file():
-            place = job.replaced / job.run_id
-            place.mkdir(parents=True, exist_ok=True)
-            os.replace(path, place / path.name)
-            moved.append(place / path.name)
-    return moved
-
-
-def _recorded(job):
-    """Files with their hashes that the scan's present record lists."""
-    try:
-        return dict(json.loads(job.plan.sidecar.read_text(encoding="utf-8"))["files"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def _untouched(job):
-    """Files of the scan's present record that are as they were written: what somebody changed is theirs."""
-    recorded = _recorded(job)
-    made = {job.plan.sidecar.with_name(Path(name).name) for name in recorded}
-    return made - set(changed_outputs(job.plan, recorded))
-
-
-def _remove(paths):
-    """Remove outputs, with the metadata beside masks."""
-    for path in paths:
-        stem, extension = split_name(path)
-        path.unlink(missing_ok=True)
-        if extension:
-            path.with_name(stem + ".json").unlink(missing_ok=True)
-
-
-def _attempt(job, segmenter, log):
-    """Run one scan; whatever it raises becomes a failed record."""
-    try:
-        return _segment(job, segmenter, log)
-    except OutputError as err:
-        return write_failure(job, err, "crash")
-    except UserError as err:
-        return write_failure(job, err, "input")
-    except MemoryError:
-        log(traceback.format_exc())
-        return write_failure(job, f"{job.plan.source}: not enough memory; use fewer -workers or crop the scan", "crash")
-    except Exception as err:  # noqa: BLE001
-        log(traceback.format_exc())
-        reason = " ".join(f"{type(err).__name__}: {err}".split())[:300]
-        text = f"{job.plan.source}: internal error ({reason}); please report it with {job.log}"
-        return write_failure(job, text, "crash")
-
-
-def _segment(job, segmenter, log):
-    from sctseg7t import outputs
-    from sctseg7t.image.volume import check_header
-
-    check_header(job.plan.source, axial=segmenter.AXIAL)
-    outputs.check_folder(job.plan)
-    sweep(job)
-    # Before it is read: a change while it is read is then seen the next time.
-    read = {role: stamp(path) if role == "scan" else fingerprint(path) for role, path in job.inputs().items()}
-    result = segmenter.run(_volume(job, segmenter), **job.labels)
-    read["scan"]["sha256"] = result.volume.sha256
-    result.warnings[:0] = job.notes
-    for text in result.warnings:
-        log(f"warning: {text}")
-    log(", ".join(f"{name} {value:.2f} s" for name, value in result.seconds.items()))
-    seconds = {name: round(value, 4) for name, value in {**segmenter.seconds, **result.seconds}.items()}
-    if not result.usable:
-        source = {**input_record(job.plan), "sha256": result.volume.sha256}
-        error = f"{job.plan.source}: {_NO_CORD}"
-        return write_failure(job, error, "input", input=source, seconds=seconds, warnings=result.warnings)
-    before = _untouched(job) - set(job.plan.files())
-    notes = tuple(f"{path.name} had been changed since it was written; now in {path.parent}" for path in set_aside(job))
-    sidecar = outputs.provenance(result, job.plan, segmenter, job.options, seconds)
-    key = run_key(job.models, job.options, {role: seen["sha256"] for role, seen in read.items()})
-    sidecar |= {"name": job.name, "entities": job.entities, "resume": {"key": key, "read": read}, "run_id": job.run_id}
-    if job.bids:
-        for path, content in mask_metadata(job.plan, job.label).items():
-            write_json(path, content)
-    outputs.write(result, job.plan, sidecar, filename=job.label)
-    # Other options can have other names: the masks of before are nobody's now.
-    _remove(before)
-    return Outcome("ok", warnings=len(result.warnings), notes=notes)
+def write_failure(job: Job, error: str, kind: str) -> Outcome:
+    """Record the failure of a scan whose worker could not."""
+    return fail(job.task, error, kind)
 
 
 def _volume(job, segmenter):
@@ -228,8 +95,9 @@ def _volume(job, segmenter):
     ahead = _ahead.pop(job.plan.source, None)
     _ahead.clear()
     if job.upcoming:
-        _ahead[job.upcoming] = _Ahead(job.upcoming, segmenter.load)
-    return (ahead and ahead.volume()) or job.plan.source
+        options, axial = segmenter.model.options, segmenter.axial
+        _ahead[job.upcoming] = _Ahead(job.upcoming, lambda path: load_scan(path, options, axial=axial))
+    return ahead.volume() if ahead else None
 
 
 class _Ahead(threading.Thread):
@@ -267,11 +135,11 @@ def _log(job, started):
         return
 
     def log(text):
-        stream.write(f"{_now()} {text}\n")
+        stream.write(f"{now()} {text}\n")
         stream.flush()
 
     with stream:
-        log(f"{job.label} on {platform.node()}, process {os.getpid()}, sctseg7t {__version__}, run {job.run_id}")
+        log(f"{job.task.label} on {platform.node()}, process {os.getpid()}, sctseg7t {__version__}, run {job.run_id}")
         faulthandler.enable(stream)
         if job.timeout:
             # Just before the worker is stopped, and opening the model took of that time too: where it hangs.
@@ -297,8 +165,4 @@ def append_log(job, text):
     with contextlib.suppress(OSError):
         Path(job.log).parent.mkdir(parents=True, exist_ok=True)
         with open(job.log, "a", encoding="utf-8") as stream:
-            stream.write(f"{_now()} {text}\n")
-
-
-def _now():
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            stream.write(f"{now()} {text}\n")

@@ -316,7 +316,7 @@ def _check_common(cases, files):
 def scan_of(path):
     """A :class:`~sctseg7t.cohort.find.Scan` of a file named by itself."""
     from sctseg7t.bids import entities_of
-    from sctseg7t.outputs import split_name
+    from sctseg7t.inference.outputs import split_name
 
     path = Path(path)
     return Scan(path.absolute(), path.name, split_name(path)[0], entities_of(path))

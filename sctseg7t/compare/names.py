@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sctseg7t.bids import derivative_stem, entities_of
-from sctseg7t.outputs import split_name
+from sctseg7t.inference.outputs import split_name
 
 STRUCTURES = ("SC", "GM", "WM", "LESION")
 LESION = "LESION"

@@ -7,9 +7,7 @@ from sctseg7t.compare.names import STRUCTURES, parse_name
 from sctseg7t.compare.records import Problem
 from sctseg7t.compare.sources import REFERENCE, MaskFile
 from sctseg7t.errors import UsageError
-
-# What a scan's record says where nothing was found, rather than gone wrong.
-_NO_CORD = "no cord found"
+from sctseg7t.inference.record import FAILED
 
 
 @dataclass(frozen=True)
@@ -60,32 +58,6 @@ def read_runs(text):
     return runs
 
 
-def task_and_model(name):
-    """The task and the model that a name stands for.
-
-    Returns
-    -------
-    task : str
-    model : str or None
-        None for a task, whose default model is meant.
-
-    Raises
-    ------
-    ModelError
-        Neither a task nor a model.
-    """
-    from sctseg7t.zoo.local_model import spec_from_onnx
-    from sctseg7t.zoo.manifest import load_manifest
-
-    manifest = load_manifest()
-    tasks = manifest.tasks()
-    if name in tasks and tasks[name]["outputs"]:
-        return name, None
-    if name.endswith(".onnx"):
-        return spec_from_onnx(name).task, str(Path(name).absolute())
-    return manifest.model(name).task, name
-
-
 def run_methods(runs, scans, root, out, where=Where()):
     """Segment every scan by every method; a scan that fails is told and never ends the run.
 
@@ -123,17 +95,13 @@ def run_methods(runs, scans, root, out, where=Where()):
             made.models[method] = models
             failures = _run(method, jobs, refused, where)
             for job, scan in zip(jobs, scans):
-                error = failures.get(job.name)
-                masks = (
-                    job.plan.masks
-                    if error is None
-                    else _masks_of_failure(scan, job, error, Path(out) / "empty" / method)
-                )
+                outcome = failures.get(job.name)
+                left_out = outcome is not None and outcome.status == FAILED
                 # A map of numbered lesions is no mask.
-                masks = {structure: path for structure, path in masks.items() if structure in STRUCTURES}
+                masks = {} if left_out else {s: path for s, path in job.plan.masks.items() if s in STRUCTURES}
                 made.files.extend(mask_of(scan, method, structure, path) for structure, path in masks.items())
-                if error is not None:
-                    made.problems.append(_failed(method, job, error, left_out=not masks))
+                if outcome is not None:
+                    made.problems.append(_problem(method, job, outcome, left_out))
     return made
 
 
@@ -144,30 +112,32 @@ def mask_of(scan, method, structure, path):
 
 
 def _plan(method, name, scans, root, out, where):
-    from sctseg7t.cohort.job import Settings, models_of
-    from sctseg7t.cohort.run import Layout, make_jobs
-    from sctseg7t.flow import Options
-    from sctseg7t.pipeline import choose_model, flow_of
+    from sctseg7t.cohort.run import make_jobs, set_up
+    from sctseg7t.inference.pipeline import choose_model
+    from sctseg7t.zoo.manifest import load_manifest
     from sctseg7t.zoo.weights import weights
 
-    task, model = task_and_model(name)
-    spec, locator, tissues = choose_model(task, model)
-    for one in filter(None, (spec, locator)):
+    task = load_manifest().tasks().get(name)
+    model = None if task and task["outputs"] else name
+    chosen = choose_model(None if model else name, model)
+    for one in filter(None, (chosen.spec, chosen.locator_spec)):
         weights(one, offline=where.offline)
-    models = models_of(spec, locator)
-    settings = Settings(task, model, where.device, Options(), where.threads, where.offline, models)
-    layout = Layout(
-        Path(root).absolute(),
-        Path(out).absolute() / method,
-        spec.suffixes(tissues),
-        tables=flow_of(spec).kinds_of_tables(),
+    layout, settings = set_up(
+        chosen,
+        root,
+        Path(out) / method,
+        model=model,
+        device=where.device,
+        threads=where.threads,
+        offline=where.offline,
     )
-    first, *others = models
-    return *make_jobs(scans, layout, settings), {**first, "with": others} if others else first
+    first, *others = settings.models
+    jobs, refused = make_jobs(scans, layout, settings)
+    return jobs, refused, {**first, "with": others} if others else first
 
 
 def _run(method, jobs, refused, where):
-    """Reasons by name of the scans that failed."""
+    """Outcomes by name of the scans that failed or show nothing."""
     from sctseg7t.cohort.run import run_jobs
     from sctseg7t.cohort.worker import run_scan
 
@@ -175,27 +145,11 @@ def _run(method, jobs, refused, where):
         if where.tell:
             where.tell(method, job.name, outcome)
 
-    totals = run_jobs(jobs, refused, lambda waiting: ((job, run_scan(job)) for job in waiting), tell)
-    return dict(totals.failures)
+    return run_jobs(jobs, refused, lambda waiting: ((job, run_scan(job)) for job in waiting), tell).failures
 
 
-def _masks_of_failure(scan, job, error, folder):
-    """Empty masks where a method found no cord; none where it could not do its work."""
-    if _NO_CORD not in error:
-        return {}
-    import nibabel as nib
-    import numpy as np
-
-    from sctseg7t.image.nifti import save
-    from sctseg7t.image.volume import check_header
-
-    grid = check_header(scan.path)
-    empty = nib.Nifti1Image(np.zeros(grid.shape[:3], np.uint8), grid.affine)
-    place = folder / Path(scan.relative).parent
-    place.mkdir(parents=True, exist_ok=True)
-    return {name: save(empty, place / path.name) for name, path in job.plan.masks.items()}
-
-
-def _failed(method, job, error, left_out):
-    text = f"{method}: {error}" + ("" if left_out else "; it counts as empty masks, so as missing in every slice")
+def _problem(method, job, outcome, left_out):
+    text = f"{method}: {outcome.error}"
+    if not left_out:
+        text += "; it counts as empty masks, so as missing in every slice"
     return Problem("failed", job.name, method, None, str(job.plan.source), text, left_out)

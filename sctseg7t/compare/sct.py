@@ -11,7 +11,7 @@ from sctseg7t.compare.records import Problem
 from sctseg7t.compare.run import Made, mask_of
 from sctseg7t.errors import OutputError, UsageError
 from sctseg7t.files import write_json
-from sctseg7t.outputs import split_name
+from sctseg7t.inference.outputs import split_name
 from sctseg7t.zoo.cache import file_digest
 
 METHOD = "sct"

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from sctseg7t.compare.names import NOT_TISSUES, MaskName, parse_name, structure_named
 from sctseg7t.compare.records import Problem
 from sctseg7t.errors import UsageError
-from sctseg7t.outputs import split_name
+from sctseg7t.inference.outputs import split_name
 
 REFERENCE = "reference"
 # What sct7t_batch keeps beside its masks.

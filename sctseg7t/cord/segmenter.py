@@ -1,6 +1,8 @@
-"""One scan of the cord: its masks and measures."""
+"""The segmenter of the cord: masks and measures of one scan."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -8,13 +10,15 @@ from sctseg7t.cord import slices_model, windows_model
 from sctseg7t.cord.flags import slice_flags, warning_lines
 from sctseg7t.cord.locator import from_labels, image_centre, locate
 from sctseg7t.errors import InputError
-from sctseg7t.flow import Clock, Flow, Result
+from sctseg7t.image.grid import resample_linear
 from sctseg7t.image.masks import labels_on_scan, read_labels
-from sctseg7t.image.volume import to_native
+from sctseg7t.image.volume import Volume, to_native
 from sctseg7t.image.windows import box_around
+from sctseg7t.inference.postprocess import apply, binary, override
+from sctseg7t.inference.segmenter import Clock, OpenModel, Result, Source, load_images, load_scan
 from sctseg7t.measure.csa import measure_csa
-from sctseg7t.postprocess import apply, binary, override
 from sctseg7t.version import __version__
+from sctseg7t.zoo.spec import ModelSpec
 
 # Soft values further than this from the mask belong to something else.
 _SOFT_REACH_MM = 1.0
@@ -22,6 +26,7 @@ _SOFT_REACH_MM = 1.0
 _HIGHEST_LEVEL = 60
 # What runs the networks of each kind of sampling.
 _MODELS = {"windows": windows_model, "slices": slices_model}
+NO_CORD = "no cord found; the masks are empty (give its place as a centerline file if there is one)"
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,103 +39,101 @@ class CordResult(Result):
         Window centres of each volume, canonical voxels; None where no cord was found.
     """
 
-    centres_vox: list
+    centres_vox: list = field(default_factory=list)
 
-    def write_tables(self, plan, *, filename, csa_format="tidy"):
-        """Write the tables that the plan lists: areas per slice (``tidy`` or in ``sct``'s columns) and per level."""
+    def write_tables(self, tables, *, masks, filename, fmt):
         from sctseg7t.measure.tables import write_csa_csv, write_level_csv
 
-        tables = self.tables if self.volume.data.shape[3] > 1 else self.tables[0]
-        about = {"tool_version": __version__, "tissues": tuple(plan.masks)}
-        for kind, path in plan.tables.items():
+        measured = self.tables if self.volume.data.shape[3] > 1 else self.tables[0]
+        about = {"tool_version": __version__, "tissues": tuple(masks)}
+        for kind, path in tables.items():
             if kind == "levels":
-                write_level_csv(tables, path, filename=filename, **about)
-            elif csa_format == "sct":
-                names = {tissue: mask.name for tissue, mask in plan.masks.items()}
-                write_csa_csv(tables, path, "sct", filename=names, **about)
+                write_level_csv(measured, path, filename=filename, **about)
+            elif fmt == "sct":
+                names = {tissue: mask.name for tissue, mask in masks.items()}
+                write_csa_csv(measured, path, "sct", filename=names, **about)
             else:
-                write_csa_csv(tables, path, filename=filename, **about)
+                write_csa_csv(measured, path, filename=filename, **about)
 
 
-class CordSegmenter(Flow):
-    """Spinal cord and gray matter on axial slices."""
+class CordSegmenter:
+    """Segmenter of spinal cord and gray matter on axial slices."""
 
-    LABELS = ("centerline", "levels")
+    axial = True
+    labels = ("centerline", "levels")
+
+    def __init__(self, model: OpenModel) -> None:
+        self.model = model
 
     @staticmethod
-    def kinds_of_tables(levels=False):
-        """Tables that a result of this flow can write."""
-        return ("csa", "levels") if levels else ("csa",)
-
-    @staticmethod
-    def check(spec):
-        """Refuse an entry that this flow cannot serve (ModelError naming the field)."""
+    def check(spec: ModelSpec) -> None:
+        """Refuse an entry that cannot be served (ModelError naming the field)."""
         _MODELS[spec.input.sampling.method].check_spec(spec)
 
-    def run(self, source, *, centerline=None, levels=None):
+    @staticmethod
+    def tables(files: Mapping[str, Any]) -> tuple[str, ...]:
+        """Kinds of tables that a scan with these files gets."""
+        return ("csa", "levels") if "levels" in files else ("csa",)
+
+    def run(self, scan: Source, **files: Source) -> CordResult:
         """Segment one scan.
 
         Parameters
         ----------
-        source : path, nibabel image, or Volume loaded with these options
-        centerline : path or nibabel image, optional
-            Cord mask or point labels, used in place of the locator.
-        levels : path or nibabel image, optional
-            Vertebral labels, for measures per level.
-
-        Returns
-        -------
-        Result
+        scan : path, nibabel image, or Volume loaded with the model's options
+        **files
+            ``centerline``: cord mask or point labels, used in place of the locator. ``levels``: vertebral labels, for
+            measures per level. Further images, where the model's entry lists them: on the scan's grid or another one.
 
         Raises
         ------
         InputError
-            The scan or a label file cannot be used.
+            The scan or a file cannot be used.
         """
-        clock = Clock()
-        volume = self.load(source)
+        clock, model = Clock(), self.model
+        volume = load_scan(scan, model.options, axial=self.axial)
         warnings = list(volume.notes)
-        user_path = _user_path(centerline, volume) if centerline is not None else None
-        level_map = _level_map(levels, volume) if levels is not None else None
+        others = [_onto(image, volume) for image in load_images(volume, files, model.spec).values()]
+        user_path = _user_path(files["centerline"], volume) if "centerline" in files else None
+        level_map = _level_map(files["levels"], volume) if "levels" in files else None
         clock.lap("load")
         parts = [
-            self._run_volume(volume, t, user_path, level_map, warnings, clock) for t in range(volume.data.shape[3])
+            self._run_volume(volume, t, others, user_path, level_map, warnings, clock)
+            for t in range(volume.data.shape[3])
         ]
         masks = {}
-        for name in self.tissues:
+        for name in model.tissues:
             stacked = np.stack([part.maps[name] for part in parts], 3)
-            masks[name] = to_native(volume, stacked, np.float32 if self.options.soft else np.uint8)
+            masks[name] = to_native(volume, stacked, np.float32 if model.options.soft else np.uint8)
         clock.lap("restore")
-        usable = any(part.centres is not None for part in parts) and any(
-            part.maps[name].any() for part in parts for name in self.tissues
+        found = any(part.centres is not None for part in parts) and any(
+            part.maps[name].any() for part in parts for name in model.tissues
         )
         return CordResult(
-            volume,
-            masks,
-            self.suffixes(),
-            [part.table for part in parts],
-            warnings,
-            clock.seconds,
-            usable,
-            user_path.source if user_path else self.spec.centring["policy"],
-            {},
-            [part.centres for part in parts],
+            volume=volume,
+            masks=masks,
+            tables=[part.table for part in parts],
+            warnings=warnings,
+            seconds=clock.seconds,
+            nothing="" if found else NO_CORD,
+            locator=user_path.source if user_path else model.spec.centring["policy"],
+            centres_vox=[part.centres for part in parts],
         )
 
-    def _run_volume(self, volume, t, user_path, level_map, warnings, clock):
+    def _run_volume(self, volume, t, others, user_path, level_map, warnings, clock):
         data = volume.data[..., t]
         tag = f"volume {t}: " if volume.data.shape[3] > 1 else ""
         path = None
-        if t not in volume.blank_volumes or self.options.volumes == "mean":
+        if t not in volume.blank_volumes or self.model.options.volumes == "mean":
             path = user_path or self._find(data, volume)
         clock.lap("locate")
         if path is None:
-            warnings.append(f"{tag}no cord found; masks are empty (give its place with -centerline if there is one)")
-            empty = np.zeros(data.shape, np.float32 if self.options.soft else bool)
-            maps = {name: empty for name in self.suffixes()}
+            warnings.append(f"{tag}{NO_CORD}")
+            empty = np.zeros(data.shape, np.float32 if self.model.options.soft else bool)
+            maps = {name: empty for name in self.model.tissues}
             # A table of empty rows: a 4D scan keeps one a volume, and none of an earlier run stays beside the masks.
             return _Part(maps, self._measure(maps, volume.affine, level_map, None), None)
-        box, found = self._network(data, volume, path)
+        box, found = self._network([data, *others], volume, path)
         clock.lap("network")
         maps = self._finish(found.maps, volume)
         clock.lap("postprocess")
@@ -139,31 +142,32 @@ class CordSegmenter(Flow):
         table = self._measure(maps, volume.grid.crop(box).affine, None if level_map is None else level_map[box], flags)
         warnings += [tag + text for text in warning_lines(flags, table)]
         clock.lap("measure")
-        whole = {name: np.zeros(data.shape, maps[name].dtype, order="F") for name in self.tissues}
+        whole = {name: np.zeros(data.shape, maps[name].dtype, order="F") for name in self.model.tissues}
         for name, full in whole.items():
             full[box] = maps[name]
         return _Part(whole, table, found.centres_vox + [part.start for part in box])
 
-    def _network(self, data, volume, path):
+    def _network(self, images, volume, path):
         """The part of the scan that was looked at, and the fractions in it."""
-        spec = self.spec
+        spec = self.model.spec
         if spec.input.sampling.method == "slices":
-            found = slices_model.slice_fractions(volume, data, path.centres_vox, self.session, spec)
-            return tuple(slice(0, n) for n in data.shape[:2]), found
+            found = slices_model.slice_fractions(volume, images[0], path.centres_vox, self.model.session, spec)
+            return tuple(slice(0, n) for n in volume.data.shape[:2]), found
         # A window's width each way: room for windows that are centred again, and none of them is cut.
         reach_mm = max(spec.input.size) * max(spec.input.spacing_mm)
-        box = box_around(path.centres_vox, volume.frame, data.shape, reach_mm)
+        box = box_around(path.centres_vox, volume.frame, volume.data.shape, reach_mm)
         centres = path.centres_vox - [part.start for part in box]
-        return box, windows_model.segment_fractions(data[box], volume.frame, centres, self.session, spec)
+        cropped = [image[box] for image in images]
+        return box, windows_model.segment_fractions(cropped, volume.frame, centres, self.model.session, spec)
 
     def _find(self, data, volume):
-        if self.spec.centring["policy"] == "image":
+        if self.model.spec.centring["policy"] == "image":
             return image_centre(data.shape)
-        return locate(data, volume.affine, self.locator, self.locator_spec)
+        return locate(data, volume.affine, self.model.locator, self.model.locator_spec)
 
     def _finish(self, fractions, volume):
         """Threshold, post-process, derive; fractions stay fractions if soft."""
-        spec, options = self.spec, self.options
+        spec, options = self.model.spec, self.model.options
         masks = {o.name: binary(fractions[o.name], o, options.threshold) for o in spec.outputs}
         steps = override(
             spec.postprocess,
@@ -192,6 +196,12 @@ class _Part:
     maps: dict
     table: object
     centres: object
+
+
+def _onto(image: Volume, scan: Volume) -> np.ndarray:
+    """Another image of the session on the scan's grid: linear, 0 beyond it."""
+    data = image.data[..., 0]
+    return data if image.grid.same_as(scan.grid) else resample_linear(data, image.affine, scan.grid)
 
 
 def _user_path(centerline, volume):

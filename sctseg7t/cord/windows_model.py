@@ -1,5 +1,6 @@
 """Networks that see a window of every slice, centred on the cord, in the anatomical frame."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,15 +38,16 @@ class Fractions:
 
 
 def segment_fractions(
-    data: np.ndarray, frame: Frame, centres_vox: np.ndarray, session: Session, spec: ModelSpec
+    images: Sequence[np.ndarray], frame: Frame, centres_vox: np.ndarray, session: Session, spec: ModelSpec
 ) -> Fractions:
     """Run a window model along a centre line.
 
     Parameters
     ----------
-    data : (X, Y, Z) array
+    images : sequence of (X, Y, Z) array
+        One a channel, all on the scan's grid.
     frame : Frame
-        Of its slices.
+        Of their slices.
     centres_vox : (Z, 2) array
     session : Session
     spec : ModelSpec
@@ -60,37 +62,40 @@ def segment_fractions(
         The entry asks for what window models cannot do, or the network lacks one of its outputs.
     """
     centres = np.array(centres_vox, float)
-    maps = _window_maps(data, frame, centres, session, spec)
+    maps = _window_maps(images, frame, centres, session, spec)
     lead = lead_output(spec).channel
     if spec.centring["policy"] == "locator":
         moved = _recentred(maps[:, lead], frame, centres, spec)
         far = np.flatnonzero(frame.mm_between(moved, centres) > RECENTRE_MM)
         if far.size:
             centres[far] = moved[far]
-            maps[far] = _window_maps(data[..., far], frame, centres[far], session, spec)
+            maps[far] = _window_maps([image[..., far] for image in images], frame, centres[far], session, spec)
     names = [output.name for output in spec.outputs]
     channels = np.stack([maps[:, output.channel] for output in spec.outputs], 1)
     if {"SC", "GM"} <= set(names):
         sc, gm = names.index("SC"), names.index("GM")
         channels[:, gm] = np.minimum(channels[:, gm], channels[:, sc])
-    native = restore_windows(channels, frame, data.shape, centres, spec.input.spacing_mm[0])
+    native = restore_windows(channels, frame, images[0].shape, centres, spec.input.spacing_mm[0])
     return Fractions(dict(zip(names, native)), _touches_edge(maps[:, lead], spec), centres)
 
 
-def _window_maps(data, frame, centres, session, spec):
+def _window_maps(images, frame, centres, session, spec):
     """Probability maps (Z, C, H, W); rows to anterior, columns to the right."""
     size, spacing = spec.input.size[0], spec.input.spacing_mm[0]
-    windows, inside = sample_windows(data, frame, centres, size=size, spacing_mm=spacing)
-    images = _normalise(windows, inside)[:, None]
+    channels = []
+    for image in images:
+        windows, inside = sample_windows(image, frame, centres, size=size, spacing_mm=spacing)
+        channels.append(_normalise(windows, inside))
+    stack = np.stack(channels, 1)
     transposed = spec.input.axes == "xy"
-    images = images.swapaxes(2, 3) if transposed else images
+    stack = stack.swapaxes(2, 3) if transposed else stack
     if spec.test_time.get("flip_lr"):
         # The mean of both makes left and right equal by construction.
         axis = 2 if transposed else 3
-        both = network_maps(np.concatenate([images, np.flip(images, axis)]), session, spec)
-        maps = (both[: len(images)] + np.flip(both[len(images) :], axis)) / 2
+        both = network_maps(np.concatenate([stack, np.flip(stack, axis)]), session, spec)
+        maps = (both[: len(stack)] + np.flip(both[len(stack) :], axis)) / 2
     else:
-        maps = network_maps(images, session, spec)
+        maps = network_maps(stack, session, spec)
     maps = maps.swapaxes(2, 3) if transposed else maps
     # What lies beyond the scan was never seen.
     return maps * inside[:, None]
@@ -104,7 +109,7 @@ def check_spec(spec: ModelSpec) -> None:
         "input.spacing_mm must be the same along both axes": len(set(given.spacing_mm)) == 1,
         "input.axes must be xy or yx": given.axes in ("xy", "yx"),
         "input.orientation must be RAS": given.orientation == "RAS",
-        "input.channels must be one": len(given.channels) == 1,
+        "input.channels must be as many as input.images": len(given.channels) == len(given.images),
         "input.interpolation must be linear": given.interpolation == "linear",
         "input.normalisation must be zscore with the scope slice": normalisation["name"] == "zscore"
         and normalisation["parameters"].get("scope", "slice") == "slice",

@@ -137,6 +137,28 @@ def resample_nearest(labels: np.ndarray, affine: np.ndarray, onto: Grid) -> np.n
     return out
 
 
+def resample_linear(data: np.ndarray, affine: np.ndarray, onto: Grid) -> np.ndarray:
+    """Bring an image to another grid: linear between voxels, 0 beyond them.
+
+    Parameters
+    ----------
+    data : (A, B, C) array
+    affine : (4, 4) array
+        Its voxel to world RAS, mm.
+    onto : Grid
+
+    Returns
+    -------
+    float32 array of the grid's shape
+    """
+    from scipy.ndimage import affine_transform
+
+    to_image = np.linalg.inv(affine) @ onto.affine
+    return affine_transform(
+        np.asarray(data, np.float32), to_image[:3, :3], to_image[:3, 3], onto.shape, order=1, mode="constant"
+    )
+
+
 def overlaps(shape: tuple[int, ...], affine: np.ndarray, onto: Grid) -> bool:
     """Whether any voxel of a grid lies in an image of that shape and affine."""
     return any(inside.any() for _, inside, _ in _nearest(shape, affine, onto))

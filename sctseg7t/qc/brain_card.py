@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from sctseg7t.cohort.features import Features, lesion_features
-from sctseg7t.cohort.records import Record
 from sctseg7t.image.grid import Grid, bounding_box
+from sctseg7t.inference.record import Record
 from sctseg7t.measure.columns import LOCATIONS
 from sctseg7t.measure.lesions import CONNECTIVITY, measure_lesions
 from sctseg7t.qc.brain_view import choose_view

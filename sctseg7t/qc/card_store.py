@@ -12,7 +12,7 @@ from typing import IO, Any, Self
 import numpy as np
 
 from sctseg7t.cohort.features import Features
-from sctseg7t.cohort.records import TABLES_OF, Record
+from sctseg7t.inference.record import TABLES_OF, Record
 from sctseg7t.qc.card import Card, make_card
 from sctseg7t.report.html import html_json
 from sctseg7t.version import __version__

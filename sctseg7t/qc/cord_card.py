@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from sctseg7t.cohort.features import Features, measure_features
-from sctseg7t.cohort.records import Record
 from sctseg7t.image.grid import Grid
+from sctseg7t.inference.record import Record
 from sctseg7t.measure.columns import CSA_MEASURES, TISSUES
 from sctseg7t.measure.csa import CsaTable, measure_csa
 from sctseg7t.qc.load_saved import Saved, number, read_rows

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from sctseg7t.cohort.records import Record
 from sctseg7t.errors import InputError
 from sctseg7t.image.grid import Grid
 from sctseg7t.image.masks import read_mask
 from sctseg7t.image.volume import load
+from sctseg7t.inference.record import Record
 
 
 @dataclass(eq=False)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from sctseg7t.cohort.outliers import FAILED_SCORE, cohort_band, cohort_scales, score_cohort
-from sctseg7t.cohort.records import Record, read_record, record_of
 from sctseg7t.errors import OutputError
 from sctseg7t.files import write_json
+from sctseg7t.inference.record import Record, read_record, record_of
 from sctseg7t.qc.card import COMPARED, scan_id
 from sctseg7t.qc.card_store import CardStore
 from sctseg7t.report.html import html_json, inline_assets, page_environment, write_html

@@ -15,7 +15,7 @@ pytest.importorskip("onnx")
 
 import brain_helpers  # noqa: E402
 
-from sctseg7t.pipeline import Options, open_segmenter  # noqa: E402
+from sctseg7t.inference.pipeline import Options, open_segmenter  # noqa: E402
 
 
 @pytest.fixture(scope="module")

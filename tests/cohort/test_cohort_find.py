@@ -7,7 +7,7 @@ import pytest
 
 from sctseg7t.bids import derivative_stem, entities_of
 from sctseg7t.cohort.find import Scan, find_scans, read_qc_fail, select
-from sctseg7t.cohort.job import label_file
+from sctseg7t.cohort.job import file_beside
 from sctseg7t.cohort.output_names import mask_metadata, plan_scan, write_description
 from sctseg7t.errors import UsageError
 
@@ -198,10 +198,10 @@ def test_names_of_a_brain_s_outputs(tmp_path):
 
 def test_label_templates(bids):
     scan = find_scans(bids)[1]
-    path = label_file("derivatives/{folder}/{stem}_{sub}{ses}.nii.gz", scan, bids)
+    path = file_beside("derivatives/{folder}/{stem}_{sub}{ses}.nii.gz", scan, bids)
     assert path == bids / "derivatives/sub-02/ses-1/anat/sub-02_ses-1_run-1_T2starw_021.nii.gz"
     with pytest.raises(UsageError, match="stem"):
-        label_file("{subject}.nii.gz", scan, bids)
+        file_beside("{subject}.nii.gz", scan, bids)
 
 
 def test_description_names_its_source(bids):

@@ -13,7 +13,7 @@ from sctseg7t.cohort.find import find_scans
 from sctseg7t.cohort.job import Settings, models_of
 from sctseg7t.cohort.resume import run_key, state
 from sctseg7t.cohort.run import Layout, make_jobs, run_jobs
-from sctseg7t.pipeline import Options, choose_model
+from sctseg7t.inference.pipeline import Options, choose_model
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_a_full_disk_is_a_failed_scan(make, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sctseg7t.outputs._write_files", full)
+    monkeypatch.setattr("sctseg7t.inference.outputs._write_files", full)
     job = make()[0]
     outcome = worker.run_scan(job)
     assert outcome.status == "failed" and "No space" in outcome.error

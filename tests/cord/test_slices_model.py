@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sctseg7t.errors import ModelError
-from sctseg7t.pipeline import Options, open_segmenter
+from sctseg7t.inference.pipeline import Options, open_segmenter
 
 pytest.importorskip("onnx")
 pytest.importorskip("scipy")

@@ -24,6 +24,7 @@ def spec(outputs=("SC", "GM"), axes="yx", flip=False, policy="image", **changes)
         "spacing_mm": (SPACING, SPACING),
         "orientation": "RAS",
         "channels": ("T2star",),
+        "images": ("scan",),
         "interpolation": "linear",
         **changes,
     }
@@ -89,7 +90,7 @@ def area(fractions, pixel):
 @pytest.mark.parametrize("radius", [2.0, 5.0])
 def test_restored_area_is_that_of_the_disc(pixel, radius):
     data, centres, frame = scan(pixel, [(0, 0), (1.3, -2.1)])
-    found = segment_fractions(data, frame, centres, Stub(lambda image: disc(radius)[None]), spec(["SC"]))
+    found = segment_fractions([data], frame, centres, Stub(lambda image: disc(radius)[None]), spec(["SC"]))
     assert found.maps["SC"].shape == data.shape
     np.testing.assert_allclose(area(found.maps["SC"], pixel), disc_area(radius), rtol=0.01)
 
@@ -98,7 +99,7 @@ def test_restored_place_is_that_of_the_disc():
     pixel = (0.4, 0.3)
     data, centres, frame = scan(pixel, [(2.0, -1.0), (-3.0, 4.0)])
     stub = Stub(lambda image: disc(3.0, x=1.2, y=-0.7)[None])
-    sc = segment_fractions(data, frame, centres, stub, spec(["SC"])).maps["SC"]
+    sc = segment_fractions([data], frame, centres, stub, spec(["SC"])).maps["SC"]
     i, j = np.indices(sc.shape[:2])
     mean = np.stack([(sc * g[..., None]).sum((0, 1)) / sc.sum((0, 1)) for g in (i, j)], 1)
     np.testing.assert_allclose((mean - centres) * pixel, [(1.2, -0.7)] * 2, atol=0.02)
@@ -112,7 +113,7 @@ class TestRecentring:
         middle = np.tile((np.array(data.shape[:2]) - 1) / 2, (len(self.OFFSETS), 1))
         stub = Stub(follow(radius))
         return (
-            segment_fractions(data, frame, middle, stub, spec(["SC"], policy=policy)),
+            segment_fractions([data], frame, middle, stub, spec(["SC"], policy=policy)),
             centres,
             middle,
             stub,
@@ -134,7 +135,7 @@ class TestRecentring:
     def test_window_without_cord_stays(self):
         data, centres, frame = scan((0.35, 0.35), [(0, 0)])
         stub = Stub(lambda image: np.zeros((1, SIZE, SIZE)))
-        found = segment_fractions(data, frame, centres + 1, stub, spec(["SC"], policy="locator"))
+        found = segment_fractions([data], frame, centres + 1, stub, spec(["SC"], policy="locator"))
         assert stub.calls == [1]
         assert not found.maps["SC"].any() and not found.touches_edge.any()
 
@@ -142,7 +143,7 @@ class TestRecentring:
         data, _, frame = scan((0.35, 0.35), [(3.0, 0)])
         middle = (np.array(data.shape[:2]) - 1)[None] / 2
         before = middle.copy()
-        segment_fractions(data, frame, middle, Stub(follow(4)), spec(["SC"], policy="locator"))
+        segment_fractions([data], frame, middle, Stub(follow(4)), spec(["SC"], policy="locator"))
         assert np.array_equal(middle, before)
 
     def test_recentring_follows_a_turned_grid(self):
@@ -150,7 +151,7 @@ class TestRecentring:
         c, s = np.cos(0.3), np.sin(0.3)
         turn = np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]) @ np.diag([0.35, 0.35, 3, 1])
         middle = (np.array(data.shape[:2]) - 1)[None] / 2
-        found = segment_fractions(data, frame_of(turn), middle, Stub(follow(4)), spec(["SC"], policy="locator"))
+        found = segment_fractions([data], frame_of(turn), middle, Stub(follow(4)), spec(["SC"], policy="locator"))
         np.testing.assert_allclose(found.centres_vox - middle, [(3.0 / 0.35, 1.0 / 0.35)], atol=0.1 / 0.35)
 
 
@@ -160,14 +161,14 @@ def test_cord_at_the_windows_border_is_flagged():
     # Slices: well inside; 1 mm from the border; over the right border; over the upper one.
     discs = [disc(4), disc(4, x=half - 5), disc(4, x=half - 3), disc(4, y=half - 3.9)]
     answers = iter(discs)
-    found = segment_fractions(data, frame, centres, Stub(lambda image: next(answers)[None]), spec(["SC"]))
+    found = segment_fractions([data], frame, centres, Stub(lambda image: next(answers)[None]), spec(["SC"]))
     assert found.touches_edge.tolist() == [False, False, True, True]
 
 
 def test_gray_matter_stays_within_the_cord():
     data, centres, frame = scan((0.4, 0.4), [(0, 0)])
     stub = Stub(lambda image: np.stack([0.8 * disc(4), disc(6)]))
-    maps = segment_fractions(data, frame, centres, stub, spec()).maps
+    maps = segment_fractions([data], frame, centres, stub, spec()).maps
     assert (maps["GM"] <= maps["SC"] + 1e-6).all()
     np.testing.assert_allclose(maps["GM"], maps["SC"], atol=1e-5)
 
@@ -177,7 +178,7 @@ def test_channels_go_by_the_entry_and_not_by_their_order():
     entry = spec()
     for output, channel in zip(entry.outputs, (1, 0)):
         output.channel = channel
-    maps = segment_fractions(data, frame, centres, Stub(lambda image: np.stack([disc(2), disc(5)])), entry).maps
+    maps = segment_fractions([data], frame, centres, Stub(lambda image: np.stack([disc(2), disc(5)])), entry).maps
     np.testing.assert_allclose(area(maps["SC"], (0.4, 0.4)), disc_area(5), rtol=0.01)
     np.testing.assert_allclose(area(maps["GM"], (0.4, 0.4)), disc_area(2), rtol=0.01)
 
@@ -196,9 +197,9 @@ def noise_scan(seed=0, shape=(97, 88, 3)):
 @pytest.mark.parametrize("flip", [False, True])
 def test_axes_of_the_tensor_do_not_matter(flip):
     data, centres, frame = noise_scan()
-    rows = segment_fractions(data, frame, centres, Stub(skewed), spec(axes="yx", flip=flip))
+    rows = segment_fractions([data], frame, centres, Stub(skewed), spec(axes="yx", flip=flip))
     turned = Stub(lambda image: skewed(image.T).swapaxes(1, 2))
-    columns = segment_fractions(data, frame, centres, turned, spec(axes="xy", flip=flip))
+    columns = segment_fractions([data], frame, centres, turned, spec(axes="xy", flip=flip))
     for name in ("SC", "GM"):
         assert np.array_equal(rows.maps[name], columns.maps[name])
 
@@ -208,30 +209,30 @@ def test_flip_averaging_treats_left_and_right_alike(axes):
     data, centres, frame = noise_scan()
     entry = spec(axes=axes, flip=True)
     stub = Stub(skewed if axes == "yx" else lambda image: skewed(image.T).swapaxes(1, 2))
-    found = segment_fractions(data, frame, centres, stub, entry)
-    mirrored = segment_fractions(data[::-1], frame, centres, stub, entry)
+    found = segment_fractions([data], frame, centres, stub, entry)
+    mirrored = segment_fractions([data[::-1]], frame, centres, stub, entry)
     for name in ("SC", "GM"):
         np.testing.assert_allclose(mirrored.maps[name], found.maps[name][::-1], atol=1e-4)
-    plain = segment_fractions(data, frame, centres, stub, spec(axes=axes))
+    plain = segment_fractions([data], frame, centres, stub, spec(axes=axes))
     assert np.abs(plain.maps["SC"] - found.maps["SC"]).max() > 0.05
 
 
 def test_symmetric_scan_gives_symmetric_masks():
     data, centres, frame = noise_scan()
     data = data + data[::-1]
-    maps = segment_fractions(data, frame, centres, Stub(skewed), spec(flip=True)).maps
+    maps = segment_fractions([data], frame, centres, Stub(skewed), spec(flip=True)).maps
     np.testing.assert_allclose(maps["SC"], maps["SC"][::-1], atol=1e-4)
 
 
 def test_network_sees_zscored_windows():
     data, centres, frame = noise_scan()
     seen = []
-    segment_fractions(data, frame, centres, Stub(lambda image: seen.append(image) or disc(3)[None]), spec(["SC"]))
+    segment_fractions([data], frame, centres, Stub(lambda image: seen.append(image) or disc(3)[None]), spec(["SC"]))
     for image in seen:
         assert abs(image.mean()) < 1e-4 and abs(image.std() - 1) < 1e-4
     again = []
     stub = Stub(lambda image: again.append(image) or disc(3)[None])
-    segment_fractions(data * 1e-3 + 5, frame, centres, stub, spec(["SC"]))
+    segment_fractions([data * 1e-3 + 5], frame, centres, stub, spec(["SC"]))
     np.testing.assert_allclose(again, seen, atol=1e-2)
 
 
@@ -240,14 +241,14 @@ def test_beyond_the_scan_there_is_nothing():
     seen = []
     centres = np.array([(5.0, 40.0)] * 3)
     stub = Stub(lambda image: seen.append(image) or np.ones((1, SIZE, SIZE)))
-    found = segment_fractions(data, frame, centres, stub, spec(["SC"]))
+    found = segment_fractions([data], frame, centres, stub, spec(["SC"]))
     # 5.5 voxels of 0.3 mm are left of the centre: half a window less 1.65 mm lies beyond.
     beyond = AXIS < -1.65 - SPACING
     assert (np.array(seen)[:, :, beyond] == 0).all()
     assert found.maps["SC"].max() <= 1 + 1e-5
     # A cord seen only beyond the scan is none: it neither moves the window nor touches its border.
     ghost = Stub(lambda image: np.where(beyond, 1.0, 0.0)[None, None].repeat(SIZE, 1))
-    found = segment_fractions(data, frame, centres, ghost, spec(["SC"], policy="locator"))
+    found = segment_fractions([data], frame, centres, ghost, spec(["SC"], policy="locator"))
     assert ghost.calls == [3] and not found.touches_edge.any()
 
 
@@ -256,7 +257,7 @@ def test_flat_and_distant_windows_are_zero_images():
     data[..., 0] = 7
     centres = centres + np.array([(0, 0), (0, 0), (900, 0)])
     seen = []
-    segment_fractions(data, frame, centres, Stub(lambda image: seen.append(image) or disc(3)[None]), spec(["SC"]))
+    segment_fractions([data], frame, centres, Stub(lambda image: seen.append(image) or disc(3)[None]), spec(["SC"]))
     assert not seen[0].any() and seen[1].any() and not seen[2].any()
 
 
@@ -265,7 +266,7 @@ def test_logits_are_turned_into_probabilities():
     entry = spec(["SC"])
     entry.activation = "logits"
     p = np.clip(disc(4), 1e-6, 1 - 1e-6)
-    found = segment_fractions(data, frame, centres, Stub(lambda image: np.log(p / (1 - p))[None]), entry)
+    found = segment_fractions([data], frame, centres, Stub(lambda image: np.log(p / (1 - p))[None]), entry)
     np.testing.assert_allclose(area(found.maps["SC"], (0.4, 0.4)), disc_area(4), rtol=0.01)
 
 
@@ -292,5 +293,5 @@ def test_entry_that_cannot_be_served_is_a_model_error(changes):
     data, centres, frame = scan((0.4, 0.4), [(0, 0)])
     with pytest.raises(ModelError) as caught:
         check_spec(entry)
-        segment_fractions(data, frame, centres, Stub(lambda image: np.stack([disc(4), disc(2)])), entry)
+        segment_fractions([data], frame, centres, Stub(lambda image: np.stack([disc(4), disc(2)])), entry)
     assert "\n" not in str(caught.value)

@@ -1,14 +1,10 @@
-"""Names of outputs, collisions between them, and writing all of them or none."""
+"""Names of outputs, and collisions between them."""
 
-import json
-import os
-import shlex
 from pathlib import Path
 
 import pytest
 
-from sctseg7t import outputs
-from sctseg7t.errors import OutputError, UsageError
+from sctseg7t.inference import outputs
 
 ALL = {"SC": "_seg", "GM": "_gmseg", "WM": "_wmseg"}
 ONE = {"GM": "_gmseg"}
@@ -74,48 +70,12 @@ def test_conflict_through_a_link(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "real")
     plan = outputs.plan(tmp_path / "x.nii.gz", ONE, output=tmp_path / "link" / "y.nii.gz")
     assert outputs.conflicts([plan]) == {}
-    assert set(outputs.conflicts([plan], [tmp_path / "real" / "y.nii.gz", None])) == {plan.source}
-
-
-def test_output_option_names_one_file(tmp_path):
-    outputs.check_single(1, "x", levels="l.nii.gz")
-    outputs.check_single(2, None, levels=None)
-    with pytest.raises(UsageError, match="-levels l.nii.gz: belongs to one scan"):
-        outputs.check_single(2, None, levels="l.nii.gz")
-    for output, count in (("x", 2), (str(tmp_path), 1), ("new/", 1)):
-        with pytest.raises(UsageError, match="-ofolder"):
-            outputs.check_single(count, output)
+    others = {"levels": tmp_path / "real" / "y.nii.gz"}
+    plan = outputs.plan(tmp_path / "x.nii.gz", ONE, output=tmp_path / "link" / "y.nii.gz", others=others)
+    assert set(outputs.conflicts([plan])) == {plan.source} and plan.others == others
 
 
 def test_folder_is_made_and_left_empty(tmp_path):
     plan = outputs.plan("x.nii.gz", ALL, folder=tmp_path / "a" / "b")
     outputs.check_folder(plan)
     assert list((tmp_path / "a" / "b").iterdir()) == []
-
-
-def test_json_replaces_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "x.json"
-    outputs.write_json(path, {"a": 1})
-    with pytest.raises(TypeError):
-        outputs.write_json(path, {"a": object()})
-
-    def fail(source, target):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(OutputError, match="x.json.*disk is full"):
-        outputs.write_json(path, {"a": 2})
-    assert json.loads(path.read_text()) == {"a": 1} and [p.name for p in tmp_path.iterdir()] == ["x.json"]
-
-
-def test_failed_json_of_a_new_file_leaves_nothing(tmp_path):
-    with pytest.raises(OutputError, match="nowhere"):
-        outputs.write_json(tmp_path / "nowhere" / "x.json", {})
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_view_command_can_be_pasted():
-    plan = outputs.plan("my scans/a.nii.gz", ALL)
-    parts = shlex.split(outputs.view_command(plan))
-    assert parts[:2] == ["fsleyes", "my scans/a.nii.gz"] and "my scans/a_seg.nii.gz" in parts
-    assert "my scans/a_wmseg.nii.gz" not in parts

@@ -9,7 +9,7 @@ from nibabel.orientations import axcodes2ornt, ornt_transform
 
 import sctseg7t
 from sctseg7t.errors import InputError, ModelError, UsageError, UserError
-from sctseg7t.pipeline import Options, open_segmenter
+from sctseg7t.inference.pipeline import Options, open_segmenter
 
 TISSUES = ("SC", "GM", "WM")
 ORDERS = [
@@ -56,14 +56,14 @@ def test_python_call_and_command_agree_bit_for_bit(deepseg, small, tmp_path, sof
     assert deepseg(*argv)[0] == 0
     from_path = sctseg7t.segment(small, device="cpu", soft=soft)
     from_image = sctseg7t.segment(nib.load(small), device="cpu", soft=soft)
-    for name, suffix in from_path.suffixes.items():
-        stored = nib.load(tmp_path / f"t2s{suffix}.nii.gz")
+    for name, suffix in {"SC": "seg", "GM": "gmseg", "WM": "wmseg"}.items():
+        stored = nib.load(tmp_path / f"t2s_{suffix}.nii.gz")
         for result in (from_path, from_image):
             mask = result.masks[name]
             np.testing.assert_array_equal(values(mask), values(stored), err_msg=name)
             assert mask.get_data_dtype() == stored.get_data_dtype() == (np.float32 if soft else np.uint8)
             np.testing.assert_array_equal(mask.affine, stored.affine)
-    assert set(from_path.suffixes) == set(TISSUES)
+    assert set(from_path.masks) == set(TISSUES)
 
 
 def test_python_call_leaves_its_input_alone(image, open_cpu):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from sctseg7t import postprocess
 from sctseg7t.errors import ModelError
-from sctseg7t.postprocess import OPERATIONS, apply, area_matched, override
+from sctseg7t.inference import postprocess
+from sctseg7t.inference.postprocess import OPERATIONS, apply, area_matched, override
 
 CROSS = [(-1, 0), (1, 0), (0, -1), (0, 1)]
 STAR = CROSS + [(-1, -1), (-1, 1), (1, -1), (1, 1)]

@@ -14,11 +14,11 @@ from scipy.spatial.distance import pdist
 from scipy.spatial.transform import Rotation
 
 from sctseg7t.errors import OutputError
+from sctseg7t.inference.postprocess import components
 from sctseg7t.measure.columns import LESION_COLUMNS, LOAD_COLUMNS, LOCATIONS, names
 from sctseg7t.measure.lesion_location import Regions
 from sctseg7t.measure.lesions import REASONS, label_lesions, largest_distance_mm, measure_lesions
 from sctseg7t.measure.tables import write_lesion_csv, write_load_csv
-from sctseg7t.postprocess import components
 
 ISOTROPIC = np.eye(4)
 

@@ -96,8 +96,6 @@ def test_run_from_the_unpacked_wheel(wheel, example, tmp_path):
         "t2s_seg.nii.gz",
         "t2s_wmseg.nii.gz",
     ]
-    code = (
-        "import sctseg7t.cli.deepseg, sctseg7t.pipeline as p; print(sctseg7t.cli.deepseg.__file__); print(p.__file__)"
-    )
+    code = "import sctseg7t.cli.deepseg as c, sctseg7t.inference.pipeline as p; print(c.__file__); print(p.__file__)"
     found = subprocess.run([sys.executable, "-c", code], cwd=cwd, env=env, capture_output=True, text=True, check=True)
     assert all(path.startswith(str(place)) for path in found.stdout.split())

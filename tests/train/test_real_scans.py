@@ -99,7 +99,7 @@ def test_empty_mask_is_an_input_error(tmp_path):
 
 def test_measures_what_the_exported_model_gives_a_user(run, small, tmp_path):
     """The same masks as the command's with -centerline."""
-    from sctseg7t.pipeline import open_segmenter
+    from sctseg7t.inference.pipeline import open_segmenter
 
     mask = np.zeros(nib.load(small).shape, np.uint8)
     mask[45:75, 50:72] = 1

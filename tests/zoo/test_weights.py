@@ -23,7 +23,7 @@ def test_cuda_gives_the_masks_of_the_cpu(example):
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has no CUDA")
     from sctseg7t.errors import DeviceError
-    from sctseg7t.pipeline import segment
+    from sctseg7t.inference.pipeline import segment
 
     try:
         cuda = segment(example, device="cuda")

@@ -1,0 +1,233 @@
+"""Where the outputs of a scan go, and writing them: nothing lost, nothing half-written."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sctseg7t.errors import OutputError
+from sctseg7t.inference.roles import SCAN
+
+SIDECAR = "_deepseg.json"
+# Every table that a segmenter can write, by kind.
+TABLES = {
+    "csa": "_csa.csv",
+    "levels": "_csa_perlevel.csv",
+    "lesions": "_lesions.csv",
+    "load": "_lesionload.csv",
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The files of one scan: what is read, and what is written.
+
+    Attributes
+    ----------
+    inputs : dict of str to Path
+        By role, the scan itself first; see :mod:`sctseg7t.inference.roles`.
+    masks : dict of str to Path
+        By tissue.
+    tables : dict of str to Path
+        By kind (see TABLES).
+    sidecar : Path
+    """
+
+    inputs: dict[str, Path]
+    masks: dict[str, Path]
+    tables: dict[str, Path]
+    sidecar: Path
+
+    @property
+    def source(self) -> Path:
+        """The scan."""
+        return self.inputs[SCAN]
+
+    @property
+    def others(self) -> dict[str, Path]:
+        """The files that go with the scan, by role."""
+        return {role: path for role, path in self.inputs.items() if role != SCAN}
+
+    def possible_tables(self) -> set[Path]:
+        """Every table that a run of this scan can write."""
+        stem = self.sidecar.name.removesuffix(SIDECAR)
+        return {self.sidecar.with_name(stem + suffix) for suffix in TABLES.values()}
+
+    def files(self) -> list[Path]:
+        """Every path that will be written; the sidecar is the last."""
+        return [*self.masks.values(), *self.tables.values(), self.sidecar]
+
+    def within(self, folder: Path) -> "Plan":
+        """The same names of outputs in another folder."""
+        return replace(
+            self,
+            masks={name: folder / path.name for name, path in self.masks.items()},
+            tables={kind: folder / path.name for kind, path in self.tables.items()},
+            sidecar=folder / self.sidecar.name,
+        )
+
+
+def plan(
+    source: str | Path,
+    suffixes: Mapping[str, str],
+    *,
+    output: str | Path | None = None,
+    folder: str | Path | None = None,
+    tables: Sequence[str] = ("csa",),
+    others: Mapping[str, str | Path] | None = None,
+) -> Plan:
+    """Decide the output names of one scan.
+
+    Parameters
+    ----------
+    source : path
+    suffixes : dict of str to str
+        Suffix by tissue.
+    output : path, optional
+        Base name, or for a single tissue the mask's own name.
+    folder : path, optional
+        Default: beside the scan.
+    tables : sequence of str
+        Kinds of tables to write.
+    others : dict of str to path, optional
+        Files that go with the scan, by role.
+    """
+    source = Path(source)
+    stem, extension = split_name(source)
+    place = Path(folder) if folder else source.parent
+    exact = None
+    if output:
+        place = (place / Path(output).parent) if folder else Path(output).parent
+        stem, given = split_name(output)
+        extension = given or extension
+        exact = stem if len(suffixes) == 1 else None
+    extension = extension or ".nii.gz"
+    return Plan(
+        {SCAN: source, **{role: Path(path) for role, path in (others or {}).items()}},
+        {name: place / f"{exact or stem + suffix}{extension}" for name, suffix in suffixes.items()},
+        {kind: place / (stem + TABLES[kind]) for kind in tables},
+        place / (stem + SIDECAR),
+    )
+
+
+def split_name(path: str | Path) -> tuple[str, str]:
+    """File name without its NIfTI extension, and the extension ("" if it has none)."""
+    name = Path(path).name
+    for extension in (".nii.gz", ".nii"):
+        if name.lower().endswith(extension):
+            return name[: -len(extension)], name[-len(extension) :]
+    return name, ""
+
+
+def conflicts(plans: Sequence[Plan]) -> dict[Path, str]:
+    """Problems between plans: reason by scan. Both sides of a shared name are refused."""
+    inputs = {file_key(path) for p in plans for path in p.inputs.values()}
+    owners: dict[str, list[Path]] = {}
+    for p in plans:
+        for path in p.files():
+            owners.setdefault(file_key(path), []).append(p.source)
+    problems = {}
+    for p in plans:
+        for path in p.files():
+            if file_key(path) in inputs:
+                problems[p.source] = (
+                    f"{p.source}: its output {path} would overwrite another file of this run; "
+                    "choose another output name or folder"
+                )
+            elif len(owners[file_key(path)]) > 1:
+                other = next((s for s in owners[file_key(path)] if s != p.source), p.source)
+                problems[p.source] = (
+                    f"{p.source}: would write {path}, as would {other}; run them apart with different output folders"
+                )
+    return problems
+
+
+def check_folder(plan_: Plan) -> None:
+    """Make the output folder and prove that it can be written, before any work is done (OutputError)."""
+    place = plan_.sidecar.parent
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as err:
+        raise _unwritable(place, err) from err
+    for path in plan_.files():
+        if path.is_dir():
+            raise OutputError(f"{path}: is a folder; choose another output name or remove the folder")
+
+
+def write(plan_: Plan, make: Callable[[Plan], None]) -> None:
+    """Write the outputs of one scan: all of them, or none.
+
+    They are made in a hidden folder beside their places and moved once all are there, so that a
+    failure leaves an earlier run's files as they were. The sidecar is moved last.
+
+    Parameters
+    ----------
+    plan_ : Plan
+    make : callable
+        Is given the plan within the hidden folder, and writes its files.
+
+    Raises
+    ------
+    OutputError
+        Folder read-only, disk full, a name taken by a folder.
+    """
+    with _staging(plan_) as stage:
+        staged = plan_.within(stage)
+        make(staged)
+        for made, path in zip(staged.files(), plan_.files()):
+            if made.exists():
+                os.replace(made, path)
+        for stale in plan_.possible_tables() - set(plan_.files()):
+            # A table of an earlier run beside new masks would be taken for theirs.
+            stale.unlink(missing_ok=True)
+
+
+def sweep(plan_: Plan) -> None:
+    """Remove half-made files that a killed process left."""
+    with contextlib.suppress(OSError):
+        for path in plan_.sidecar.parent.iterdir():
+            if path.name.startswith(_staging_prefix(plan_)):
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Remove outputs, with the metadata beside masks."""
+    for path in paths:
+        stem, extension = split_name(path)
+        path.unlink(missing_ok=True)
+        if extension:
+            path.with_name(stem + ".json").unlink(missing_ok=True)
+
+
+def file_key(path: str | Path) -> str:
+    """Equal for two names of one file."""
+    return os.path.normcase(os.path.realpath(path))
+
+
+def _staging_prefix(plan_: Plan) -> str:
+    return f".sct7t-{plan_.sidecar.name.removesuffix(SIDECAR)}-"
+
+
+@contextlib.contextmanager
+def _staging(plan_: Plan) -> Iterator[Path]:
+    """A hidden folder beside the outputs, gone afterwards; errors in it speak of the place itself."""
+    place, stage = plan_.sidecar.parent, None
+    try:
+        stage = Path(tempfile.mkdtemp(prefix=_staging_prefix(plan_), dir=place))
+        yield stage
+    except OutputError as err:
+        raise OutputError(str(err).replace(str(stage), str(place))) from err
+    except OSError as err:
+        raise _unwritable(place, err) from err
+    finally:
+        if stage:
+            shutil.rmtree(stage, ignore_errors=True)
+
+
+def _unwritable(place: Path, err: OSError) -> OutputError:
+    return OutputError(f"{place}: cannot be written ({err.strerror or err}); choose another output folder")

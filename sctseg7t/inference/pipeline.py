@@ -1,0 +1,193 @@
+"""Choosing and opening a model, and segmenting a scan in one call."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sctseg7t.errors import ModelError, UsageError
+from sctseg7t.inference.postprocess import apply
+from sctseg7t.inference.segmenter import (
+    Clock,
+    OpenModel,
+    Options,
+    Result,
+    Segmenter,
+    Source,
+    check_files,
+    segmenter_for,
+)
+from sctseg7t.zoo.manifest import Manifest
+from sctseg7t.zoo.spec import ModelSpec
+
+DEFAULT_TASK = "gm_sc"
+
+
+def open_segmenter(
+    task: str | None = None,
+    model: str | None = None,
+    device: str = "auto",
+    options: Options = Options(),
+    *,
+    threads: int | None = None,
+    offline: bool = False,
+) -> Segmenter:
+    """Find, verify and load the networks of a task.
+
+    Parameters
+    ----------
+    task : str, optional
+        ``gm_sc``, ``gm``, ``sc``, ``brain_lesion``; see the manifest's tasks. Default: that of `model`, or ``gm_sc``.
+    model : str, optional
+        ``MODEL`` or ``MODEL@VERSION`` of the zoo, or the path of an .onnx file with its entry beside it.
+    device : str
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    options : Options
+    threads : int, optional
+        CPU threads; default: all that this process may use.
+    offline : bool
+        Never download.
+
+    Raises
+    ------
+    ModelError, DeviceError, DownloadError, UsageError
+    """
+    from sctseg7t.runtime.session import open_session
+    from sctseg7t.zoo.weights import weights
+
+    clock = Clock()
+    chosen = choose_model(task, model)
+    session = open_session(weights(chosen.spec, offline=offline), device, threads)
+    locator = None
+    if chosen.locator_spec:
+        # Small and fast on any device; where the segmenter's device was settled, it is not asked again.
+        locator = open_session(weights(chosen.locator_spec, offline=offline), session.device, threads)
+    clock.lap("open")
+    return segmenter_for(chosen.spec)(
+        OpenModel(
+            chosen.task, chosen.spec, session, chosen.tissues, options, chosen.locator_spec, locator, clock.seconds
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a task and a model's name stand for.
+
+    Attributes
+    ----------
+    task : str
+    spec : ModelSpec
+    locator_spec : ModelSpec or None
+        Of the network that finds the organ, where the entry names one.
+    tissues : tuple of str
+        Masks that the task asks for, in the model's order.
+    """
+
+    task: str
+    spec: ModelSpec
+    locator_spec: ModelSpec | None
+    tissues: tuple[str, ...]
+
+
+def choose_model(task: str | None = None, model: str | None = None) -> Choice:
+    """Find a task's model and check its entry, with nothing loaded or downloaded.
+
+    Parameters
+    ----------
+    task, model
+        As for :func:`open_segmenter`.
+
+    Raises
+    ------
+    ModelError, UsageError
+    """
+    from sctseg7t.zoo.manifest import load_manifest
+
+    manifest = load_manifest()
+    named = None if model is None else _named_model(manifest, model)
+    task = task or (named.task if named else DEFAULT_TASK)
+    tasks = manifest.tasks()
+    if task not in tasks or not tasks[task]["outputs"]:
+        known = ", ".join(name for name, entry in tasks.items() if entry["outputs"])
+        what = f"model {model}: its task, {task}, is no job for a user" if task in tasks else f"{task}: no such task"
+        raise UsageError(f"{what}; the tasks are: {known}")
+    spec = named or manifest.default_for_task(task)
+    tissues = _tissues(manifest, task, spec)
+    segmenter_for(spec).check(spec)
+    # On nothing: a wrong step is the entry's fault, not that of the first scan.
+    apply({output.name: np.zeros((1, 1, 1), bool) for output in spec.outputs}, spec.postprocess, 1.0)
+    located = spec.centring["policy"] == "locator"
+    return Choice(task, spec, manifest.model(spec.centring["model"]) if located else None, tissues)
+
+
+def segment(
+    source: Source,
+    task: str | None = None,
+    *,
+    model: str | None = None,
+    device: str = "auto",
+    baseline: Source | None = None,
+    second: Source | None = None,
+    centerline: Source | None = None,
+    levels: Source | None = None,
+    brainmask: Source | None = None,
+    **options,
+) -> Result:
+    """Segment a scan in one call: the same masks as ``sct7t_deepseg``, bit for bit.
+
+    Parameters
+    ----------
+    source : path or nibabel image
+        The scan: axial T2*-weighted slices; 2D, 3D or 4D. For a brain model: its contrast.
+    task, model, device
+        As for :func:`open_segmenter`.
+    baseline, second, centerline, levels, brainmask : path or nibabel image, optional
+        Files that go with the scan, by role; see :data:`sctseg7t.inference.roles.ROLES`. Each model takes its own.
+    **options
+        Fields of :class:`Options`.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    UserError
+        With what is wrong, in which file, and what to do.
+
+    Examples
+    --------
+    >>> import sctseg7t
+    >>> result = sctseg7t.segment("t2s.nii.gz")           # doctest: +SKIP
+    >>> result.masks["GM"].to_filename("gm.nii.gz")       # doctest: +SKIP
+    """
+    segmenter = open_segmenter(task, model, device, Options(**options))
+    given = {
+        "baseline": baseline,
+        "second": second,
+        "centerline": centerline,
+        "levels": levels,
+        "brainmask": brainmask,
+    }
+    files = {name: value for name, value in given.items() if value is not None}
+    check_files(segmenter.model.spec, files)
+    return segmenter.run(source, **files)
+
+
+def _named_model(manifest: Manifest, model: str) -> ModelSpec:
+    """The spec of a model of the zoo, or of a network given by its path."""
+    if not str(model).endswith(".onnx"):
+        return manifest.model(str(model))
+    from sctseg7t.zoo.local_model import spec_from_onnx
+
+    return spec_from_onnx(model)
+
+
+def _tissues(manifest: Manifest, task: str, spec: ModelSpec) -> tuple[str, ...]:
+    """Tissues that the task asks for, in the model's order."""
+    available = [o.name for o in spec.outputs] + [d.name for d in spec.derived]
+    wanted = manifest.tasks()[task]["outputs"]
+    found = tuple(name for name in wanted if name in available)
+    if not found or (len(wanted) < 3 and len(found) < len(wanted)):
+        raise ModelError(f"{spec.label}: has the outputs {', '.join(available)}, not those of task {task}")
+    return found

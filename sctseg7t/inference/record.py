@@ -1,0 +1,314 @@
+"""The record of a scan: the JSON sidecar beside its outputs. It is made here, and read again here."""
+
+import datetime
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sctseg7t.bids import entities_of
+from sctseg7t.inference.outputs import SIDECAR, TABLES, Plan, split_name
+from sctseg7t.inference.roles import SCAN
+from sctseg7t.inference.segmenter import OpenModel, Options, Result
+from sctseg7t.text import one_line
+from sctseg7t.version import __version__
+from sctseg7t.zoo.spec import ModelSpec
+
+# What became of a scan: masks; empty masks, since it shows nothing of what the model looks for; no masks.
+OK, NOTHING_FOUND, FAILED = "ok", "nothing_found", "failed"
+# Outputs that are no masks: what they show is in a mask already.
+LABELS = "LABELS"
+CORD, BRAIN = "cord", "brain"
+# Tables that every scan of an organ has.
+TABLES_OF = {CORD: ("csa",), BRAIN: ("lesions", "load")}
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What is known about one scan.
+
+    Attributes
+    ----------
+    path : Path
+        The sidecar.
+    image : Path
+        The scan; it may be elsewhere or gone by now.
+    masks : dict of str to Path
+        By tissue; none for a failed scan.
+    labels : Path or None
+        The map that numbers the lesions of a brain.
+    status : str
+        ``ok``, ``nothing_found`` (its masks are empty) or ``failed``.
+    error : str or None
+        One line for people, unless all is well.
+    entities : dict of str to str
+        BIDS entities of the name, such as ``{"sub": "01", "ses": "2", "suffix": "T2starw"}``.
+    name : str
+        What the scan is called in tables and pages.
+    raw : dict
+        The sidecar's content.
+    others : dict of str to Path
+        Files that went with the scan, by role.
+    """
+
+    path: Path
+    image: Path
+    masks: dict[str, Path]
+    labels: Path | None
+    status: str
+    error: str | None
+    entities: dict[str, str]
+    name: str
+    raw: dict[str, Any]
+    others: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def error_kind(self) -> str | None:
+        """Kind of a failure: ``input``, ``output``, ``memory``, ``internal``, ``timeout`` or ``killed``; else None."""
+        return self.raw.get("error_kind")
+
+    @property
+    def mask_sha256(self) -> dict[str, str]:
+        """SHA-256 of every mask as it was written, by tissue."""
+        files = self.raw.get("files", {})
+        return {name: files[path.name]["sha256"] for name, path in self.masks.items() if path.name in files}
+
+    @property
+    def kind(self) -> str | None:
+        """Organ: ``cord`` or ``brain``; None for a failed scan, which has no outputs to tell."""
+        if not self.masks:
+            return None
+        return BRAIN if "LESION" in self.masks and "SC" not in self.masks else CORD
+
+    def table(self, kind: str) -> Path | None:
+        """Path of a table that the run wrote, or None; kinds are those of :data:`sctseg7t.inference.outputs.TABLES`."""
+        if self.status == FAILED:
+            return None
+        path = self.path.with_name(self.path.name.removesuffix(SIDECAR) + TABLES[kind])
+        if "files" in self.raw:
+            return path if path.name in self.raw["files"] else None
+        return path if path.is_file() else None
+
+
+# --- reading --------------------------------------------------------------------------
+
+
+def sidecars(folder: str | Path) -> list[Path]:
+    """Paths of the sidecars below a folder, sorted; hidden folders are not looked in."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place) / name for name in files if name.endswith(SIDECAR) and not name.startswith(".")]
+    return sorted(found)
+
+
+def find_records(folder: str | Path) -> list[Record]:
+    """Read every sidecar below a folder, sorted by path; one that cannot be read is a failed record that says so."""
+    return [read_record(path) for path in sidecars(folder)]
+
+
+def read_record(path: str | Path) -> Record:
+    """Read one sidecar; one that cannot be read is a failed record that says so."""
+    path = Path(path)
+    try:
+        return record_of(path, json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
+        stem = path.name.removesuffix(SIDECAR)
+        reason = one_line(f"{type(err).__name__}: {err}", 200)
+        text = f"{path}: is no record of a scan ({reason}); delete it and run the scan again"
+        raw = {"status": FAILED, "error": text, "error_kind": "input"}
+        return Record(path, path.with_name(stem + ".nii.gz"), {}, None, FAILED, text, {}, stem, raw)
+
+
+def record_of(path: str | Path, raw: dict[str, Any]) -> Record:
+    """The record that a sidecar's content makes.
+
+    Raises
+    ------
+    ValueError, KeyError, TypeError, AttributeError
+        The content is no record's.
+    """
+    path = Path(path)
+    status = raw.get("status", OK if raw.get("usable", True) else FAILED)
+    if status not in (OK, NOTHING_FOUND, FAILED):
+        raise ValueError(f"status is {status!r}, not {OK}, {NOTHING_FOUND} or {FAILED}")
+    error = None
+    if status != OK:
+        error = raw.get("error") or next(iter(raw.get("warnings", ())), status)
+    masks = {}
+    if status != FAILED:
+        masks = {name: path.with_name(Path(file).name) for name, file in raw.get("outputs", {}).items()}
+    labels = masks.pop(LABELS, None)
+    others = {role: _place(path, given) for role, given in raw.get("inputs", {}).items() if role != SCAN}
+    return Record(
+        path,
+        _place(path, raw["input"]),
+        masks,
+        labels,
+        status,
+        error,
+        dict(raw.get("entities", {})),
+        str(raw.get("name") or path.name.removesuffix(SIDECAR)),
+        raw,
+        others,
+    )
+
+
+def recorded_files(sidecar: Path) -> dict[str, dict[str, Any]]:
+    """Size and hash of the files that a sidecar lists, by name; none if it cannot be read."""
+    try:
+        return dict(json.loads(sidecar.read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def changed_outputs(sidecar: Path, files: Mapping[str, Mapping[str, Any]]) -> list[Path]:
+    """Recorded output files that are gone or no longer as they were written."""
+    changed = []
+    for name, recorded in files.items():
+        path = sidecar.with_name(Path(name).name)
+        try:
+            if path.stat().st_size != recorded["bytes"] or file_hashes([path])[path.name] != recorded:
+                changed.append(path)
+        except OSError:
+            changed.append(path)
+    return changed
+
+
+def _place(sidecar: Path, given: Mapping[str, str]) -> Path:
+    """Where a file lies that a sidecar names by the way from its folder."""
+    return Path(os.path.normpath(Path(os.path.realpath(sidecar.parent)) / given.get("path", given["file"])))
+
+
+# --- making ---------------------------------------------------------------------------
+
+
+def success(result: Result, plan: Plan, model: OpenModel, seconds: Mapping[str, float]) -> dict[str, Any]:
+    """What was done by what: the content of the sidecar of a scan with masks, empty ones too."""
+    import numpy
+    import onnxruntime
+
+    located = model.locator_spec if result.locator == "locator" else None
+    state = {"status": OK} if result.usable else {"status": NOTHING_FOUND, "error": f"{plan.source}: {result.nothing}"}
+    return {
+        **state,
+        **_common(plan),
+        "model": identity(model.spec),
+        "locator": identity(located) if located else {"source": result.locator},
+        "outputs": {name: path.name for name, path in plan.masks.items()},
+        "device": model.session.device,
+        "threads": model.session.threads,
+        "seconds": {name: round(value, 4) for name, value in seconds.items()},
+        "software": {
+            "python": platform.python_version(),
+            "onnxruntime": onnxruntime.__version__,
+            "numpy": numpy.__version__,
+        },
+        "usable": result.usable,
+        "warnings": result.warnings,
+        **result.details,
+    }
+
+
+def failure(plan: Plan, error: object, kind: str) -> dict[str, Any]:
+    """The content of the sidecar of a scan that has no masks.
+
+    Parameters
+    ----------
+    plan : Plan
+    error : object
+        What went wrong, in words.
+    kind : str
+        See :attr:`Record.error_kind`.
+    """
+    return {
+        "status": FAILED,
+        "error": one_line(error),
+        "error_kind": kind,
+        **_common(plan),
+        "outputs": {},
+        "usable": False,
+        "warnings": [],
+    }
+
+
+def _common(plan: Plan) -> dict[str, Any]:
+    return {
+        "name": split_name(plan.source)[0],
+        "entities": entities_of(plan.source),
+        "tool": {"name": "sctseg7t", "version": __version__},
+        "input": place_record(plan, plan.source),
+        "inputs": {role: place_record(plan, path) for role, path in plan.inputs.items()},
+        "finished": now(),
+    }
+
+
+def identity(spec: ModelSpec) -> dict[str, Any]:
+    """Id, version, weights and their hash, and the hash of the whole entry of a model."""
+    weights = spec.files[0]
+    return {
+        "id": spec.id,
+        "version": spec.version,
+        "weights": weights.name,
+        weights.algorithm: weights.digest,
+        "entry_sha256": spec.entry_sha256,
+    }
+
+
+def options_record(options: Options, task: str, **others: Any) -> dict[str, Any]:
+    """Options as plain values for a record."""
+    return {"task": task, **asdict(options), **{k: str(v) if isinstance(v, Path) else v for k, v in others.items()}}
+
+
+def run_key(models: list[dict], options: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """SHA-256 over everything that the outputs of a scan depend on.
+
+    Device and number of threads are left out: they may change the last bit of a fraction, not what was asked for.
+
+    Parameters
+    ----------
+    models : list of dict
+        :func:`identity` of the networks, with the hashes of weights and entries.
+    options : dict
+    inputs : dict of str to str
+        SHA-256 of the files that are read, by role.
+    """
+    # The order of options says nothing; that of the inputs is by name.
+    content = {"tool": __version__, "models": models, "options": options, "inputs": inputs}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def place_record(plan: Plan, path: Path) -> dict[str, str]:
+    """A file's name, and the way to it from the folder of the outputs."""
+    try:
+        # Real folders: ".." behind a link leads elsewhere. The scan itself may be a link, and keeps its name.
+        place = os.path.realpath(path.parent)
+        way = Path(os.path.relpath(place, os.path.realpath(plan.sidecar.parent))) / path.name
+    except ValueError:
+        # Another drive, on Windows.
+        way = path.absolute()
+    return {"file": path.name, "path": way.as_posix()}
+
+
+def stamp(path: str | Path) -> dict[str, int]:
+    """Size and modification time of a file."""
+    status = Path(path).stat()
+    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+
+def file_hashes(paths) -> dict[str, dict[str, Any]]:
+    """Size and SHA-256 of files: ``{name: {"bytes": n, "sha256": hex}}``."""
+    found = {}
+    for path in paths:
+        payload = path.read_bytes()
+        found[path.name] = {"bytes": len(payload), "sha256": hashlib.sha256(payload).hexdigest()}
+    return found
+
+
+def now() -> str:
+    """The time, as records have it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,200 @@
+"""The one way from a scan to its files: for single runs, the workers of a batch, and comparisons."""
+
+import contextlib
+import os
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sctseg7t.errors import OutputError, UserError
+from sctseg7t.files import write_json
+from sctseg7t.image.nifti import save
+from sctseg7t.image.volume import Volume, check_header
+from sctseg7t.inference import outputs, record
+from sctseg7t.inference.outputs import Plan
+from sctseg7t.inference.roles import SCAN
+from sctseg7t.inference.segmenter import Segmenter
+from sctseg7t.text import one_line
+from sctseg7t.zoo.cache import file_digest
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one scan, in few bytes.
+
+    Attributes
+    ----------
+    status : str
+        ``ok``, ``nothing_found`` (the masks are empty) or ``failed``. In a batch also ``done`` (was up to date) and
+        ``fatal`` (the run itself cannot go on).
+    error : str or None
+        One line for people, unless all is well.
+    kind : str or None
+        Of a failure, see :attr:`sctseg7t.inference.record.Record.error_kind`.
+    warnings : tuple of str
+    seconds : dict of str to float
+        Time of each step.
+    notes : tuple of str
+        What the user should be told at once.
+    """
+
+    status: str
+    error: str | None = None
+    kind: str | None = None
+    warnings: tuple[str, ...] = ()
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ScanTask:
+    """One scan to be segmented, and how its files are to be kept.
+
+    Attributes
+    ----------
+    plan : Plan
+    options : dict
+        All that was asked for, as plain values.
+    label : str
+        What tables call the scan.
+    about : dict
+        Further content of the record: its name and entities in the data set, the run.
+    notes : tuple of str
+        Warnings known before the scan is opened.
+    metadata : dict of Path to dict
+        JSON to write beside masks.
+    csa_format : {"tidy", "sct"}
+    archive : Path or None
+        Of a batch, which owns its outputs: what somebody changed is moved there before it is written over, files of
+        an earlier run that are no longer made are removed, and a failed scan has a record. None: only what is
+        written is replaced, and a failed scan leaves everything as it was.
+    """
+
+    plan: Plan
+    options: dict[str, Any]
+    label: str
+    about: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    metadata: dict[Path, dict] = field(default_factory=dict)
+    csa_format: str = "tidy"
+    archive: Path | None = None
+
+
+def segment_to_files(
+    segmenter: Segmenter,
+    task: ScanTask,
+    *,
+    volume: Volume | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> Outcome:
+    """Segment one scan and write its masks, tables and record: all of them, or none.
+
+    Never raises but for Ctrl-C: whatever goes wrong is the scan's outcome.
+
+    Parameters
+    ----------
+    segmenter : Segmenter
+    task : ScanTask
+    volume : Volume, optional
+        The scan, if it has been read already.
+    say : callable
+        Is told, in lines, what a log should hold.
+    """
+    try:
+        return _segment(segmenter, task, volume, say)
+    except OutputError as err:
+        return fail(task, err, "output")
+    except UserError as err:
+        return fail(task, err, "input")
+    except MemoryError:
+        say(traceback.format_exc())
+        return fail(task, f"{task.plan.source}: not enough memory; crop the scan or close other programs", "memory")
+    except Exception as err:  # noqa: BLE001
+        # A fault of the tool's own: it must not cost the other scans.
+        say(traceback.format_exc())
+        reason = one_line(f"{type(err).__name__}: {err}", 300)
+        return fail(
+            task, f"{task.plan.source}: internal error ({reason}); please report it, with the traceback", "internal"
+        )
+
+
+def fail(task: ScanTask, error: object, kind: str) -> Outcome:
+    """The outcome of a scan that failed; a batch keeps a record of it, and nothing of an earlier run beside it."""
+    content = {**record.failure(task.plan, error, kind), "options": task.options, **task.about}
+    content["warnings"] = list(task.notes)
+    if task.archive:
+        with contextlib.suppress(OSError, UserError):
+            task.plan.sidecar.parent.mkdir(parents=True, exist_ok=True)
+            before = _untouched(task.plan)
+            write_json(task.plan.sidecar, content)
+            outputs.remove(before)
+        outputs.sweep(task.plan)
+    return Outcome(record.FAILED, content["error"], kind, task.notes)
+
+
+def _segment(segmenter: Segmenter, task: ScanTask, volume: Volume | None, say: Callable[[str], None]) -> Outcome:
+    plan, model = task.plan, segmenter.model
+    # First, so that no folder is made for an input that is not there.
+    check_header(plan.source, axial=segmenter.axial)
+    outputs.check_folder(plan)
+    outputs.sweep(plan)
+    # Before they are read: a change while they are read is then seen the next time.
+    read: dict[str, dict[str, Any]] = {role: dict(record.stamp(path)) for role, path in plan.inputs.items()}
+    for role, path in plan.others.items():
+        read[role]["sha256"] = file_digest(path, "sha256")
+    result = segmenter.run(volume or plan.source, **plan.others)
+    read[SCAN]["sha256"] = result.volume.sha256
+    result.warnings[:0] = task.notes
+    seconds = {**model.seconds, **result.seconds}
+    for text in result.warnings:
+        say(f"warning: {text}")
+    say(", ".join(f"{name} {value:.2f} s" for name, value in result.seconds.items()))
+
+    content = {**record.success(result, plan, model, seconds), "options": task.options, **task.about}
+    content["input"]["sha256"] = result.volume.sha256
+    content["inputs"] = {role: {**place, **read[role]} for role, place in content["inputs"].items()}
+    models = [record.identity(spec) for spec in (model.spec, model.locator_spec) if spec]
+    content["key"] = record.run_key(models, task.options, {role: seen["sha256"] for role, seen in read.items()})
+
+    stale = _untouched(plan) - set(plan.files()) if task.archive else set()
+    notes = tuple(
+        f"{path.name} had been changed since it was written; now in {path.parent}" for path in _set_aside(task)
+    )
+    for path, metadata in task.metadata.items():
+        write_json(path, metadata)
+
+    def make(staged: Plan) -> None:
+        for name, image in result.masks.items():
+            save(image, staged.masks[name])
+        result.write_tables(staged.tables, masks=staged.masks, filename=task.label, fmt=task.csa_format)
+        made = [path for path in staged.files() if path.exists()]
+        write_json(staged.sidecar, {**content, "files": record.file_hashes(made)})
+
+    outputs.write(plan, make)
+    # Other options can have other names: the masks of before are nobody's now.
+    outputs.remove(stale)
+    return Outcome(content["status"], content.get("error"), None, tuple(result.warnings), seconds, notes)
+
+
+def _untouched(plan: Plan) -> set[Path]:
+    """Files of the scan's present record that are as they were written: what somebody changed is theirs."""
+    recorded = record.recorded_files(plan.sidecar)
+    made = {plan.sidecar.with_name(Path(name).name) for name in recorded}
+    return made - set(record.changed_outputs(plan.sidecar, recorded))
+
+
+def _set_aside(task: ScanTask) -> list[Path]:
+    """Move files that would be written over but that no run left so to the archive; where they are now."""
+    if not task.archive:
+        return []
+    plan, recorded = task.plan, record.recorded_files(task.plan.sidecar)
+    foreign = [path for path in plan.files() if path != plan.sidecar and path.name not in recorded]
+    moved = []
+    for path in (*record.changed_outputs(plan.sidecar, recorded), *foreign):
+        if path.is_file():
+            task.archive.mkdir(parents=True, exist_ok=True)
+            os.replace(path, task.archive / path.name)
+            moved.append(task.archive / path.name)
+    return moved

@@ -1,0 +1,266 @@
+"""What segments a scan: the options of a user, an open model, the result, and the segmenter of each kind of model."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+from nibabel.spatialimages import SpatialImage
+
+from sctseg7t.errors import InputError, ModelError, UsageError
+from sctseg7t.image.volume import Volume, load
+from sctseg7t.inference.roles import ROLES
+from sctseg7t.runtime.session import Session
+from sctseg7t.zoo.spec import ModelSpec
+
+BIAS = ("auto", "on", "off")
+STRIP = ("auto", "stripped", "hd-bet", "template")
+VOLUMES = ("each", "mean")
+# A scan, or a file that goes with it.
+Source = str | Path | SpatialImage | Volume
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may change of a model's own way of working; None keeps the model's.
+
+    Attributes
+    ----------
+    threshold : float or None
+        Fraction from which a voxel belongs to the mask, 0..1.
+    soft : bool
+        Return partial-volume fractions instead of binary masks.
+    volumes : str
+        4D images: ``each`` volume on its own, or their ``mean``.
+    largest, fill_holes : bool or None
+    remove_small : dict or None
+        ``{"min_voxels": n}`` or ``{"min_mm3": v}``; ``{}`` switches it off.
+    bias : str
+        Brains: N4 bias correction ``on``, ``off``, or ``auto``: where the scan does not look corrected already.
+    strip : str
+        Brains: how the brain is found: ``stripped`` (it is alone in the image), ``hd-bet``, ``template``, or ``auto``.
+
+    Raises
+    ------
+    UsageError
+        A value that is none of these.
+    """
+
+    threshold: float | None = None
+    soft: bool = False
+    volumes: str = "each"
+    largest: bool | None = None
+    fill_holes: bool | None = None
+    remove_small: dict | None = None
+    bias: str = "auto"
+    strip: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None and not 0 < self.threshold < 1:
+            raise UsageError(f"threshold {self.threshold}: give a fraction between 0 and 1")
+        for name, known in (("volumes", VOLUMES), ("bias", BIAS), ("strip", STRIP)):
+            if getattr(self, name) not in known:
+                raise UsageError(f"{name} {getattr(self, name)!r}: use {', '.join(known)}")
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What came of one scan; each organ adds its own.
+
+    Attributes
+    ----------
+    volume : Volume
+        The scan.
+    masks : dict of str to nibabel image
+        By tissue (SC, GM, WM, LESION), on the input's grid: uint8, or float32 fractions if soft.
+    tables : list
+        Measures, one a volume.
+    warnings : list of str
+    seconds : dict of str to float
+        Time of each step.
+    nothing : str
+        Why the scan shows nothing of what the model looks for, in words; empty if it does.
+    locator : str
+        What placed the network's view: ``locator``, ``file``, ``image``, or ``none``.
+    details : dict
+        What the organ adds to the scan's record.
+    """
+
+    volume: Volume
+    masks: dict[str, SpatialImage]
+    tables: list
+    warnings: list[str]
+    seconds: dict[str, float]
+    nothing: str = ""
+    locator: str = "none"
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def usable(self) -> bool:
+        """Whether the scan showed what the model looks for."""
+        return not self.nothing
+
+    def write_tables(self, tables: Mapping[str, Path], *, masks: Mapping[str, Path], filename: str, fmt: str) -> None:
+        """Write the tables of this result.
+
+        Parameters
+        ----------
+        tables : dict of str to Path
+            Places by kind of table.
+        masks : dict of str to Path
+            Places of the masks, by tissue.
+        filename : str
+            What the tables call the scan.
+        fmt : {"tidy", "sct"}
+            Columns of area tables: ours, or those of the Spinal Cord Toolbox.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class OpenModel:
+    """A model with its networks loaded.
+
+    Attributes
+    ----------
+    task : str
+    spec : ModelSpec
+    session : Session
+    tissues : tuple of str
+        Masks that were asked for, in the model's order.
+    options : Options
+    locator_spec, locator : ModelSpec and Session, or None
+        The network that finds the organ, where the entry names one.
+    seconds : dict of str to float
+        Time that opening took.
+    """
+
+    task: str
+    spec: ModelSpec
+    session: Session
+    tissues: tuple[str, ...]
+    options: Options = Options()
+    locator_spec: ModelSpec | None = None
+    locator: Session | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def suffixes(self) -> dict[str, str]:
+        """File suffix of every mask."""
+        return self.spec.suffixes(self.tissues)
+
+
+class Segmenter(Protocol):
+    """What runs models of one kind of sampling on one organ, for one scan or many.
+
+    Get one from :func:`sctseg7t.inference.pipeline.open_segmenter`. A new kind is a class and a line in SEGMENTERS.
+    """
+
+    # Whether scans must be axial slices.
+    axial: ClassVar[bool]
+    # Roles of the label files that may go with a scan.
+    labels: ClassVar[tuple[str, ...]]
+
+    def __init__(self, model: OpenModel) -> None: ...
+
+    @property
+    def model(self) -> OpenModel:
+        """The model that is run."""
+        ...
+
+    @staticmethod
+    def check(spec: ModelSpec) -> None:
+        """Refuse an entry that cannot be served (ModelError naming the field)."""
+        ...
+
+    @staticmethod
+    def tables(files: Mapping[str, Any]) -> tuple[str, ...]:
+        """Kinds of tables that a scan with these files gets, see :data:`sctseg7t.inference.outputs.TABLES`."""
+        ...
+
+    def run(self, scan: Source, **files: Source) -> Result:
+        """Segment one scan, with the files that go with it by role.
+
+        Raises
+        ------
+        InputError
+            The scan or a file cannot be used.
+        """
+        ...
+
+
+# By organ and method of sampling, as a model's entry says them. By name: a cord never imports what a brain needs.
+SEGMENTERS = {
+    ("cord", "windows"): "sctseg7t.cord.segmenter:CordSegmenter",
+    ("cord", "slices"): "sctseg7t.cord.segmenter:CordSegmenter",
+    ("brain", "patches"): "sctseg7t.brain.segmenter:BrainSegmenter",
+}
+
+
+def segmenter_for(spec: ModelSpec) -> type[Segmenter]:
+    """The class that runs a model (ModelError if its entry asks for what none does)."""
+    place = SEGMENTERS.get((spec.organ, spec.input.sampling.method))
+    if place is None:
+        known = ", ".join(f"{organ} with {method}" for organ, method in SEGMENTERS)
+        raise ModelError(
+            f"{spec.label}: organ {spec.organ} with input.sampling {spec.input.sampling.method} cannot be run; "
+            f"known: {known}"
+        )
+    module, name = place.split(":")
+    return getattr(import_module(module), name)
+
+
+def check_files(spec: ModelSpec, given: Mapping[str, Any]) -> None:
+    """Refuse files that a model has no use for, and the lack of one that it needs.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+    given : mapping of str to anything
+        Files by role, the scan itself left out.
+
+    Raises
+    ------
+    UsageError
+    """
+    needed = spec.input.images[1:]
+    taken = (*needed, *segmenter_for(spec).labels)
+    for name in given:
+        if name not in ROLES:
+            raise UsageError(f"{name}: is no role of a file; known: {', '.join(ROLES)}")
+        if name not in taken:
+            raise UsageError(f"{name}: {spec.label} has no use for it; it takes {', '.join(taken) or 'the scan alone'}")
+    for name in needed:
+        if name not in given:
+            raise UsageError(f"{name}: {spec.label} needs it ({ROLES[name].help})")
+
+
+def load_scan(scan: Source, options: Options, *, axial: bool) -> Volume:
+    """The scan as a segmenter takes it; a Volume is returned as it is."""
+    return scan if isinstance(scan, Volume) else load(scan, volumes=options.volumes, axial=axial)
+
+
+def load_images(scan: Volume, files: Mapping[str, Source], spec: ModelSpec) -> dict[str, Volume]:
+    """The further images that a model's channels are made of, by role (InputError if one cannot be used)."""
+    found = {}
+    for role in spec.input.images[1:]:
+        found[role] = load_scan(files[role], Options(volumes="mean"), axial=False)
+        if found[role].data.shape[3] != 1:
+            raise InputError(f"{found[role].name}: has several volumes; give one")
+    return found
+
+
+class Clock:
+    """Seconds spent in each named step, summed over its laps."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        """End a step."""
+        now = time.perf_counter()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+        self._last = now
