@@ -87,7 +87,7 @@ def test_records(done):
         assert r.status == "ok" and r.error is None and r.image == scan_of(bids, subject)
         assert r.entities == {"sub": subject, "suffix": "T2starw"}
         assert set(r.masks) == {"SC", "GM", "WM"} and all(path.is_file() for path in r.masks.values())
-        assert r.csa.is_file() and set(r.mask_sha256) == {"SC", "GM", "WM"}
+        assert r.table("csa").is_file() and set(r.mask_sha256) == {"SC", "GM", "WM"}
 
 
 def test_tables(done):
@@ -154,7 +154,7 @@ def test_failures_are_rows_and_cost_nothing_else(bids, batch, tmp_path):
     (bids / "sub-04" / "anat").mkdir(parents=True)
     nib.save(nib.Nifti1Image(noise, np.diag([0.5, 0.5, 3, 1])), scan_of(bids, "04"))
     code, said, err = batch("-i", bids, "-o", out)
-    assert code == 1 and "1 done, 0 up to date, 3 failed" in said
+    assert code == 1 and "1 done, 0 up to date, 2 failed, 1 with nothing found" in said
     for word in ("truncated", "zero", "no cord"):
         assert word in err
     scans = rows(out / "cohort_scans.csv")
@@ -162,14 +162,16 @@ def test_failures_are_rows_and_cost_nothing_else(bids, batch, tmp_path):
         ("01", "failed", "input"),
         ("02", "failed", "input"),
         ("03", "ok", ""),
-        ("04", "failed", "input"),
+        ("04", "nothing_found", ""),
     ]
-    assert [r.status for r in find_records(out)] == ["failed", "failed", "ok", "failed"]
-    assert not list(out.rglob("sub-04*mask*")) and not list(out.rglob(".sct7t-sub*"))
+    assert [r.status for r in find_records(out)] == ["failed", "failed", "ok", "nothing_found"]
+    masks = list(out.rglob("sub-04*mask.nii.gz"))
+    assert len(masks) == 3 and not any(np.asanyarray(nib.load(path).dataobj).any() for path in masks)
+    assert not list(out.rglob(".sct7t-sub*"))
     # Mended, it is run; the others are tried again.
     scan_of(bids, "01").write_bytes(whole)
     code, said, _ = batch("-i", bids, "-o", out)
-    assert code == 1 and "1 done, 1 up to date, 2 failed" in said
+    assert code == 1 and "1 done, 1 up to date, 1 failed, 1 with nothing found" in said
 
 
 def test_a_scan_that_fails_later_takes_its_old_masks_along(done, batch, tmp_path):

@@ -542,7 +542,7 @@ def test_output_folder_under_a_file(deepseg, scan, tmp_path):
     (tmp_path / "file").write_text("mine")
     place = tmp_path / "file" / "sub"
     code, _, err = deepseg("-i", scan, "-ofolder", place)
-    assert code == 1 and str(place) in err and "-ofolder" in err and len(err.splitlines()) == 1
+    assert code == 1 and str(place) in err and "output folder" in err and len(err.splitlines()) == 1
     assert (tmp_path / "file").read_text() == "mine"
 
 
@@ -750,12 +750,16 @@ def test_no_cord_is_said_and_recorded(deepseg, scan, monkeypatch, verbose):
     monkeypatch.setattr("sctseg7t.cord.segmenter.locate", lambda *args: None)
     code, out, err = deepseg("-i", scan, "-v", verbose)
     assert code == 1 and len(err.splitlines()) == 1
-    assert "no cord found" in err and str(scan) in err and "-centerline" in err
+    assert "no cord found" in err and str(scan) in err and "centerline file" in err
     assert "fsleyes" not in out
     for suffix in ("seg", "gmseg", "wmseg"):
         assert not values(scan.parent / f"t2s_{suffix}.nii.gz").any()
     record = json.loads((scan.parent / "t2s_deepseg.json").read_text())
-    assert record["usable"] is False and "no cord found" in " ".join(record["warnings"])
+    assert (
+        record["status"] == "nothing_found"
+        and record["usable"] is False
+        and "no cord found" in " ".join(record["warnings"])
+    )
     # Nothing of the earlier run's areas is left beside the empty masks.
     assert {(r["area_mm2"], r["reason"]) for r in rows(scan.parent / "t2s_csa.csv")} == {("", "empty")}
 

@@ -10,9 +10,8 @@ from batch_helpers import make_bids, scan_of
 
 from sctseg7t.cohort import worker
 from sctseg7t.cohort.find import find_scans
-from sctseg7t.cohort.job import Settings, models_of
-from sctseg7t.cohort.resume import run_key, state
-from sctseg7t.cohort.run import Layout, make_jobs, run_jobs
+from sctseg7t.cohort.resume import state
+from sctseg7t.cohort.run import make_jobs, run_jobs, set_up
 from sctseg7t.inference.pipeline import Options, choose_model
 
 
@@ -22,9 +21,8 @@ def make(small, tmp_path):
     bids = make_bids(tmp_path / "bids", small, ["01", "02"])
 
     def jobs(task="sc", names="bids", out=tmp_path / "out", **options):
-        spec, locator, tissues = choose_model(task)
-        settings = Settings(task, None, "cpu", Options(**options), 1, False, models_of(spec, locator))
-        layout = Layout(bids, out, spec.suffixes(tissues), names)
+        chosen = choose_model(task)
+        layout, settings = set_up(chosen, bids, out, options=Options(**options), device="cpu", threads=1, names=names)
         return make_jobs(find_scans(bids), layout, settings)[0]
 
     return jobs
@@ -51,9 +49,11 @@ def test_states(make):
         make(names="sct", out=job.log.parent),
     ):
         assert state(other[0], rehash=True) in ("options or model changed", "new")
-    model = {**job.models[0], "sha256": "0" * 64}
-    updated = replace(job, settings=replace(job.settings, models=(model, *job.models[1:])))
-    assert state(updated, rehash=True) == "options or model changed"
+    for changed in ("sha256", "entry_sha256"):
+        # Other weights, or another threshold or step in the entry under the same version.
+        model = {**job.models[0], changed: "0" * 64}
+        updated = replace(job, settings=replace(job.settings, models=(model, *job.models[1:])))
+        assert state(updated, rehash=True) == "options or model changed"
     stamp = job.plan.source.stat()
     data = job.plan.source.read_bytes()
     job.plan.source.write_bytes(data)
@@ -65,24 +65,9 @@ def test_states(make):
     assert state(job, rehash=False) == "new"
 
 
-def test_key_depends_on_each_part_and_not_on_order(monkeypatch):
-    models, options, inputs = [{"id": "a", "sha256": "1"}], {"x": 1, "y": None}, {"scan": "ab"}
-    key = run_key(models, options, inputs)
-    assert key == run_key(models, {"y": None, "x": 1}, inputs)
-    others = [
-        run_key([{"id": "a", "sha256": "2"}], options, inputs),
-        run_key(models, {"x": 2, "y": None}, inputs),
-        run_key(models, options, {"scan": "ac"}),
-        run_key(models, options, {"scan": "ab", "levels": "ab"}),
-    ]
-    monkeypatch.setattr("sctseg7t.cohort.resume.__version__", "0.0.0")
-    others.append(run_key(models, options, inputs))
-    assert len({key, *others}) == 6
-
-
 @pytest.mark.parametrize(
     "error, kind, word",
-    [(IndexError("3 is\nout"), "crash", "IndexError: 3 is out"), (MemoryError(), "crash", "memory")],
+    [(IndexError("3 is\nout"), "internal", "IndexError: 3 is out"), (MemoryError(), "memory", "memory")],
 )
 def test_a_fault_of_ours_is_a_record_and_a_log(make, monkeypatch, error, kind, word):
     def run(self, *_, **__):
@@ -91,7 +76,7 @@ def test_a_fault_of_ours_is_a_record_and_a_log(make, monkeypatch, error, kind, w
     monkeypatch.setattr("sctseg7t.cord.segmenter.CordSegmenter.run", run)
     job = make()[0]
     outcome = worker.run_scan(job)
-    assert (outcome.status, outcome.error_kind) == ("failed", kind) and word in outcome.error
+    assert (outcome.status, outcome.kind) == ("failed", kind) and word in outcome.error
     assert sidecar(job)["error"] == outcome.error and len(outcome.error.splitlines()) == 1
     assert "Traceback" in job.log.read_text()
     monkeypatch.undo()
@@ -102,7 +87,7 @@ def test_a_full_disk_is_a_failed_scan(make, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sctseg7t.inference.outputs._write_files", full)
+    monkeypatch.setattr("sctseg7t.inference.scan_run.save", full)
     job = make()[0]
     outcome = worker.run_scan(job)
     assert outcome.status == "failed" and "No space" in outcome.error
@@ -124,7 +109,7 @@ def test_somebodys_own_files_are_moved_and_not_overwritten(make):
     mask.write_bytes(b"mine")
     outcome = worker.run_scan(job)
     assert outcome.status == "ok" and mask.name in outcome.notes[0]
-    (kept,) = job.replaced.rglob("*.nii.gz")
+    (kept,) = job.task.archive.rglob("*.nii.gz")
     assert kept.read_bytes() == b"mine"
 
 
@@ -152,9 +137,9 @@ def test_a_scan_that_changes_after_it_was_read_ahead_is_read_again(make):
     data = np.asanyarray(image.dataobj) * 2
     nib.save(nib.Nifti1Image(data, image.affine), second.plan.source)
     worker.run_scan(second)
-    assert sidecar(second)["input"]["sha256"] == sidecar(second)["resume"]["read"]["scan"]["sha256"]
+    assert sidecar(second)["input"]["sha256"] == sidecar(second)["inputs"]["scan"]["sha256"]
     assert state(second, rehash=True) == "done"
-    assert sidecar(second)["resume"]["read"]["scan"]["bytes"] == second.plan.source.stat().st_size
+    assert sidecar(second)["inputs"]["scan"]["bytes"] == second.plan.source.stat().st_size
 
 
 def test_masks_of_other_options_do_not_stay(make):
@@ -170,13 +155,24 @@ def test_masks_of_other_options_do_not_stay(make):
     ]
 
 
+def test_a_scan_without_cord_has_empty_masks_and_is_tried_again(make, monkeypatch):
+    job = make("gm_sc")[0]
+    monkeypatch.setattr("sctseg7t.cord.segmenter.locate", lambda *args: None)
+    outcome = worker.run_scan(job)
+    assert (outcome.status, outcome.kind) == ("nothing_found", None) and "no cord found" in outcome.error
+    assert not any(np.asanyarray(nib.load(path).dataobj).any() for path in job.plan.masks.values())
+    assert sidecar(job)["status"] == "nothing_found" and state(job, rehash=True) == "nothing found before"
+    monkeypatch.undo()
+    assert worker.run_scan(job).status == "ok"
+
+
 def test_totals(make):
     jobs = make()
     seen = []
     totals = run_jobs(jobs, {}, here, lambda *args: seen.append(args))
     assert totals.counts == {"ok": 2} and [progress.ended for _, _, progress in seen] == [1, 2]
     totals = run_jobs(jobs, {jobs[0].name: "because"}, here, lambda *args: None)
-    assert totals.counts == {"failed": 1, "done": 1} and totals.failures == [(jobs[0].name, "because")]
+    assert totals.counts == {"failed": 1, "done": 1} and totals.failures[jobs[0].name].error == "because"
     # A refused scan's files are another's: untouched.
     assert sidecar(jobs[0])["status"] == "ok"
 
