@@ -136,9 +136,9 @@ def _draw_areas(rows):
                 by_place.setdefault(at, []).append(mean)
             if by_place:
                 at = sorted(by_place)
-                spread = [np.std(by_place[x], ddof=1) if len(by_place[x]) > 1 else 0.0 for x in at]
+                spread = [float(np.std(by_place[x], ddof=1)) if len(by_place[x]) > 1 else 0.0 for x in at]
                 label = f"{name} (n={len({subject for subject, _ in means})})"
-                line = [np.mean(by_place[x]) for x in at]
+                line = [float(np.mean(by_place[x])) for x in at]
                 plotting.curve(axis, at, line, spread=spread, colour=colour, marker="o", label=label)
         axis.set_title(tissue)
         axis.set_xlabel("vertebral level" if place == "level" else "slice, inferior to superior")

@@ -227,10 +227,12 @@ def read_qc_fail(path: str | Path) -> list[str]:
         reason = " ".join(str(getattr(err, "strerror", None) or err).split())[:120]
         raise UsageError(f"{path}: cannot be read ({reason}); export it again from the QC page") from err
     groups = list(content.values()) if isinstance(content, dict) else [content]
-    names = [name for group in groups if group is not None for name in (group if isinstance(group, list) else [None])]
-    if not all(isinstance(name, str) for name in names):
-        raise UsageError(f"{path}: is no mapping of headings to lists of file names; export it again")
-    return list(dict.fromkeys(PurePosixPath(name).name for name in names))
+    names = []
+    for group in groups:
+        if not isinstance(group or [], list) or not all(isinstance(name, str) for name in group or []):
+            raise UsageError(f"{path}: is no mapping of headings to lists of file names; export it again")
+        names += [PurePosixPath(name).name for name in group or []]
+    return list(dict.fromkeys(names))
 
 
 def _entries(items):

@@ -290,7 +290,7 @@ def _score(one, scales):
         where = one.slices.get(measure.name, ())
         found = [_check(measure, value, where)]
         scale = scales.get(measure.name)
-        if scale:
+        if scale and measure.compared:
             z[measure.name] = (measure.scaled(value) - scale[0]) / scale[1]
             size = {"both": abs, "high": float, "low": lambda z: -z}[measure.compared.side](z[measure.name])
             sizes.append(size)

@@ -139,7 +139,7 @@ def measure_csa(
     n_slices = next(iter(fractions.values())).shape[2]
     frame = frame_of(affine)
     valid = _checked_valid(valid, n_slices)
-    flags = _checked_flags(flags, n_slices)
+    slice_flags = _checked_flags(flags, n_slices)
     if levels is not None and np.shape(levels) != next(iter(fractions.values())).shape:
         raise ValueError(f"levels have shape {np.shape(levels)}, the fractions another")
 
@@ -149,7 +149,7 @@ def measure_csa(
     line = fit_centreline(*_centroids(source_moments), frame, smooth_mm=smooth_mm)
     note = () if source == "SC" else (f"centreline_from_{source}",)
     n_known = sum(m is not None for m in source_moments)
-    angle_reason = "no_centreline" if not n_known else "single_slice" if n_known == 1 else "angle_uncertain"
+    angle_reason = {0: "no_centreline", 1: "single_slice"}.get(n_known, "angle_uncertain")
     cord = fractions.get("SC")
     level = [None] * n_slices if levels is None else slice_levels(levels, cord, frame.step_mm)
 
@@ -160,8 +160,9 @@ def measure_csa(
         height = line.position_mm[k, 2]
         for name in fractions:
             z_mm = None if np.isnan(height) else float(height)
-            row = CsaRow(tissue=name, slice=k, level=level[k], z_mm=z_mm, flags=flags[k])
-            if moments[name][k] is None:
+            row = CsaRow(tissue=name, slice=k, level=level[k], z_mm=z_mm, flags=slice_flags[k])
+            found = moments[name][k]
+            if found is None:
                 rows.append(replace(row, reason=("empty" if valid[k] else "invalid_slice",)))
                 continue
             if edge[name][k] and "touches_image_edge" not in row.flags:
@@ -169,7 +170,7 @@ def measure_csa(
             area = float(sums[name][k]) * frame.pixel_area_mm2
             slope = _known_slope(line, k)
             row = replace(row, area_mm2=area, **_angles(slope, area, frame.step_mm))
-            shape = slice_shape(moments[name][k], frame.voxel_to_frame, slope)
+            shape = slice_shape(found, frame.voxel_to_frame, slope)
             values = {field.name: getattr(shape, field.name) for field in fields(shape)}
             values["reason"] = (*(() if slope is not None else (angle_reason,)), *note, *shape.reason)
             rows.append(replace(row, **values))
@@ -217,7 +218,7 @@ def _checked_valid(valid, n_slices):
     return valid
 
 
-def _checked_flags(flags, n_slices):
+def _checked_flags(flags, n_slices) -> list[tuple[str, ...]]:
     flags = [()] * n_slices if flags is None else [tuple(some) for some in flags]
     if len(flags) != n_slices:
         raise ValueError(f"flags has {len(flags)} entries; it needs one for each of {n_slices} slices")

@@ -99,7 +99,7 @@ def _gaps_mm(region, voxels, linear):
 
     The boxes' gap is the distance of the voxel's centre from the region grown by one voxel every way.
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
     gaps = np.full(len(voxels), np.inf)
     if not region.any():
@@ -108,7 +108,7 @@ def _gaps_mm(region, voxels, linear):
     touching = grown[tuple(voxels.T)]
     gaps[touching] = 0
     if not touching.all():
-        tree = cKDTree(np.argwhere(boundary(grown)) @ linear.T)
+        tree = KDTree(np.argwhere(boundary(grown)) @ linear.T)
         gaps[~touching] = tree.query(voxels[~touching] @ linear.T)[0]
     return gaps
 

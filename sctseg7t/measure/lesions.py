@@ -201,7 +201,9 @@ def label_lesions(mask: np.ndarray, connectivity: int = 26) -> np.ndarray:
     box = bounding_box(mask)
     if box is None:
         return labels
-    found, count = label(mask[box], generate_binary_structure(3, CONNECTIVITY[connectivity]))
+    found = np.zeros(mask[box].shape, np.int32)
+    label(mask[box], generate_binary_structure(3, CONNECTIVITY[connectivity]), output=found)
+    count = int(found.max())
     _, first, size = np.unique(found[found > 0], return_index=True, return_counts=True)
     rank = np.zeros(count + 1, np.int16 if count <= np.iinfo(np.int16).max else np.int32)
     rank[1 + np.lexsort((first, -size))] = np.arange(1, count + 1)
