@@ -31,38 +31,39 @@ def parser() -> Parser:
         epilog=EPILOG,
     )
     verbs = p.add_subparsers(title="verbs (VERB -help tells more)", dest="verb", metavar="VERB", required=True)
-    verb = _verb(verbs, "list", _list, "show the models and data sets")
+    verb = _verb(verbs, _list, "list [-json]", "show the models and data sets")
     verb.option("-json", "print JSON")
-    verb = _verb(verbs, "info", _info, "show one entry in full", "NAME")
-    verb.add_argument("name", metavar="NAME", help="model, MODEL@VERSION or data set")
+    verb = _verb(verbs, _info, "info NAME [-json]", "show one entry in full")
+    _add_names(verb)
     verb.option("-json", "print JSON: what an entry of your own starts from")
-    verb = _verb(verbs, "install", _install, "fetch models or data sets into the cache", "NAME [NAME ...]")
-    verb.add_argument("names", metavar="NAME", nargs="+", help="model, MODEL@VERSION or data set")
+    verb = _verb(verbs, _install, "install NAME [NAME ...] [-offline]", "fetch models or data sets into the cache")
+    _add_names(verb, "+")
     verb.option("-offline", "use only what is on this machine")
-    verb = _verb(verbs, "verify", _verify, "check the files on this machine; fetches nothing", "[NAME]")
-    verb.add_argument("name", metavar="NAME", nargs="?", help="default: whatever is installed")
-    verb = _verb(verbs, "prune", _prune, "remove from the cache what no current version uses")
+    verb = _verb(verbs, _verify, "verify [NAME]", "check the files on this machine; fetches nothing")
+    _add_names(verb, "?", "model, MODEL@VERSION or data set (default: whatever is installed)")
+    verb = _verb(verbs, _prune, "prune [-dry-run]", "remove from the cache what no current version uses")
     verb.option("-dry-run", "only say what would be removed")
-    verb = _verb(
-        verbs, "export", _export, "copy all that models need to a folder for offline use", "NAME [NAME ...] -o FOLDER"
-    )
-    verb.add_argument("names", metavar="NAME", nargs="+", help="model, MODEL@VERSION or data set")
+    usage = "export NAME [NAME ...] -o FOLDER [-offline]"
+    verb = _verb(verbs, _export, usage, "copy all that models need to a folder for offline use")
+    _add_names(verb, "+")
     verb.option("-o --output FOLDER", "folder to fill", required=True)
     verb.option("-offline", "use only what is on this machine")
     shared.add_other_options(p, verbose=False)
     return p
 
 
-def _verb(verbs, name, run, text, arguments=""):
-    verb = verbs.add_parser(
-        name,
-        help=text,
-        usage=f"%(prog)s {arguments} [options]".replace("  ", " "),
-        description=text[0].upper() + text[1:] + ".",
-    )
+def _verb(verbs, run, usage, text):
+    """Add a verb, which is the first word of its usage."""
+    name = usage.partition(" ")[0]
+    description = text[0].upper() + text[1:] + "."
+    verb = verbs.add_parser(name, help=text, usage=f"sct7t_download {usage}", description=description)
     verb.set_defaults(run=run)
     verb.add_argument("-h", "--help", action="help", help="print this help, and stop")
     return verb
+
+
+def _add_names(verb, nargs=None, text="model, MODEL@VERSION or data set"):
+    verb.add_argument("names" if nargs == "+" else "name", metavar="NAME", nargs=nargs, help=text)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -102,21 +103,22 @@ def _list(args):
 def _row(kind, name, version, task, spec, here):
     states = {here[file] for file in spec.files}
     sizes = [file.bytes for file in spec.files]
+    status = "-"
+    if states == {"ok"}:
+        status = "installed"
+    elif "damaged" in states:
+        status = "damaged"
+    elif "ok" in states:
+        status = "partial"
     return {
         "kind": kind,
         "name": name,
         "version": version,
         "task": task,
-        "status": _summary(states),
+        "status": status,
         "bytes": None if None in sizes else sum(sizes),
         "description": spec.description,
     }
-
-
-def _summary(states):
-    if states == {"ok"}:
-        return "installed"
-    return "damaged" if "damaged" in states else "partial" if "ok" in states else "-"
 
 
 def _info(args):
@@ -132,8 +134,13 @@ def _info(args):
     _print_tree({key: value for key, value in raw.items() if value not in (None, [], {})})
     print("\nfiles on this machine:")
     for row in rows:
-        print(f"  {row.status:9}{row.file.path}" + (f"  {row.path}" if row.path else ""))
+        print(f"  {_checked(row)}")
     return 0
+
+
+def _checked(row):
+    """A checked file on one line: its status, its name, and where it lies."""
+    return f"{row.status:9}{row.file.path}  {row.path or ''}".rstrip()
 
 
 def _install(args):
@@ -181,7 +188,7 @@ def _verify(args):
         # Not every model has to be installed: absent ones are no fault.
         rows = [row for row in rows if row.status != "missing"]
     for row in rows:
-        print(f"{row.status:9}{row.file.path}" + (f"  {row.path}" if row.path else ""))
+        print(_checked(row))
     made = verify_converted(args.name or "all")
     for row in made:
         print(f"{row.status:9}{row.path.name} (from {row.file.name})  {row.path}")

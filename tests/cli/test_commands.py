@@ -271,7 +271,10 @@ def test_completion_is_read_by_the_shell(scripts, tmp_path, shell):
         (["sct7t_deepseg", "-i", "a", "b", "--ofo"], ["--ofolder"]),
         (["sct7t_deepseg", "-csa-format", ""], ["tidy", "sct"]),
         (["sct7t_deepseg", "-o", ""], []),
+        (["sct7t_deepseg", "-m", "sct_gm_l"], ["sct_gm_large"]),
+        (["sct7t_batch", "--task", "brain"], ["brain_lesion"]),
         (["sct7t_download", "ex"], ["export"]),
+        (["sct7t_download", "install", "PAM"], ["PAM50"]),
         (["sct7t_prepare", ""], ["dicom", "bias", "mask", "normalise", "resample"]),
     ],
 )
