@@ -11,17 +11,18 @@ import torch
 
 from sctseg7t.simulate.anatomy import SPACING_MM
 from sctseg7t.simulate.effect import effect
-from sctseg7t.simulate.fields import lowpass, sample_mm, smooth_noise
+from sctseg7t.simulate.fields import lowpass, rician, sample_mm, smooth_noise
+from sctseg7t.simulate.scene import CordScene, Draw, SliceScene
 
 
-@effect("acquisition")
-def bias(scene, draw, *, sd=0.28):
+@effect("acquisition", "cord", "neck", neck={"sd": 0.6})
+def bias(scene: SliceScene, draw: Draw, *, sd=0.28) -> None:
     """Uneven coil sensitivity and transmit field."""
     scene.image = scene.image * torch.exp(sd * draw.uniform("strength", 0, 1) * draw.noise(3))
 
 
-@effect("acquisition")
-def dropout(scene, draw, *, p=0.2, loss=(0.2, 0.8)):
+@effect("acquisition", "cord")
+def dropout(scene: CordScene, draw: Draw, *, p=0.2, loss=(0.2, 0.8)) -> None:
     """Signal loss by susceptibility near bone and air."""
     x, y = scene.canal
     angle, far = draw.uniform("angle", 0, 2 * math.pi), draw.uniform("far", 4.5, 10)
@@ -30,8 +31,8 @@ def dropout(scene, draw, *, p=0.2, loss=(0.2, 0.8)):
     scene.image = scene.image * (1 - lost * draw.chance("on", p))
 
 
-@effect("acquisition")
-def ghosting(scene, draw, *, p=0.25, ghosts=(2, 7), intensity=(0.1, 0.6)):
+@effect("acquisition", "cord")
+def ghosting(scene: CordScene, draw: Draw, *, p=0.25, ghosts=(2, 7), intensity=(0.1, 0.6)) -> None:
     """Displaced weak copies along the phase-encoding direction (TorchIO)."""
     on, along = draw.chance("on", p), draw.chance("axis", 0.5)
     number, strength = draw.uniform("ghosts", *ghosts), draw.uniform("intensity", *intensity)
@@ -42,8 +43,8 @@ def ghosting(scene, draw, *, p=0.25, ghosts=(2, 7), intensity=(0.1, 0.6)):
     _torchio(scene, on, apply)
 
 
-@effect("acquisition")
-def motion(scene, draw, *, p=0.2, shift_sd=0.6, rotation_sd=1.0, time=(0.55, 0.95)):
+@effect("acquisition", "cord")
+def motion(scene: CordScene, draw: Draw, *, p=0.2, shift_sd=0.6, rotation_sd=1.0, time=(0.55, 0.95)) -> None:
     """The cord moves while k-space is filled, after its centre, which keeps the labels in place (TorchIO)."""
     on, time = draw.chance("on", p), draw.uniform("time", *time)
     moves = [draw.normal(f"shift_{axis}_mm", shift_sd) / SPACING_MM for axis in "xy"]
@@ -56,8 +57,8 @@ def motion(scene, draw, *, p=0.2, shift_sd=0.6, rotation_sd=1.0, time=(0.55, 0.9
     _torchio(scene, on, apply)
 
 
-@effect("acquisition")
-def blur(scene, draw, *, p=0.3, sd_mm=(0.05, 0.45)):
+@effect("acquisition", "cord")
+def blur(scene: CordScene, draw: Draw, *, p=0.3, sd_mm=(0.05, 0.45)) -> None:
     """Steady small motion and decay during the readout: a Gaussian blur, its width its own along each axis."""
     on = draw.chance("on", p)
     freq = torch.fft.fftfreq(scene.size, SPACING_MM).view(1, 1, 1, -1)
@@ -68,8 +69,8 @@ def blur(scene, draw, *, p=0.3, sd_mm=(0.05, 0.45)):
     scene.image = torch.fft.ifft2(spectrum).real.clamp(min=0)
 
 
-@effect("acquisition")
-def spikes(scene, draw, *, p=0.03, intensity=(0.02, 0.12)):
+@effect("acquisition", "cord")
+def spikes(scene: CordScene, draw: Draw, *, p=0.03, intensity=(0.02, 0.12)) -> None:
     """Stripes from a spoiled point of k-space (TorchIO)."""
     on, strength = draw.chance("on", p), draw.uniform("intensity", *intensity)
     where = [draw.uniform(f"k{axis}", 0.3, 0.7) for axis in "xy"]
@@ -94,8 +95,10 @@ def _torchio(scene, on, make):
     scene.image = image
 
 
-@effect("acquisition", required=True)
-def resolution(scene, draw, *, pixel=(0.17, 0.9), interpolated_p=0.35, zoom=(0.3, 1.0), anisotropy_sd=0.05):
+@effect("acquisition", "cord", required=True)
+def resolution(
+    scene: CordScene, draw: Draw, *, pixel=(0.17, 0.9), interpolated_p=0.35, zoom=(0.3, 1.0), anisotropy_sd=0.05
+) -> None:
     """Finite pixels (mm), in a third of scans interpolated by the scanner from larger ones."""
     n = draw.count
     size = draw.log_uniform("pixel_mm", *pixel).view(n, 1)
@@ -109,8 +112,8 @@ def resolution(scene, draw, *, pixel=(0.17, 0.9), interpolated_p=0.35, zoom=(0.3
     scene.noise_map = torch.ones(1, 1, 1, 1)
 
 
-@effect("acquisition")
-def parallel_imaging(scene, draw, *, p=0.35, gain=(0.2, 1.5)):
+@effect("acquisition", "cord")
+def parallel_imaging(scene: CordScene, draw: Draw, *, p=0.35, gain=(0.2, 1.5)) -> None:
     """Noise raised in bands, as unfolding an accelerated acquisition does (g-factor)."""
     size = scene.stored.shape[-1]
     along = torch.linspace(0, 1, size)
@@ -120,8 +123,8 @@ def parallel_imaging(scene, draw, *, p=0.35, gain=(0.2, 1.5)):
     scene.noise_map = 1 + draw.chance("on", p) * draw.uniform("gain", *gain) * bands
 
 
-@effect("acquisition")
-def noise(scene, draw, *, snr=(10.0, 90.0), uneven=0.3):
+@effect("acquisition", "cord")
+def noise(scene: CordScene, draw: Draw, *, snr=(10.0, 90.0), uneven=0.3) -> None:
     """Rician noise (Gudbjartsson and Patz, MRM 1995) on the stored pixels; ``snr`` is against the median signal."""
     stored, n = scene.stored, draw.count
     signal = stored.flatten(1).quantile(0.5, dim=1).view(n, 1, 1, 1)
@@ -131,11 +134,11 @@ def noise(scene, draw, *, snr=(10.0, 90.0), uneven=0.3):
     both = lowpass(both, scene.smoothing.clamp(min=1.0).repeat(2, 1))
     both = both / both.std((1, 2, 3), keepdim=True)
     local = scene.noise_map * (1 + uneven * smooth_noise(draw.gen, n, 3, stored.shape[-1]))
-    scene.stored = torch.sqrt((stored + sd * local * both[:n]) ** 2 + (sd * local * both[n:]) ** 2)
+    scene.stored = rician(stored, sd * local * both[:n], sd * local * both[n:])
 
 
-@effect("view", required=True)
-def window(scene, draw):
+@effect("view", "cord", required=True)
+def window(scene: CordScene, draw: Draw) -> None:
     """The stored image resampled to the network's grid, as inference does it."""
     n = draw.count
     back = [
@@ -146,22 +149,22 @@ def window(scene, draw):
     scene.inside = torch.ones(n, 1, scene.size, scene.size)
 
 
-@effect("view")
-def gamma(scene, draw, *, exponent=(0.7, 1.4)):
+@effect("view", "cord", "neck", neck={"exponent": (0.6, 1.6)})
+def gamma(scene: SliceScene, draw: Draw, *, exponent=(0.7, 1.4)) -> None:
     """Nonlinear intensities."""
     top = scene.image.flatten(1).amax(1).view(draw.count, 1, 1, 1).clamp(min=1e-6)
     scene.image = (scene.image / top).clamp(min=0) ** draw.uniform("exponent", *exponent)
 
 
-@effect("view")
-def field_of_view(scene, draw, *, p=0.06, limit_mm=(5.5, 10.5)):
+@effect("view", "cord")
+def field_of_view(scene: CordScene, draw: Draw, *, p=0.06, limit_mm=(5.5, 10.5)) -> None:
     """Sometimes the image ends inside the window."""
     quarter = torch.floor(draw.uniform("side", 0, 4)) * (math.pi / 2)
     beyond = scene.x * torch.cos(quarter) + scene.y * torch.sin(quarter) > draw.uniform("limit_mm", *limit_mm)
     scene.inside = scene.inside * (1 - draw.chance("on", p) * beyond.float())
 
 
-def stored_grid(scene):
+def stored_grid(scene: CordScene) -> tuple[torch.Tensor, torch.Tensor]:
     """Positions (mm) of the stored pixels: a grid of whole pixels that covers the window."""
     n, count = scene.count, scene.size + 8
     px = torch.arange(count, dtype=torch.float32) - (count - 1) / 2

@@ -1,4 +1,4 @@
-"""Label maps of the cord to simulate from: templates, masks, or a cord drawn from morphometry.
+"""The anatomy bank: label maps of the cord to simulate from (templates, masks, or drawn from morphometry).
 
 A bank is a stack of axial SC and GM probability maps on one fine grid. Sources:
 
@@ -8,6 +8,7 @@ A bank is a stack of axial SC and GM probability maps on one fine grid. Sources:
 - ``parametric``: drawn from published morphometry; needs no file at all.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,11 +43,11 @@ class AnatomyBank:
     step_mm: np.ndarray
     source: np.ndarray
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.maps)
 
 
-def load_bank(sources, folders=None, seed=0):
+def load_bank(sources: Sequence[str], folders: Mapping[str, str | Path] | None = None, seed: int = 0) -> AnatomyBank:
     """Collect a bank.
 
     Parameters
@@ -66,18 +67,16 @@ def load_bank(sources, folders=None, seed=0):
     folders = folders or {}
     if not sources:
         raise InputError("no anatomy source given; use AMU7T, PAM50, masks or parametric")
-    parts = []
-    for name in sources:
-        if name == "parametric":
-            parts.append(("parametric", *_parametric(np.random.default_rng(seed))))
-        elif name == "AMU7T":
-            parts += [(name, *p) for p in _template(folders, name, "AMU7T_sc", "AMU7T_gm", "AMU7T_50_labels")]
-        elif name == "PAM50":
-            parts += [(name, *p) for p in _template(folders, name, "PAM50_cord", "PAM50_gm", None)]
-        elif name == "masks":
-            parts += [(name, *p) for p in _masks(folders)]
-        else:
-            raise InputError(f"anatomy source {name!r} is unknown; use AMU7T, PAM50, masks or parametric")
+    readers = {
+        "AMU7T": lambda: _template(folders, "AMU7T", "AMU7T_sc", "AMU7T_gm", "AMU7T_50_labels"),
+        "PAM50": lambda: _template(folders, "PAM50", "PAM50_cord", "PAM50_gm", None),
+        "masks": lambda: _masks(folders),
+        "parametric": lambda: [_parametric(np.random.default_rng(seed))],
+    }
+    unknown = [name for name in sources if name not in readers]
+    if unknown:
+        raise InputError(f"anatomy source {unknown[0]!r} is unknown; use AMU7T, PAM50, masks or parametric")
+    parts = [(name, *stack) for name in sources for stack in readers[name]()]
     maps = np.concatenate([p[1] for p in parts])
     stack = np.concatenate([np.full(len(p[1]), i) for i, p in enumerate(parts)])
     step = np.concatenate([np.full(len(p[1]), p[2], np.float32) for p in parts])
@@ -85,29 +84,26 @@ def load_bank(sources, folders=None, seed=0):
     return AnatomyBank(maps, stack, step, source)
 
 
-def slice_weights(bank, source_weights):
-    """Sampling weight per bank slice (N,) so that each source gets its share (equal ones without shares).
+def slice_weights(bank: AnatomyBank, source_weights: Mapping[str, float] | None = None) -> np.ndarray:
+    """Sampling weight per bank slice, (N,) float32, so that each source gets its share (equal ones without shares).
 
     Raises
     ------
     InputError
         A share is given to a source that the bank lacks.
     """
-    import torch
-
     names = sorted(set(bank.source.tolist()))
     absent = sorted(set(source_weights or {}) - set(names))
     if absent:
         raise InputError(f"simulation recipe: source_weights name {absent[0]!r}; the anatomy has {', '.join(names)}")
-    weights = torch.zeros(len(bank))
+    weights = np.zeros(len(bank), np.float32)
     for name in names:
-        member = torch.from_numpy(bank.source == name)
-        share = (source_weights or {}).get(name, 1.0)
-        weights[member] = share / member.sum()
+        member = bank.source == name
+        weights[member] = np.float32((source_weights or {}).get(name, 1.0)) / np.float32(member.sum())
     return weights
 
 
-def describe_horns(maps):
+def describe_horns(maps: np.ndarray) -> dict[str, np.ndarray]:
     """Where each slice's gray matter ends and joins, from its outline at half its probability.
 
     Parameters
@@ -159,7 +155,7 @@ def _dorsal_horn(x, y, cord):
     return {"x": tip[0], "y": tip[1], "ux": way[0], "uy": way[1], "room": steps[beyond[0]] if beyond.size else 0.0}
 
 
-def anatomy_folders(items):
+def anatomy_folders(items: Sequence[str]) -> dict[str, str | Path]:
     """Folder of each source from what a command's ``-data`` was given.
 
     Parameters
@@ -203,7 +199,7 @@ def _read(folders, source, name):
     return nib.as_closest_canonical(nib.load(found[0]))
 
 
-def _template(folders, source, sc_name, gm_name, atlas_name):
+def _template(folders, source, sc_name, gm_name, atlas_name) -> Iterator[tuple[np.ndarray, float]]:
     sc_img = _read(folders, source, sc_name)
     gm = _read(folders, source, gm_name).get_fdata(dtype=np.float32)
     sc = sc_img.get_fdata(dtype=np.float32)
@@ -221,7 +217,7 @@ def _template(folders, source, sc_name, gm_name, atlas_name):
     yield maps, float(zooms[2])
 
 
-def _masks(folders):
+def _masks(folders) -> Iterator[tuple[np.ndarray, float]]:
     import nibabel as nib
 
     if "masks" not in folders:

@@ -6,12 +6,13 @@ import torch
 
 from sctseg7t.simulate.effect import effect
 from sctseg7t.simulate.fields import closed_contour, edge, segment_distance
+from sctseg7t.simulate.scene import CordScene, Draw
 
 
-@effect("contrast", required=True)
+@effect("contrast", "cord", required=True)
 def tissues(
-    scene,
-    draw,
+    scene: CordScene,
+    draw: Draw,
     *,
     white=(0.2, 0.6),
     gm_gain=(0.05, 0.45),
@@ -21,7 +22,7 @@ def tissues(
     iso_csf_p=0.2,
     iso_csf=(0.95, 1.3),
     dark_csf_p=0.05,
-):
+) -> None:
     """Levels of WM, GM and CSF: GM and CSF mostly brighter, sometimes WM's equal or darker."""
     scene.white = draw.uniform("white", *white)
     gain = scene.white * draw.uniform("gm_gain", *gm_gain)
@@ -34,8 +35,8 @@ def tissues(
     scene.inner = scene.white + scene.gain * scene.gm / scene.sc.clamp(min=0.05)
 
 
-@effect("contrast")
-def tracts(scene, draw, *, sd=0.035, drift=0.05):
+@effect("contrast", "cord")
+def tracts(scene: CordScene, draw: Draw, *, sd=0.035, drift=0.05) -> None:
     """Slight contrast between the white matter tracts, and a smooth drift."""
     table = sd * torch.randn(draw.count, 256, generator=draw.gen)
     table[:, 0] = 0
@@ -43,14 +44,14 @@ def tracts(scene, draw, *, sd=0.035, drift=0.05):
     scene.inner = scene.inner + scene.white * (local + draw.uniform("drift", 0, drift) * draw.noise(4))
 
 
-@effect("contrast")
-def pia(scene, draw, *, sd=0.12):
+@effect("contrast", "cord")
+def pia(scene: CordScene, draw: Draw, *, sd=0.12) -> None:
     """A rim at the surface, dark or bright."""
     scene.inner = scene.inner + scene.white * 4 * scene.sc * (1 - scene.sc) * draw.normal("level", sd)
 
 
-@effect("contrast")
-def fissures(scene, draw, *, strength=0.7, septum_sd=0.08):
+@effect("contrast", "cord")
+def fissures(scene: CordScene, draw: Draw, *, strength=0.7, septum_sd=0.08) -> None:
     """Anterior median fissure, filled with fluid or a vessel, and posterior septum."""
     x, y = scene.cord
     line = torch.exp(-((x / draw.uniform("width", 0.12, 0.3)) ** 2))
@@ -61,16 +62,16 @@ def fissures(scene, draw, *, strength=0.7, septum_sd=0.08):
     scene.inner = scene.inner + back * scene.white * draw.normal("septum", septum_sd)
 
 
-@effect("contrast")
-def central_canal(scene, draw, *, sd=0.15):
+@effect("contrast", "cord")
+def central_canal(scene: CordScene, draw: Draw, *, sd=0.15) -> None:
     """A dot in the middle."""
     x, y = scene.cord
     dot = torch.exp(-((x**2 + (y - 0.2) ** 2) / draw.uniform("size", 0.05, 0.2)))
     scene.inner = scene.inner + dot * scene.white * draw.normal("level", sd)
 
 
-@effect("contrast")
-def lesions(scene, draw, *, p=0.25, count=2, semi_mm=(0.6, 2.6), lift=(0.05, 0.45)):
+@effect("contrast", "cord")
+def lesions(scene: CordScene, draw: Draw, *, p=0.25, count=2, semi_mm=(0.6, 2.6), lift=(0.05, 0.45)) -> None:
     """MS lesions: bright blobs, mostly in white matter, often at the lateral and dorsal surface."""
     x, y = scene.cord
     on = draw.chance("on", p)
@@ -82,17 +83,17 @@ def lesions(scene, draw, *, p=0.25, count=2, semi_mm=(0.6, 2.6), lift=(0.05, 0.4
         scene.inner = scene.inner + seen * blob * scene.white * draw.uniform(f"lift{k}", *lift)
 
 
-@effect("contrast", required=True)
+@effect("contrast", "cord", required=True)
 def canal(
-    scene,
-    draw,
+    scene: CordScene,
+    draw: Draw,
     *,
     semi_x=(8.0, 13.5),
     semi_y=(6.0, 10.0),
     shift_y=(-1.2, 2.6),
     layer=(0.03, 0.3),
     uneven=0.12,
-):
+) -> None:
     """The thecal sac and its fluid, of uneven brightness where it flows."""
     x, y = scene.canal
     room = scene.scale.clamp(min=0.9)
@@ -107,8 +108,8 @@ def canal(
     scene.csf = scene.fluid * (1 + draw.uniform("uneven", 0, uneven) * draw.noise(6))
 
 
-@effect("contrast")
-def roots(scene, draw, *, p=0.6):
+@effect("contrast", "cord")
+def roots(scene: CordScene, draw: Draw, *, p=0.6) -> None:
     """Nerve roots and denticulate ligaments: lines through the fluid."""
     x, y = scene.cord
     for side, sx in (("l", -1), ("r", 1)):
@@ -122,8 +123,8 @@ def roots(scene, draw, *, p=0.6):
             scene.csf = scene.csf + seen * torch.exp(-(near**2)) * (level - scene.csf)
 
 
-@effect("contrast")
-def vessels(scene, draw, *, p=0.5, count=4):
+@effect("contrast", "cord")
+def vessels(scene: CordScene, draw: Draw, *, p=0.5, count=4) -> None:
     """Vessels in the fluid: dots, dark or bright."""
     x, y = scene.cord
     for k in range(count):
@@ -134,8 +135,8 @@ def vessels(scene, draw, *, p=0.5, count=4):
         scene.csf = scene.csf + dot * draw.chance(f"on{k}", p) * (level - scene.csf)
 
 
-@effect("contrast", required=True)
-def surroundings(scene, draw, *, vertebra_p=0.5, epidural_p=0.5):
+@effect("contrast", "cord", required=True)
+def surroundings(scene: CordScene, draw: Draw, *, vertebra_p=0.5, epidural_p=0.5) -> None:
     """Bone, discs, ligaments, fat and muscle: piecewise smooth tissues; a vertebra; epidural tissue."""
     (x, y), fluid = scene.canal, scene.fluid
     tissue = fluid * draw.uniform("level", 0.05, 0.9)
@@ -150,8 +151,8 @@ def surroundings(scene, draw, *, vertebra_p=0.5, epidural_p=0.5):
     scene.outside = tissue + near * (fluid * draw.uniform("epidural", 0.1, 1.3) - tissue)
 
 
-@effect("contrast", required=True)
-def compose(scene, draw, *, dura_p=0.75):
+@effect("contrast", "cord", required=True)
+def compose(scene: CordScene, draw: Draw, *, dura_p=0.75) -> None:
     """Cord in its fluid in its canal, and the dura around."""
     around = scene.in_canal * scene.csf + (1 - scene.in_canal) * scene.outside
     ring = torch.exp(-((scene.wall / draw.uniform("dura_mm", 0.15, 0.8)) ** 2)) * draw.chance("dura_on", dura_p)
@@ -160,8 +161,8 @@ def compose(scene, draw, *, dura_p=0.75):
     scene.image = scene.sc * scene.inner + (1 - scene.sc) * around
 
 
-@effect("contrast")
-def pial_vessels(scene, draw, *, p=0.35):
+@effect("contrast", "cord")
+def pial_vessels(scene: CordScene, draw: Draw, *, p=0.35) -> None:
     """Dark veins on the cord's surface at the front and back of the midline."""
     x, y = scene.cord
     for name, at in (("front", 3.9), ("back", -4.1)):
@@ -171,7 +172,7 @@ def pial_vessels(scene, draw, *, p=0.35):
         scene.image = scene.image * (1 - seen * dot)
 
 
-@effect("contrast")
-def texture(scene, draw, *, strength=0.05):
+@effect("contrast", "cord")
+def texture(scene: CordScene, draw: Draw, *, strength=0.05) -> None:
     """Fine unevenness of every tissue."""
     scene.image = (scene.image * (1 + draw.uniform("strength", 0, strength) * draw.noise(28))).clamp(min=0.0)

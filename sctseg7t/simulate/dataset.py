@@ -77,7 +77,7 @@ def read_recipe(name=None):
     if not isinstance(simulation, dict) or values.get("task", "cord") != "cord":
         raise InputError(f"{name}: not a recipe of cord scans; give it an object 'simulation' of settings by effect")
     try:
-        read_settings(simulation)
+        read_settings("cord", simulation)
     except InputError as err:
         raise InputError(f"{name}: {err}") from err
     anatomy = values.get("anatomy", ["parametric"])
@@ -179,9 +179,10 @@ def write_participants(folder, rows):
 
 def effects_table():
     """Text that lists every effect: its stage, what it does, and its settings with their defaults."""
-    width = max(map(len, EFFECTS)) + 2
+    effects = EFFECTS["cord"]
+    width = max(map(len, effects)) + 2
     lines = [f"{'EFFECT':{width}}{'STAGE':13}{'REQUIRED':10}WHAT IT DOES, AND ITS SETTINGS WITH THEIR DEFAULTS"]
-    for entry in EFFECTS.values():
+    for entry in effects.values():
         required = "yes" if entry.required else "no"
         lines.append(f"{entry.name:{width}}{entry.stage:13}{required:10}{entry.summary.replace('``', '')}")
         settings = ", ".join(f"{name} {json.dumps(value)}" for name, value in entry.defaults.items())

@@ -1,23 +1,26 @@
-"""What an effect of the simulator is, and the scene that effects work on.
+"""The registry of effects: what an effect is, for which organ, in which stage, and how a recipe sets it.
 
 An effect is a small named function ``name(scene, draw, *, setting=default, ...)``. It changes the scene and takes
 its random numbers from ``draw``, a stream of its own that the seed and its name decide: leaving one
-effect out, or adding one, changes no other's numbers. A recipe file holds, by effect, the settings that
+effect out, or adding one, changes no other's numbers. A recipe holds, by effect, the settings that
 differ from the defaults, or ``false`` to leave the effect out.
 """
 
 import inspect
-import zlib
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-
-import torch
+from typing import Any, NoReturn
 
 from sctseg7t.errors import InputError
-from sctseg7t.simulate.fields import pixel_grid_mm, smooth_noise
 
-# What the stages make: labels; a noise-free image; the scanner's image; the window that a network sees.
-STAGES = ("anatomy", "contrast", "acquisition", "view")
-EFFECTS = {}
+# Stages by organ. Cord: labels; a noise-free image; the scanner's image; the window that a network sees.
+STAGES: dict[str, tuple[str, ...]] = {
+    "cord": ("anatomy", "contrast", "acquisition", "view"),
+    "neck": ("place", "anatomy", "contrast", "acquisition", "view"),
+    "brain": ("anatomy", "lesions", "contrast", "acquisition"),
+    "patch": ("patch",),
+}
 
 
 @dataclass(frozen=True)
@@ -25,35 +28,69 @@ class Effect:
     """An entry of the registry: function, stage, default settings, whether it may be left out."""
 
     name: str
-    apply: object
+    apply: Callable
     stage: str
-    defaults: dict
+    defaults: dict[str, Any]
     required: bool
 
     @property
-    def summary(self):
+    def summary(self) -> str:
         """First line of the effect's docstring."""
-        return inspect.getdoc(self.apply).splitlines()[0]
+        return (inspect.getdoc(self.apply) or "").partition("\n")[0]
 
 
-def effect(stage, required=False, registry=EFFECTS, stages=STAGES):
-    """Register a function as an effect; those of a stage run in the order in which they are written."""
+EFFECTS: dict[str, dict[str, Effect]] = {organ: {} for organ in STAGES}
 
-    def register(function):
+
+def effect(
+    stage: str, *organs: str, required: bool = False, probability: float | None = None, **own: dict[str, Any]
+) -> Callable:
+    """Register a function as an effect.
+
+    Effects run stage by stage, and within a stage in the order in which they are written.
+
+    Parameters
+    ----------
+    stage : str
+        One of the organs' stages.
+    *organs : str
+        Keys of ``STAGES``: where the effect works.
+    required : bool
+        An image cannot be made without it.
+    probability : float, optional
+        Default chance that an image has the effect, for organs that are simulated one image at a time; where a
+        batch is, a function draws for each image whether it is on.
+    **own : dict
+        By organ: defaults that differ from those in the function's head.
+    """
+
+    def register(function: Callable) -> Callable:
         known = inspect.signature(function).parameters.values()
-        defaults = {p.name: p.default for p in known if p.kind is p.KEYWORD_ONLY}
-        registry[function.__name__] = Effect(function.__name__, function, stage, defaults, required)
-        # By stage: which module was imported first must not matter.
-        ordered = sorted(registry.items(), key=lambda item: stages.index(item[1].stage))
-        registry.clear()
-        registry.update(ordered)
+        defaults = {} if probability is None else {"probability": probability}
+        defaults |= {p.name: p.default for p in known if p.kind is p.KEYWORD_ONLY}
+        for organ in organs:
+            entries = {**EFFECTS[organ]}
+            entries[function.__name__] = Effect(
+                function.__name__, function, stage, {**defaults, **own.get(organ, {})}, required
+            )
+            # By stage: which module was imported first must not matter.
+            ordered = sorted(entries.items(), key=lambda item: STAGES[organ].index(item[1].stage))
+            EFFECTS[organ].clear()
+            EFFECTS[organ].update(ordered)
         return function
 
     return register
 
 
-def read_settings(values, registry=EFFECTS):
-    """Settings of every effect of a registry from a recipe's ``simulation`` object.
+def read_settings(organ: str, values: Mapping[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+    """Settings of every effect of an organ, from those that a recipe changes.
+
+    Parameters
+    ----------
+    organ : str
+        A key of ``STAGES``; the modules with its effects must have been imported.
+    values : mapping, optional
+        By effect: settings that differ from the defaults, or False to leave it out.
 
     Returns
     -------
@@ -65,11 +102,12 @@ def read_settings(values, registry=EFFECTS):
     InputError
         Unknown effect or setting, or a required effect left out.
     """
-    unknown = sorted(set(values) - set(registry))
+    effects, values = EFFECTS[organ], values or {}
+    unknown = sorted(set(values) - set(effects))
     if unknown:
-        raise InputError(f"simulation recipe: unknown effect {unknown[0]!r}; known: {', '.join(registry)}")
+        raise InputError(f"simulation recipe: unknown effect {unknown[0]!r}; known: {', '.join(effects)}")
     settings = {}
-    for name, entry in registry.items():
+    for name, entry in effects.items():
         given = values.get(name, {})
         if given is False:
             if entry.required:
@@ -86,67 +124,29 @@ def read_settings(values, registry=EFFECTS):
     return settings
 
 
-class Draw:
-    """Random numbers of one effect, one per image: (N, 1, 1, 1), each kept under its name in ``kept``."""
-
-    def __init__(self, seed, name, count, size):
-        self.count, self.size, self.kept = count, size, {}
-        self.gen = torch.Generator().manual_seed((int(seed) * 1_000_003 + zlib.crc32(name.encode())) % 2**63)
-
-    def keep(self, name, value):
-        self.kept[name] = value.flatten().tolist()
-        return value
-
-    def uniform(self, name, low, high):
-        """Uniform in [low, high)."""
-        return self.keep(name, low + (high - low) * torch.rand(self.count, 1, 1, 1, generator=self.gen))
-
-    def log_uniform(self, name, low, high):
-        """Uniform in the logarithm."""
-        spread = torch.rand(self.count, 1, 1, 1, generator=self.gen)
-        return self.keep(name, low * (high / low) ** spread)
-
-    def normal(self, name, sd, mean=0.0):
-        """Normal with a mean and a standard deviation."""
-        return self.keep(name, mean + sd * torch.randn(self.count, 1, 1, 1, generator=self.gen))
-
-    def chance(self, name, probability):
-        """1.0 with the given probability, else 0.0."""
-        hit = torch.rand(self.count, 1, 1, 1, generator=self.gen) < probability
-        return self.keep(name, hit.float())
-
-    def noise(self, nodes, size=None):
-        """Smooth noise of unit SD over the image; follows from the seed, so it is not kept."""
-        return smooth_noise(self.gen, self.count, nodes, size or self.size)
+def check_recorded_settings(organ: str, recipe: Mapping[str, Any]) -> None:
+    """InputError unless a record's recipe has every effect and setting of an organ, and no other."""
+    effects = EFFECTS[organ]
+    for name in [*recipe, *effects]:
+        given = recipe.get(name)
+        if name not in effects:
+            _other_version(f"it has {name!r}, which this version has not")
+        if given is None:
+            _other_version(f"it lacks {name!r}")
+        keys = set(given) ^ set(effects[name].defaults) if isinstance(given, dict) else ()
+        for key in sorted(keys):
+            _other_version(f"it and this version differ in {key!r} of {name!r}")
 
 
-class Scene:
-    """A batch of slices on its way from label maps to images.
+def check_recorded_numbers(recorded: Mapping[str, Any], drawn: Mapping[str, Any]) -> None:
+    """InputError if the recorded numbers (effect → name → number) are not those that were drawn now."""
+    for name, kept in recorded.items():
+        for key, value in kept.items():
+            if not math.isclose(drawn.get(name, {}).get(key, math.nan), value, rel_tol=1e-5, abs_tol=1e-6):
+                _other_version(f"{key!r} of {name!r} is drawn differently now")
 
-    Attributes that effects share, all (N, 1, S, S) or (N, 1, 1, 1) tensors, lengths in mm:
 
-    - ``x``, ``y``: pixel positions, right and anterior of the window's centre.
-    - ``index``: slice of the anatomy bank; ``scale``: size of the cord against the bank's.
-    - ``canal``, ``cord``, ``gray``: (x, y) positions in the frame of the canal, the cord, its gray matter.
-    - ``sc``, ``gm``: fractions that make the image; ``target`` (N, 2, S, S): the labels; ``regions``: atlas region.
-    - ``white``, ``fluid``, ``gain``: levels of WM and CSF, and GM minus WM.
-    - ``inner``, ``csf``, ``outside``, ``image``: the cord's image, the fluid's, what lies beyond, and all of it.
-    - ``stored``, ``pixel``, ``phase``: the scanner's image, its pixel size (N, 2), place of its grid (N, 2).
-    - ``inside``: 1 where the window shows the scan.
-    - ``drawn``: the numbers drawn, by effect and name.
-    """
-
-    def __init__(self, bank, count, size, spacing_mm, drift_mm=(0.0, 0.0)):
-        self.bank, self.count, self.size, self.drift_mm = bank, count, size, drift_mm
-        self.x, self.y = pixel_grid_mm(size, spacing_mm)
-        # Whoever sets these leaves them to later effects; the cord itself stands in for a gray frame not set.
-        self.index = self.gray = None
-        self.drawn, self.horns = {}, {}
-
-    def settings_of(self, k):
-        """Numbers drawn for image ``k``: effect → name → value."""
-        n = self.count
-        return {
-            effect_name: {name: values[k] for name, values in kept.items() if len(values) == n}
-            for effect_name, kept in self.drawn.items()
-        }
+def _other_version(reason: str) -> NoReturn:
+    raise InputError(
+        f"record of a simulated scan: {reason}; another version of sctseg7t wrote it: use that, or simulate anew"
+    )

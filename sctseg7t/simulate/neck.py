@@ -5,230 +5,269 @@ vertebra, vessels, airways, muscles, air. Some images are windows cut close to t
 hold no cord at all (plain tissue, a brain, noise): the locator must then stay silent.
 """
 
+import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
-from sctseg7t.simulate.anatomy import SPACING_MM, slice_weights
-from sctseg7t.simulate.fields import (
-    Recipe,
-    chance,
-    closed_contour,
-    edge,
-    lowpass,
-    normal,
-    pixel_grid_mm,
-    rotate,
-    sample_mm,
-    smooth_noise,
-    uniform,
-)
+from sctseg7t.brain.atlas import stored_maps
+from sctseg7t.simulate import acquisition, shape  # noqa: F401 - effects that cords and necks share
+from sctseg7t.simulate.anatomy import SPACING_MM, AnatomyBank
+from sctseg7t.simulate.effect import effect, read_settings
+from sctseg7t.simulate.fields import closed_contour, edge, lowpass, rician, rotate, sample_mm
+from sctseg7t.simulate.scene import Draw, SliceBank, SliceScene
 
 _SHRINK = 3
-BRAIN_SPACING_MM = 2.0
-
-
-@dataclass(frozen=True)
-class NeckRecipe(Recipe):
-    """Ranges and probabilities. Lengths in mm, angles in degrees."""
-
-    source_weights: dict = None
-    heat_sd: float = 3.0
-    scale: tuple = (0.8, 1.4)
-    aspect: tuple = (0.8, 1.25)
-    rotation: float = 25.0
-    upside_down_p: float = 0.08
-    canal_x: tuple = (7.5, 13.5)
-    canal_y: tuple = (5.5, 10.0)
-    window_p: float = 0.45
-    empty_p: float = 0.33
-    iso_csf_p: float = 0.15
-    dark_csf_p: float = 0.15
-    bias_sd: float = 0.6
-    ghost_p: float = 0.3
-    pixel: tuple = (0.9, 1.8)
-    snr: tuple = (5.0, 60.0)
-    gamma: tuple = (0.6, 1.6)
+_BRAIN_STEP = 2  # mm
 
 
 @dataclass(frozen=True)
 class NeckBatch:
     """image (N, 1, S, S), percentile-scaled, zero outside the scan; target (N, 1, S, S) heat map."""
 
-    image: torch.Tensor
-    target: torch.Tensor
+    image: Tensor
+    target: Tensor
+
+
+class NeckScene(SliceScene):
+    """A batch of whole axial slices. (N, 1, S, S) or (N, 1, 1, 1) tensors; a slice without a cord has no canal."""
+
+    organ = "neck"
+    centre: tuple[Tensor, Tensor]  # of the cord, mm
+    shown: Tensor  # 1 where the slice holds a cord, else 0
+    inside: Tensor  # 1 where the image shows the scan
 
 
 class NeckSimulator:
-    """Draws batches of simulated whole slices of 1 mm pixels."""
+    """Draws batches of simulated whole slices of 1 mm pixels.
 
-    def __init__(self, bank, recipe=NeckRecipe(), size=128):
-        self.recipe, self.size = recipe, size
-        self.maps = torch.from_numpy(np.ascontiguousarray(bank.maps[:, :2]))
-        self.weights = slice_weights(bank, recipe.source_weights)
-        self.brain = torch.from_numpy(_brain_maps())
-        self.x, self.y = pixel_grid_mm(size, 1.0)
+    Parameters
+    ----------
+    bank : AnatomyBank
+    recipe : mapping, optional
+        By effect: the settings that differ from its defaults, or False to leave it out.
+    size : int
+        Pixels along each side.
 
-    def batch(self, count, seed):
+    Raises
+    ------
+    InputError
+        The recipe names an unknown effect, setting or anatomy source.
+    """
+
+    def __init__(self, bank: AnatomyBank, recipe: Mapping[str, Any] | None = None, size: int = 128):
+        self.settings = read_settings("neck", recipe)
+        self.bank, self.size = SliceBank(bank), size
+        self.bank.weights(self.settings["subject"]["source_weights"])
+
+    def batch(self, count: int, seed: int) -> NeckBatch:
         """Simulate ``count`` slices; the same seed gives the same slices."""
-        gen = torch.Generator().manual_seed(int(seed))
-        with torch.no_grad():
-            place = self._place(gen, count)
-            image = self._tissue(gen, count, place)
-            image = self._acquire(gen, count, image)
-            inside = self._window(gen, count, place)
-            heat = torch.exp(
-                -((self.x - place["cx"]) ** 2 + (self.y - place["cy"]) ** 2) / (2 * self.recipe.heat_sd**2)
-            )
-            seen = self._cord_in_view(place, inside)
-            image = _percentile_scale(image, inside)
-        return NeckBatch(image, heat * (1 - place["empty"]) * seen)
+        scene = self.scene(count, seed)
+        return NeckBatch(_percentile_scale(scene.image, scene.inside), scene.target)
 
-    def _place(self, gen, n):
-        r, half = self.recipe, self.size / 2
-        cx, cy = (uniform(gen, -1, 1, n, 1, 1, 1) * (half - 6) for _ in range(2))
-        angle = math.radians(r.rotation) * uniform(gen, -1, 1, n, 1, 1, 1)
-        angle = angle + math.pi * chance(gen, r.upside_down_p, n)
-        x, y = rotate(self.x - cx, self.y - cy, angle)
-        x, y = (v + 0.8 * smooth_noise(gen, n, 9, self.size) for v in (x, y))
-        return {"cx": cx, "cy": cy, "x": x, "y": y, "empty": chance(gen, r.empty_p, n)}
-
-    def _tissue(self, gen, n, place):
-        """Noise-free slice: neck, then vertebra, canal and cord drawn over it."""
-        r, x, y = self.recipe, place["x"], place["y"]
-        scale = uniform(gen, *r.scale, n, 1, 1, 1)
-        aspect = uniform(gen, *r.aspect, n, 1, 1, 1).sqrt()
-        white = uniform(gen, 0.2, 0.6, n, 1, 1, 1)
-        fluid = white * uniform(gen, 1.15, 2.8, n, 1, 1, 1)
-        fluid = torch.where(chance(gen, r.iso_csf_p, n) > 0, white * uniform(gen, 0.95, 1.3, n, 1, 1, 1), fluid)
-        fluid = torch.where(chance(gen, r.dark_csf_p, n) > 0, white * uniform(gen, 0.1, 0.8, n, 1, 1, 1), fluid)
-        index = torch.multinomial(self.weights, n, replacement=True, generator=gen)
-        maps = F.avg_pool2d(self.maps[index].float() / 255, _SHRINK)
-        labels = sample_mm(maps, x / scale / aspect, y / scale * aspect, SPACING_MM * _SHRINK)
-        sc, gm = edge(labels[:, :1] - 0.5, 0.12), labels[:, 1:]
-
-        image = self._neck(gen, n, x, y, fluid)
-        image = self._without_cord(gen, n, place, image, fluid)
-        lift = uniform(gen, 9, 17, n, 1, 1, 1)
-        bone = closed_contour(gen, x, y - lift, *uniform(gen, 7, 13, 2, n, 1, 1, 1), 0.06)
-        image = _paint(image, edge(bone, 0.6) * chance(gen, 0.8, n), fluid * uniform(gen, 0.05, 0.9, n, 1, 1, 1))
-        room = scale.clamp(min=0.9)
-        semi = [uniform(gen, *v, n, 1, 1, 1) * room for v in (r.canal_x, r.canal_y)]
-        oy = uniform(gen, -1.2, 2.4, n, 1, 1, 1)
-        canal = closed_contour(
-            gen, x - normal(gen, 0.6, n, 1, 1, 1), y - oy, *semi, 0.05, uniform(gen, 0, 0.1, n, 1, 1, 1)
-        )
-        shown = 1 - place["empty"]
-        ring = edge(canal + uniform(gen, 0.3, 3.0, n, 1, 1, 1), 0.4) * shown * chance(gen, 0.85, n)
-        image = _paint(image, ring, fluid * uniform(gen, 0.02, 0.8, n, 1, 1, 1))
-        image = _paint(image, edge(canal, 0.4) * shown, fluid)
-        cord = white * (1 + uniform(gen, -0.1, 0.35, n, 1, 1, 1) * gm)
-        return _paint(image, sc * shown, cord)
-
-    def _neck(self, gen, n, x, y, fluid):
-        """Outline, fat rim, muscles, vessels and airways; or a brain; or no neck at all."""
-        size = self.size
-        tissue = fluid * uniform(gen, 0.05, 0.9, n, 1, 1, 1).expand(n, 1, size, size)
-        for nodes in (5, 8, 12, 18):
-            part = edge(smooth_noise(gen, n, nodes, size) - uniform(gen, -0.5, 1.0, n, 1, 1, 1), 0.15)
-            tissue = _paint(tissue, part * chance(gen, 0.8, n), fluid * uniform(gen, 0.0, 1.3, n, 1, 1, 1))
-        for _ in range(6):
-            px, py = uniform(gen, -50, 50, n, 1, 1, 1), uniform(gen, -50, 60, n, 1, 1, 1)
-            disc = closed_contour(gen, x - px, y - py, *uniform(gen, 1.5, 10, 2, n, 1, 1, 1), 0.1)
-            inner = edge(disc - uniform(gen, 0.5, 4, n, 1, 1, 1), 0.5) * chance(gen, 0.3, n)
-            free = edge(torch.hypot(px, py) - 22, 1.0)
-            tissue = _paint(
-                tissue, edge(disc, 0.5) * free * chance(gen, 0.5, n), fluid * uniform(gen, 0.0, 1.6, n, 1, 1, 1)
-            )
-            tissue = _paint(tissue, inner * free, fluid * uniform(gen, 0.0, 1.3, n, 1, 1, 1))
-        neck = closed_contour(
-            gen,
-            x - normal(gen, 8, n, 1, 1, 1),
-            y - uniform(gen, -15, 25, n, 1, 1, 1),
-            *uniform(gen, 42, 95, 2, n, 1, 1, 1),
-            0.06,
-        )
-        fat = edge(-(neck - uniform(gen, 2, 14, n, 1, 1, 1)), 0.6) * chance(gen, 0.7, n)
-        tissue = _paint(tissue, fat, fluid * uniform(gen, 0.1, 1.6, n, 1, 1, 1))
-        outline = edge(neck, 0.5) + (1 - edge(neck, 0.5)) * chance(gen, 0.25, n)
-        return tissue * outline
-
-    def _without_cord(self, gen, n, place, image, fluid):
-        """Of the slices that hold no cord, turn half into a brain and some into pure noise."""
-        x, y, empty = place["x"], place["y"], place["empty"]
-        brain = empty * chance(gen, 0.5, n)
-        index = torch.randint(len(self.brain), (n,), generator=gen)
-        grow = uniform(gen, 0.75, 1.15, n, 1, 1, 1)
-        maps = sample_mm(self.brain[index].float() / 255, x / grow, y / grow, BRAIN_SPACING_MM)
-        gm, wm, inside = maps.split(1, 1)
-        drawn = inside * fluid * uniform(gen, 0.05, 1.3, n, 1, 1, 1)
-        for tissue in (gm, wm):
-            drawn = _paint(drawn, tissue, fluid * uniform(gen, 0.1, 1.1, n, 1, 1, 1))
-        skull = closed_contour(gen, x, y, *uniform(gen, 70, 95, 2, n, 1, 1, 1), 0.02)
-        scalp = (edge(skull, 0.5) - edge(skull - uniform(gen, 3, 9, n, 1, 1, 1), 0.5)) * chance(gen, 0.6, n)
-        drawn = _paint(drawn, scalp * (1 - inside), fluid * uniform(gen, 0.2, 1.6, n, 1, 1, 1))
-        image = image + brain * (drawn - image)
-        return image * (1 - empty * (1 - brain) * chance(gen, 0.25, n))
-
-    def _acquire(self, gen, n, image):
-        r, size = self.recipe, self.size
-        image = image * torch.exp(r.bias_sd * uniform(gen, 0, 1, n, 1, 1, 1) * smooth_noise(gen, n, 3, size))
-        ghost = chance(gen, r.ghost_p, n) * uniform(gen, 0.02, 0.25, n, 1, 1, 1)
-        step = int(uniform(gen, 20, 64, 1))
-        along = chance(gen, 0.5, n)
-        image = image + ghost * (along * torch.roll(image, step, 3) + (1 - along) * torch.roll(image, step, 2))
-        low, high = (math.log(v) for v in r.pixel)
-        image = lowpass(image, torch.exp(uniform(gen, low, high, n, 2)).clamp(min=1.0))
-        low, high = (math.log(v) for v in r.snr)
-        signal = image.flatten(1).quantile(0.6, dim=1).view(n, 1, 1, 1).clamp(min=0.05)
-        sd = signal / torch.exp(uniform(gen, low, high, n, 1, 1, 1))
-        noise = [torch.randn(image.shape, generator=gen) for _ in range(2)]
-        image = torch.sqrt((image + sd * noise[0]) ** 2 + (sd * noise[1]) ** 2)
-        image = image / image.flatten(1).amax(1).view(n, 1, 1, 1).clamp(min=1e-6)
-        return image ** uniform(gen, *r.gamma, n, 1, 1, 1)
-
-    def _window(self, gen, n, place):
-        """Scans smaller than the frame: a rectangle around the cord, zero outside."""
-        cut = chance(gen, self.recipe.window_p, n)
-        dx, dy = (self.x - place["cx"], self.y - place["cy"])
-        left, right, back, front = (7 + 50 * uniform(gen, 0, 1, n, 1, 1, 1) ** 2 for _ in range(4))
-        inside = (dx > -left) & (dx < right) & (dy > -back) & (dy < front)
-        return torch.where(cut > 0, inside.float(), torch.ones_like(dx))
-
-    def _cord_in_view(self, place, inside):
-        near = (torch.hypot(self.x - place["cx"], self.y - place["cy"]) < 2.5).float()
-        return ((near * inside).sum((1, 2, 3)) / near.sum((1, 2, 3)).clamp(min=1) > 0.9).float().view(-1, 1, 1, 1)
+    def scene(self, count: int, seed: int) -> NeckScene:
+        """The slices with all that made them."""
+        return NeckScene(self.bank, count, self.size, 1.0).run(self.settings, seed)
 
 
-def _brain_maps():
-    """Axial brain slices (N, 3, S, S) uint8: GM, WM and brain, from the MNI152 maps that nilearn ships.
+# ---- where the cord lies, and what it looks like -------------------------------
+
+
+@effect("place", "neck", required=True)
+def place(scene: NeckScene, draw: Draw, *, rotation=25.0, upside_down_p=0.08, empty_p=0.33) -> None:
+    """Cord anywhere in the image, turned (degrees) and bent a little; some images have none."""
+    half = scene.size / 2 - 6
+    scene.centre = (draw.uniform("x", -1, 1) * half, draw.uniform("y", -1, 1) * half)
+    angle = math.radians(rotation) * draw.uniform("angle", -1, 1)
+    angle = angle + math.pi * draw.chance("upside_down", upside_down_p)
+    x, y = rotate(scene.x - scene.centre[0], scene.y - scene.centre[1], angle)
+    scene.canal = scene.cord = (x + 0.8 * draw.noise(9), y + 0.8 * draw.noise(9))
+    scene.shown = 1 - draw.chance("empty", empty_p)
+
+
+@effect("contrast", "neck", required=True)
+def tissues(
+    scene: NeckScene,
+    draw: Draw,
+    *,
+    white=(0.2, 0.6),
+    fluid=(1.15, 2.8),
+    iso_csf_p=0.15,
+    dark_csf_p=0.15,
+) -> None:
+    """Levels of WM and CSF: CSF mostly brighter, sometimes WM's equal or darker."""
+    scene.white = draw.uniform("white", *white)
+    ratio = draw.uniform("fluid", *fluid)
+    ratio = torch.where(draw.chance("iso_csf", iso_csf_p) > 0, draw.uniform("iso_ratio", 0.95, 1.3), ratio)
+    ratio = torch.where(draw.chance("dark_csf", dark_csf_p) > 0, draw.uniform("dark_ratio", 0.1, 0.8), ratio)
+    scene.fluid = scene.white * ratio
+
+
+# ---- the neck around it --------------------------------------------------------
+
+
+@effect("contrast", "neck", required=True)
+def muscles(scene: NeckScene, draw: Draw) -> None:
+    """Muscles and fat: piecewise smooth tissues all over the image."""
+    scene.image = (scene.fluid * draw.uniform("level", 0.05, 0.9)).expand(draw.count, 1, draw.size, draw.size)
+    for nodes in (5, 8, 12, 18):
+        part = edge(draw.noise(nodes) - draw.uniform(f"share{nodes}", -0.5, 1.0), 0.15)
+        _paint(scene, part * draw.chance(f"on{nodes}", 0.8), draw.uniform(f"level{nodes}", 0.0, 1.3))
+
+
+@effect("contrast", "neck")
+def tubes(scene: NeckScene, draw: Draw, *, count=6, p=0.5, wall_p=0.3) -> None:
+    """Vessels and airways: discs away from the cord, some with a wall."""
+    x, y = scene.canal
+    for k in range(count):
+        px, py = draw.uniform(f"x{k}", -50, 50), draw.uniform(f"y{k}", -50, 60)
+        semi = [draw.uniform(f"semi_{axis}{k}", 1.5, 10) for axis in "xy"]
+        disc = closed_contour(draw.gen, x - px, y - py, *semi, 0.1)
+        inner = edge(disc - draw.uniform(f"wall{k}", 0.5, 4), 0.5) * draw.chance(f"wall_on{k}", wall_p)
+        free = edge(torch.hypot(px, py) - 22, 1.0)
+        _paint(scene, edge(disc, 0.5) * free * draw.chance(f"on{k}", p), draw.uniform(f"level{k}", 0.0, 1.6))
+        _paint(scene, inner * free, draw.uniform(f"inner{k}", 0.0, 1.3))
+
+
+@effect("contrast", "neck")
+def outline(scene: NeckScene, draw: Draw, *, fat_p=0.7, no_air_p=0.25) -> None:
+    """The neck ends in a rim of fat, and air around it; some images show no air."""
+    x, y = scene.canal
+    ox, oy = draw.normal("x", 8), draw.uniform("y", -15, 25)
+    neck = closed_contour(draw.gen, x - ox, y - oy, *(draw.uniform(f"semi_{axis}", 42, 95) for axis in "xy"), 0.06)
+    fat = edge(-(neck - draw.uniform("fat_mm", 2, 14)), 0.6) * draw.chance("fat", fat_p)
+    _paint(scene, fat, draw.uniform("fat_level", 0.1, 1.6))
+    scene.image = scene.image * torch.maximum(edge(neck, 0.5), draw.chance("no_air", no_air_p))
+
+
+@effect("contrast", "neck")
+def head(scene: NeckScene, draw: Draw, *, brain_p=0.5, nothing_p=0.25) -> None:
+    """Half of the slices without a cord show a brain, and some of the rest noise alone."""
+    (x, y), fluid = scene.canal, scene.fluid
+    slices = _brain_slices()
+    index = draw.keep("slice", torch.randint(len(slices), (draw.count,), generator=draw.gen))
+    grow = draw.uniform("grow", 0.75, 1.15)
+    maps = sample_mm(slices[index].float() / 255, x / grow, y / grow, _BRAIN_STEP)
+    gm, wm, inside = maps.split(1, 1)
+    drawn = inside * fluid * draw.uniform("csf", 0.05, 1.3)
+    for name, tissue in (("gm", gm), ("wm", wm)):
+        drawn = drawn + tissue * (fluid * draw.uniform(name, 0.1, 1.1) - drawn)
+    skull = closed_contour(draw.gen, x, y, *(draw.uniform(f"semi_{axis}", 70, 95) for axis in "xy"), 0.02)
+    scalp = edge(skull, 0.5) - edge(skull - draw.uniform("scalp_mm", 3, 9), 0.5)
+    scalp = scalp * draw.chance("scalp", 0.6) * (1 - inside)
+    drawn = drawn + scalp * (fluid * draw.uniform("scalp_level", 0.2, 1.6) - drawn)
+    brain = (1 - scene.shown) * draw.chance("brain", brain_p)
+    nothing = (1 - scene.shown) * (1 - brain) * draw.chance("nothing", nothing_p)
+    scene.image = (scene.image + brain * (drawn - scene.image)) * (1 - nothing)
+
+
+@effect("contrast", "neck")
+def vertebra(scene: NeckScene, draw: Draw, *, p=0.8) -> None:
+    """The vertebra's body in front of the canal."""
+    x, y = scene.canal
+    semi = [draw.uniform(f"semi_{axis}", 7, 13) for axis in "xy"]
+    body = closed_contour(draw.gen, x, y - draw.uniform("y", 9, 17), *semi, 0.06)
+    _paint(scene, edge(body, 0.6) * draw.chance("on", p), draw.uniform("level", 0.05, 0.9))
+
+
+@effect("contrast", "neck", required=True)
+def canal(scene: NeckScene, draw: Draw, *, semi_x=(7.5, 13.5), semi_y=(5.5, 10.0), ring_p=0.85) -> None:
+    """The thecal sac with its fluid, and a ring of bone and ligaments around it."""
+    x, y = scene.canal
+    room = scene.scale.clamp(min=0.9)
+    semi = [draw.uniform(name, *v) * room for name, v in (("semi_x", semi_x), ("semi_y", semi_y))]
+    ox, oy = draw.normal("x", 0.6), draw.uniform("y", -1.2, 2.4)
+    wall = closed_contour(draw.gen, x - ox, y - oy, *semi, 0.05, draw.uniform("triangle", 0, 0.1))
+    ring = edge(wall + draw.uniform("ring_mm", 0.3, 3.0), 0.4) * draw.chance("ring", ring_p)
+    _paint(scene, ring * scene.shown, draw.uniform("ring_level", 0.02, 0.8))
+    _paint(scene, edge(wall, 0.4) * scene.shown, 1.0)
+
+
+@effect("contrast", "neck", required=True)
+def cord(scene: NeckScene, draw: Draw, *, gm_gain=(-0.1, 0.35)) -> None:
+    """The cord in its canal, its gray matter brighter or darker."""
+    maps = F.avg_pool2d(scene.bank.maps[scene.index, :2].float() / 255, _SHRINK)
+    labels = sample_mm(maps, *scene.cord, SPACING_MM * _SHRINK)
+    scene.sc, scene.gm = edge(labels[:, :1] - 0.5, 0.12), labels[:, 1:]
+    level = scene.white * (1 + draw.uniform("gm_gain", *gm_gain) * scene.gm)
+    scene.image = scene.image + scene.sc * scene.shown * (level - scene.image)
+
+
+def _paint(scene: NeckScene, cover: Tensor, level: Tensor | float) -> None:
+    """Cover part of the image with tissue; its level is relative to the fluid's."""
+    scene.image = scene.image + cover * (scene.fluid * level - scene.image)
+
+
+@functools.cache
+def _brain_slices() -> Tensor:
+    """Axial brain slices (N, 3, S, S) uint8: GM, WM and brain of the MNI152 template at 2 mm.
 
     Slices from the pons up (Fonov et al., NeuroImage 2011): lower ones show the cord's own beginning.
     """
-    from nilearn import datasets
-
-    gm, wm, mask = (
-        getattr(datasets, f"load_mni152_{name}")(resolution=int(BRAIN_SPACING_MM))
-        for name in ("gm_template", "wm_template", "brain_mask")
-    )
-    first = int(np.ceil(np.linalg.inv(mask.affine).dot([0, 0, -36, 1])[2]))
-    stack = np.stack([np.clip(v.get_fdata(), 0, 1) for v in (gm, wm, mask)])[..., first:]
-    stack = stack.transpose(3, 0, 2, 1)[np.any(stack[2], (0, 1))]
-    size = 120
-    out = np.zeros((len(stack), 3, size, size), np.uint8)
-    top, left = (size - stack.shape[2]) // 2, (size - stack.shape[3]) // 2
-    out[:, :, top : top + stack.shape[2], left : left + stack.shape[3]] = np.rint(stack * 255)
-    return out
+    maps, affine = stored_maps()
+    step = slice(None, None, _BRAIN_STEP)
+    stack = np.stack([maps["gm"], maps["wm"], 255 * (maps["t1"] > 51).astype(np.uint8)])[:, step, step, step]
+    stack = stack[..., math.ceil((-36 - affine[2, 3]) / _BRAIN_STEP) :]
+    stack = stack.transpose(3, 0, 2, 1)[stack[2].any((0, 1))]
+    before = [(120 - n) // 2 for n in stack.shape[2:]]
+    pad = [(b, 120 - n - b) for b, n in zip(before, stack.shape[2:])]
+    return torch.from_numpy(np.pad(stack, [(0, 0), (0, 0), *pad]))
 
 
-def _paint(image, cover, level):
-    return image + cover * (level - image)
+# ---- the scanner, and what the locator sees ------------------------------------
 
 
-def _percentile_scale(image, inside, low=0.01, high=0.99):
+@effect("acquisition", "neck")
+def ghosting(scene: NeckScene, draw: Draw, *, p=0.3, strength=(0.02, 0.25)) -> None:
+    """A displaced weak copy along the phase-encoding direction."""
+    on = draw.chance("on", p) * draw.uniform("strength", *strength)
+    steps, along_x = draw.uniform("step", 20, 64).flatten().int().tolist(), draw.chance("along_x", 0.5).flatten()
+    copies = [torch.roll(image, step, 2 if x else 1) for image, step, x in zip(scene.image, steps, along_x)]
+    scene.image = scene.image + on * torch.stack(copies)
+
+
+@effect("acquisition", "neck")
+def resolution(scene: NeckScene, draw: Draw, *, pixel=(0.9, 1.8)) -> None:
+    """Finite pixels (mm), their size its own along each axis."""
+    width = torch.cat([draw.log_uniform(f"pixel_{axis}_mm", *pixel) for axis in "xy"], 1).view(-1, 2)
+    scene.image = lowpass(scene.image, width.clamp(min=1.0))
+
+
+@effect("acquisition", "neck")
+def noise(scene: NeckScene, draw: Draw, *, snr=(5.0, 60.0)) -> None:
+    """Rician noise; ``snr`` is against the signal that 40 % of the image exceeds."""
+    signal = scene.image.flatten(1).quantile(0.6, dim=1).view(-1, 1, 1, 1).clamp(min=0.05)
+    sd = signal / draw.log_uniform("snr", *snr)
+    real, imaginary = (sd * torch.randn(scene.image.shape, generator=draw.gen) for _ in range(2))
+    scene.image = rician(scene.image, real, imaginary)
+
+
+@effect("view", "neck", required=True)
+def window(scene: NeckScene, draw: Draw, *, p=0.45) -> None:
+    """Scans smaller than the image: a rectangle around the cord, nothing outside."""
+    dx, dy = scene.x - scene.centre[0], scene.y - scene.centre[1]
+    left, right, back, front = (7 + 50 * draw.uniform(side, 0, 1) ** 2 for side in ("left", "right", "back", "front"))
+    inside = (dx > -left) & (dx < right) & (dy > -back) & (dy < front)
+    scene.inside = torch.where(draw.chance("on", p) > 0, inside.float(), torch.ones_like(dx))
+
+
+@effect("view", "neck", required=True)
+def heat(scene: NeckScene, draw: Draw, *, sd_mm=3.0) -> None:
+    """What the locator learns: a Gaussian on the cord, nothing where none is in view."""
+    away = torch.hypot(scene.x - scene.centre[0], scene.y - scene.centre[1])
+    near = (away < 2.5).float()
+    share = (near * scene.inside).sum((1, 2, 3)) / near.sum((1, 2, 3)).clamp(min=1)
+    seen = (share > 0.9).float().view(-1, 1, 1, 1)
+    scene.target = torch.exp(-(away**2) / (2 * sd_mm**2)) * scene.shown * seen
+
+
+def _percentile_scale(image: Tensor, inside: Tensor, low: float = 0.01, high: float = 0.99) -> Tensor:
     """Scale by percentiles of the scanned pixels, as the locator does at inference."""
     values = torch.where(inside > 0, image, torch.nan).flatten(1)
     p_low, p_high = (torch.nanquantile(values, q, dim=1).view(-1, 1, 1, 1) for q in (low, high))

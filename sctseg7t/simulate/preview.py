@@ -1,17 +1,20 @@
 """A contact sheet of simulated windows, for a person to judge whether they look real."""
 
-import io
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
-from sctseg7t.files import write_bytes
+from sctseg7t.report import plotting
+from sctseg7t.simulate.cord import CordSimulator
+from sctseg7t.simulate.scene import CordScene
 
-# Colours that colour-blind readers tell apart on gray (Okabe and Ito).
-COLOURS = {"SC": "#56b4e9", "GM": "#e69f00"}
+# SC and GM.
+_COLOURS = plotting.PALETTE[5], plotting.PALETTE[4]
 _PER_ROW = 3
 
 
-def contact_sheet(simulator, count, seed, path, title=""):
+def contact_sheet(simulator: CordSimulator, count: int, seed: int, path: str | Path, title: str = "") -> Path:
     """Draw ``count`` windows as a PNG file.
 
     Each window stands twice, the second time with the outlines of its SC and GM labels at a fraction
@@ -25,23 +28,15 @@ def contact_sheet(simulator, count, seed, path, title=""):
     path : path
     title : str, optional
 
-    Returns
-    -------
-    Path
-
     Raises
     ------
     OutputError
         The file cannot be written.
     """
-    from matplotlib.figure import Figure
-
     scene = simulator.scene(count, seed)
     rows = -(-count // _PER_ROW)
-    figure = Figure(figsize=(4.6 * _PER_ROW, 2.75 * rows + 0.4), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.03, wspace=0.0, hspace=0.01)
-    axes = figure.subplots(rows, 2 * _PER_ROW, squeeze=False)
-    for axis in axes.flat:
+    figure, axes = plotting.new_figure(rows, 2 * _PER_ROW, 2.3, 2.75)
+    for axis in axes.flat[2 * count :]:
         axis.axis("off")
     for k in range(count):
         row, column = divmod(k, _PER_ROW)
@@ -49,12 +44,10 @@ def contact_sheet(simulator, count, seed, path, title=""):
         _draw_window(pair, scene, k)
         pair[0].set_title(caption(scene.settings_of(k)), fontsize=7, loc="left")
     figure.suptitle(" — ".join(filter(None, [title, f"seed {seed}", "SC blue, GM orange"])), fontsize=9)
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=110)
-    return write_bytes(path, stream.getvalue())
+    return plotting.save(figure, path, dpi=110)[0]
 
 
-def caption(drawn):
+def caption(drawn: Mapping[str, Mapping[str, float]]) -> str:
     """Two lines on one window from its drawn numbers: pixel size, SNR and scale; optional effects that are on."""
     numbers = [
         f"{text} {drawn[effect][name]:{form}}{unit}"
@@ -69,13 +62,13 @@ def caption(drawn):
     return ", ".join(numbers) + "\n" + (", ".join(effects_on(drawn)) or "no optional effect")
 
 
-def effects_on(drawn):
+def effects_on(drawn: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Names of the effects that chance switched on for an image, and of what chance made of its tissues.
 
     Parameters
     ----------
     drawn : dict of str to dict
-        Effect → name → number, as :meth:`Scene.settings_of` gives.
+        Effect → name → number, as :meth:`SliceScene.settings_of` gives.
     """
     # The dorsal horns and the commissure are on in most images: not worth a reader's eye.
     usual = ("dorsal_horns", "commissure")
@@ -91,13 +84,11 @@ def effects_on(drawn):
     ]
 
 
-def _draw_window(pair, scene, k):
+def _draw_window(pair: np.ndarray, scene: CordScene, k: int) -> None:
     inside = scene.inside[k, 0].numpy() > 0
     image = scene.image[k, 0].numpy()
     low, high = np.quantile(image[inside], (0.005, 0.995))
     image = np.where(inside, image, low)
-    for axis in pair:
-        axis.imshow(image, cmap="gray", origin="lower", vmin=low, vmax=high, interpolation="nearest")
-    for fraction, colour in zip(scene.target[k].numpy(), COLOURS.values()):
-        if fraction.max() > 0.5:
-            pair[1].contour(fraction, [0.5], colors=colour, linewidths=0.9)
+    outlines = [(fraction.T, colour, "-") for fraction, colour in zip(scene.target[k].numpy(), _COLOURS)]
+    for axis, shown in zip(pair, ([], outlines)):
+        plotting.slice_with_outlines(axis, image.T, shown, limits=(low, high), linewidth=0.9)

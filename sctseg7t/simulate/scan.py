@@ -1,18 +1,22 @@
 """A whole simulated scan: a stack of coherent slices with its true tissue fractions."""
 
-import contextlib
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import torch
 
 from sctseg7t.errors import InputError, UsageError
-from sctseg7t.simulate.anatomy import SPACING_MM, load_bank, slice_weights
-from sctseg7t.simulate.cord import CordSimulator, acquisition
-from sctseg7t.simulate.effect import EFFECTS, read_settings
+from sctseg7t.simulate.acquisition import stored_grid
+from sctseg7t.simulate.anatomy import SPACING_MM, AnatomyBank, load_bank, slice_weights
+from sctseg7t.simulate.cord import CordSimulator
+from sctseg7t.simulate.effect import EFFECTS, check_recorded_numbers, check_recorded_settings, read_settings
 from sctseg7t.simulate.fields import sample_mm
+from sctseg7t.simulate.scene import one_thread
 
 # A plan's scan is of ordinary contrast, wherever its recipe does not say otherwise.
 _ORDINARY = {
@@ -37,7 +41,7 @@ class ScanPlan:
     thickness_mm: float = 3.0
     field_of_view_mm: float = 72.0
     snr: float = 25.0
-    off_centre_mm: tuple = (6.0, -4.0)
+    off_centre_mm: tuple[float, float] = (6.0, -4.0)
 
     def __post_init__(self):
         if self.slices < 1:
@@ -52,7 +56,9 @@ class ScanPlan:
             raise UsageError(f"thickness {self.thickness_mm} mm, SNR {self.snr}: both must be above 0")
 
 
-def simulate_scan(bank, plan=ScanPlan(), recipe=None):
+def simulate_scan(
+    bank: AnatomyBank, plan: ScanPlan = ScanPlan(), recipe: Mapping[str, Any] | None = None
+) -> tuple[nib.Nifti1Image, dict[str, nib.Nifti1Image], dict[str, Any]]:
     """Simulate a scan.
 
     All slices share one draw of the effects, so what chance switches on is on for the whole scan; a probability
@@ -88,7 +94,7 @@ def simulate_scan(bank, plan=ScanPlan(), recipe=None):
     indices = _walk(bank, plan, settings["subject"]["source_weights"])
     count = int(plan.field_of_view_mm / plan.pixel_mm) // 2 * 2
     images, fractions, drawn = [], [], []
-    with _one_thread():
+    with one_thread():
         for scene in _scenes(simulator, plan, indices):
             images.append(_centre(scene.stored, count)[0])
             fractions.append(_centre(_native_fractions(scene), count))
@@ -125,17 +131,6 @@ def _scenes(simulator, plan, indices):
         )
 
 
-@contextlib.contextmanager
-def _one_thread():
-    """One thread of torch: sums over several depend on their number in the last bit; slices are small anyway."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _plan_settings(plan, recipe):
     """All settings: the defaults, an ordinary scan's, the recipe's, then the plan's."""
     planned = {
@@ -143,8 +138,8 @@ def _plan_settings(plan, recipe):
         "noise": {"snr": (plan.snr,) * 2},
         "resolution": {"pixel": (plan.pixel_mm,) * 2},
     }
-    merged = {name: False for name in EFFECTS}
-    for name, settings in read_settings(recipe).items():
+    merged = dict.fromkeys(EFFECTS["cord"], False)
+    for name, settings in read_settings("cord", recipe).items():
         given = recipe.get(name) or {}
         merged[name] = {**settings, **_ORDINARY.get(name, {}), **given, **planned.get(name, {})}
     return merged
@@ -181,7 +176,9 @@ def _drawn(slices):
     }
 
 
-def scan_from_record(record, folders=None):
+def scan_from_record(
+    record: Mapping[str, Any], folders: Mapping[str, str | Path] | None = None
+) -> tuple[nib.Nifti1Image, dict[str, nib.Nifti1Image], dict[str, Any]]:
     """Make a scan again, bit for bit, from the record beside it, as ``sct7t_simulate`` writes it.
 
     Parameters
@@ -207,45 +204,18 @@ def scan_from_record(record, folders=None):
         raise InputError(
             f"record of a simulated scan: {err} is missing or unknown; use one that sct7t_simulate wrote"
         ) from err
-    _check_complete(recipe)
+    check_recorded_settings("cord", recipe)
     bank = load_bank([sources] if isinstance(sources, str) else sources, folders, record.get("anatomy_seed", 0))
     made = simulate_scan(bank, plan, recipe)
-    _check_drawn(record.get("drawn", {}), made[2]["drawn"])
+    check_recorded_numbers(record.get("drawn", {}), made[2]["drawn"])
     return made
-
-
-def _check_complete(recipe):
-    """InputError unless a record's recipe has every effect and setting, and no other."""
-    for name in [*recipe, *EFFECTS]:
-        given = recipe.get(name)
-        if name not in EFFECTS:
-            _other_version(f"it has {name!r}, which this version has not")
-        if given is None:
-            _other_version(f"it lacks {name!r}")
-        keys = set(given) ^ set(EFFECTS[name].defaults) if isinstance(given, dict) else ()
-        for key in sorted(keys):
-            _other_version(f"it and this version differ in {key!r} of {name!r}")
-
-
-def _check_drawn(recorded, drawn):
-    """InputError if the recorded numbers are not those that were drawn now."""
-    for name, kept in recorded.items():
-        for key, value in kept.items():
-            if not math.isclose(drawn.get(name, {}).get(key, math.nan), value, rel_tol=1e-5, abs_tol=1e-6):
-                _other_version(f"{key!r} of {name!r} is drawn differently now")
-
-
-def _other_version(reason):
-    raise InputError(
-        f"record of a simulated scan: {reason}; another version of sctseg7t wrote it: use that, or simulate anew"
-    )
 
 
 def _walk(bank, plan, shares=None):
     """Indices through one stack of the bank, spaced as the slices are; ``shares`` by source."""
     rng = np.random.default_rng(plan.seed)
     stacks, member = np.unique(bank.stack, return_inverse=True)
-    weights = np.bincount(member, slice_weights(bank, shares).numpy())
+    weights = np.bincount(member, slice_weights(bank, shares))
     stack = rng.choice(stacks, p=weights / weights.sum())
     members = np.flatnonzero(bank.stack == stack)
     step = plan.thickness_mm / float(bank.step_mm[members[0]])
@@ -255,7 +225,7 @@ def _walk(bank, plan, shares=None):
 
 def _native_fractions(scene):
     """Mean of the fine fractions over each stored pixel."""
-    x, y = acquisition.stored_grid(scene)
+    x, y = stored_grid(scene)
     subs = (np.arange(4) + 0.5) / 4 - 0.5
     total = sum(
         sample_mm(scene.target, x + float(fx * scene.pixel[0, 0]), y + float(fy * scene.pixel[0, 1]), SPACING_MM)

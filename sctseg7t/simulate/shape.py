@@ -7,10 +7,11 @@ import torch
 from sctseg7t.simulate.anatomy import SPACING_MM
 from sctseg7t.simulate.effect import effect
 from sctseg7t.simulate.fields import edge, rotate, sample_mm, segment_distance
+from sctseg7t.simulate.scene import CordScene, Draw, SliceScene
 
 
-@effect("anatomy", required=True)
-def subject(scene, draw, *, source_weights=None):
+@effect("anatomy", "cord", "neck", required=True)
+def subject(scene: SliceScene, draw: Draw, *, source_weights=None) -> None:
     """A slice of the anatomy bank; ``source_weights`` gives each source its share."""
     weights = scene.bank.weights(source_weights)
     drawn = torch.multinomial(weights, draw.count, replacement=True, generator=draw.gen)
@@ -19,8 +20,8 @@ def subject(scene, draw, *, source_weights=None):
     draw.keep("slice", scene.index)
 
 
-@effect("anatomy", required=True)
-def place(scene, draw, *, shift=2.0, far_p=0.2, far_shift=4.5, rotation_sd=9.0, shear_sd=0.07):
+@effect("anatomy", "cord", required=True)
+def place(scene: CordScene, draw: Draw, *, shift=2.0, far_p=0.2, far_shift=4.5, rotation_sd=9.0, shear_sd=0.07) -> None:
     """Cord off the window's centre, turned in plane (degrees) and sheared."""
     reach = shift + draw.chance("far", far_p) * (far_shift - shift)
     cx = draw.uniform("x", -1, 1) * reach + scene.drift_mm[0]
@@ -30,8 +31,8 @@ def place(scene, draw, *, shift=2.0, far_p=0.2, far_shift=4.5, rotation_sd=9.0, 
     scene.canal = scene.cord = (x, y)
 
 
-@effect("anatomy")
-def warp(scene, draw, *, coarse_sd=0.45, fine_sd=0.13):
+@effect("anatomy", "cord")
+def warp(scene: CordScene, draw: Draw, *, coarse_sd=0.45, fine_sd=0.13) -> None:
     """Smooth displacements of the cord, of some 5 mm and 2 mm extent."""
     x, y = scene.cord
     for name, nodes, sd in (("coarse", 5, coarse_sd), ("fine", 10, fine_sd)):
@@ -40,8 +41,8 @@ def warp(scene, draw, *, coarse_sd=0.45, fine_sd=0.13):
     scene.cord = (x, y)
 
 
-@effect("anatomy", required=True)
-def build(scene, draw, *, scale=(0.86, 1.34), aspect=(0.84, 1.2)):
+@effect("anatomy", "cord", "neck", required=True, neck={"scale": (0.8, 1.4), "aspect": (0.8, 1.25)})
+def build(scene: SliceScene, draw: Draw, *, scale=(0.86, 1.34), aspect=(0.84, 1.2)) -> None:
     """Size of the cord and its ratio of widths, the spread between people and levels."""
     x, y = scene.cord
     scene.scale = draw.uniform("scale", *scale)
@@ -49,8 +50,8 @@ def build(scene, draw, *, scale=(0.86, 1.34), aspect=(0.84, 1.2)):
     scene.cord = (x / scene.scale / flat, y / scene.scale * flat)
 
 
-@effect("anatomy")
-def compression(scene, draw, *, p=0.07, depth=(0.4, 2.0), width=(1.5, 5.0), flat=(1.0, 1.35)):
+@effect("anatomy", "cord")
+def compression(scene: CordScene, draw: Draw, *, p=0.07, depth=(0.4, 2.0), width=(1.5, 5.0), flat=(1.0, 1.35)) -> None:
     """A disc or bone spur dents the cord from the front, and the canal with it."""
     on = draw.chance("on", p)
     middle, wide = draw.uniform("middle", -2.5, 2.5), draw.uniform("width", *width)
@@ -67,8 +68,8 @@ def compression(scene, draw, *, p=0.07, depth=(0.4, 2.0), width=(1.5, 5.0), flat
     scene.canal = pushed(scene.canal, 1.0)
 
 
-@effect("anatomy")
-def atrophy(scene, draw, *, p=0.2, cord=(0.78, 1.0), gray=(0.88, 1.0)):
+@effect("anatomy", "cord")
+def atrophy(scene: CordScene, draw: Draw, *, p=0.2, cord=(0.78, 1.0), gray=(0.88, 1.0)) -> None:
     """Loss of tissue, as in MS: a smaller cord in an unchanged canal, and less gray matter in it."""
     on = draw.chance("on", p)
     shrink = 1 + on * (draw.uniform("cord", *cord) - 1)
@@ -76,8 +77,8 @@ def atrophy(scene, draw, *, p=0.2, cord=(0.78, 1.0), gray=(0.88, 1.0)):
     scene.gray = tuple(v / (1 + on * (draw.uniform("gray", *gray) - 1)) for v in scene.cord)
 
 
-@effect("anatomy", required=True)
-def gray_matter(scene, draw, *, level=(0.3, 0.56), scale_sd=0.05, warp_sd=0.13):
+@effect("anatomy", "cord", required=True)
+def gray_matter(scene: CordScene, draw: Draw, *, level=(0.3, 0.56), scale_sd=0.05, warp_sd=0.13) -> None:
     """Gray matter's own size and form; ``level`` is the probability at which a template's outline is taken."""
     x, y = scene.gray or scene.cord
     x = x * draw.normal("scale_x", scale_sd, 1.0) + warp_sd * draw.noise(9)
@@ -86,8 +87,8 @@ def gray_matter(scene, draw, *, level=(0.3, 0.56), scale_sd=0.05, warp_sd=0.13):
     scene.gray_level = draw.uniform("level", *level)
 
 
-@effect("anatomy")
-def ventral_horns(scene, draw, *, p=0.1, shrink=(0.6, 0.95)):
+@effect("anatomy", "cord")
+def ventral_horns(scene: CordScene, draw: Draw, *, p=0.1, shrink=(0.6, 0.95)) -> None:
     """Thin ventral horns, as motor neurone loss in ALS leaves them."""
     x, y = scene.gray
     on = draw.chance("on", p)
@@ -97,8 +98,10 @@ def ventral_horns(scene, draw, *, p=0.1, shrink=(0.6, 0.95)):
     scene.gray = (x + near * less * (x - torch.sign(x) * horn_x), y + near * less * (y - horn_y))
 
 
-@effect("anatomy")
-def dorsal_horns(scene, draw, *, p=0.8, reach=(0.2, 1.0), margin=(0.15, 0.9), half_width=(0.15, 0.36)):
+@effect("anatomy", "cord")
+def dorsal_horns(
+    scene: CordScene, draw: Draw, *, p=0.8, reach=(0.2, 1.0), margin=(0.15, 0.9), half_width=(0.15, 0.36)
+) -> None:
     """Dorsal horns that reach on towards the surface; means over subjects end short of it."""
     on = draw.chance("on", p)
     scene.horns["dorsal"] = {
@@ -108,15 +111,15 @@ def dorsal_horns(scene, draw, *, p=0.8, reach=(0.2, 1.0), margin=(0.15, 0.9), ha
     }
 
 
-@effect("anatomy")
-def commissure(scene, draw, *, p=0.6, half_width=(0.2, 0.6)):
+@effect("anatomy", "cord")
+def commissure(scene: CordScene, draw: Draw, *, p=0.6, half_width=(0.2, 0.6)) -> None:
     """A thinner bridge of gray matter than the mean over subjects shows."""
     on = draw.chance("on", p)
     scene.horns["bridge"] = draw.uniform("half_width", *half_width) + 5.0 * (1 - on)
 
 
-@effect("anatomy", required=True)
-def slab(scene, draw, *, thickness=(1.0, 7.0), tilt_sd=6.0, inset_mm=0.0):
+@effect("anatomy", "cord", required=True)
+def slab(scene: CordScene, draw: Draw, *, thickness=(1.0, 7.0), tilt_sd=6.0, inset_mm=0.0) -> None:
     """Tissue fractions over the slice's thickness, tilted against the cord (degrees).
 
     ``inset_mm`` places the cord's label inside the tissue's border; the image is not changed by it.

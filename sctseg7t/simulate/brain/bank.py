@@ -2,19 +2,19 @@
 
 import functools
 import hashlib
+import io
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TextIO
 
 import numpy as np
 
 from sctseg7t.errors import UsageError
 from sctseg7t.files import write_bytes, write_json
-from sctseg7t.simulate.brain.brain import simulate
-from sctseg7t.simulate.brain.lesions import load_shapes
-from sctseg7t.simulate.brain.template import load_template
 
 _CENTRES = 400
 
@@ -41,13 +41,13 @@ class StoredBrain:
     centres: np.ndarray
 
 
-def bank_folder(root, recipe, seed, shapes):
-    """Folder of the bank that follows from effects, seed and the masks at hand."""
-    told = json.dumps([recipe, seed, list(shapes.names) if shapes else []], sort_keys=True)
+def bank_folder(root: str | Path, recipe: Mapping[str, Any], seed: int, masks: Sequence[str] = ()) -> Path:
+    """Folder of the bank that follows from effects, seed and the names of the lesion masks at hand."""
+    told = json.dumps([recipe, seed, list(masks)], sort_keys=True)
     return Path(root) / f"brains-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
 
 
-def brain_folder(items):
+def brain_folder(items: Sequence[str]) -> Path | None:
     """Folder of the public brain lesion masks from what ``-data`` was given, or None.
 
     Parameters
@@ -71,7 +71,15 @@ def brain_folder(items):
     return None
 
 
-def fill(root, count, seed, recipe, shapes_folder=None, workers=1, log=sys.stderr):
+def fill(
+    root: str | Path,
+    count: int,
+    seed: int,
+    recipe: Mapping[str, Any],
+    shapes_folder: str | Path | None = None,
+    workers: int = 1,
+    log: TextIO = sys.stderr,
+) -> list[StoredBrain]:
     """Simulate the brains of a bank that are not there yet, and open all.
 
     Parameters
@@ -85,47 +93,53 @@ def fill(root, count, seed, recipe, shapes_folder=None, workers=1, log=sys.stder
     shapes_folder : path, optional
         Real lesion masks to place. None: drawn lesions only.
     workers : int
-        Processes.
-
-    Returns
-    -------
-    list of StoredBrain
+        Processes; 1: none but this one.
+    log : text stream
     """
+    from sctseg7t.simulate.brain.lesions import load_shapes
+
     shapes = load_shapes(shapes_folder) if shapes_folder else None
-    folder = bank_folder(root, recipe, seed, shapes)
+    masks = list(shapes.names) if shapes else []
+    folder = bank_folder(root, recipe, seed, masks)
     folder.mkdir(parents=True, exist_ok=True)
     missing = [k for k in range(count) if not (folder / f"{k:04}.json").is_file()]
     if missing:
-        write_json(
-            folder / "bank.json", {"seed": seed, "effects": recipe, "masks": list(shapes.names) if shapes else []}
-        )
+        write_json(folder / "bank.json", {"seed": seed, "effects": recipe, "masks": masks})
         log.write(f"simulating {len(missing)} of {count} brains into {folder}\n")
         work = functools.partial(_make, folder, seed, recipe, shapes_folder)
-        with ProcessPoolExecutor(max(1, min(workers, len(missing)))) as pool:
-            for done, _ in enumerate(pool.map(work, missing), 1):
+        workers = max(1, min(workers, len(missing)))
+        pool = ProcessPoolExecutor(workers) if workers > 1 else None
+        try:
+            for done, _ in enumerate((pool.map if pool else map)(work, missing), 1):
                 if done % 20 == 0 or done == len(missing):
                     log.write(f"simulated {done} of {len(missing)} brains\n")
                     log.flush()
+        finally:
+            if pool:
+                pool.shutdown(cancel_futures=True)
     return [open_brain(folder, f"{k:04}") for k in range(count)]
 
 
-@functools.cache
-def _anatomy(shapes_folder):
-    import torch
-
-    torch.set_num_threads(1)
-    return load_template(), load_shapes(shapes_folder) if shapes_folder else None
-
-
 def _make(folder, seed, recipe, shapes_folder, k):
-    brain = simulate(*_anatomy(shapes_folder), seed + k, recipe)
+    from sctseg7t.simulate.brain.brain import simulate
+    from sctseg7t.simulate.brain.lesions import load_shapes
+    from sctseg7t.simulate.brain.template import load_template
+    from sctseg7t.simulate.scene import one_thread
+
+    with one_thread():
+        brain = simulate(load_template(), load_shapes(shapes_folder) if shapes_folder else None, seed + k, recipe)
     store(folder, f"{k:04}", brain.image, brain.label, brain.to_template, brain.drawn)
 
 
-def store(folder, name, image, label, to_template, drawn=None):
+def store(
+    folder: str | Path,
+    name: str,
+    image: np.ndarray,
+    label: np.ndarray,
+    to_template: np.ndarray,
+    drawn: Mapping[str, Any] | None = None,
+) -> None:
     """Write a scan into a bank's folder; its record, written last, makes it complete."""
-    import io
-
     for kind, array in (("image", image.astype(np.float16)), ("label", label.astype(np.uint8))):
         buffer = io.BytesIO()
         np.save(buffer, np.ascontiguousarray(array))
@@ -139,7 +153,7 @@ def store(folder, name, image, label, to_template, drawn=None):
     write_json(Path(folder) / f"{name}.json", record)
 
 
-def open_brain(folder, name):
+def open_brain(folder: str | Path, name: str) -> StoredBrain:
     """A stored scan."""
     record = json.loads((Path(folder) / f"{name}.json").read_text())
     image, label = (np.load(Path(folder) / f"{name}-{kind}.npy", mmap_mode="r") for kind in ("image", "label"))

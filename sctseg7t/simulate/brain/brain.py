@@ -1,13 +1,17 @@
 """Simulated brains: all effects in order, and what is kept of each."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from sctseg7t.simulate.brain import contrast, lesions, scanner, shape  # noqa: F401 - they register the effects
-from sctseg7t.simulate.brain.scene import EFFECTS, STAGES, Draw, Scene, read_settings
+from sctseg7t.simulate.brain.scene import BrainScene
 from sctseg7t.simulate.brain.space import voxel_positions
+from sctseg7t.simulate.brain.template import Template
+from sctseg7t.simulate.effect import read_settings
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +36,9 @@ class Brain:
     drawn: dict
 
 
-def simulate(template, shapes, seed, recipe=None):
+def simulate(
+    template: Template, shapes: lesions.LesionShapes | None, seed: int, recipe: Mapping[str, Any] | None = None
+) -> Brain:
     """Simulate one brain; the same seed gives the same brain.
 
     Parameters
@@ -48,7 +54,7 @@ def simulate(template, shapes, seed, recipe=None):
     -------
     Brain
     """
-    scene = run_effects(template, shapes, seed, read_settings(recipe or {}))
+    scene = BrainScene(template, shapes).run(read_settings("brain", recipe), seed)
     return Brain(
         scene.image.clamp(0, 60).numpy().astype(np.float16),
         scene.label.numpy().astype(np.uint8),
@@ -57,21 +63,7 @@ def simulate(template, shapes, seed, recipe=None):
     )
 
 
-def run_effects(template, shapes, seed, settings, stages=STAGES):
-    """The scene after the effects of some stages; ``settings`` as :func:`read_settings` returns them."""
-    # Tails of exponentials make numbers that processors compute with very slowly.
-    torch.set_flush_denormal(True)
-    with torch.no_grad():
-        scene = Scene(template, shapes)
-        for name, values in settings.items():
-            if EFFECTS[name].stage in stages:
-                draw = Draw(seed, name)
-                EFFECTS[name].apply(scene, draw, **values)
-                scene.drawn[name] = draw.kept
-    return scene
-
-
-def _affine(mni, brain):
+def _affine(mni: torch.Tensor, brain: torch.Tensor) -> np.ndarray:
     """Least-squares affine from voxel to MNI positions over the brain: the deformation's mean is part of it."""
     at = voxel_positions(tuple(brain.shape))[:, brain][:, ::199].double()
     known = torch.cat([at, torch.ones(1, at.shape[1], dtype=torch.float64)])

@@ -3,8 +3,10 @@
 import numpy as np
 import torch
 
-from sctseg7t.simulate.brain.scene import effect
+from sctseg7t.simulate.brain.scene import BrainScene
 from sctseg7t.simulate.brain.space import gaussian
+from sctseg7t.simulate.effect import effect
+from sctseg7t.simulate.scene import Draw
 
 # MNI mm: centre of the right one, and reach.
 _LIMBIC = (
@@ -37,8 +39,10 @@ _TRACTS = (
 )
 
 
-@effect("contrast", required=True)
-def levels(scene, draw, *, gm=(1.04, 1.26), csf=(0.05, 0.5), texture=(0.0, 0.03), dirt=(0.0, 0.05)):
+@effect("contrast", "brain", required=True)
+def levels(
+    scene: BrainScene, draw: Draw, *, gm=(1.04, 1.26), csf=(0.05, 0.5), texture=(0.0, 0.03), dirt=(0.0, 0.05)
+) -> None:
     """Levels of the tissues (WM 1), their texture, slow changes within the WM."""
     white, self_gm = 1.0, draw.uniform("gm", *gm)
     scene.gray = self_gm
@@ -51,8 +55,8 @@ def levels(scene, draw, *, gm=(1.04, 1.26), csf=(0.05, 0.5), texture=(0.0, 0.03)
     scene.fluid = fluid
 
 
-@effect("contrast")
-def nuclei(scene, draw, *, level=(0.72, 1.05)):
+@effect("contrast", "brain")
+def nuclei(scene: BrainScene, draw: Draw, *, level=(0.72, 1.05)) -> None:
     """Deep GM, darker by its iron, and most so in the pallidum."""
     where = scene.nuclei * (1 - scene.csf)
     pallidum = scene.region(((18, -3, -1), (7, 9, 6)))
@@ -61,8 +65,8 @@ def nuclei(scene, draw, *, level=(0.72, 1.05)):
     scene.image = scene.image * factor * (1 - 0.12 * draw.uniform("iron", 0, 1) * pallidum)
 
 
-@effect("contrast")
-def limbic(scene, draw, *, strength=(0.0, 0.24)):
+@effect("contrast", "brain")
+def limbic(scene: BrainScene, draw: Draw, *, strength=(0.0, 0.24)) -> None:
     """Hippocampus, amygdala, insula and cingulate: cortex brighter than elsewhere."""
     rng = draw.rng
     strength = draw.uniform("strength", *strength)
@@ -70,8 +74,8 @@ def limbic(scene, draw, *, strength=(0.0, 0.24)):
     scene.image = scene.image + where * scene.gm * strength
 
 
-@effect("contrast")
-def tracts(scene, draw, *, strength=(0.0, 0.2)):
+@effect("contrast", "brain")
+def tracts(scene: BrainScene, draw: Draw, *, strength=(0.0, 0.2)) -> None:
     """Pyramidal tract, optic radiation and splenium: normal WM that is brighter."""
     rng = draw.rng
     strength = draw.uniform("strength", *strength)
@@ -79,22 +83,18 @@ def tracts(scene, draw, *, strength=(0.0, 0.2)):
     scene.image = scene.image + where * torch.sigmoid(1.5 + draw.field(10, scene.shape)) * scene.wm * strength
 
 
-@effect("contrast")
-def rims(scene, draw, *, probability=0.85, width_mm=(0.6, 2.2), strength=(0.05, 0.55)):
+@effect("contrast", "brain", probability=0.85)
+def rims(scene: BrainScene, draw: Draw, *, width_mm=(0.6, 2.2), strength=(0.05, 0.55)) -> None:
     """Ependymal rims: a thin bright line around the ventricles, stronger here and weaker there."""
-    if not draw.chance("present", probability):
-        return
     width = draw.uniform("width_mm", *width_mm) * torch.exp(0.3 * draw.field(14, scene.shape))
     patchy = torch.sigmoid((draw.field(18, scene.shape) + draw.uniform("spread", -0.8, 1.5)) / 0.5)
     where = torch.sigmoid((width - scene.ventricle) / 0.3) * torch.sigmoid((scene.ventricle + 0.3) / 0.3)
     scene.image = scene.image + where * patchy * draw.uniform("strength", *strength) * scene.brain
 
 
-@effect("contrast")
-def caps(scene, draw, *, probability=0.75, width_mm=(1.5, 6.0), strength=(0.04, 0.34)):
+@effect("contrast", "brain", probability=0.75)
+def caps(scene: BrainScene, draw: Draw, *, width_mm=(1.5, 6.0), strength=(0.04, 0.34)) -> None:
     """Caps on the horns of the lateral ventricles, fading outwards, nearly alike on both sides."""
-    if not draw.chance("present", probability):
-        return
     rng = draw.rng
     strength = draw.uniform("strength", *strength)
     width = draw.log_uniform("width_mm", *width_mm) * torch.exp(0.3 * draw.field(25, scene.shape))
@@ -103,11 +103,9 @@ def caps(scene, draw, *, probability=0.75, width_mm=(1.5, 6.0), strength=(0.04, 
     scene.image = scene.image + where * fading * scene.wm * strength
 
 
-@effect("contrast")
-def septum(scene, draw, *, probability=0.8, strength=(0.0, 0.5)):
+@effect("contrast", "brain", probability=0.8)
+def septum(scene: BrainScene, draw: Draw, *, strength=(0.0, 0.5)) -> None:
     """Septum pellucidum and fornix: a bright sheet between the lateral ventricles."""
-    if not draw.chance("present", probability):
-        return
     bent = scene.mni[0] + 0.8 * draw.field(20, scene.shape)
     region = scene.region(((0, 6, 12), (30, 20, 10))) * (scene.depth > 12)
     sheet = torch.exp(-((bent / draw.uniform("half_mm", 0.6, 1.6)) ** 2)) * region
@@ -115,11 +113,9 @@ def septum(scene, draw, *, probability=0.8, strength=(0.0, 0.5)):
     scene.image = scene.image + sheet * (level - scene.image).clamp(min=0)
 
 
-@effect("contrast")
-def midline(scene, draw, *, probability=0.8, strength=(0.0, 0.5)):
+@effect("contrast", "brain", probability=0.8)
+def midline(scene: BrainScene, draw: Draw, *, strength=(0.0, 0.5)) -> None:
     """Pineal, walls of the third ventricle, splenium's cistern, area postrema, hypothalamus: bright midline spots."""
-    if not draw.chance("present", probability):
-        return
     rng = draw.rng
     strength = draw.uniform("strength", *strength)
     grain = draw.field(5, scene.shape)
@@ -129,11 +125,9 @@ def midline(scene, draw, *, probability=0.8, strength=(0.0, 0.5)):
         scene.image = scene.image + where * (level - scene.image).clamp(min=0) * scene.brain
 
 
-@effect("contrast")
-def choroid(scene, draw, *, probability=0.85, level=(0.7, 1.9)):
+@effect("contrast", "brain", probability=0.85)
+def choroid(scene: BrainScene, draw: Draw, *, level=(0.7, 1.9)) -> None:
     """Choroid plexus: granular bright tissue in the ventricles."""
-    if not draw.chance("present", probability):
-        return
     rng = draw.rng
     top = draw.uniform("level", *level)
     more = scene.region(*((*part, rng.uniform(-1.0, 0.6)) for part in _CHOROID))
@@ -142,18 +136,16 @@ def choroid(scene, draw, *, probability=0.85, level=(0.7, 1.9)):
     scene.image = scene.image + where * (top * (1 + 0.15 * draw.field(8, scene.shape)) - scene.image)
 
 
-@effect("contrast")
-def inflow(scene, draw, *, probability=0.5, strength=(0.1, 0.9)):
+@effect("contrast", "brain", probability=0.5)
+def inflow(scene: BrainScene, draw: Draw, *, strength=(0.1, 0.9)) -> None:
     """Pulsating fluid that was not nulled: bright CSF in the ventricles and cisterns."""
-    if not draw.chance("present", probability):
-        return
     where = torch.sigmoid((draw.field(18, scene.shape) - draw.uniform("spread", 0.2, 1.5)) / 0.3)
     low = torch.sigmoid((-scene.mni[2] + 10) / 10)
     scene.image = scene.image + where * (0.3 + 0.7 * low) * scene.csf * draw.uniform("strength", *strength)
 
 
-@effect("contrast")
-def vessels(scene, draw, *, bright=(0.0, 1.0), dark=(0.0, 0.4), radius_mm=(0.4, 0.9)):
+@effect("contrast", "brain")
+def vessels(scene: BrainScene, draw: Draw, *, bright=(0.0, 1.0), dark=(0.0, 0.4), radius_mm=(0.4, 0.9)) -> None:
     """Arteries and veins as bright or dark tubes, mostly in the sulci; dark veins in the WM at 7 T.
 
     Two sheets of folded noise meet in curves.
@@ -176,8 +168,8 @@ def _slope(noise):
     return float(torch.sqrt(sum(g.square() for g in torch.gradient(noise[::3, :40, :40], dim=(1, 2))).mean() * 1.5))
 
 
-@effect("contrast")
-def perivascular(scene, draw, *, most=40, radius_mm=(0.5, 1.4)):
+@effect("contrast", "brain")
+def perivascular(scene: BrainScene, draw: Draw, *, most=40, radius_mm=(0.5, 1.4)) -> None:
     """Virchow-Robin spaces: dark dots in basal ganglia and WM, some with a bright wall."""
     rng = draw.rng
     count = int(rng.integers(0, most + 1))
@@ -198,11 +190,9 @@ def perivascular(scene, draw, *, most=40, radius_mm=(0.5, 1.4)):
         scene.image[box] = part + wall * rng.uniform(0, 0.16) * (rng.random() < 0.4)
 
 
-@effect("contrast")
-def small_vessel(scene, draw, *, probability=0.45, strength=(0.03, 0.17)):
+@effect("contrast", "brain", probability=0.45)
+def small_vessel(scene: BrainScene, draw: Draw, *, strength=(0.03, 0.17)) -> None:
     """Look-alikes of small-vessel disease: faint, symmetric, smoothly bordered brightness of the deep WM and pons."""
-    if not draw.chance("present", probability):
-        return
     field = draw.field(16, scene.shape)
     field = (field + field.flip(0)) / 2**0.5 + 0.4 * draw.field(12, scene.shape)
     where = torch.sigmoid((field - draw.uniform("spread", 0.6, 1.8)) / 0.45)
@@ -211,28 +201,24 @@ def small_vessel(scene, draw, *, probability=0.45, strength=(0.03, 0.17)):
     scene.image = scene.image + where * (near + pons).clamp(0, 1) * scene.wm * draw.uniform("strength", *strength)
 
 
-@effect("contrast")
-def fundi(scene, draw, *, probability=0.7, strength=(0.05, 0.35)):
+@effect("contrast", "brain", probability=0.7)
+def fundi(scene: BrainScene, draw: Draw, *, strength=(0.05, 0.35)) -> None:
     """Bright spots and stretches of the cortex: sulcal fundi and partial volume of GM with no fluid near."""
-    if not draw.chance("present", probability):
-        return
     where = torch.sigmoid((draw.field(6, scene.shape) - draw.uniform("spread", 0.6, 1.6)) / 0.3)
     scene.image = scene.image + where * scene.gm * draw.uniform("strength", *strength)
 
 
-@effect("contrast")
-def meninges(scene, draw, *, probability=0.7, width_mm=(0.5, 2.5), level=(0.5, 2.0)):
+@effect("contrast", "brain", probability=0.7)
+def meninges(scene: BrainScene, draw: Draw, *, width_mm=(0.5, 2.5), level=(0.5, 2.0)) -> None:
     """Meninges and remains of stripping: a patchy bright shell at the surface."""
-    if not draw.chance("present", probability):
-        return
     where = torch.sigmoid((draw.uniform("width_mm", *width_mm) - scene.depth.abs()) / 0.4)
     patchy = torch.sigmoid((draw.field(15, scene.shape) - draw.uniform("spread", 0.2, 1.8)) / 0.25)
     grain = draw.uniform("level", *level) * (1 + 0.3 * draw.field(4, scene.shape))
     scene.image = scene.image + where * patchy * (grain - scene.image)
 
 
-@effect("contrast", required=True)
-def lesion_signal(scene, draw, *, fluid_floor=0.25):
+@effect("contrast", "brain", required=True)
+def lesion_signal(scene: BrainScene, draw: Draw, *, fluid_floor=0.25) -> None:
     """Lesions and their haloes, brighter than GM whatever tissue they lie in."""
     scene.image = scene.image * (1 + scene.glow)
     bright = scene.gray + scene.gain

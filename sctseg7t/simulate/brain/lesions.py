@@ -1,5 +1,6 @@
 """Effects that put lesions into a brain: real masks of other people, and drawn ones of every kind."""
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,8 +8,10 @@ import numpy as np
 import torch
 
 from sctseg7t.errors import InputError
-from sctseg7t.simulate.brain.scene import effect
+from sctseg7t.simulate.brain.scene import BrainScene
 from sctseg7t.simulate.brain.space import gaussian, sample, smooth_field
+from sctseg7t.simulate.effect import effect
+from sctseg7t.simulate.scene import Draw
 
 # Patients whose masks never enter a simulation: accuracy is measured on them.
 JUDGED = ("07", "19")
@@ -28,12 +31,13 @@ class LesionShapes:
         Position of voxel (0, 0, 0).
     """
 
-    names: tuple
-    masks: list
+    names: tuple[str, ...]
+    masks: list[np.ndarray]
     origin_mm: np.ndarray
 
 
-def load_shapes(folder):
+@functools.cache
+def load_shapes(folder: str | Path) -> LesionShapes | None:
     """Lesion masks ``patientNN.nii.gz`` of a folder, without those of the judged patients; None if it is absent.
 
     Raises
@@ -54,8 +58,8 @@ def load_shapes(folder):
     return LesionShapes(tuple(p.name.split(".")[0] for p in paths), masks, images[0].affine[:3, 3])
 
 
-@effect("lesions", required=True)
-def burden(scene, draw, *, shares=(0.2, 0.32, 0.28, 0.2)):
+@effect("lesions", "brain", required=True)
+def burden(scene: BrainScene, draw: Draw, *, shares=(0.2, 0.32, 0.28, 0.2)) -> None:
     """How much disease: none, light, moderate or heavy, with these shares of the scans."""
     level = int(np.searchsorted(np.cumsum(shares)[:-1], draw.uniform("level", 0, 1), side="right"))
     scene.burden = (0.0, 0.12, 0.45, 1.0)[level]
@@ -66,10 +70,10 @@ def burden(scene, draw, *, shares=(0.2, 0.32, 0.28, 0.2)):
     scene.usual_gain = draw.log_uniform("gain", 0.11, 0.48)
 
 
-@effect("lesions")
-def masks(scene, draw, *, probability=0.75, people=(1, 2), shift_mm=3.0, keep=(0.3, 1.0)):
+@effect("lesions", "brain", probability=0.75)
+def masks(scene: BrainScene, draw: Draw, *, people=(1, 2), shift_mm=3.0, keep=(0.3, 1.0)) -> None:
     """Masks of one or two real patients, moved, deformed, thinned or thickened, with some lesions left out."""
-    if scene.shapes is None or scene.burden == 0 or not draw.chance("present", probability):
+    if scene.shapes is None or scene.burden == 0:
         return
     rng = draw.rng
     volumes = np.array([m.sum() for m in scene.shapes.masks])
@@ -99,8 +103,8 @@ def _place(scene, draw, rng, mask, shift_mm, keep):
     scene.add_lesion(part * tissue * _fits(scene), _gain(scene, rng) + 0.06 * draw.field(9, scene.shape))
 
 
-@effect("lesions")
-def punctate(scene, draw, *, most=45, radius_mm=(0.9, 3.2)):
+@effect("lesions", "brain")
+def punctate(scene: BrainScene, draw: Draw, *, most=45, radius_mm=(0.9, 3.2)) -> None:
     """Small ellipsoids in the white matter, deep or juxtacortical."""
     rng = draw.rng
     # A few of them also where there is else nothing.
@@ -110,8 +114,8 @@ def punctate(scene, draw, *, most=45, radius_mm=(0.9, 3.2)):
         _blob(scene, rng, centre, np.exp(rng.uniform(*np.log(radius_mm))))
 
 
-@effect("lesions")
-def juxtacortical(scene, draw, *, most=14, radius_mm=(2.0, 7.0)):
+@effect("lesions", "brain")
+def juxtacortical(scene: BrainScene, draw: Draw, *, most=14, radius_mm=(2.0, 7.0)) -> None:
     """Lesions that follow the border of WM and cortex."""
     rng = draw.rng
     count = int(rng.integers(0, 1 + most * min(1.0, 0.2 + scene.burden))) if scene.burden else 0
@@ -121,8 +125,8 @@ def juxtacortical(scene, draw, *, most=14, radius_mm=(2.0, 7.0)):
         _blob(scene, rng, centre, np.exp(rng.uniform(*np.log(radius_mm))), shell=along)
 
 
-@effect("lesions")
-def periventricular(scene, draw, *, most=16, radius_mm=(1.2, 4.5)):
+@effect("lesions", "brain")
+def periventricular(scene: BrainScene, draw: Draw, *, most=16, radius_mm=(1.2, 4.5)) -> None:
     """Ovoid lesions at the ventricles, their long axis leading away from them (Dawson's fingers)."""
     rng = draw.rng
     count = int(rng.integers(0, 1 + most * min(1.0, 0.2 + scene.burden))) if scene.burden else 0
@@ -133,10 +137,10 @@ def periventricular(scene, draw, *, most=16, radius_mm=(1.2, 4.5)):
         _blob(scene, rng, centre, np.exp(rng.uniform(*np.log(radius_mm))), axis=slope, long=rng.uniform(1, 2.6))
 
 
-@effect("lesions")
-def confluent(scene, draw, *, probability=0.55, width_mm=(4.0, 12.0)):
+@effect("lesions", "brain", probability=0.55)
+def confluent(scene: BrainScene, draw: Draw, *, width_mm=(4.0, 12.0)) -> None:
     """Confluent lesions around the ventricles, of uneven width and patchy."""
-    if scene.burden < 0.4 or not draw.chance("present", probability):
+    if scene.burden < 0.4:
         return
     rng = draw.rng
     width = draw.log_uniform("width_mm", *width_mm) * (0.35 + 0.65 * scene.burden)
@@ -147,10 +151,10 @@ def confluent(scene, draw, *, probability=0.55, width_mm=(4.0, 12.0)):
     scene.add_lesion(part * _fits(scene), _gain(scene, rng) + 0.06 * draw.field(9, scene.shape))
 
 
-@effect("lesions")
-def deep(scene, draw, *, probability=0.45, period_mm=(10.0, 22.0), level=(1.3, 2.3)):
+@effect("lesions", "brain", probability=0.45)
+def deep(scene: BrainScene, draw: Draw, *, period_mm=(10.0, 22.0), level=(1.3, 2.3)) -> None:
     """Irregular confluent lesions in the deep white matter."""
-    if scene.burden < 0.4 or not draw.chance("present", probability):
+    if scene.burden < 0.4:
         return
     rng = draw.rng
     noise = draw.field(draw.uniform("period_mm", *period_mm), scene.shape)
@@ -158,8 +162,8 @@ def deep(scene, draw, *, probability=0.45, period_mm=(10.0, 22.0), level=(1.3, 2
     scene.add_lesion(part * scene.wm * _fits(scene), _gain(scene, rng) + 0.06 * draw.field(9, scene.shape))
 
 
-@effect("lesions")
-def posterior_fossa(scene, draw, *, most=8, radius_mm=(0.9, 4.5)):
+@effect("lesions", "brain")
+def posterior_fossa(scene: BrainScene, draw: Draw, *, most=8, radius_mm=(0.9, 4.5)) -> None:
     """Lesions of the brainstem, the cerebellar peduncles and the cerebellum."""
     rng = draw.rng
     count = int(rng.integers(0, 1 + most * min(1.0, 0.3 + scene.burden))) if scene.burden else 0
@@ -168,26 +172,26 @@ def posterior_fossa(scene, draw, *, most=8, radius_mm=(0.9, 4.5)):
         _blob(scene, rng, centre, np.exp(rng.uniform(*np.log(radius_mm))), free=True)
 
 
-@effect("lesions")
-def cavities(scene, draw, *, probability=0.25):
+@effect("lesions", "brain", probability=0.25)
+def cavities(scene: BrainScene, draw: Draw) -> None:
     """Dark cores in large lesions, still part of them."""
-    if scene.burden < 0.4 or not draw.chance("present", probability):
+    if scene.burden < 0.4:
         return
     core = (gaussian(scene.lesion, 2.0) > 0.85) & (draw.field(6, scene.shape) > 1.2)
     scene.gain = torch.where(core, scene.gain - draw.uniform("loss", 0.1, 0.6), scene.gain)
 
 
-@effect("lesions")
-def halo(scene, draw, *, probability=0.6, width_mm=(1.5, 5.0), strength=(0.05, 0.4)):
+@effect("lesions", "brain", probability=0.6)
+def halo(scene: BrainScene, draw: Draw, *, width_mm=(1.5, 5.0), strength=(0.05, 0.4)) -> None:
     """Dirty-appearing white matter: a faint glow around lesions that is not called one."""
-    if scene.burden == 0 or not draw.chance("present", probability):
+    if scene.burden == 0:
         return
     wide = gaussian(scene.lesion, draw.uniform("width_mm", *width_mm)) * scene.wm
     scene.glow = wide * draw.uniform("strength", *strength)
 
 
-@effect("lesions", required=True)
-def outline(scene, draw, *, level=(0.35, 0.6), softness_mm=(0.3, 0.9), least=3):
+@effect("lesions", "brain", required=True)
+def outline(scene: BrainScene, draw: Draw, *, level=(0.35, 0.6), softness_mm=(0.3, 0.9), least=3) -> None:
     """The label, and the softness of lesions in the image."""
     scene.label = scene.lesion > draw.uniform("level", *level)
     if least > 1:

@@ -1,47 +1,25 @@
 """Patches of stored brains, changed anew at every draw: what a network of brain lesions trains on."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TextIO
 
 import numpy as np
 import torch
 
 from sctseg7t.errors import InputError
-from sctseg7t.simulate.brain.space import apply_affine, gaussian, rotation, sample, smooth_field, voxel_positions
+from sctseg7t.simulate.brain.bank import StoredBrain
+from sctseg7t.simulate.brain.space import apply_affine, gaussian, rotation, sample, voxel_positions
+from sctseg7t.simulate.brain.template import Template
+from sctseg7t.simulate.effect import effect, read_settings
+from sctseg7t.simulate.scene import Draw, Scene
 
 CHANNELS = ("FLAIR", "prior_GM", "prior_WM")
 # Seeds from here on draw from the brains held out of training.
 HELD_OUT_SEED = 10_000_000
-_DEFAULTS = {
-    "size": 64,
-    "lesion_share": 0.55,
-    "flip_p": 0.5,
-    "turn_p": 0.3,
-    "turn_deg": 8.0,
-    "zoom_sd": 0.06,
-    "prior_shift_mm": 2.0,
-    "prior_turn_deg": 2.0,
-    "prior_zoom_sd": 0.02,
-    "prior_warp_mm": 3.0,
-    "ribbon_p": 0.5,
-    "ribbon_mm": (2.0, 4.0),
-    "ribbon": (1.04, 1.26),
-    "spots_p": 0.0,
-    "spots": 10,
-    "spot_mm": (1.0, 3.4),
-    "spot_gain": (0.09, 0.4),
-    "level_sd": 0.04,
-    "gamma_p": 0.4,
-    "gamma": (0.85, 1.2),
-    "bias_p": 0.4,
-    "bias": 0.06,
-    "noise_p": 0.4,
-    "noise": 0.05,
-    "blur_p": 0.2,
-    "blur": 0.7,
-    "sharpen_p": 0.15,
-    "real_share": 0.5,
-}
+# Voxels along each side; share of patches near a lesion, and of those from real scans in training.
+_CHOICE = {"size": 64, "lesion_share": 0.55, "real_share": 0.5}
 
 
 @dataclass(frozen=True)
@@ -50,6 +28,20 @@ class BrainBatch:
 
     image: torch.Tensor
     target: torch.Tensor
+
+
+class PatchScene(Scene):
+    """One patch of a stored brain, (S, S, S)."""
+
+    organ = "patch"
+    at: torch.Tensor  # (3, S, S, S) the scan's voxel under each of the patch's
+    label: torch.Tensor
+    inside: torch.Tensor  # bool, in the brain mask
+    priors: torch.Tensor  # (2, S, S, S) GM and WM
+
+    def __init__(self, brain: StoredBrain, centre: np.ndarray, template: Template, size: int):
+        super().__init__(size=size)
+        self.brain, self.centre, self.template = brain, centre, template
 
 
 class BrainSimulator:
@@ -61,141 +53,237 @@ class BrainSimulator:
     template : Template
     channels : sequence of str
         Those of ``CHANNELS`` that the network takes.
-    settings : dict, optional
-        Those that differ from the defaults.
+    settings : mapping, optional
+        ``size``, ``lesion_share``, ``real_share``, and by effect the settings that differ from its defaults, or
+        False to leave it out.
     real : list of StoredBrain
         Real scans; ``real_share`` of the patches in training are theirs.
 
     Raises
     ------
     InputError
-        An unknown channel or setting.
+        An unknown channel, effect or setting.
     """
 
-    def __init__(self, brains, held_out, template, channels=CHANNELS, settings=None, real=()):
-        wrong = sorted(set(settings or {}) - set(_DEFAULTS)) + [c for c in channels if c not in CHANNELS]
-        if wrong:
-            raise InputError(
-                f"recipe of patches: unknown name {wrong[0]!r}; known: {', '.join((*_DEFAULTS, *CHANNELS))}"
-            )
+    def __init__(
+        self,
+        brains: Sequence[StoredBrain],
+        held_out: Sequence[StoredBrain],
+        template: Template,
+        channels: Sequence[str] = CHANNELS,
+        settings: Mapping[str, Any] | None = None,
+        real: Sequence[StoredBrain] = (),
+    ):
+        unknown = [name for name in channels if name not in CHANNELS]
+        if unknown:
+            raise InputError(f"simulation recipe: unknown channel {unknown[0]!r}; known: {', '.join(CHANNELS)}")
         self.brains, self.held_out, self.real = list(brains), list(held_out), list(real)
         self.template, self.channels = template, tuple(channels)
-        self.settings = {**_DEFAULTS, **(settings or {})}
+        self.choice, self.settings = patch_settings(settings)
+        if len(self.channels) == 1:
+            self.settings.pop("registration")
 
-    def batch(self, count, seed):
+    def batch(self, count: int, seed: int) -> BrainBatch:
         """``count`` patches; seeds from ``HELD_OUT_SEED`` on draw from the brains held out."""
-        with torch.no_grad():
-            parts = [self._patch(seed * 64 + k, seed >= HELD_OUT_SEED) for k in range(count)]
-        images, targets = zip(*parts)
-        return BrainBatch(torch.stack(images), torch.stack(targets))
+        scenes = [self.scene(seed * 64 + k, seed >= HELD_OUT_SEED) for k in range(count)]
+        images = torch.stack([self._input(scene) for scene in scenes])
+        return BrainBatch(images, torch.stack([scene.label[None] for scene in scenes]))
 
-    def _patch(self, seed, validating):
-        rng, s = np.random.default_rng(seed), self.settings
-        gen = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        real = bool(self.real) and not validating and rng.random() < s["real_share"]
-        pool = self.held_out if validating else self.real if real else self.brains
-        brain, centre = _centre(pool, rng, s["lesion_share"], s["size"])
-        at, flip = self._positions(brain, centre, rng, gen)
-        image, label = _sample_brain(brain, at)
-        image = self._ribbons(image, label, rng, gen)
-        image, label = self._spots(image, label, rng)
-        image = self._vary(image, rng, gen)
-        found = {"FLAIR": normalise(image)[None]}
+    def scene(self, seed: int, held_out: bool = False) -> PatchScene:
+        """One patch with all that made it."""
+        brain, centre = self._choose(Draw(seed, "choice"), held_out)
+        return PatchScene(brain, centre, self.template, self.choice["size"]).run(self.settings, seed)
+
+    def _choose(self, draw: Draw, held_out: bool) -> tuple[StoredBrain, np.ndarray]:
+        """A scan and the middle of a patch in it: near a lesion, or anywhere in the brain."""
+        rng, size = draw.rng, self.choice["size"]
+        real = bool(self.real) and not held_out and rng.random() < self.choice["real_share"]
+        pool = self.held_out if held_out else self.real if real else self.brains
+        diseased = [brain for brain in pool if len(brain.centres)]
+        if diseased and rng.random() < self.choice["lesion_share"]:
+            brain = diseased[rng.integers(len(diseased))]
+            return brain, brain.centres[rng.integers(len(brain.centres))] + rng.uniform(-0.36, 0.36, 3) * size
+        brain = pool[rng.integers(len(pool))]
+        for _ in range(50):
+            middle = rng.integers(0, brain.image.shape)
+            if brain.image[tuple(middle)] > 0.2:
+                break
+        return brain, middle.astype(float)
+
+    def _input(self, scene: PatchScene) -> torch.Tensor:
+        found = {"FLAIR": normalise(scene.image)}
         if len(self.channels) > 1:
-            priors = sample(self.template.priors, self._prior_positions(brain, at, rng, gen), padding="zeros")
-            found |= {"prior_GM": priors[:1], "prior_WM": priors[1:]}
-        channels = torch.cat([found[name] for name in self.channels])
-        return (channels.flip(1), label[None].flip(1)) if flip else (channels, label[None])
-
-    def _positions(self, brain, centre, rng, gen):
-        """Scan voxel under each of the patch's, (3, S, S, S), and whether left and right change places."""
-        s = self.settings
-        size = s["size"]
-        at = voxel_positions((size,) * 3) - (size - 1) / 2
-        if rng.random() < s["turn_p"]:
-            turn = rotation(rng.normal(0, s["turn_deg"] * np.pi / 180, 3)).float()
-            at = apply_affine(torch.cat([turn * float(np.exp(rng.normal(0, s["zoom_sd"]))), torch.zeros(3, 1)], 1), at)
-            at = at + torch.tensor(centre, dtype=torch.float32).view(3, 1, 1, 1)
-        else:
-            first = np.round(centre - (size - 1) / 2)
-            at = voxel_positions((size,) * 3) + torch.tensor(first, dtype=torch.float32).view(3, 1, 1, 1)
-        return at, rng.random() < s["flip_p"]
-
-    def _prior_positions(self, brain, at, rng, gen):
-        """Template voxel under each of the patch's, by an affine registration: it errs, and knows no one's folds."""
-        s = self.settings
-        matrix = torch.tensor(brain.to_template, dtype=torch.float32)
-        mni = apply_affine(matrix, at)
-        turn = rotation(rng.normal(0, s["prior_turn_deg"] * np.pi / 180, 3)).float()
-        turn = turn * torch.tensor(np.exp(rng.normal(0, s["prior_zoom_sd"], 3)), dtype=torch.float32)
-        # About the brain's middle, so that turn and size do not move it.
-        middle = torch.tensor([0.0, -20.0, 8.0])
-        shift = torch.tensor(rng.normal(0, s["prior_shift_mm"], 3), dtype=torch.float32)
-        wrong = torch.cat([turn, (middle - turn @ middle + shift)[:, None]], 1)
-        if s["prior_warp_mm"]:
-            bend = torch.stack([smooth_field(gen, 18, mni.shape[1:]) for _ in range(3)])
-            mni = mni + float(rng.uniform(0, 1) * s["prior_warp_mm"]) * bend
-        return apply_affine(wrong, mni) - torch.tensor(self.template.origin_mm).view(3, 1, 1, 1)
-
-    def _ribbons(self, image, label, rng, gen):
-        """Folds of cortex that run through WM with no fluid to be seen: as bright as faint lesions, but sheets."""
-        s = self.settings
-        if rng.random() >= s["ribbon_p"]:
-            return image
-        period = rng.uniform(9, 18)
-        noise, gate = (smooth_field(gen, p, image.shape) for p in (period, 22))
-        # Usual slope of this noise at its zeros.
-        away = noise.abs() * period / 2.1
-        part = torch.sigmoid((rng.uniform(*s["ribbon_mm"]) / 2 - away) / 0.35)
-        part = part * torch.sigmoid((gate - rng.uniform(-0.3, 1.2)) / 0.2) * (image > 0.8) * (1 - label)
-        return image + part * (float(rng.uniform(*s["ribbon"])) - image).clamp(min=0)
-
-    def _spots(self, image, label, rng):
-        """Small lesions anywhere in the tissue: also in cortex, and where the prior expects none."""
-        s = self.settings
-        tissue = image > 0.85
-        if rng.random() >= s["spots_p"] or not tissue.any():
-            return image, label
-        image, label, gray = image.clone(), label.clone(), float(np.percentile(image[tissue].numpy()[::9], 75))
-        for _ in range(int(rng.integers(1, s["spots"] + 1))):
-            centre = rng.integers(0, image.shape)
-            if not tissue[tuple(centre)]:
-                continue
-            radius = np.exp(rng.uniform(*np.log(s["spot_mm"]))) * rng.uniform(0.75, 1.35, 3)
-            box = tuple(slice(max(c - 7, 0), c + 8) for c in centre)
-            at = [np.arange(b.start, min(b.stop, n)) - c for b, n, c in zip(box, image.shape, centre)]
-            at = np.meshgrid(*(a + rng.uniform(-0.5, 0.5) for a in at), indexing="ij")
-            away = np.sqrt(sum((a / r) ** 2 for a, r in zip(at, radius))) + rng.normal(0, 0.06, at[0].shape)
-            part = torch.sigmoid(torch.from_numpy((1 - away) * radius.min() / 0.4).float()) * tissue[box]
-            level = gray * (1 + float(np.exp(rng.uniform(*np.log(s["spot_gain"])))))
-            image[box] = image[box] + part * (level - image[box]).clamp(min=0)
-            label[box] = torch.maximum(label[box], (part > 0.5).float())
-        return image, label
-
-    def _vary(self, image, rng, gen):
-        s = self.settings
-        inside = image > 0
-        if rng.random() < s["blur_p"]:
-            image = gaussian(image, rng.uniform(0.3, s["blur"]))
-        elif rng.random() < s["sharpen_p"]:
-            image = (image + rng.uniform(0.2, 0.8) * (image - gaussian(image, 0.8))).clamp(min=0)
-        if rng.random() < s["gamma_p"]:
-            image = image ** float(rng.uniform(*s["gamma"]))
-        if rng.random() < s["bias_p"]:
-            image = image * torch.exp(s["bias"] * smooth_field(gen, 40, image.shape))
-        if rng.random() < s["noise_p"]:
-            image = image + rng.uniform(0, s["noise"]) * torch.randn(image.shape, generator=gen)
-        return image.clamp(min=0) * inside * float(np.exp(rng.normal(0, s["level_sd"])))
+            found |= dict(zip(CHANNELS[1:], scene.priors))
+        return torch.stack([found[name] for name in self.channels])
 
 
-def make_brain_simulator(simulation, folders, root, log):
+def patch_settings(values: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """What a recipe's ``patches`` says: size and shares, and the settings of every effect (InputError if unknown)."""
+    values = dict(values or {})
+    choice = {name: values.pop(name, default) for name, default in _CHOICE.items()}
+    return choice, read_settings("patch", values)
+
+
+# ---- where the patch lies ------------------------------------------------------
+
+
+@effect("patch", "patch", required=True)
+def grid(scene: PatchScene, draw: Draw) -> None:
+    """The scan's own voxels around the middle."""
+    first = np.round(scene.centre - (scene.size - 1) / 2)
+    scene.at = voxel_positions((scene.size,) * 3) + torch.tensor(first, dtype=torch.float32).view(3, 1, 1, 1)
+
+
+@effect("patch", "patch", probability=0.3)
+def turn(scene: PatchScene, draw: Draw, *, degrees=8.0, zoom_sd=0.06) -> None:
+    """A turned patch of another size."""
+    angles = [draw.normal(f"angle_{axis}", degrees) * np.pi / 180 for axis in "xyz"]
+    matrix = rotation(angles) * float(np.exp(draw.normal("zoom", zoom_sd)))
+    middle = torch.tensor(scene.centre, dtype=torch.float32)[:, None]
+    offsets = voxel_positions((scene.size,) * 3) - (scene.size - 1) / 2
+    scene.at = apply_affine(torch.cat([matrix, middle], 1), offsets)
+
+
+@effect("patch", "patch", required=True)
+def cut(scene: PatchScene, draw: Draw) -> None:
+    """Image and label of the scan there; zero outside the scan."""
+    scene.image, scene.label = _sample_brain(scene.brain, scene.at)
+    scene.inside = scene.image > 0
+
+
+@effect("patch", "patch", required=True)
+def registration(scene: PatchScene, draw: Draw, *, shift_mm=2.0, turn_deg=2.0, zoom_sd=0.02, warp_mm=3.0) -> None:
+    """Priors as an affine registration places them: it errs, and knows no one's folds."""
+    matrix = torch.tensor(scene.brain.to_template, dtype=torch.float32)
+    mni = apply_affine(matrix, scene.at)
+    wrong = rotation([draw.normal(f"angle_{axis}", turn_deg) * np.pi / 180 for axis in "xyz"])
+    wrong = wrong * torch.tensor([np.exp(draw.normal(f"zoom_{axis}", zoom_sd)) for axis in "xyz"], dtype=torch.float32)
+    shift = torch.tensor([draw.normal(f"shift_{axis}", shift_mm) for axis in "xyz"])
+    # About the brain's middle, so that turn and size do not move it.
+    middle = torch.tensor([0.0, -20.0, 8.0])
+    if warp_mm:
+        bend = torch.stack([draw.field(18, mni.shape[1:]) for _ in range(3)])
+        mni = mni + draw.uniform("warp_mm", 0, warp_mm) * bend
+    mni = apply_affine(torch.cat([wrong, (middle - wrong @ middle + shift)[:, None]], 1), mni)
+    origin = torch.tensor(scene.template.origin_mm).view(3, 1, 1, 1)
+    scene.priors = sample(scene.template.priors, mni - origin, padding="zeros")
+
+
+# ---- what it shows -------------------------------------------------------------
+
+
+@effect("patch", "patch", probability=0.5)
+def ribbons(scene: PatchScene, draw: Draw, *, width_mm=(2.0, 4.0), level=(1.04, 1.26)) -> None:
+    """Folds of cortex that run through WM with no fluid to be seen: as bright as faint lesions, but sheets."""
+    period = draw.uniform("period_mm", 9, 18)
+    noise, gate = (draw.field(size, scene.image.shape) for size in (period, 22))
+    # Usual slope of this noise at its zeros.
+    away = noise.abs() * period / 2.1
+    part = torch.sigmoid((draw.uniform("width_mm", *width_mm) / 2 - away) / 0.35)
+    part = part * torch.sigmoid((gate - draw.uniform("gate", -0.3, 1.2)) / 0.2)
+    part = part * (scene.image > 0.8) * (1 - scene.label)
+    scene.image = scene.image + part * (draw.uniform("level", *level) - scene.image).clamp(min=0)
+
+
+@effect("patch", "patch", probability=0.0)
+def spots(scene: PatchScene, draw: Draw, *, most=10, radius_mm=(1.0, 3.4), gain=(0.09, 0.4)) -> None:
+    """Small lesions anywhere in the tissue: also in cortex, and where the prior expects none."""
+    image, label = scene.image, scene.label
+    tissue = image > 0.85
+    if not tissue.any():
+        return
+    rng, gray = draw.rng, float(np.percentile(image[tissue].numpy()[::9], 75))
+    scene.image, scene.label = image, label = image.clone(), label.clone()
+    for _ in range(int(rng.integers(1, most + 1))):
+        centre = rng.integers(0, image.shape)
+        if not tissue[tuple(centre)]:
+            continue
+        radius = np.exp(rng.uniform(*np.log(radius_mm))) * rng.uniform(0.75, 1.35, 3)
+        box = tuple(slice(max(c - 7, 0), c + 8) for c in centre)
+        at = [np.arange(b.start, min(b.stop, n)) - c for b, n, c in zip(box, image.shape, centre)]
+        at = np.meshgrid(*(a + rng.uniform(-0.5, 0.5) for a in at), indexing="ij")
+        away = np.sqrt(sum((a / r) ** 2 for a, r in zip(at, radius))) + rng.normal(0, 0.06, at[0].shape)
+        part = torch.sigmoid(torch.from_numpy((1 - away) * radius.min() / 0.4).float()) * tissue[box]
+        level = gray * (1 + float(np.exp(rng.uniform(*np.log(gain)))))
+        image[box] = image[box] + part * (level - image[box]).clamp(min=0)
+        label[box] = torch.maximum(label[box], (part > 0.5).float())
+
+
+@effect("patch", "patch")
+def sharpness(
+    scene: PatchScene, draw: Draw, *, blur_p=0.2, blur=(0.3, 0.7), sharpen_p=0.15, sharpen=(0.2, 0.8)
+) -> None:
+    """A blurred image (SD in voxels), else sometimes a sharpened one."""
+    if draw.chance("blurred", blur_p):
+        scene.image = gaussian(scene.image, draw.uniform("blur", *blur))
+    elif draw.chance("sharpened", sharpen_p):
+        detail = scene.image - gaussian(scene.image, 0.8)
+        scene.image = (scene.image + draw.uniform("sharpen", *sharpen) * detail).clamp(min=0)
+
+
+@effect("patch", "patch", probability=0.4)
+def gamma(scene: PatchScene, draw: Draw, *, power=(0.85, 1.2)) -> None:
+    """Another curve of intensities."""
+    scene.image = scene.image ** draw.uniform("power", *power)
+
+
+@effect("patch", "patch", probability=0.4)
+def bias(scene: PatchScene, draw: Draw, *, strength=0.06) -> None:
+    """Multiplicative field of the coils, as bias correction leaves it."""
+    scene.image = scene.image * torch.exp(strength * draw.field(40, scene.image.shape))
+
+
+@effect("patch", "patch", probability=0.4)
+def noise(scene: PatchScene, draw: Draw, *, sd=0.05) -> None:
+    """Gaussian noise of up to ``sd``."""
+    scene.image = scene.image + draw.uniform("sd", 0, sd) * torch.randn(scene.image.shape, generator=draw.gen)
+
+
+@effect("patch", "patch", required=True)
+def level(scene: PatchScene, draw: Draw, *, sd=0.04) -> None:
+    """The median that the image is relative to errs; nothing is left outside the brain mask."""
+    scene.image = scene.image.clamp(min=0) * scene.inside * float(np.exp(draw.normal("level", sd)))
+
+
+@effect("patch", "patch", probability=0.5)
+def flip(scene: PatchScene, draw: Draw) -> None:
+    """Left and right change places."""
+    scene.image, scene.label = scene.image.flip(0), scene.label.flip(0)
+    if hasattr(scene, "priors"):
+        scene.priors = scene.priors.flip(1)
+
+
+def normalise(relative: Any) -> Any:
+    """FLAIR over the brain's median (tensor or array) to what networks get: 3 (I - 1), I at most 3."""
+    return 3 * (relative.clip(0, 3) - 1)
+
+
+def _sample_brain(brain: StoredBrain, at: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Image and label at scan voxels (3, S, S, S); zero outside the scan."""
+    low = np.floor([float(a.min()) for a in at]).astype(int)
+    high = np.ceil([float(a.max()) for a in at]).astype(int) + 1
+    first, last = np.maximum(low, 0), np.minimum(high, brain.image.shape)
+    box = tuple(slice(a, max(b, a)) for a, b in zip(first, last))
+    whole = np.zeros((2, *(high - low)), np.float32)
+    into = tuple(slice(a - o, b.stop - b.start + a - o) for a, b, o in zip(first, box, low))
+    whole[(0, *into)], whole[(1, *into)] = brain.image[box], brain.label[box]
+    whole = torch.from_numpy(whole)
+    if tuple(whole.shape[1:]) == tuple(at.shape[1:]):
+        return whole[0], whole[1]
+    found = sample(whole, at - torch.tensor(low, dtype=torch.float32).view(3, 1, 1, 1), padding="zeros")
+    return found[0], (found[1] > 0.5).float()
+
+
+def make_brain_simulator(
+    simulation: Mapping[str, Any], folders: Mapping[str, str | Path], root: str | Path, log: TextIO
+) -> BrainSimulator:
     """The simulator of a training recipe; fills its bank first.
 
     Parameters
     ----------
     simulation : dict
-        ``channels``; ``bank``: count, held_out, seed; ``effects``: settings by effect; ``patches``: settings;
-        ``real``: numbers of public patients to train on as well.
+        ``channels``; ``bank``: count, held_out, seed; ``effects``: settings by effect of the brain; ``patches``:
+        as for :class:`BrainSimulator`; ``real``: numbers of public patients to train on as well.
     folders : dict
         ``brain``: folder of the public data, if it is there.
     root : path
@@ -218,39 +306,3 @@ def make_brain_simulator(simulation, folders, root, log):
     apart = min(bank["held_out"], len(brains) - 1)
     channels, patches = simulation.get("channels", CHANNELS), simulation.get("patches")
     return BrainSimulator(brains[: len(brains) - apart], brains[-apart:], load_template(), channels, patches, real)
-
-
-def normalise(relative):
-    """FLAIR over the brain's median to what networks get: 3 (I - 1), I at most 3."""
-    return 3 * (relative.clip(0, 3) - 1)
-
-
-def _centre(pool, rng, lesion_share, size):
-    """A scan and the middle of a patch in it: near a lesion, or anywhere in the brain."""
-    diseased = [brain for brain in pool if len(brain.centres)]
-    if diseased and rng.random() < lesion_share:
-        brain = diseased[rng.integers(len(diseased))]
-        middle = brain.centres[rng.integers(len(brain.centres))]
-        return brain, middle + rng.uniform(-0.36, 0.36, 3) * size
-    brain = pool[rng.integers(len(pool))]
-    for _ in range(50):
-        middle = rng.integers(0, brain.image.shape)
-        if brain.image[tuple(middle)] > 0.2:
-            break
-    return brain, middle.astype(float)
-
-
-def _sample_brain(brain, at):
-    """Image and label at scan voxels (3, S, S, S); zero outside the scan."""
-    low = np.floor([float(a.min()) for a in at]).astype(int)
-    high = np.ceil([float(a.max()) for a in at]).astype(int) + 1
-    first, last = np.maximum(low, 0), np.minimum(high, brain.image.shape)
-    box = tuple(slice(a, max(b, a)) for a, b in zip(first, last))
-    whole = np.zeros((2, *(high - low)), np.float32)
-    into = tuple(slice(a - o, b.stop - b.start + a - o) for a, b, o in zip(first, box, low))
-    whole[(0, *into)], whole[(1, *into)] = brain.image[box], brain.label[box]
-    whole = torch.from_numpy(whole)
-    if tuple(whole.shape[1:]) == tuple(at.shape[1:]):
-        return whole[0], whole[1]
-    found = sample(whole, at - torch.tensor(low, dtype=torch.float32).view(3, 1, 1, 1), padding="zeros")
-    return found[0], (found[1] > 0.5).float()

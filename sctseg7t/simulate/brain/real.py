@@ -1,14 +1,15 @@
 """The public patients with images, stored as the bank stores simulated brains."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from sctseg7t.errors import InputError
-from sctseg7t.simulate.brain.bank import open_brain, store
+from sctseg7t.simulate.brain.bank import StoredBrain, open_brain, store
 
 
-def real_brains(numbers, folder, root):
+def real_brains(numbers: Sequence[str], folder: str | Path | None, root: str | Path) -> list[StoredBrain]:
     """Real scans to train on, prepared once into ``root/real``.
 
     Parameters
@@ -39,7 +40,7 @@ def real_brains(numbers, folder, root):
     return [open_brain(place, f"patient{number}") for number in numbers]
 
 
-def prepare(folder):
+def prepare(folder: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """FLAIR over its median, lesions and place in MNI of one patient, cut to the brain.
 
     Returns
@@ -68,7 +69,7 @@ def prepare(folder):
     return image[box], np.asarray(lesions.dataobj)[box] > 0, to_template
 
 
-def brain_of(image):
+def brain_of(image: np.ndarray) -> np.ndarray:
     """Brain mask of an image that is zero (or below) outside the brain: its largest part, holes filled."""
     from scipy import ndimage as ndi
 

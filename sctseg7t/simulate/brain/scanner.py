@@ -3,37 +3,36 @@
 import numpy as np
 import torch
 
-from sctseg7t.simulate.brain.scene import effect
+from sctseg7t.simulate.brain.scene import BrainScene
 from sctseg7t.simulate.brain.space import along, gaussian
+from sctseg7t.simulate.effect import effect
+from sctseg7t.simulate.fields import rician
+from sctseg7t.simulate.scene import Draw
 
 
-@effect("acquisition")
-def transmit(scene, draw, *, probability=0.5, drop=(0.0, 0.45)):
+@effect("acquisition", "brain", probability=0.5)
+def transmit(scene: BrainScene, draw: Draw, *, drop=(0.0, 0.45)) -> None:
     """Weak excitation in temporal lobes and posterior fossa, as at 7 T; what bias correction leaves of it."""
-    if not draw.chance("present", probability):
-        return
     low = scene.region(((48, -18, -22), (22, 30, 20))) + scene.fossa
     scene.image = scene.image * (1 - draw.uniform("drop", *drop) * gaussian(low.clamp(0, 1), 9.0))
 
 
-@effect("acquisition")
-def bias(scene, draw, *, strength=(0.02, 0.22), period_mm=(45.0, 110.0)):
+@effect("acquisition", "brain")
+def bias(scene: BrainScene, draw: Draw, *, strength=(0.02, 0.22), period_mm=(45.0, 110.0)) -> None:
     """Multiplicative field of the coils, as bias correction leaves it."""
     field = draw.field(draw.uniform("period_mm", *period_mm), scene.shape)
     scene.image = scene.image * torch.exp(draw.log_uniform("strength", *strength) * field)
 
 
-@effect("acquisition")
-def blur(scene, draw, *, sigma_mm=(0.25, 0.75)):
+@effect("acquisition", "brain")
+def blur(scene: BrainScene, draw: Draw, *, sigma_mm=(0.25, 0.75)) -> None:
     """Point spread of the acquisition, and of every resampling since."""
     scene.image = gaussian(scene.image, draw.uniform("sigma_mm", *sigma_mm))
 
 
-@effect("acquisition")
-def slices(scene, draw, *, probability=0.35, thickness_mm=(1.2, 5.0)):
+@effect("acquisition", "brain", probability=0.35)
+def slices(scene: BrainScene, draw: Draw, *, thickness_mm=(1.2, 5.0)) -> None:
     """Thick slices along one axis, interpolated back to 1 mm."""
-    if not draw.chance("present", probability):
-        return
     axis = int(draw.uniform("axis", 0, 3))
     thickness = draw.log_uniform("thickness_mm", *thickness_mm)
     count = scene.shape[axis]
@@ -46,11 +45,9 @@ def slices(scene, draw, *, probability=0.35, thickness_mm=(1.2, 5.0)):
     scene.image = along(along(scene.image, profile, axis), back, axis)
 
 
-@effect("acquisition")
-def motion(scene, draw, *, probability=0.12):
+@effect("acquisition", "brain", probability=0.12)
+def motion(scene: BrainScene, draw: Draw) -> None:
     """Ghosts or motion between readouts (TorchIO, Perez-Garcia et al., 2021)."""
-    if not draw.chance("present", probability):
-        return
     import torchio
 
     with torch.random.fork_rng(devices=[]):
@@ -62,24 +59,24 @@ def motion(scene, draw, *, probability=0.12):
         scene.image = change(scene.image[None])[0].abs()
 
 
-@effect("acquisition")
-def noise(scene, draw, *, sd=(0.012, 0.065)):
+@effect("acquisition", "brain")
+def noise(scene: BrainScene, draw: Draw, *, sd=(0.012, 0.065)) -> None:
     """Noise of magnitude images, a little correlated by interpolation."""
     sd = draw.log_uniform("sd", *sd)
     width = draw.uniform("width_vox", 0, 0.6)
     parts = [gaussian(torch.randn(scene.shape, generator=draw.gen), width) for _ in range(2)]
     gain = sd / max(float(parts[0].std()), 1e-6)
-    scene.image = torch.sqrt((scene.image + gain * parts[0]) ** 2 + (gain * parts[1]) ** 2)
+    scene.image = rician(scene.image, gain * parts[0], gain * parts[1])
 
 
-@effect("acquisition")
-def gamma(scene, draw, *, power=(0.75, 1.3)):
+@effect("acquisition", "brain")
+def gamma(scene: BrainScene, draw: Draw, *, power=(0.75, 1.3)) -> None:
     """Another curve of intensities: other echo and inversion times."""
     scene.image = scene.image.clamp(min=0) ** draw.log_uniform("power", *power)
 
 
-@effect("acquisition", required=True)
-def stripping(scene, draw, *, outwards_mm=(-2.0, 2.0), uneven_mm=0.8):
+@effect("acquisition", "brain", required=True)
+def stripping(scene: BrainScene, draw: Draw, *, outwards_mm=(-2.0, 2.0), uneven_mm=0.8) -> None:
     """The brain mask, too tight here and too wide there; nothing is left outside it."""
     border = draw.uniform("outwards_mm", *outwards_mm) + uneven_mm * draw.field(20, scene.shape)
     scene.mask = scene.depth > -border

@@ -2,15 +2,19 @@
 
 import torch
 
-from sctseg7t.simulate.brain.scene import effect
+from sctseg7t.simulate.brain.scene import BrainScene
 from sctseg7t.simulate.brain.space import apply_affine, rotation, sample, voxel_positions
 from sctseg7t.simulate.brain.template import MAPS
+from sctseg7t.simulate.effect import effect
+from sctseg7t.simulate.scene import Draw
 
 _MARGIN = 6
 
 
-@effect("anatomy", required=True)
-def pose(scene, draw, *, size=(0.78, 1.0), aspect_sd=0.04, rotation_deg=(10.0, 4.0, 4.0), shift_mm=3.0):
+@effect("anatomy", "brain", required=True)
+def pose(
+    scene: BrainScene, draw: Draw, *, size=(0.78, 1.0), aspect_sd=0.04, rotation_deg=(10.0, 4.0, 4.0), shift_mm=3.0
+) -> None:
     """Size, aspect, tilt and place of the brain; the grid is a box around it.
 
     MNI brains are larger than people's: sizes are relative to them. Between a brain in its own size and MNI the
@@ -34,8 +38,8 @@ def pose(scene, draw, *, size=(0.78, 1.0), aspect_sd=0.04, rotation_deg=(10.0, 4
     scene.mni = apply_affine(scene.to_template, voxel_positions(scene.shape))
 
 
-@effect("anatomy")
-def warp(scene, draw, *, broad_mm=3.0, narrow_mm=1.3, fine_mm=(0.3, 1.1)):
+@effect("anatomy", "brain")
+def warp(scene: BrainScene, draw: Draw, *, broad_mm=3.0, narrow_mm=1.3, fine_mm=(0.3, 1.1)) -> None:
     """Smooth deformation: of lobes (60 mm), gyri (22 mm) and folds (9 mm)."""
     fine = draw.uniform("fine_mm", *fine_mm)
     shift = torch.stack(
@@ -49,8 +53,8 @@ def warp(scene, draw, *, broad_mm=3.0, narrow_mm=1.3, fine_mm=(0.3, 1.1)):
     scene.mni = scene.mni + shift
 
 
-@effect("anatomy", required=True)
-def tissue(scene, draw, *, sharpness=(1.0, 2.5)):
+@effect("anatomy", "brain", required=True)
+def tissue(scene: BrainScene, draw: Draw, *, sharpness=(1.0, 2.5)) -> None:
     """Tissue fractions and distances on the scan's grid; a person's borders are sharper than the template's."""
     template = scene.template
     origin = torch.tensor(template.origin_mm).view(3, 1, 1, 1)
@@ -64,8 +68,8 @@ def tissue(scene, draw, *, sharpness=(1.0, 2.5)):
     scene.gm, scene.wm, scene.csf = parts * scene.brain
 
 
-@effect("anatomy")
-def ventricles(scene, draw, *, wider_mm=(-0.5, 4.5), uneven_mm=1.0):
+@effect("anatomy", "brain")
+def ventricles(scene: BrainScene, draw: Draw, *, wider_mm=(-0.5, 4.5), uneven_mm=1.0) -> None:
     """Wider (or narrower) ventricles, with an uneven outline."""
     wider = draw.uniform("wider_mm", *wider_mm) * draw.uniform("much", 0.3, 1.0)
     shift = wider + uneven_mm * draw.field(25, scene.shape)
@@ -77,16 +81,16 @@ def ventricles(scene, draw, *, wider_mm=(-0.5, 4.5), uneven_mm=1.0):
     scene.csf = scene.csf + inside * (1 - scene.csf)
 
 
-@effect("anatomy")
+@effect("anatomy", "brain")
 def folds(
-    scene,
-    draw,
+    scene: BrainScene,
+    draw: Draw,
     *,
     period_mm=((8.0, 12.0), (12.0, 20.0)),
     depth_mm=(7.0, 26.0),
     sulcus_mm=(0.2, 1.4),
     ribbon_mm=(2.0, 3.2),
-):
+) -> None:
     """Sulci that the template's mean brain has lost: sheets of fluid lined with cortex, of several sizes.
 
     The zero set of smooth noise is a set of folded sheets; |noise| over its slope is a distance from them.
@@ -108,11 +112,9 @@ def folds(
         scene.gm, scene.wm = scene.gm * (1 - fluid), scene.wm * (1 - fluid)
 
 
-@effect("anatomy")
-def shrinkage(scene, draw, *, probability=0.6, outer_mm=(0.0, 2.5)):
+@effect("anatomy", "brain", probability=0.6)
+def shrinkage(scene: BrainScene, draw: Draw, *, outer_mm=(0.0, 2.5)) -> None:
     """Atrophy: GM near the surface and at old sulci gives way to fluid."""
-    if not draw.chance("shrunk", probability):
-        return
     amount = draw.uniform("outer_mm", *outer_mm) * (1 + 0.5 * draw.field(25, scene.shape)).clamp(0, 2)
     gone = torch.sigmoid((amount - scene.depth) / 0.5)
     for name in ("gm", "wm"):
@@ -121,11 +123,9 @@ def shrinkage(scene, draw, *, probability=0.6, outer_mm=(0.0, 2.5)):
         setattr(scene, name, part * (1 - gone))
 
 
-@effect("anatomy")
-def islands(scene, draw, *, probability=0.5, level=(1.9, 2.8)):
+@effect("anatomy", "brain", probability=0.5)
+def islands(scene: BrainScene, draw: Draw, *, level=(1.9, 2.8)) -> None:
     """Islands of GM in the WM: folds cut across, and partial volume of them."""
-    if not draw.chance("present", probability):
-        return
     noise = draw.field(7, scene.shape) * torch.sigmoid((scene.ventricle - 8) / 2)
     part = torch.sigmoid((noise - draw.uniform("level", *level)) / 0.15) * scene.wm
     scene.gm, scene.wm = scene.gm + part, scene.wm - part

@@ -2,9 +2,11 @@
 
 import functools
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 
 @functools.lru_cache(maxsize=256)
@@ -18,7 +20,7 @@ def _basis(count, nodes):
     return full
 
 
-def smooth_field(gen, period_mm, shape):
+def smooth_field(gen: torch.Generator, period_mm: float, shape: Sequence[int]) -> Tensor:
     """Smooth noise of zero mean and about unit SD, (X, Y, Z), on a B-spline grid.
 
     Parameters
@@ -36,18 +38,18 @@ def smooth_field(gen, period_mm, shape):
     return field / 0.479**1.5
 
 
-def voxel_positions(shape):
+def voxel_positions(shape: Sequence[int]) -> Tensor:
     """Voxel indices, (3, X, Y, Z) float32."""
     return torch.stack(torch.meshgrid(*(torch.arange(n, dtype=torch.float32) for n in shape), indexing="ij"))
 
 
-def apply_affine(matrix, positions):
+def apply_affine(matrix: Tensor, positions: Tensor) -> Tensor:
     """A (3, 4) matrix on (3, ...) positions."""
     moved = matrix[:, :3] @ positions.reshape(3, -1) + matrix[:, 3:]
     return moved.reshape(positions.shape)
 
 
-def sample(volumes, at_vox, mode="bilinear", padding="border"):
+def sample(volumes: Tensor, at_vox: Tensor, mode: str = "bilinear", padding: str = "border") -> Tensor:
     """Sample (C, X, Y, Z) volumes at (3, ...) voxel positions of theirs; (C, ...)."""
     size = torch.tensor(volumes.shape[1:], dtype=torch.float32).view(3, 1)
     grid = (2 * at_vox.reshape(3, -1) / (size - 1) - 1).flip(0).T
@@ -64,7 +66,7 @@ def _blur_matrix(count, sigma):
     return weights / weights.sum(1, keepdim=True)
 
 
-def gaussian(volume, sigma_vox):
+def gaussian(volume: Tensor, sigma_vox: float | Sequence[float]) -> Tensor:
     """Gaussian blur of (X, Y, Z) by three SDs or one. A product with a matrix per axis: the fastest on a CPU."""
     sigmas = sigma_vox if isinstance(sigma_vox, (tuple, list)) else (sigma_vox,) * 3
     for axis, sigma in enumerate(sigmas):
@@ -81,19 +83,19 @@ def _enlarging(count, step):
     return (1 - (at[:, None] - torch.arange(coarse)[None]).abs()).clamp(min=0)
 
 
-def enlarge(coarse, shape, step):
+def enlarge(coarse: Tensor, shape: Sequence[int], step: int) -> Tensor:
     """(x, y, z) of every ``step``-th voxel to ``shape``, linearly."""
     for axis in (2, 1, 0):
         coarse = along(coarse, _enlarging(shape[axis], step), axis)
     return coarse
 
 
-def along(volume, matrix, axis):
+def along(volume: Tensor, matrix: Tensor, axis: int) -> Tensor:
     """Multiply (X, Y, Z) by an (M, N) matrix along an axis of N voxels."""
     return torch.tensordot(volume, matrix, dims=([axis], [1])).movedim(-1, axis)
 
 
-def ball(positions, centre, radius):
+def ball(positions: Tensor, centre: Sequence[float], radius: Sequence[float]) -> Tensor:
     """Smooth bump of height 1 around an MNI position, both sides of the midline; radii (3,) mm."""
     x, y, z = positions
     away = ((x.abs() - centre[0]) / radius[0]).square_()
@@ -102,7 +104,7 @@ def ball(positions, centre, radius):
     return away.square_().mul_(-0.5).exp_()
 
 
-def rotation(angles_rad):
+def rotation(angles_rad: Sequence[float]) -> Tensor:
     """(3, 3) rotation by angles around x, y and z."""
     a, b, c = angles_rad
     cos, sin = math.cos, math.sin

@@ -1,8 +1,4 @@
-"""The anatomy that brains are simulated from: nilearn's MNI152 maps and what follows from them, at 1 mm.
-
-Fonov et al., "Unbiased nonlinear average age-appropriate brain templates", NeuroImage 2009; the maps come with
-nilearn and are read from its installation.
-"""
+"""The anatomy that brains are simulated from: the MNI152 maps and what follows from them, at 1 mm."""
 
 import functools
 from dataclasses import dataclass
@@ -10,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from sctseg7t.errors import InputError
+from sctseg7t.brain.atlas import map_in_mni, stored_maps
 
 MAPS = ("gm", "wm", "depth", "ventricle", "lateral")
 _REACH_MM = 40.0
@@ -33,34 +29,22 @@ class Template:
 
     maps: torch.Tensor
     priors: torch.Tensor
-    origin_mm: tuple
-
-    def of(self, name):
-        """One map by its name in ``MAPS``, (X, Y, Z)."""
-        return self.maps[MAPS.index(name)]
+    origin_mm: tuple[float, ...]
 
 
 @functools.cache
-def load_template():
-    """Read the template (InputError without nilearn)."""
-    try:
-        from nilearn import datasets
-    except ImportError as err:
-        raise InputError(
-            "simulating brains needs nilearn's MNI152 maps; pip install 'sctseg7t[train]' or pip install nilearn"
-        ) from err
-    names = ("template", "gm_template", "wm_template", "brain_mask")
-    images = [getattr(datasets, f"load_mni152_{name}")(resolution=1) for name in names]
-    t1, gm, wm, mask = (np.asarray(image.dataobj, np.float32) for image in images)
-    maps = _derive(t1, gm, wm, mask > 0, images[0].affine)
+def load_template() -> Template:
+    """Read the template (UsageError without nilearn)."""
+    stored, affine = stored_maps()
+    t1, gm, wm = (stored[name].astype(np.float32) / np.float32(255) for name in ("t1", "gm", "wm"))
+    maps = _derive(t1, gm, wm, map_in_mni("brain")[0] > 0, affine)
     priors = np.stack([gm, wm])
-    return Template(torch.from_numpy(maps), torch.from_numpy(priors), tuple(images[0].affine[:3, 3].tolist()))
+    return Template(torch.from_numpy(maps), torch.from_numpy(priors), tuple(affine[:3, 3].tolist()))
 
 
-def _derive(t1, gm, wm, mask, affine):
+def _derive(t1, gm, wm, brain, affine):
     from scipy import ndimage as ndi
 
-    brain = ndi.binary_fill_holes(mask)
     depth = _signed(ndi, brain)
     x, y, z = (np.arange(n).reshape(np.roll((n, 1, 1), k)) + affine[k, 3] for k, n in enumerate(t1.shape))
     low = (t1 < 0.52) & (depth > 10)

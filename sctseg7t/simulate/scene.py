@@ -1,0 +1,222 @@
+"""What effects work with: a stream of random numbers (Draw), and the image on its way (Scene)."""
+
+import contextlib
+import functools
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+
+from sctseg7t.simulate.anatomy import AnatomyBank, describe_horns, slice_weights
+from sctseg7t.simulate.brain.space import smooth_field
+from sctseg7t.simulate.effect import EFFECTS
+from sctseg7t.simulate.fields import pixel_grid_mm, smooth_noise
+
+
+class Draw:
+    """Random numbers of one effect; each is kept under its name in ``kept``.
+
+    Parameters
+    ----------
+    seed : int
+    name : str
+        Of the effect: seed and name decide the numbers.
+    count : int, optional
+        Images of a batch: a number is an (N, 1, 1, 1) tensor. None: one image, a number is a float.
+    size : int, optional
+        Pixels of :meth:`noise` along each side.
+    """
+
+    def __init__(self, seed: int, name: str, count: int | None = None, size: int | None = None):
+        self.count, self.size, self.kept = count, size, {}
+        self.gen = torch.Generator().manual_seed((int(seed) * 1_000_003 + zlib.crc32(name.encode())) % 2**63)
+
+    def keep(self, name: str, value: Any) -> Any:
+        """Keep a value under a name; returns it."""
+        if self.count is None:
+            self.kept[name] = round(float(value), 5)
+            return float(value)
+        self.kept[name] = value.flatten().tolist()
+        return value
+
+    def uniform(self, name: str, low: float, high: float) -> Any:
+        """Uniform in [low, high)."""
+        return self.keep(name, low + (high - low) * self._unit())
+
+    def log_uniform(self, name: str, low: float, high: float) -> Any:
+        """Uniform in the logarithm."""
+        return self.keep(name, low * (high / low) ** self._unit())
+
+    def normal(self, name: str, sd: float, mean: float = 0.0) -> Any:
+        """Normal with a mean and a standard deviation."""
+        return self.keep(name, mean + sd * torch.randn(self.count or 1, 1, 1, 1, generator=self.gen))
+
+    def chance(self, name: str, probability: float) -> Any:
+        """1.0 with the given probability, else 0.0."""
+        return self.keep(name, (self._unit() < probability).float())
+
+    def _unit(self) -> torch.Tensor:
+        return torch.rand(self.count or 1, 1, 1, 1, generator=self.gen)
+
+    def noise(self, nodes: int, size: int | None = None) -> torch.Tensor:
+        """Smooth noise of unit SD over the images, (N, 1, S, S); follows from the seed, so it is not kept."""
+        return smooth_noise(self.gen, self.count or 1, nodes, size or self.size)
+
+    def field(self, period_mm: float, shape: Sequence[int]) -> torch.Tensor:
+        """Smooth noise of unit SD over a volume at 1 mm, (X, Y, Z)."""
+        return smooth_field(self.gen, period_mm, shape)
+
+    @functools.cached_property
+    def rng(self) -> np.random.Generator:
+        """numpy's generator of this stream, for draws of varying number."""
+        return np.random.default_rng(torch.randint(0, 2**62, (1,), generator=self.gen).item())
+
+
+class Scene:
+    """An image on its way from anatomy to what a scanner stores. Each organ's scene declares its own arrays.
+
+    ``count`` and ``size`` are those of the draws; ``drawn`` holds the numbers drawn, by effect and name.
+    """
+
+    organ: ClassVar[str]
+    image: torch.Tensor
+
+    def __init__(self, count: int | None = None, size: int | None = None):
+        self.count, self.size = count, size
+        self.drawn: dict[str, dict[str, Any]] = {}
+
+    def run(
+        self,
+        settings: Mapping[str, Mapping[str, Any]],
+        seed: int,
+        stages: Sequence[str] | None = None,
+        reseed: Mapping[str, int] | None = None,
+    ) -> Self:
+        """Apply effects in the order of the settings; returns the scene itself.
+
+        Parameters
+        ----------
+        settings : mapping
+            As :func:`sctseg7t.simulate.effect.read_settings` returns them.
+        seed : int
+        stages : sequence of str, optional
+            Effects of other stages are passed over.
+        reseed : mapping of str to int, optional
+            Seeds of single effects.
+        """
+        with torch.no_grad():
+            for name, values in settings.items():
+                entry, values = EFFECTS[self.organ][name], dict(values)
+                if stages is not None and entry.stage not in stages:
+                    continue
+                draw = Draw((reseed or {}).get(name, seed), name, self.count, self.size)
+                self.drawn[name] = draw.kept
+                present = draw.chance("present", values.pop("probability")) if "probability" in values else 1.0
+                if present:
+                    entry.apply(self, draw, **values)
+        return self
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread of torch: sums over several depend on their number in the last bit."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+class SliceBank:
+    """An anatomy bank as tensors, with what the horn effects need of each slice."""
+
+    def __init__(self, bank: AnatomyBank):
+        self._bank, self._weights = bank, {}
+        self.maps = torch.from_numpy(bank.maps)
+        self.stack = torch.from_numpy(np.asarray(bank.stack))
+        self.step_mm = torch.from_numpy(np.asarray(bank.step_mm))
+
+    @functools.cached_property
+    def _horns(self) -> dict[str, torch.Tensor]:
+        return {name: torch.from_numpy(values) for name, values in describe_horns(self._bank.maps).items()}
+
+    def weights(self, shares: Mapping[str, float] | None) -> torch.Tensor:
+        """Sampling weight of each slice, (N,), from the shares by source."""
+        key = repr(shares)
+        if key not in self._weights:
+            self._weights[key] = torch.from_numpy(slice_weights(self._bank, shares))
+        return self._weights[key]
+
+    def of(self, index: torch.Tensor, name: str) -> torch.Tensor:
+        """A measure of the horns of slices, (N, 1, 1, 1), mm."""
+        return self._horns[name][index].view(-1, 1, 1, 1)
+
+    def neighbour(self, index: torch.Tensor, away_mm: torch.Tensor) -> torch.Tensor:
+        """Slices (N,) that lie ``away_mm`` from others in their stack; themselves beyond its ends."""
+        step = torch.round(away_mm / self.step_mm[index]).long()
+        near = (index + step).clamp(0, len(self.maps) - 1)
+        return torch.where(self.stack[near] == self.stack[index], near, index)
+
+
+class SliceScene(Scene):
+    """A batch of axial slices that show a cord: what cord windows and whole necks share. Lengths in mm."""
+
+    x: torch.Tensor  # (1, 1, S, S) pixel positions: right of the middle
+    y: torch.Tensor  # anterior of the middle
+    index: torch.Tensor | None  # (N,) slices of the anatomy bank
+    scale: torch.Tensor  # size of the cord against the bank's
+    # (x, y) positions in the frame of the canal and of the cord:
+    canal: tuple[torch.Tensor, torch.Tensor]
+    cord: tuple[torch.Tensor, torch.Tensor]
+    sc: torch.Tensor  # SC and GM fractions that make the image
+    gm: torch.Tensor
+    white: torch.Tensor  # levels of WM and CSF
+    fluid: torch.Tensor
+    target: torch.Tensor  # (N, C, S, S) what a network learns
+
+    def __init__(self, bank: SliceBank, count: int, size: int, spacing_mm: float):
+        super().__init__(count, size)
+        self.bank = bank
+        self.x, self.y = pixel_grid_mm(size, spacing_mm)
+        self.index = None
+
+    def settings_of(self, k: int) -> dict[str, dict[str, float]]:
+        """Numbers drawn for image ``k``: effect → name → value."""
+        return {
+            effect: {name: values[k] for name, values in kept.items() if len(values) == self.count}
+            for effect, kept in self.drawn.items()
+        }
+
+
+class CordScene(SliceScene):
+    """A batch of windows around the cord. (N, 1, S, S) or (N, 1, 1, 1) tensors."""
+
+    organ = "cord"
+    gray: tuple[torch.Tensor, torch.Tensor] | None  # positions in the frame of the gray matter
+    gray_level: torch.Tensor  # probability at which a template's outline is taken
+    horns: dict[str, Any]  # how the horn effects change the gray matter
+    regions: torch.Tensor  # atlas region
+    gain: torch.Tensor  # GM minus WM
+    inner: torch.Tensor  # the cord's image, the fluid's, and what lies beyond
+    csf: torch.Tensor
+    outside: torch.Tensor
+    wall: torch.Tensor  # signed distance inside the canal
+    layer: torch.Tensor  # about 1 near the cord
+    in_canal: torch.Tensor
+    stored: torch.Tensor  # the scanner's image; its pixel size and the place of its grid, (N, 2)
+    pixel: torch.Tensor
+    phase: torch.Tensor
+    smoothing: torch.Tensor  # acquired against stored pixel size
+    noise_map: torch.Tensor
+    inside: torch.Tensor  # 1 where the window shows the scan
+
+    def __init__(
+        self, bank: SliceBank, count: int, size: int, spacing_mm: float, drift_mm: tuple[float, float] = (0.0, 0.0)
+    ):
+        super().__init__(bank, count, size, spacing_mm)
+        self.drift_mm = drift_mm
+        # The cord itself stands in for a gray frame not set.
+        self.gray, self.horns = None, {}
