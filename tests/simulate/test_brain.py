@@ -11,11 +11,12 @@ torch = pytest.importorskip("torch")
 
 from sctseg7t.errors import InputError, UsageError  # noqa: E402
 from sctseg7t.simulate.brain import bank, patches  # noqa: E402
-from sctseg7t.simulate.brain.brain import run_effects, simulate  # noqa: E402
+from sctseg7t.simulate.brain.brain import simulate  # noqa: E402
 from sctseg7t.simulate.brain.lesions import JUDGED, LesionShapes, load_shapes  # noqa: E402
-from sctseg7t.simulate.brain.scene import EFFECTS, read_settings  # noqa: E402
+from sctseg7t.simulate.brain.scene import BrainScene  # noqa: E402
 from sctseg7t.simulate.brain.space import apply_affine, gaussian, sample, smooth_field, voxel_positions  # noqa: E402
 from sctseg7t.simulate.brain.template import Template  # noqa: E402
+from sctseg7t.simulate.effect import EFFECTS, read_settings  # noqa: E402
 
 # A third of the usual size: a brain in a second.
 SMALL = {"pose": {"size": [0.42, 0.43]}, "motion": False}
@@ -78,37 +79,15 @@ def test_drawn_lesions_need_no_masks(template):
     assert simulate(template, None, 3, SMALL | {"burden": {"shares": [0, 0, 0, 1]}}).label.any()
 
 
-@pytest.mark.parametrize("name", [name for name, entry in EFFECTS.items() if not entry.required])
-def test_every_other_effect_can_be_left_out(name):
-    assert name not in read_settings({name: False})
-
-
 def test_leaving_an_effect_out_changes_no_number_of_the_others(template, shapes, brain):
     recipe = SMALL | {"burden": {"shares": [0, 0, 0, 1]}, "rims": False, "limbic": False}
-    less = run_effects(template, shapes, 3, read_settings(recipe))
+    less = BrainScene(template, shapes).run(read_settings("brain", recipe), 3)
     kept = {name: drawn for name, drawn in brain.drawn.items() if name not in ("rims", "limbic")}
     assert less.drawn == kept
 
 
-@pytest.mark.parametrize("name", ["pose", "tissue", "levels", "outline", "stripping"])
-def test_what_an_image_needs_cannot_be_left_out(name):
-    with pytest.raises(InputError, match=name):
-        read_settings({name: False})
-
-
-def test_unknown_effects_and_settings_are_named():
-    with pytest.raises(InputError, match="rimz"):
-        read_settings({"rimz": {}})
-    with pytest.raises(InputError, match="widht"):
-        read_settings({"rims": {"widht": 1}})
-
-
-def test_every_effect_says_what_it_is():
-    assert all(entry.summary.strip() for entry in EFFECTS.values())
-
-
 def test_affine_of_a_brain_is_the_pose_without_deformation(template, shapes):
-    scene = run_effects(template, shapes, 5, read_settings(SMALL | {"warp": False}), ("anatomy",))
+    scene = BrainScene(template, shapes).run(read_settings("brain", SMALL | {"warp": False}), 5, ("anatomy",))
     brain = simulate(template, shapes, 5, SMALL | {"warp": False})
     assert np.allclose(brain.to_template, scene.to_template.numpy(), atol=1e-3)
 
@@ -164,54 +143,55 @@ def test_sampling_at_voxels_gives_the_voxels_and_follows_an_affine():
 # bank
 
 
-def test_bank_is_filled_once_and_reopened(template, shapes, tmp_path, monkeypatch):
-    monkeypatch.setattr(bank, "_anatomy", lambda folder: (template, shapes))
-    monkeypatch.setattr(bank, "ProcessPoolExecutor", _Serial)
-    log = io.StringIO()
-    first = bank.fill(tmp_path, 2, 9, SMALL, log=log)
-    assert "2 of 2" in log.getvalue()
-    made = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")}
-    again = bank.fill(tmp_path, 2, 9, SMALL, log=log)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")} == made
+@pytest.fixture
+def fill(template, tmp_path, monkeypatch):
+    """Fill a bank of two small brains; what it wrote to the log."""
+    monkeypatch.setattr("sctseg7t.simulate.brain.template.load_template", lambda: template)
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    mask = np.zeros((182, 218, 182), np.uint8)
+    mask[66:75, 126:135, 81:90] = 1
+    affine = np.eye(4)
+    affine[:3, 3] = -90, -126, -72
+    for number in ("98", "99"):
+        nib.save(nib.Nifti1Image(mask, affine), masks / f"patient{number}.nii.gz")
+
+    def fill(recipe=SMALL, seed=9):
+        log = io.StringIO()
+        brains = bank.fill(tmp_path / "banks", 2, seed, recipe, masks, log=log)
+        return brains, log.getvalue(), load_shapes(masks)
+
+    return fill
+
+
+def test_bank_is_filled_once_and_reopened(fill, template, tmp_path):
+    (first, log, shapes), (again, nothing, _) = fill(), fill()
+    assert "2 of 2" in log and nothing == ""
     assert np.array_equal(first[1].image, again[1].image) and first[0].to_template.shape == (3, 4)
     direct = simulate(template, shapes, 10, SMALL)
     assert np.array_equal(direct.image, again[1].image) and np.array_equal(direct.label, again[1].label)
-
-
-class _Serial:
-    def __init__(self, workers):
-        pass
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        pass
-
-    map = staticmethod(map)
-
-
-def test_other_effects_make_another_bank(tmp_path, shapes):
-    one = bank.bank_folder(tmp_path, {}, 0, shapes)
-    assert one != bank.bank_folder(tmp_path, {"rims": False}, 0, shapes) != bank.bank_folder(tmp_path, {}, 1, shapes)
-    assert one != bank.bank_folder(tmp_path, {}, 0, None)
-
-
-def test_a_scan_without_its_record_is_made_again(template, shapes, tmp_path, monkeypatch):
-    monkeypatch.setattr(bank, "_anatomy", lambda folder: (template, shapes))
-    monkeypatch.setattr(bank, "ProcessPoolExecutor", _Serial)
-    bank.fill(tmp_path, 1, 9, SMALL, log=io.StringIO())
+    # A scan without its record, which is written last, is made again.
     record = next(tmp_path.rglob("0000.json"))
     record.unlink()
-    bank.fill(tmp_path, 1, 9, SMALL, log=io.StringIO())
-    assert json.loads(record.read_text())["drawn"]["pose"]
+    assert "1 of 1" in fill()[1] and json.loads(record.read_text())["drawn"]["pose"]
 
 
-def test_small_lesions_are_drawn_more_often_than_their_volume():
+def test_other_effects_make_another_bank(tmp_path):
+    folders = [
+        bank.bank_folder(tmp_path, {}, 0, ["a"]),
+        bank.bank_folder(tmp_path, {"rims": False}, 0, ["a"]),
+        bank.bank_folder(tmp_path, {}, 1, ["a"]),
+        bank.bank_folder(tmp_path, {}, 0),
+    ]
+    assert len(set(folders)) == 4
+
+
+def test_small_lesions_are_drawn_more_often_than_their_volume(tmp_path):
     label = np.zeros((40, 40, 40), np.uint8)
     label[2:12, 2:12, 2:12] = 1
     label[30:32, 30:32, 30:32] = 1
-    small = (bank._lesion_voxels(label) >= 30).all(1).mean()
+    bank.store(tmp_path, "a", np.ones(label.shape), label, np.eye(3, 4))
+    small = (bank.open_brain(tmp_path, "a").centres >= 30).all(1).mean()
     assert 0.1 < small < 0.3  # 0.8 % of the volume
 
 
@@ -264,28 +244,69 @@ def test_a_flair_only_network_gets_one_channel(stored, template):
 
 
 def test_priors_lie_on_the_image(stored, template):
-    plain = {"prior_shift_mm": 0, "prior_turn_deg": 0, "prior_zoom_sd": 0, "flip_p": 0, "turn_p": 0}
-    image = simulator(stored, template, size=48, **plain).batch(4, 3).image
+    exact = {"shift_mm": 0, "turn_deg": 0, "zoom_sd": 0}
+    image = simulator(stored, template, size=48, registration=exact, turn=False).batch(4, 3).image
     tissue = (image[:, 1:].sum(1) > 0.5).flatten()
     bright = (image[:, 0] > -2).flatten()
     agree = (tissue & bright).sum() / (tissue | bright).sum()
     assert float(agree) > 0.7
 
 
-def test_folds_of_cortex_are_no_lesions_and_spots_are(stored, template):
-    plain = {"ribbon_p": 0, "spots_p": 0, "turn_p": 0, "gamma_p": 0, "bias_p": 0, "noise_p": 0, "blur_p": 0}
-    made = simulator(stored, template, sharpen_p=0, **plain)
-    image, label = torch.full((32, 32, 32), 1.0), torch.zeros(32, 32, 32)
-    gen, rng = torch.Generator().manual_seed(1), np.random.default_rng(1)
-    made.settings |= {"ribbon_p": 1, "ribbon": (1.2, 1.2)}
-    folded = made._ribbons(image, label, rng, gen)
-    assert 0.01 < float((folded > 1.1).float().mean()) < 0.5 and float(folded.max()) <= 1.2001
-    assert torch.equal(made._ribbons(image, torch.ones_like(label), rng, gen), image)
-    made.settings |= {"spots_p": 1}
-    spotted, marked = made._spots(image, label, rng)
-    assert marked.any() and not label.any()
-    assert float(spotted[marked > 0].min()) > 1.02 > float(spotted[marked == 0].median())
-    assert torch.equal(made._spots(image * 0, label, rng)[1], label)
+PATCH = [name for name, entry in EFFECTS["patch"].items() if not entry.required]
+
+
+@pytest.mark.parametrize("name", PATCH)
+def test_leaving_a_variation_out_changes_no_number_of_the_others(stored, template, name):
+    usual, less = simulator(stored, template).scene(7), simulator(stored, template, **{name: False}).scene(7)
+    assert less.drawn == {effect: kept for effect, kept in usual.drawn.items() if effect != name}
+
+
+@pytest.fixture(scope="module")
+def block(tmp_path_factory):
+    """A block of WM with a lesion, in air."""
+    folder = tmp_path_factory.mktemp("block")
+    image, label = np.zeros((64, 64, 64)), np.zeros((64, 64, 64))
+    image[4:60, 4:60, 4:60] = 1
+    label[28:36, 28:36, 28:36] = 1
+    bank.store(folder, "0000", image + 0.6 * label, label, np.eye(3, 4))
+    return [bank.open_brain(folder, "0000")] * 2
+
+
+def plain(stored, template, **settings):
+    """A patch at a lesion without chance, but for what is asked for."""
+    settings = {**dict.fromkeys(PATCH, False), "level": {"sd": 0.0}, "lesion_share": 1.0, **settings}
+    return simulator(stored, template, **settings).scene(5)
+
+
+def test_folds_of_cortex_are_no_lesions(block, template):
+    usual = plain(block, template)
+    folded = plain(block, template, ribbons={"probability": 1.0, "level": (1.5, 1.5)})
+    more = folded.image - usual.image
+    assert torch.equal(folded.label, usual.label) and usual.label.any()
+    assert more.min() >= 0 and 0.01 < float((more > 0.1).float().mean()) < 0.5
+    assert more[usual.label > 0].max() == 0 and float(folded.image[more > 0].max()) <= 1.5 + 1e-4
+
+
+def test_spots_are_lesions(block, template):
+    usual, spotted = plain(block, template), plain(block, template, spots={"probability": 1.0, "gain": (0.3, 0.4)})
+    new = (spotted.label - usual.label) > 0
+    assert new.any() and (spotted.label >= usual.label).all() and not new[~usual.inside].any()
+    assert float(spotted.image[new].median()) > float(usual.image[new].median()) + 0.1
+
+
+def test_a_flipped_patch_is_flipped_as_a_whole(stored, template):
+    usual, flipped = plain(stored, template), plain(stored, template, flip={"probability": 1.0})
+    assert torch.equal(flipped.image.flip(0), usual.image) and torch.equal(flipped.label.flip(0), usual.label)
+    assert torch.equal(flipped.priors.flip(1), usual.priors)
+
+
+@pytest.mark.parametrize("name", ["sharpness", "gamma", "bias", "noise", "turn"])
+def test_variations_change_the_image_and_keep_outside_empty(stored, template, name):
+    always = {"blur_p": 1.0} if name == "sharpness" else {"probability": 1.0}
+    usual, varied = plain(stored, template), plain(stored, template, **{name: always})
+    assert not torch.equal(varied.image, usual.image) and varied.image.min() >= 0
+    assert (varied.image[~varied.inside] == 0).all()
+    assert name == "turn" or torch.equal(varied.label, usual.label)
 
 
 def test_normalisation_is_the_one_of_inference():
@@ -305,7 +326,7 @@ def test_normalisation_is_the_one_of_inference():
 
 def test_unknown_names_in_a_recipe_of_patches(stored, template):
     with pytest.raises(InputError, match="flipp"):
-        simulator(stored, template, flipp=1)
+        simulator(stored, template, flipp={})
     with pytest.raises(InputError, match="T1"):
         patches.BrainSimulator(stored, stored, template, ["T1"])
     with pytest.raises(InputError, match="bunk"):

@@ -1,21 +1,22 @@
-"""Every effect of the simulator: settings, its own random stream, and that it does what it says."""
+"""Every effect of cord windows: its own random stream, and that it does what it says."""
 
 import math
 
 import numpy as np
 import pytest
 
-from sctseg7t.errors import InputError
-
 torch = pytest.importorskip("torch", reason="needs the [train] extra")
 
-from sctseg7t.simulate.anatomy import SPACING_MM, load_bank
+from sctseg7t.simulate.anatomy import SPACING_MM, describe_horns, load_bank
 from sctseg7t.simulate.cord import CordSimulator
-from sctseg7t.simulate.effect import EFFECTS, STAGES, Draw, Scene, read_settings
+from sctseg7t.simulate.effect import EFFECTS as ALL
+from sctseg7t.simulate.effect import STAGES as ALL_STAGES
 from sctseg7t.simulate.fields import pixel_grid_mm, smooth_noise
+from sctseg7t.simulate.scene import CordScene, Draw
 
 pytestmark = pytest.mark.train
 
+EFFECTS, STAGES = ALL["cord"], ALL_STAGES["cord"]
 OPTIONAL = [name for name, entry in EFFECTS.items() if not entry.required]
 # Without chance: nothing optional, a straight cord of the bank's size, one brightness per tissue.
 PLAIN = {
@@ -67,49 +68,6 @@ def others(drawn, name):
     return {effect: kept for effect, kept in drawn.items() if effect != name}
 
 
-# ---- registry ------------------------------------------------------------------
-
-
-class TestRegistry:
-    def test_effects_run_stage_by_stage(self):
-        stages = [STAGES.index(entry.stage) for entry in EFFECTS.values()]
-        assert stages == sorted(stages) and set(stages) == set(range(len(STAGES)))
-
-    def test_every_effect_says_what_it_does(self):
-        assert all(entry.summary.endswith(".") for entry in EFFECTS.values())
-
-    def test_defaults_are_filled_in(self):
-        settings = read_settings({"noise": {"snr": [5, 6]}, "lesions": False})
-        assert list(settings) == [name for name in EFFECTS if name != "lesions"]
-        assert settings["noise"] == {**EFFECTS["noise"].defaults, "snr": (5, 6)}
-        assert settings["slab"] == EFFECTS["slab"].defaults
-
-    @pytest.mark.parametrize(
-        ("recipe", "words"),
-        [
-            ({"noize": {}}, ("'noize'", "known", "noise")),
-            ({"noise": {"snrr": 3}}, ("'noise'", "'snrr'", "snr, uneven")),
-            ({"window": {"size": 3}}, ("'size'", "none")),
-            ({"noise": True}, ("'noise'", "object")),
-            ({"noise": [1, 2]}, ("'noise'", "object")),
-        ],
-    )
-    def test_wrong_recipes(self, bank, recipe, words):
-        with pytest.raises(InputError) as caught:
-            CordSimulator(bank, recipe, 32)
-        assert all(word in str(caught.value) for word in words) and "\n" not in str(caught.value)
-
-    @pytest.mark.parametrize("name", EFFECTS)
-    def test_optional_effects_can_be_left_out_and_others_not(self, run, name):
-        if EFFECTS[name].required:
-            with pytest.raises(InputError, match=f"{name!r} cannot be left out"):
-                read_settings({name: False})
-            return
-        scene = run("view", count=2, size=48, base={}, **{name: False})
-        assert name not in scene.drawn
-        assert torch.isfinite(scene.image).all() and torch.isfinite(scene.target).all()
-
-
 # ---- random streams ------------------------------------------------------------
 
 
@@ -121,7 +79,9 @@ def usual(run):
 class TestStreams:
     @pytest.mark.parametrize("name", OPTIONAL)
     def test_leaving_one_out_changes_no_other(self, run, usual, name):
-        assert run("view", count=3, size=32, base={}, **{name: False}).drawn == others(usual.drawn, name)
+        scene = run("view", count=3, size=32, base={}, **{name: False})
+        assert scene.drawn == others(usual.drawn, name)
+        assert torch.isfinite(scene.image).all() and torch.isfinite(scene.target).all()
 
     @pytest.mark.parametrize(
         ("name", "settings"),
@@ -181,25 +141,6 @@ class TestStreams:
         assert set(one) == set(scene.drawn) and isinstance(one["subject"]["slice"], int)
 
 
-class TestDraw:
-    def test_distributions(self):
-        draw = Draw(1, "noise", 20000, 8)
-        uniform, log = draw.uniform("a", 2.0, 4.0), draw.log_uniform("b", 1.0, 100.0)
-        assert uniform.shape == (20000, 1, 1, 1) and abs(uniform.mean() - 3) < 0.02
-        assert 1 <= log.min() and log.max() <= 100 and abs(log.log10().mean() - 1) < 0.02
-        normal = draw.normal("c", 2.0, 5.0)
-        assert abs(normal.mean() - 5) < 0.06 and abs(normal.std() - 2) < 0.05
-        assert abs(draw.chance("d", 0.3).mean() - 0.3) < 0.015
-        assert set(draw.kept) == set("abcd") and draw.kept["a"] == uniform.flatten().tolist()
-
-    def test_streams_follow_seed_and_name(self):
-        def first(seed, name):
-            return Draw(seed, name, 3, 8).uniform("x", 0, 1).flatten().tolist()
-
-        assert first(1, "noise") == first(1, "noise")
-        assert len({tuple(first(seed, name)) for seed in (1, 2) for name in ("noise", "bias")}) == 4
-
-
 # ---- anatomy -------------------------------------------------------------------
 
 
@@ -252,7 +193,7 @@ class TestAnatomy:
 
     def front_and_back(self, bank, scene):
         """Area of gray matter before and behind the commissure."""
-        join = torch.from_numpy(np.stack([_commissure(bank, int(k)) for k in scene.index])).view(-1, 1, 1)
+        join = torch.from_numpy(describe_horns(bank.maps[scene.index])["commissure_y"]).view(-1, 1, 1)
         gm = scene.target[:, 1]
         return area(gm * (Y > join + 0.3)), area(gm * (Y < join - 0.3))
 
@@ -300,12 +241,6 @@ class TestAnatomy:
         thick = run(slab={"thickness": (7.0, 7.0), "tilt_sd": 10.0}).target[:, 0]
         partial = [((t > 0.05) & (t < 0.95)).sum() for t in (thin, thick)]
         assert partial[1] > 1.3 * partial[0]
-
-
-def _commissure(bank, k):
-    from sctseg7t.simulate.anatomy import describe_horns
-
-    return describe_horns(bank.maps[k : k + 1])["commissure_y"][0]
 
 
 # ---- contrast ------------------------------------------------------------------
@@ -403,7 +338,7 @@ def apply(bank, name, scene, seed=3, **settings):
 
 def scan_of(image):
     """A scene at the point where the scanner's image is stored."""
-    scene = Scene(None, len(image), image.shape[-1], SPACING_MM)
+    scene = CordScene(None, len(image), image.shape[-1], SPACING_MM)
     scene.image = scene.stored = image
     scene.noise_map, scene.smoothing = torch.ones(1, 1, 1, 1), torch.ones(len(image), 2)
     return scene
