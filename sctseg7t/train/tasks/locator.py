@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from sctseg7t.cord.locator import locate
 from sctseg7t.image.frame import frame_of
 from sctseg7t.simulate import anatomy
-from sctseg7t.simulate.neck import NeckBatch, NeckRecipe, NeckSimulator
+from sctseg7t.simulate.neck import NeckBatch, NeckSimulator
 from sctseg7t.train.real_scans import Case, TorchSession
 from sctseg7t.train.recipe import TrainRecipe
 from sctseg7t.train.task import InputShape, Task
@@ -31,7 +31,7 @@ class LocatorTask(Task):
 
     def simulator(self, recipe: TrainRecipe, folders: dict[str, Path], root: Path, log: TextIO) -> NeckSimulator:
         bank = anatomy.load_bank(recipe.anatomy, folders, seed=recipe.seed)
-        return NeckSimulator(bank, NeckRecipe.from_dict(recipe.simulation))
+        return NeckSimulator(bank, recipe.simulation)
 
     def input_shape(self, recipe: TrainRecipe) -> InputShape:
         return InputShape(1, (64, 96), free=True)
