@@ -19,6 +19,14 @@ TIMEOUT_S = (10, 30)
 LOCK_WAIT_S = 3600
 # Everything else that a server answers is final.
 _WORTH_A_RETRY = {408, 429, 500, 502, 503, 504}
+# What the errors of requests mean, from the particular to the general.
+_REASONS = {
+    "HTTPError": "HTTP {status}",
+    "SSLError": "secure connection refused; behind a proxy, name its certificate in REQUESTS_CA_BUNDLE",
+    "ProxyError": "the proxy (HTTPS_PROXY) cannot be used",
+    "ChunkedEncodingError": "connection cut",
+    "ConnectionError": "connection failed",
+}
 
 
 class SourceError(Exception):
@@ -60,7 +68,9 @@ def fetch(
     if final.exists():
         log.warning("%s: damaged; it will be replaced", final)
     if offline or offline_by_environment():
-        raise DownloadError(_offline_message(file, mirror))
+        raise DownloadError(
+            f"{file.name}: not on this machine, and downloads are off (offline): {_remedy(file, mirror)}"
+        )
     with writing_into(cache_dir(cache)), locked_for(file, cache):
         # Another process may have brought the file while this one waited.
         if not matches(final, file):
@@ -142,7 +152,8 @@ def _download(file: FileSpec, final: Path, bar: bool, mirror: AnyPath | None) ->
             record(final)
             log.warning("%s: no hash is known; only the commit in its address pins it", file.name)
         return
-    raise DownloadError(_failure_message(file, reasons, mirror))
+    why = "; ".join(reasons) or "the manifest lists no address for it"
+    raise DownloadError(f"{file.name}: could not be downloaded ({why}). Run again, or {_remedy(file, mirror)}")
 
 
 def _retrieve(url: str, file: FileSpec, folder: Path, bar: bool) -> Path:
@@ -194,20 +205,11 @@ def _status(error) -> int:
 
 def _reason(error: Exception) -> str:
     """Why a request failed, in a few words and without the address."""
-    from requests import exceptions as kinds
-
-    if isinstance(error, kinds.HTTPError):
-        return f"HTTP {_status(error)}"
     # While a body is being read, requests reports a read time-out as a failed connection.
-    if isinstance(error, kinds.Timeout) or "timed out" in str(error).lower():
+    if "timed out" in str(error).lower():
         return "timed out"
-    words = (
-        (kinds.SSLError, "secure connection refused; behind a proxy, name its certificate in REQUESTS_CA_BUNDLE"),
-        (kinds.ProxyError, "the proxy (HTTPS_PROXY) cannot be used"),
-        (kinds.ChunkedEncodingError, "connection cut"),
-        (kinds.ConnectionError, "connection failed"),
-    )
-    return next((text for kind, text in words if isinstance(error, kind)), f"request failed: {type(error).__name__}")
+    known = (_REASONS[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _REASONS)
+    return next(known, type(error).__name__).format(status=_status(error))
 
 
 def _local_path(url: str) -> Path:
@@ -220,19 +222,9 @@ def _local_path(url: str) -> Path:
     return Path(host + url2pathname(parts.path) if os.name == "nt" else unquote(parts.path))
 
 
-def _offline_message(file: FileSpec, mirror: AnyPath | None) -> str:
+def _remedy(file: FileSpec, mirror: AnyPath | None) -> str:
+    """Where to put a file by hand, and which."""
     folder = mirror_dir(mirror)
+    source = next((f" (from {without_credentials(url)})" for url in file.urls if "://" in url), "")
     where = f"into {folder}" if folder else "into a folder and name that in SCT7T_MIRROR"
-    source = next((url for url in file.urls if "://" in url), None)
-    source = f" (from {without_credentials(source)})" if source else ""
-    return (
-        f"{file.name}: not on this machine, and downloads are off (offline): "
-        f"put the file with {describe(file)}{source} {where}"
-    )
-
-
-def _failure_message(file: FileSpec, reasons: list[str], mirror: AnyPath | None) -> str:
-    folder = mirror_dir(mirror)
-    why = "; ".join(reasons) or "the manifest lists no address for it"
-    where = f"into {folder}" if folder else "into a folder named in SCT7T_MIRROR"
-    return f"{file.name}: could not be downloaded ({why}). Run again, or put the file with {describe(file)} {where}"
+    return f"put the file with {describe(file)}{source} {where}"

@@ -8,13 +8,16 @@ is never run. The graph is channels first, whatever the description.
 import json
 import math
 from collections import Counter
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sctseg7t.errors import ModelError
 from sctseg7t.zoo.keras_layers import LAYERS, Graph, Layer
+from sctseg7t.zoo.spec import AnyPath, Architecture
 
 OPSET = 17
 # The first version of the file format that carries opset 17.
@@ -22,7 +25,12 @@ IR_VERSION = 8
 ARCHITECTURES = Path(__file__).with_name("architectures")
 
 
-def to_onnx(hdf5, out, architecture=None, lambdas=()):
+def to_onnx(
+    hdf5: AnyPath,
+    out: AnyPath,
+    architecture: Architecture | None = None,
+    lambdas: Sequence[tuple[str, float]] = (),
+) -> None:
     """Write the network of a Keras HDF5 file as ONNX.
 
     Parameters
@@ -60,7 +68,7 @@ def to_onnx(hdf5, out, architecture=None, lambdas=()):
     onnx.save(model, out)
 
 
-def load_architecture(architecture):
+def load_architecture(architecture: Architecture) -> dict:
     """Return a shipped description with its parameters (``"$name"``) filled in.
 
     Raises
@@ -92,7 +100,7 @@ def _packages(hdf5):
     return h5py, onnx
 
 
-def _filled(value, parameters):
+def _filled(value, parameters) -> Any:
     if isinstance(value, dict):
         return {key: _filled(item, parameters) for key, item in value.items()}
     if isinstance(value, list):

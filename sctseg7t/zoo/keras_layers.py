@@ -14,29 +14,31 @@ class Tensor:
 
     name: str
     channels: int
-    space: tuple = ()
+    space: tuple[int | None, ...] = ()
     repeat: int = 1
 
 
 @dataclass(frozen=True)
 class Layer:
+    """One layer: its description and its arrays; ``divisor`` is what a ``Lambda`` divides by."""
+
     kind: str
     name: str
     config: dict
     weights: dict
     divisor: float | None = None
 
-    def array(self, name, shape=None):
-        """One of the layer's arrays, of the shape given."""
+    def array(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Return one of the layer's arrays (ModelError where it is not of this shape)."""
         if name not in self.weights:
             raise ModelError(f"layer {self.name}: the file has no {name} for it")
         array = self.weights[name]
-        if shape is not None and array.shape != tuple(shape):
+        if array.shape != tuple(shape):
             raise ModelError(f"layer {self.name}: {name} is {array.shape}, its description asks for {tuple(shape)}")
         return array
 
-    def per_axis(self, name, axes, default=1):
-        """A setting with one value an axis."""
+    def per_axis(self, name: str, axes: int, default: int | list[int] = 1) -> tuple[int, ...]:
+        """Return a setting with one value per axis."""
         value = self.config.get(name) or default
         values = (value,) * axes if isinstance(value, int) else tuple(int(v) for v in value)
         if len(values) != axes:
@@ -46,25 +48,29 @@ class Layer:
 
 @dataclass
 class Graph:
+    """The ONNX graph in the making; ``channels_last`` is the order of the Keras description."""
+
     channels_last: bool
     nodes: list = field(default_factory=list)
     arrays: list = field(default_factory=list)
 
-    def node(self, operator, inputs, **attributes):
+    def node(self, operator: str, inputs: list[str], **attributes) -> str:
+        """Add an operator; returns the name of its result."""
         from onnx import helper
 
         name = f"{operator.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, inputs, [name], **attributes))
         return name
 
-    def constant(self, array):
+    def constant(self, array: np.ndarray) -> str:
+        """Add an array; returns its name."""
         from onnx import numpy_helper
 
         name = f"array_{len(self.arrays)}"
         self.arrays.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
-    def check_channel_axis(self, layer, tensor):
+    def check_channel_axis(self, layer: Layer, tensor: Tensor) -> None:
         """Refuse a layer that works along another axis than the channels."""
         last = len(tensor.space) + 1
         if layer.config.get("axis", -1) not in ((-1, last) if self.channels_last else (1,)):
@@ -214,13 +220,16 @@ def _padding(layer, space, kernel, stride, dilation):
     same, before, after, result = _is_same(layer), [], [], []
     for n, k, s, d in zip(space, kernel, stride, dilation):
         reach = (k - 1) * d + 1
-        if n is None and s > 1:
+        if n is not None:
+            count = -(-n // s) if same else (n - reach) // s + 1
+            total = max((count - 1) * s + reach - n, 0)
+        elif s == 1:
+            count, total = None, reach - 1
+        else:
             raise ModelError(f"layer {layer.name}: strides on an image of open size")
-        count = n if n is None else -(-n // s) if same else (n - reach) // s + 1
-        total = 0 if not same else reach - 1 if n is None else max((count - 1) * s + reach - n, 0)
-        before.append(total // 2)
-        after.append(total - total // 2)
-        result.append(count if same or n is not None else None)
+        before.append(total // 2 if same else 0)
+        after.append(total - total // 2 if same else 0)
+        result.append(count)
     return before + after, tuple(result)
 
 

@@ -9,7 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
-from sctseg7t.zoo.manifest import parse_file
+from sctseg7t.zoo.manage import bring, parts_of
+from sctseg7t.zoo.manifest import load_manifest, parse_file
 
 CONTENT = bytes(range(256)) * 1200
 
@@ -107,6 +108,12 @@ def model_entry(model_id="net", version="1.0.0", **fields):
         "centring": {"policy": "none"},
         **fields,
     }
+
+
+def install(name, **options):
+    """Bring every file of a model or data set, as ``sct7t_download install`` does."""
+    manifest = load_manifest()
+    return [p for spec in parts_of(manifest, name) for file in spec.files for p in bring(spec, file, **options)]
 
 
 def write_manifest(folder, *models, datasets=()):

@@ -9,7 +9,7 @@ import keras_files as files
 import numpy as np
 import pytest
 from sctseg7t.cli.download import main
-from zoo_helpers import Answer, Server, cache_files, clean_cache, file_entry, model_entry, write_manifest
+from zoo_helpers import Answer, Server, cache_files, clean_cache, file_entry, install, model_entry, write_manifest
 
 from sctseg7t.errors import DownloadError, ModelError
 from sctseg7t.runtime import open_session
@@ -18,7 +18,7 @@ from sctseg7t.zoo.cache import cached_path
 from sctseg7t.zoo.convert import converted_path
 from sctseg7t.zoo.download import fetch
 from sctseg7t.zoo.local_model import schema_problem
-from sctseg7t.zoo.manage import install, prune, verify, verify_converted
+from sctseg7t.zoo.manage import prune, verify, verify_converted
 from sctseg7t.zoo.manifest import load_manifest, parse_file
 from sctseg7t.zoo.self_test import known_image, summary
 from sctseg7t.zoo.weights import weights

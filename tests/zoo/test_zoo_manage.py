@@ -13,6 +13,7 @@ from zoo_helpers import (
     cache_files,
     clean_cache,
     file_entry,
+    install,
     model_entry,
     write_manifest,
 )
@@ -20,7 +21,7 @@ from zoo_helpers import (
 from sctseg7t.errors import DownloadError, ModelError, OutputError
 from sctseg7t.zoo.cache import cached_path
 from sctseg7t.zoo.local_model import schema_problem
-from sctseg7t.zoo.manage import export, install, prune, verify
+from sctseg7t.zoo.manage import export, prune, verify
 from sctseg7t.zoo.manifest import load_manifest
 
 
