@@ -15,10 +15,8 @@ from sctseg7t.errors import DownloadError
 from sctseg7t.runtime import open_session
 from sctseg7t.zoo.cache import file_digest
 from sctseg7t.zoo.edit import pin, write_entry
-from sctseg7t.zoo.keras import to_onnx
 from sctseg7t.zoo.manifest import load_manifest
 from sctseg7t.zoo.self_test import known_image, summary
-from sctseg7t.zoo.spec import Architecture
 from sctseg7t.zoo.weights import weights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,27 +72,6 @@ def test_every_imported_entry_can_be_checked_or_says_why_not():
             assert spec.test_input
 
 
-def test_gray_matter_entries_say_what_the_tool_does():
-    for name, filters in (("sct_gm_large", 64), ("sct_gm_challenge", 32)):
-        spec = load_manifest().model(name)
-        assert spec.files[0].architecture == Architecture("deepseg_gm", (("filters", filters),))
-        given, (out,) = spec.input, spec.outputs
-        assert (given.orientation, given.axes, given.size, given.spacing_mm) == (
-            "native",
-            "xy",
-            (200, 200),
-            (0.25, 0.25),
-        )
-        assert (given.sampling.method, given.sampling.resample, given.sampling.pad) == (
-            "slices",
-            "centred",
-            "symmetric",
-        )
-        assert given.normalisation == {"name": "zscore", "parameters": {"scope": "stack"}}
-        assert (out.map_threshold, out.threshold, out.binarise, out.suffix) == (0.999, 0.5, "above", "_gmseg")
-        assert spec.centring == {"policy": "image"} and spec.postprocess == ()
-
-
 @pytest.mark.parametrize("name", ["gm_sc_7t_t2star", "sct_gm_large", "sct_sc_t2s"])
 def test_absent_file_is_named_with_what_pins_it_where_it_is_and_where_to_put_it(name, tmp_path, monkeypatch):
     spec = load_manifest().model(name)
@@ -137,33 +114,6 @@ def test_converted_network_equals_torch(peers, name):
     assert np.abs(got - expected).max() < 1e-3
     assert np.abs(got - expected).mean() < 1e-6
     assert np.count_nonzero((got > 0.5) != (expected > 0.5)) == 0
-
-
-@pytest.mark.data
-def test_another_lesion_network_is_read_by_the_same_converter(peers, tmp_path):
-    pytest.importorskip("torch")
-    import keras_torch
-
-    to_onnx(peers / "t2_ax_lesion.h5", tmp_path / "net.onnx")
-    image = known_image({"name": "cord", "shape": [1, 1, 48, 48, 48], "spacing_mm": 0.5, "lesion": 0.6})
-    expected = keras_torch.full_model(peers / "t2_ax_lesion.h5", image)
-    assert expected.max() > 0.05
-    np.testing.assert_allclose(open_session(tmp_path / "net.onnx", "cpu").run(image), expected, atol=1e-5)
-
-
-@pytest.mark.data
-@pytest.mark.parametrize(("name", "filters"), [("large", 64), ("challenge", 32)])
-def test_gray_matter_network_equals_the_benchmark_graph(peers, name, filters, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmark"))
-    import peer_sct_gm
-
-    hdf5 = peers / f"{name}_model.hdf5"
-    to_onnx(hdf5, tmp_path / "a.onnx", Architecture("deepseg_gm", (("filters", filters), ("size", 96))))
-    peer_sct_gm.build_onnx(hdf5, tmp_path / "b.onnx", size=96)
-    image = known_image({"name": "cord", "shape": [1, 1, 96, 96], "spacing_mm": 0.25})
-    a, b = (open_session(tmp_path / f"{n}.onnx", "cpu", 1).run(image) for n in "ab")
-    assert b.max() > 0.99
-    np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 @pytest.mark.data

@@ -119,14 +119,15 @@ def test_prune_keeps_what_current_versions_use(manifest, cache):
     unknown = cache / "sha256" / hashlib.sha256(b"x").hexdigest()
     unknown.mkdir()
     (unknown / "old.onnx").write_bytes(b"x" * 10)
-    part = Path(f"{cached_path(manifest.model('finder').files[0])}.part")
-    part.write_bytes(b"half")
+    left = cached_path(manifest.model("finder").files[0]).parent / ".part-1"
+    left.mkdir()
+    (left / "half.onnx").write_bytes(b"half")
     foreign = cache / "sha256" / "notes"
     foreign.mkdir()
     (foreign / "mine.txt").write_text("keep")
     before = cache_files(cache)
 
-    gone = {"net-1.onnx", "old.onnx", "finder.onnx.part"}
+    gone = {"net-1.onnx", "old.onnx", "half.onnx"}
     planned = prune(dry_run=True)
     assert cache_files(cache) == before
     assert prune() == planned
@@ -139,9 +140,8 @@ def test_prune_keeps_what_current_versions_use(manifest, cache):
 def test_prune_leaves_a_running_download_alone(manifest, cache):
     import filelock
 
-    part = Path(f"{cached_path(manifest.model('net').files[0])}.part")
-    part.parent.mkdir(parents=True)
-    part.write_bytes(b"tw")
+    part = cached_path(manifest.model("net").files[0]).parent / ".part-1"
+    part.mkdir(parents=True)
     lock = cache / "locks" / f"{part.parent.name}.lock"
     lock.parent.mkdir()
     with filelock.FileLock(lock):
