@@ -20,11 +20,12 @@ from sctseg7t.files import write_bytes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import ArrayLike
 
 # Okabe and Ito's colours, told apart by all kinds of colour vision.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 # Text stays text in SVG.
-_STYLE = {"svg.fonttype": "none", "svg.hashsalt": "sctseg7t", "font.size": 9}
+_STYLE: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "sctseg7t", "font.size": 9}
 # A date or a version in the file would change it from run to run.
 _METADATA = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 # Share of an axis kept for outliers, and for the gap between them and the rest.
@@ -147,7 +148,8 @@ def violins(
             continue
         varied = len(values) > 4 and values[0] < values[-1]
         if varied and violin:
-            for body in axis.violinplot([values], [place], widths=0.85, showextrema=False)["bodies"]:
+            bodies: Any = axis.violinplot([values], [place], widths=0.85, showextrema=False)["bodies"]
+            for body in bodies:
                 body.set(facecolor=colour, alpha=0.35)
         shown, places = thinned(values, most)
         axis.plot(place + _aside(places, len(values)), shown, ".", color=colour, markersize=3, alpha=0.8)
@@ -212,8 +214,8 @@ def _outlier_strip(axis: Axes, outliers: Sequence[Sequence[float]], above: bool,
 
 def bland_altman(
     axis: Axes,
-    means: Sequence[float],
-    differences: Sequence[float],
+    means: ArrayLike,
+    differences: ArrayLike,
     *,
     lines: Sequence[tuple[str, float, float]] | None = None,
     unit: str = "",
@@ -268,10 +270,10 @@ def bland_altman(
 
 def curve(
     axis: Axes,
-    x: Sequence[float],
-    y: Sequence[float],
+    x: ArrayLike,
+    y: ArrayLike,
     *,
-    spread: Sequence[float] | None = None,
+    spread: ArrayLike | None = None,
     colour: str = PALETTE[0],
     label: str | None = None,
     marker: str = "",
