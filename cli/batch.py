@@ -6,7 +6,7 @@ from pathlib import Path
 
 from . import options as shared
 from .parser import Parser, number, whole_number
-from .run import Progress, exit_code, process
+from .run import Progress, exit_code, make_folder, process
 
 EPILOG = """
 examples:
@@ -148,7 +148,6 @@ def _run(args):
     from sctseg7t.cohort.lock import alone_in
     from sctseg7t.cohort.output_names import write_description
     from sctseg7t.cohort.run import Interrupts, run_jobs
-    from sctseg7t.errors import OutputError
     from sctseg7t.runtime.session import cuda_index
     from sctseg7t.zoo.weights import weights
 
@@ -157,11 +156,9 @@ def _run(args):
     jobs, refused, specs = _jobs(args)
     if args.dry_run:
         return _dry_run(jobs, refused)
-    out = Path(args.output)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise OutputError(f"-o {out}: cannot be made ({err.strerror or err}); choose another folder") from err
+    out = make_folder("-o", args.output)
+    if args.qc:
+        make_folder("-qc", args.qc)
     with alone_in(out):
         for spec in filter(None, specs):
             # Once, before many workers want them.

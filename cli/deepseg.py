@@ -6,7 +6,7 @@ import sys
 
 from . import options as shared
 from .parser import Parser
-from .run import Progress, exit_code, process
+from .run import Progress, exit_code, make_folder, process
 
 EPILOG = """
 examples:
@@ -76,6 +76,8 @@ def _run(args):
         for path in args.input
     ]
     _check_report(args.report, plans)
+    if args.qc:
+        make_folder("-qc", args.qc)
     refused = {**outputs.conflicts(plans), **unreadable}
     outcomes, progress = [], Progress(len(plans), shown=args.verbose > 0)
     for plan in plans:

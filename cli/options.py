@@ -3,6 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from sctseg7t.inference.roles import ROLES
+
 from .parser import Answer, Group, Parser, number, whole_number
 
 if TYPE_CHECKING:
@@ -83,16 +85,12 @@ def add_task_option(group: Group) -> None:
 
 def add_file_options(group: Group, metavar: str = "FILE", suffix: str = "") -> None:
     """Add an option for every file that can go with a scan."""
-    from sctseg7t.inference.roles import ROLES
-
     for role in ROLES.values():
-        group.add_argument(f"-{role.name}", metavar=metavar, help=role.help + suffix)
+        group.option(f"-{role.name} {metavar}", role.help + suffix)
 
 
 def given_files(args: argparse.Namespace) -> dict[str, str]:
     """Files that go with the scan, by role, of those that were given."""
-    from sctseg7t.inference.roles import ROLES
-
     return {name: value for name in ROLES if (value := getattr(args, name))}
 
 

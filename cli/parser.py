@@ -207,19 +207,23 @@ class Parser(Options, argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End the command with one line and exit code 2."""
-        # argparse lists every form of an option; the first is enough.
-        message = re.sub(r"(-[\w-]+)(?:/-[\w-]+)+", r"\1", message)
         missing = re.match(r"the following arguments are required: (.*)", message)
         if missing:
-            names = " and ".join(missing[1].split(", "))
+            names = " and ".join(_first_form(option) for option in missing[1].split(", "))
             verb = "are" if " and " in names else "is"
             message = f"{names} {verb} required: {(self.usage or '%(prog)s') % {'prog': self.prog}}"
         of_option = re.match(r"argument ([^:]+): (.*)", message, re.DOTALL)
         if of_option:
+            option, problem = of_option.groups()
             # A check of ours begins with the value: -thr 1.5: give ...
-            colon = ":" if of_option[2].startswith(("expected", "invalid", "ignored", "not allowed")) else ""
-            message = f"{of_option[1]}{colon} {of_option[2]}"
+            colon = ":" if problem.startswith(("expected", "invalid", "ignored", "not allowed")) else ""
+            message = f"{_first_form(option)}{colon} {problem}"
         self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def _first_form(option: str) -> str:
+    """The first of the forms of an option, which argparse lists as in -thr/--thr."""
+    return option.partition("/")[0]
 
 
 def whole_number(lowest: int = 1) -> Callable[[str], int]:

@@ -6,9 +6,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
-from sctseg7t.errors import UserError
+from sctseg7t.errors import OutputError, UserError
 
 
 def exit_code(
@@ -93,6 +94,18 @@ def process(main: Callable[[], int], *, at_once: bool = False) -> NoReturn:
     if at_once:
         os._exit(code)
     sys.exit(code)
+
+
+def make_folder(option: str, path: str | Path) -> Path:
+    """Make the folder that an option names, before any work is done for it (OutputError if it cannot be written)."""
+    folder = Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as err:
+        raise OutputError(f"{option} {folder}: cannot be made ({err.strerror or err}); choose another folder") from err
+    if not os.access(folder, os.W_OK):
+        raise OutputError(f"{option} {folder}: cannot be written; choose another folder")
+    return folder
 
 
 class Progress:

@@ -251,6 +251,13 @@ def test_qc_page_of_a_run_has_its_failures(deepseg, scan, tmp_path):
     assert "t2s" in page and "does not exist" in page
 
 
+def test_qc_folder_that_cannot_be_made_is_said_before_anything_is_done(deepseg, scan, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    code, _, err = deepseg("-i", scan, "-qc", tmp_path / "file" / "qc")
+    assert code == 2 and f"-qc {tmp_path / 'file' / 'qc'}: cannot be made" in err and err.count("\n") == 1
+    assert names(scan.parent) == ["t2s.nii.gz"]
+
+
 @pytest.mark.parametrize("target", ["in/t2s.nii.gz", "in/t2s_seg.nii.gz", "nowhere/run.json", "in"])
 def test_report_with_no_place_of_its_own(deepseg, scan, tmp_path, target):
     before = scan.read_bytes()
