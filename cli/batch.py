@@ -58,7 +58,11 @@ def parser() -> Parser:
     run.option("-scheduler ADDRESS", "of dask.distributed: tcp://host:port")
     shared.add_model_options(p, threads="1 a worker")
     how = shared.add_segmentation_options(p)
-    shared.add_file_options(how, "TEMPLATE", "; a path within the data set with {folder}, {stem}, {sub}, {ses} in it")
+    shared.add_file_options(
+        how,
+        "TEMPLATE",
+        "; a path within the data set with {folder}, {stem}, {sub}, {ses}, {earlier} (session before) in it",
+    )
     shared.add_other_options(p, list_tasks=True)
     return p
 

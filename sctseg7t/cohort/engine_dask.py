@@ -20,22 +20,33 @@ A worker that is lost in mid-run costs nothing but time: the scheduler gives its
 four workers when they died becomes a failed record (dask's setting ``distributed.scheduler.allowed-failures``).
 """
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import json
 import os
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
-from sctseg7t.cohort.worker import append_log, has_begun, run_scan, write_failure
+from sctseg7t.cohort.job import Job
+from sctseg7t.cohort.worker import give_up, has_begun, run_scan, time_out
 from sctseg7t.errors import UsageError
 from sctseg7t.inference.scan_run import Outcome
+from sctseg7t.text import one_line
+
+if TYPE_CHECKING:
+    from sctseg7t.cohort.run import Interrupts
 
 _TICK = 0.5
 _CONNECT = 20
 
 
-def run_dask(jobs, address, *, stop=None, say=print):
+def run_dask(
+    jobs: Iterable[Job], address: str, *, stop: Interrupts | None = None, say: Callable[[str], None] = print
+) -> Iterator[tuple[Job, Outcome]]:
     """Run jobs on a cluster; see :func:`sctseg7t.cohort.engine_local.run_local` for what is yielded.
 
     Parameters
@@ -43,7 +54,7 @@ def run_dask(jobs, address, *, stop=None, say=print):
     jobs : iterable of Job
     address : str
         Of the scheduler.
-    stop : object, optional
+    stop : Interrupts, optional
     say : callable
         Is told, in one line, what the user is waiting for.
 
@@ -83,7 +94,7 @@ def run_dask(jobs, address, *, stop=None, say=print):
     except (Exception, asyncio.CancelledError) as err:
         if isinstance(err, (OSError, asyncio.CancelledError)) or type(err).__module__.startswith("distributed"):
             raise UsageError(
-                f"-scheduler {address}: was lost ({type(err).__name__}); start it, and the same again"
+                f"{address}: the scheduler was lost ({type(err).__name__}); start it, and the same again"
             ) from err
         raise
     finally:
@@ -92,7 +103,7 @@ def run_dask(jobs, address, *, stop=None, say=print):
         client.close(timeout=5)
 
 
-def run_in_worker(job):
+def run_in_worker(job: Job) -> Outcome:
     """:func:`run_scan` where nobody stands by to stop it: the worker ends itself when the time is up.
 
     The scheduler then gives the scan to another worker, which finds the record of it and hands that on.
@@ -123,9 +134,7 @@ def _given_up(job):
 
 
 def _expire(job):
-    text = f"{job.plan.source}: not done after {job.timeout:g} s; look at it, or give a longer -timeout"
-    append_log(job, text)
-    write_failure(job, text, "timeout")
+    time_out(job)
     # A thread cannot be stopped; the process can, and its nanny starts another.
     os._exit(1)
 
@@ -134,11 +143,11 @@ def _connect(address):
     try:
         from distributed import Client
     except ImportError as err:
-        raise UsageError("-engine dask: needs dask.distributed; pip install 'sctseg7t[dask]'") from err
+        raise UsageError("the dask engine needs dask.distributed; pip install 'sctseg7t[dask]'") from err
     try:
         return Client(address, timeout=_CONNECT, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as err:
-        raise UsageError(f"-scheduler {address}: no scheduler answers there ({_line(err)}); start one") from err
+        raise UsageError(f"{address}: no scheduler answers there ({_line(err)}); start one") from err
 
 
 def _finished(client, running):
@@ -169,7 +178,7 @@ def _wind_up(client, running, stop):
             yield job, _outcome(job, future)
 
 
-def _outcome(job, future):
+def _outcome(job: Job, future: Any) -> Outcome:
     error = future.exception() if future.status != "finished" else None
     if error is None and future.status == "finished":
         return future.result()
@@ -177,13 +186,12 @@ def _outcome(job, future):
         text = f"{job.plan.source}: every worker that had it died; run it alone with sct7t_deepseg to see more"
     else:
         text = f"{job.plan.source}: lost with its worker ({_line(error) if error else future.status})"
-    append_log(job, text)
-    return write_failure(job, text, "killed")
+    return give_up(job, text, "killed")
 
 
 def _killed(future):
     return future.status == "error" and type(future.exception()).__name__ == "KilledWorker"
 
 
-def _line(err):
-    return " ".join(f"{type(err).__name__}: {err}".split())[:200]
+def _line(err: BaseException) -> str:
+    return one_line(f"{type(err).__name__}: {err}", 200)

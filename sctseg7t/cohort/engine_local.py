@@ -1,14 +1,23 @@
 """The engine of one machine: worker processes that each hold one open model."""
 
+from __future__ import annotations
+
 import concurrent.futures
 import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from sctseg7t.cohort.worker import append_log, run_scan, write_failure
+from sctseg7t.cohort.job import Job
+from sctseg7t.cohort.worker import give_up, run_scan, time_out
 from sctseg7t.inference.outputs import sweep
+from sctseg7t.inference.scan_run import Outcome
+
+if TYPE_CHECKING:
+    from sctseg7t.cohort.run import Interrupts
 
 # How often the parent looks up from waiting, seconds.
 _TICK = 0.2
@@ -16,7 +25,7 @@ _TICK = 0.2
 _ON_GPU = 4
 
 
-def run_local(jobs, *, workers, stop=None):
+def run_local(jobs: Iterable[Job], *, workers: int, stop: Interrupts | None = None) -> Iterator[tuple[Job, Outcome]]:
     """Run jobs in worker processes; each job's fate is its own.
 
     A scan that hangs past its limit, or that kills its worker, becomes a failed record; a new worker takes
@@ -26,7 +35,7 @@ def run_local(jobs, *, workers, stop=None):
     ----------
     jobs : iterable of Job
     workers : int
-    stop : object, optional
+    stop : Interrupts, optional
         ``stop.count``: 0 go on, 1 begin nothing new, 2 abandon what is running.
 
     Yields
@@ -66,7 +75,7 @@ def run_local(jobs, *, workers, stop=None):
             sweep(job.plan)
 
 
-def default_workers(device="auto", threads=1):
+def default_workers(device: str = "auto", threads: int = 1) -> int:
     """Processes for this machine: its usable CPUs over the threads of each, few where they share a GPU."""
     from sctseg7t.runtime.session import usable_cpus
 
@@ -91,23 +100,19 @@ def _with_upcoming(jobs):
         yield before
 
 
-def _outcome(job, future):
+def _outcome(job: Job, future: Any) -> Outcome:
     from pebble import ProcessExpired
 
+    source = job.plan.source
     try:
         return future.result()
     except TimeoutError:
-        text = f"{job.plan.source}: not done after {job.timeout:g} s; look at it, or give a longer -timeout"
-        kind = "timeout"
+        return time_out(job)
     except ProcessExpired as err:
-        text = (
-            f"{job.plan.source}: killed its worker ({_how(err.exitcode)}); run it alone with sct7t_deepseg to see more"
-        )
-        kind = "killed"
+        text = f"{source}: killed its worker ({_how(err.exitcode)}); run it alone with sct7t_deepseg to see more"
     except Exception as err:  # noqa: BLE001
-        text, kind = f"{job.plan.source}: lost with its worker ({type(err).__name__}: {err})", "killed"
-    append_log(job, text)
-    return write_failure(job, text, kind)
+        text = f"{source}: lost with its worker ({type(err).__name__}: {err})"
+    return give_up(job, text, "killed")
 
 
 def _how(code):
@@ -122,8 +127,10 @@ def _end_with_parent():
     """In a worker: end as soon as the parent is gone, even if it was killed and even if the scan hangs."""
 
     def watch():
-        multiprocessing.parent_process().join()
-        os._exit(1)
+        parent = multiprocessing.parent_process()
+        if parent:
+            parent.join()
+            os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from sctseg7t.bids import entities_of
 from sctseg7t.errors import UsageError
 from sctseg7t.inference.outputs import SIDECAR, split_name
+from sctseg7t.text import one_line
 
 # What segmentation tools and people call their masks: no scans, unless a pattern asks for them.
 _MASKS = ("*_seg", "*_gmseg", "*_wmseg", "*seg-manual", "*seg_manual", "*_mask", "*_probseg", "*_dseg", "*-truth")
@@ -224,7 +225,7 @@ def read_qc_fail(path: str | Path) -> list[str]:
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as err:
-        reason = " ".join(str(getattr(err, "strerror", None) or err).split())[:120]
+        reason = one_line(getattr(err, "strerror", None) or err, 120)
         raise UsageError(f"{path}: cannot be read ({reason}); export it again from the QC page") from err
     groups = list(content.values()) if isinstance(content, dict) else [content]
     names = []

@@ -1,5 +1,6 @@
 """What a worker is given for one scan."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,8 @@ def file_beside(template: str, scan: Scan, root: str | Path) -> Path:
     ----------
     template : str
         A path within the data set with ``{folder}``, ``{stem}``, ``{sub}``, ``{ses}`` in it, such as
-        ``derivatives/labels/{folder}/{stem}_levels.nii.gz``.
+        ``derivatives/labels/{folder}/{stem}_levels.nii.gz``. ``{earlier}`` is the subject's session before this one:
+        ``sub-{sub}/ses-{earlier}/anat/sub-{sub}_ses-{earlier}_FLAIR.nii.gz``.
     scan : Scan
     root : path
         Of the data set.
@@ -105,13 +107,25 @@ def file_beside(template: str, scan: Scan, root: str | Path) -> Path:
     UsageError
         Unknown field in the template.
     """
-    relative = Path(scan.relative)
+    relative, root = Path(scan.relative), Path(root).absolute()
     values = {"sub": "", "ses": "", **scan.entities}
     values |= {"folder": relative.parent.as_posix(), "stem": split_name(relative)[0]}
+    values["earlier"] = _earlier_session(scan, root) if "{earlier}" in template else ""
     try:
-        return Path(root).absolute() / template.format(**values)
+        return root / template.format(**values)
     except (KeyError, IndexError, ValueError) as err:
         raise UsageError(
-            f"{template}: in the name of a file beside a scan {{folder}}, {{stem}}, {{sub}}, {{ses}} are known; "
-            f"got {err}"
+            f"{template}: in the name of a file beside a scan {{folder}}, {{stem}}, {{sub}}, {{ses}}, {{earlier}} are "
+            f"known; got {err}"
         ) from err
+
+
+def _earlier_session(scan: Scan, root: Path) -> str:
+    """The subject's session before that of the scan, without ses-; "" if there is none."""
+    sessions = {path.name.removeprefix("ses-") for path in root.glob(f"sub-{scan.entities.get('sub')}/ses-*")}
+    # Session 10 comes after session 9.
+    ordered = sorted(
+        sessions, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    )
+    own = scan.entities.get("ses")
+    return ordered[ordered.index(own) - 1] if own in ordered[1:] else ""

@@ -10,7 +10,6 @@ import platform
 import threading
 import time
 from dataclasses import replace
-from pathlib import Path
 
 from sctseg7t.cohort.job import Job, Settings
 from sctseg7t.cohort.resume import state
@@ -46,7 +45,7 @@ def run_scan(job: Job) -> Outcome:
         if not job.force and state(job, rehash=True) == "done":
             return Outcome("done")
         with _log(job, started) as log:
-            outcome = segment_to_files(segmenter, job.task, volume=_volume(job, segmenter), say=log)
+            outcome = segment_to_files(segmenter, job.task, ahead=lambda: _read_ahead(job, segmenter), say=log)
             seconds = time.perf_counter() - started
             log(f"{outcome.status} after {seconds:.2f} s" + (f": {outcome.error}" if outcome.error else ""))
         return replace(outcome, seconds={"scan": seconds})
@@ -85,12 +84,7 @@ def open_model(settings: Settings) -> Segmenter:
     return _open[key]
 
 
-def write_failure(job: Job, error: str, kind: str) -> Outcome:
-    """Record the failure of a scan whose worker could not."""
-    return fail(job.task, error, kind)
-
-
-def _volume(job, segmenter):
+def _read_ahead(job, segmenter):
     """The scan, read while the one before was segmented if there was one; the next one is begun."""
     ahead = _ahead.pop(job.plan.source, None)
     _ahead.clear()
@@ -152,17 +146,28 @@ def _log(job, started):
             faulthandler.disable()
 
 
-def has_begun(job):
+# --- of scans whose worker cannot speak for them ---------------------------------------
+
+
+def give_up(job: Job, text: str, kind: str) -> Outcome:
+    """Log and record the failure of a scan from outside its worker."""
+    with contextlib.suppress(OSError):
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        with open(job.log, "a", encoding="utf-8") as stream:
+            stream.write(f"{now()} {text}\n")
+    return fail(job.task, text, kind)
+
+
+def time_out(job: Job) -> Outcome:
+    """Give a scan up that took too long."""
+    return give_up(
+        job, f"{job.plan.source}: not done after {job.timeout:g} s; look at it, or allow more time", "timeout"
+    )
+
+
+def has_begun(job: Job) -> bool:
     """Whether a worker of this run has ever begun with the scan, as its log says."""
     try:
         return f"run {job.run_id}" in job.log.read_text(encoding="utf-8")
     except OSError:
         return False
-
-
-def append_log(job, text):
-    """Add a line to a scan's log from outside its worker."""
-    with contextlib.suppress(OSError):
-        Path(job.log).parent.mkdir(parents=True, exist_ok=True)
-        with open(job.log, "a", encoding="utf-8") as stream:
-            stream.write(f"{now()} {text}\n")

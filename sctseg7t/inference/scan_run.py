@@ -86,7 +86,7 @@ def segment_to_files(
     segmenter: Segmenter,
     task: ScanTask,
     *,
-    volume: Volume | None = None,
+    ahead: Callable[[], Volume | None] = lambda: None,
     say: Callable[[str], None] = lambda text: None,
 ) -> Outcome:
     """Segment one scan and write its masks, tables and record: all of them, or none.
@@ -97,13 +97,13 @@ def segment_to_files(
     ----------
     segmenter : Segmenter
     task : ScanTask
-    volume : Volume, optional
-        The scan, if it has been read already.
+    ahead : callable
+        Gives the scan if it has been read already; it is asked once the file's present state is noted.
     say : callable
         Is told, in lines, what a log should hold.
     """
     try:
-        return _segment(segmenter, task, volume, say)
+        return _segment(segmenter, task, ahead, say)
     except OutputError as err:
         return fail(task, err, "output")
     except UserError as err:
@@ -134,7 +134,9 @@ def fail(task: ScanTask, error: object, kind: str) -> Outcome:
     return Outcome(record.FAILED, content["error"], kind, task.notes)
 
 
-def _segment(segmenter: Segmenter, task: ScanTask, volume: Volume | None, say: Callable[[str], None]) -> Outcome:
+def _segment(
+    segmenter: Segmenter, task: ScanTask, ahead: Callable[[], Volume | None], say: Callable[[str], None]
+) -> Outcome:
     plan, model = task.plan, segmenter.model
     # First, so that no folder is made for an input that is not there.
     check_header(plan.source, axial=segmenter.axial)
@@ -144,7 +146,7 @@ def _segment(segmenter: Segmenter, task: ScanTask, volume: Volume | None, say: C
     read: dict[str, dict[str, Any]] = {role: dict(record.stamp(path)) for role, path in plan.inputs.items()}
     for role, path in plan.others.items():
         read[role]["sha256"] = file_digest(path, "sha256")
-    result = segmenter.run(volume or plan.source, **plan.others)
+    result = segmenter.run(ahead() or plan.source, **plan.others)
     read[SCAN]["sha256"] = result.volume.sha256
     result.warnings[:0] = task.notes
     seconds = {**model.seconds, **result.seconds}

@@ -260,9 +260,9 @@ _CORD_AREAS = (
     Column("gm_sc_area_ratio", "", "GM area over SC area, each summed over the averaged slices that have both"),
 )
 _STATE = (
-    Column("status", description="ok or failed"),
-    Column("error_kind", description="failed scans: input, crash, timeout or killed"),
-    Column("error", description="failed scans: why, in words"),
+    Column("status", description="ok, nothing_found (the masks are empty) or failed"),
+    Column("error_kind", description="failed scans: input, output, memory, internal, timeout or killed"),
+    Column("error", description="scans without masks, or with empty ones: why, in words"),
 )
 _RUN = (
     Column("n_warnings", description="warnings in the scan's record"),

@@ -204,6 +204,12 @@ def test_label_templates(bids):
         file_beside("{subject}.nii.gz", scan, bids)
 
 
+def test_templates_of_the_session_before(bids):
+    touch(bids, "sub-02/ses-10/anat/sub-02_ses-10_run-1_T2starw.nii.gz")
+    found = [file_beside("ses-{earlier}", scan, bids).name for scan in find_scans(bids)]
+    assert found == ["ses-", "ses-", "ses-2", "ses-1"]
+
+
 def test_description_names_its_source(bids):
     (bids / "dataset_description.json").write_text(json.dumps({"Name": "Ours", "DatasetDOI": "doi:10.1/x"}))
     (bids / "out").mkdir()

@@ -117,7 +117,7 @@ def test_a_failure_leaves_changed_masks_where_they_are(make):
     job = make()[0]
     worker.run_scan(job)
     job.plan.masks["SC"].write_bytes(b"mine")
-    worker.write_failure(job, "why", "timeout")
+    worker.give_up(job, "why", "timeout")
     assert job.plan.masks["SC"].read_bytes() == b"mine" and not job.plan.tables["csa"].exists()
 
 
