@@ -2,7 +2,7 @@
 
 import contextlib
 from dataclasses import dataclass, fields
-from typing import TypeVar
+from typing import Any
 
 import torch
 
@@ -12,7 +12,6 @@ from sctseg7t.runtime.session import usable_cpus
 PRECISIONS = ("auto", "float32", "bfloat16")
 # Compute capability from which tensor cores multiply bfloat16 (NVIDIA Ampere).
 _BFLOAT16_FROM = (8, 0)
-_Batch = TypeVar("_Batch")
 
 
 @dataclass(frozen=True)
@@ -45,13 +44,15 @@ class Place:
 
     def network(self, network: torch.nn.Module) -> torch.nn.Module:
         """The network on the device. Channels-last takes two thirds of the time on a CPU, and suits tensor cores."""
-        return network.to(self.device, memory_format=_layout(*network.parameters()))
+        # torch's own types know no memory format here.
+        options: Any = {"memory_format": _layout(*network.parameters())}
+        return network.to(self.device, **options)
 
     def images(self, images: torch.Tensor) -> torch.Tensor:
         """Images (N, C, ...) on the device."""
         return images.to(device=self.device, memory_format=_layout(images))
 
-    def batch(self, batch: _Batch) -> _Batch:
+    def batch(self, batch: Any) -> Any:
         """A batch, a dataclass of tensors, on the device."""
         return type(batch)(*(self.images(getattr(batch, f.name)) for f in fields(batch)))
 

@@ -43,13 +43,7 @@ def load_trained(run: str | Path) -> tuple[TrainRecipe, torch.nn.Module]:
     return recipe, network.eval()
 
 
-def export(
-    run: str | Path,
-    *,
-    manifest: str | Path | None = None,
-    version: str | None = None,
-    weights_folder: str | Path | None = None,
-) -> Path:
+def export(run: str | Path, *, manifest: str | Path | None = None, version: str | None = None) -> Path:
     """Export a run's best weights.
 
     Parameters
@@ -57,12 +51,11 @@ def export(
     run : path
         Folder of a training run.
     manifest : path, optional
-        ``models.json`` whose entry of this model and version is updated, or added. Without it the ONNX file goes
-        into the run folder, with its entry beside it: ``sct7t_deepseg -m RUN/NAME.onnx`` runs it at once.
+        ``models.json`` whose entry of this model and version is updated, or added; the ONNX file goes into
+        ``sctseg7t/weights`` beside it. Default: the ONNX file goes into the run folder, with its entry beside it,
+        and ``sct7t_deepseg -m RUN/NAME.onnx`` runs it at once.
     version : str, optional
         Default: the newest that the manifest has of this model; 1.0.0 of one that it has not.
-    weights_folder : path, optional
-        Where the ONNX file goes; default ``sctseg7t/weights`` beside the manifest.
 
     Returns
     -------
@@ -80,7 +73,7 @@ def export(
     recipe, network = load_trained(run)
     # Before anything is written: the entry that says what the network's input and outputs are.
     source = starting_entry(manifest, recipe, version)
-    folder = Path(weights_folder or (Path(manifest).resolve().parent / "sctseg7t/weights" if manifest else run))
+    folder = Path(manifest).resolve().parent / "sctseg7t/weights" if manifest else run
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as err:

@@ -17,13 +17,14 @@ from typing import Any, TextIO
 import torch
 
 from sctseg7t.errors import InputError
-from sctseg7t.train import curves, real_scans
+from sctseg7t.train import curves
 from sctseg7t.train.checkpoint import STATE, WEIGHTS
 from sctseg7t.train.device import Place, choose_place
 from sctseg7t.train.labelled_scans import LabelledScan
 from sctseg7t.train.manifest_entry import spec_in_training
 from sctseg7t.train.networks import count_parameters, update_average
 from sctseg7t.train.progress import Progress, Stopped, duration, stop_requests
+from sctseg7t.train.real_scans import prepare
 from sctseg7t.train.recipe import TrainRecipe
 from sctseg7t.train.run_folder import State, claim, open_state, record_sitting
 from sctseg7t.train.task import BatchSource, Task, task_of
@@ -103,11 +104,10 @@ def train(
         if not (out / curves.PICTURE).exists():
             artist.draw()
         if state.step < recipe.steps:
-            spec = spec_in_training(recipe) if scans else None
             # First: a scan that cannot be used should not cost the minutes that the anatomy takes.
-            cases = real_scans.prepare(scans, spec) if spec else []
+            real = prepare(scans, spec_in_training(recipe), scans_every) if scans else None
             source = task.simulator(recipe, folders, out.resolve().parent, log)
-            validator = Validator(out, recipe, task, place, held_out(source, recipe), cases, spec, scans_every)
+            validator = Validator(out, recipe, task, place, held_out(source, recipe), real)
             _run(source, state, validator, progress, artist)
         artist.draw()
     return out / WEIGHTS
@@ -135,7 +135,7 @@ def _run(source: BatchSource, state: State, validator: Validator, progress: Prog
         for step, batch in batches_ahead(source, recipe, state.step, place.workers):
             loss = _learn(state, place.batch(batch), step, recipe, place, task)
             # On the device, in double precision: reading every loss would make a GPU wait.
-            state.running = loss if state.running is None else 0.98 * state.running + 0.02 * loss
+            state.running = loss if not state.step else 0.98 * state.running + 0.02 * loss
             state.step = done = step + 1
             due, stop = done % recipe.validate_every == 0 or done == recipe.steps, bool(asked)
             if due or stop or progress.due(done):

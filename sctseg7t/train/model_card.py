@@ -5,7 +5,7 @@ After Mitchell et al., "Model Cards for Model Reporting", FAccT 2019. Needs no t
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,16 @@ from sctseg7t.report.html import page_environment
 from sctseg7t.train.recipe import RECIPES, read_recipe
 from sctseg7t.zoo.edit import put_model
 from sctseg7t.zoo.manifest import load_manifest
+
+# What the training record's keys are called; others are shown as they are.
+_NAMES = {
+    "n": "images seen",
+    "config_sha256": "SHA-256 of the recipe",
+    "onnx_parity": "largest difference of ONNX Runtime from torch",
+    "tool_version": "sctseg7t version",
+    "start": "started from weights with SHA-256",
+    "steps": "steps (those of the weights kept)",
+}
 
 
 def model_card(entry: dict[str, Any], folder: str | Path | None = None) -> str:
@@ -27,26 +37,21 @@ def model_card(entry: dict[str, Any], folder: str | Path | None = None) -> str:
     folder : path, optional
         Where the card will lie; pictures ``<weights>-failures*.png`` in it are shown.
     """
-    training, first = entry.get("training") or {}, entry["files"][0]
-    stem = Path(first["name"]).stem
-    validation = {k: v for k, v in (training.get("validation") or {}).items() if k != "train_loss"}
-    text = (
-        page_environment("sctseg7t.train")
-        .get_template("model_card.md.j2")
-        .render(
-            entry=entry,
-            table=_table,
-            command=_command(entry),
-            inputs=_inputs(entry),
-            outputs=_outputs(entry),
-            training=_training(entry["id"], training),
-            validation=[(name.replace("_", " "), value) for name, value in validation.items()],
-            measured=_measured(entry),
-            pictures=sorted(path.name for path in Path(folder).glob(f"{stem}-failures*.png")) if folder else [],
-            files=[(f["name"], f.get("bytes"), f.get("sha256") or f.get("git_blob_sha1")) for f in entry["files"]],
-            hash_name="SHA-256" if first.get("sha256") else "git blob SHA-1",
-            citation=_citation(entry.get("citation") or {}),
-        )
+    environment = page_environment("sctseg7t.train")
+    environment.filters |= {"cell": _cell, "number": lambda value, unit="": f"{value:g} {unit}".rstrip()}
+    measured: dict[str, list[dict]] = {}
+    for row in entry.get("evaluation", ()):
+        measured.setdefault(f"{row['dataset']} ({row['role']})", []).append(row)
+    told = entry.get("training")
+    pictures = Path(folder).glob(f"{Path(entry['files'][0]['name']).stem}-failures*.png") if folder else ()
+    text = environment.get_template("model_card.md.j2").render(
+        entry=entry,
+        command=_command(entry),
+        told=told,
+        names=_NAMES,
+        recipe=_recipe(entry["id"], told.get("config_sha256")) if told else None,
+        measured=measured,
+        pictures=sorted(path.name for path in pictures),
     )
     return text.rstrip("\n") + "\n"
 
@@ -77,14 +82,10 @@ def record_evaluation(manifest: str | Path, name: str, rows: Sequence[dict[str, 
     rewrite_card(manifest, name)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(_cell(value) for value in line) + " |" for line in lines)
-
-
 def _cell(value: Any) -> str:
-    return "" if value is None else str(value).replace("|", "\\|").replace("\n", " ")
+    """A value in a cell of a Markdown table."""
+    text = f"`{json.dumps(value)}`" if isinstance(value, (dict, list)) else "" if value is None else str(value)
+    return text.replace("|", "\\|").replace("\n", " ")
 
 
 def _command(entry: dict[str, Any]) -> str:
@@ -95,59 +96,6 @@ def _command(entry: dict[str, Any]) -> str:
     model = f"{entry['id']}@{entry['version']}" if shipped else entry["files"][0]["name"]
     scan = "flair.nii.gz" if "FLAIR" in entry["input"]["contrasts"] else "t2s.nii.gz"
     return f"sct7t_deepseg -i {scan} -m {model}"
-
-
-def _inputs(entry: dict[str, Any]) -> list[tuple[str, str]]:
-    given = entry["input"]
-    spacing = " x ".join(f"{value:g}" for value in given["spacing_mm"])
-    size = " x ".join(map(str, given["size"])) if given.get("size") else f"multiples of {given.get('size_multiple')}"
-    normalisation = given["normalisation"]
-    how = ", ".join(f"{k} {v}" for k, v in normalisation.get("parameters", {}).items())
-    rows = [
-        ("contrast", ", ".join(given["contrasts"])),
-        (
-            "field strength of the scans it was checked on",
-            ", ".join(f"{value:g} T" for value in given.get("field_T", ())) or "none yet",
-        ),
-        ("spacing", f"{spacing} mm ({given['interpolation']} interpolation)"),
-        ("size", f"{size} {'voxels' if len(given['spacing_mm']) == 3 else 'pixels'}"),
-        ("normalisation", normalisation["name"] + (f" ({how})" if how else "")),
-    ]
-    centring = entry["centring"]
-    return rows + ([("place", f"centred by {centring.get('model')}")] if centring["policy"] == "locator" else [])
-
-
-def _outputs(entry: dict[str, Any]) -> list[tuple]:
-    rows = []
-    for output in entry["outputs"]:
-        how = "keeps the slice's area" if output.get("binarise") == "area" else output.get("threshold")
-        rows.append((output["name"], output["meaning"], how, output.get("suffix")))
-    for part in entry.get("derived", ()):
-        meaning = " minus ".join(part["minus"]) if "minus" in part else f"components of {part['labels_of']}, numbered"
-        rows.append((part["name"], meaning, None, part["suffix"]))
-    return rows
-
-
-_NAMES = {
-    "n": "images seen",
-    "config_sha256": "SHA-256 of the recipe",
-    "onnx_parity": "largest difference of ONNX Runtime from torch",
-    "tool_version": "sctseg7t version",
-    "start": "started from weights with SHA-256",
-    "steps": "steps (those of the weights kept)",
-}
-
-
-def _training(name: str, told: dict[str, Any]) -> list[tuple[str, Any]]:
-    rows = [(_NAMES.get(k, k.replace("_", " ")), _value(v)) for k, v in told.items() if k != "validation"]
-    rows.append(("recipe", _recipe(name, told.get("config_sha256"))))
-    if str(told.get("data", "")).startswith("simulated images only"):
-        rows.append(("people's images in training", "none"))
-    return rows
-
-
-def _value(value: Any) -> Any:
-    return f"`{json.dumps(value)}`" if isinstance(value, (dict, list)) else value
 
 
 def _recipe(name: str, sha256: str | None) -> str:
@@ -161,25 +109,3 @@ def _recipe(name: str, sha256: str | None) -> str:
         if hashlib.sha256(whole).hexdigest() == sha256:
             return f"`sctseg7t/train/recipes/{turn.name}`"
     return f"`sctseg7t/train/recipes/{name}.json` in an earlier or changed form"
-
-
-def _measured(entry: dict[str, Any]) -> list[tuple[str, list[str], list[list]]]:
-    """A titled table for each data set and role."""
-    groups: dict[str, list[dict]] = {}
-    for row in entry.get("evaluation", ()):
-        groups.setdefault(f"{row['dataset']} ({row['role']})", []).append(row)
-    tables = []
-    for title, rows in groups.items():
-        shown = [k for k in ("n", "mean", "sd", "median") if any(row.get(k) is not None for row in rows)]
-        head = ["structure", "measure", *(name.replace("sd", "SD") for name in shown), "unit"]
-        body = [
-            [row["structure"], row["metric"], *map(row.get, shown), "" if row["units"] == "1" else row["units"]]
-            for row in rows
-        ]
-        tables.append((title, head, body))
-    return tables
-
-
-def _citation(cited: dict[str, str]) -> str:
-    address = f"https://doi.org/{cited['doi']}" if cited.get("doi") else None
-    return " ".join(part for part in (cited.get("text"), address, cited.get("url")) if part)

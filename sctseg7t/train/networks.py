@@ -6,7 +6,7 @@ what two CPU cores have time for; the output keeps the full grid.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -127,14 +127,17 @@ class _Node(nn.Module):
         super().__init__()
         self.mix = nn.Sequential(nn.Conv3d(inputs, width, 1, bias=False), nn.BatchNorm3d(width), nn.PReLU())
         plane = [1 if axis == across else 3 for axis in range(3)]
-        line = [4 - k for k in plane]
-        self.plane = nn.Conv3d(width, width, plane, padding=[k // 2 for k in plane], bias=False)
-        self.line = nn.Conv3d(width, width, line, padding=[k // 2 for k in line], bias=False)
+        self.plane, self.line = _convolution(width, plane), _convolution(width, [4 - n for n in plane])
         self.norm, self.act = nn.BatchNorm3d(width), nn.PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.mix(x)
         return self.act(x + self.norm(self.line(self.plane(x))))
+
+
+def _convolution(width: int, size: Any) -> nn.Module:
+    padding: Any = [n // 2 for n in size]
+    return nn.Conv3d(width, width, size, padding=padding, bias=False)
 
 
 def _head(width: int, outputs: int) -> nn.Module:
@@ -147,7 +150,7 @@ def _head(width: int, outputs: int) -> nn.Module:
 
 
 # What a recipe's network calls its kind; of each number of dimensions the first is the default.
-NETWORKS: dict[str, type[nn.Module]] = {"unet": UNet, "unet3d": UNet3d, "mpunetpp": MPUNetPP}
+NETWORKS: dict[str, type[UNet] | type[MPUNetPP]] = {"unet": UNet, "unet3d": UNet3d, "mpunetpp": MPUNetPP}
 
 
 def build_network(recipe: "TrainRecipe", inputs: int, outputs: int, dimensions: int) -> nn.Module:

@@ -58,7 +58,16 @@ class Case:
     marked: np.ndarray
 
 
-def prepare(scans: Sequence[LabelledScan], spec: ModelSpec) -> list[Case]:
+@dataclass(frozen=True, eq=False)
+class RealScans:
+    """Scans made ready, the model's entry by which they are run, and at how many-th validations."""
+
+    cases: list[Case]
+    spec: ModelSpec
+    every: int = 1
+
+
+def prepare(scans: Sequence[LabelledScan], spec: ModelSpec, every: int = 1) -> RealScans:
     """Load scans and masks, cut to what a model needs of them.
 
     Parameters
@@ -66,13 +75,15 @@ def prepare(scans: Sequence[LabelledScan], spec: ModelSpec) -> list[Case]:
     scans : list of LabelledScan
     spec : ModelSpec
         Of the model in training. A window model sees a box around the cord, a locator whole slices.
+    every : int
+        Measure at every so many-th validation.
 
     Raises
     ------
     InputError
         A file cannot be used, or a mask is empty.
     """
-    return [_case(scan, spec) for scan in scans]
+    return RealScans([_case(scan, spec) for scan in scans], spec, every)
 
 
 def _case(scan: LabelledScan, spec: ModelSpec) -> Case:
@@ -95,7 +106,8 @@ def _case(scan: LabelledScan, spec: ModelSpec) -> Case:
         centres = centres - [part.start for part in box]
     cut = (*box, keep)
     references = {tissue: mask[cut] for tissue, mask in references.items()}
-    return Case(scan.name, np.asfortranarray(data[cut]), affine, centres, references, references[lead].any((0, 1)))
+    marked = np.any(references[lead], (0, 1))
+    return Case(scan.name, np.asfortranarray(data[cut]), affine, centres, references, marked)
 
 
 def mean_of(rows: Sequence[dict]) -> dict[str, float]:

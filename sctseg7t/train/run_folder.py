@@ -6,7 +6,7 @@ import math
 import platform
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from sctseg7t.version import __version__
 
 RECIPE, SITTINGS = "recipe.json", "run.json"
 _STATEFUL = ("network", "average", "optimiser")
-_NEEDED = ("step", "best", "seconds", "recipe", *_STATEFUL)
+_KEPT = ("step", "best", "seconds", "start")
 
 
 @contextlib.contextmanager
@@ -63,8 +63,8 @@ class State:
         Least loss of a validation.
     seconds : float
         Of all sittings.
-    running : tensor or None
-        Smoothed training loss, double precision, on the device.
+    running : tensor
+        Smoothed training loss, double precision, on the device; nan before the first step.
     start : str or None
         SHA-256 of the file with the weights that the run started from.
     """
@@ -75,15 +75,14 @@ class State:
     step: int = 0
     best: float = math.inf
     seconds: float = 0.0
-    running: torch.Tensor | None = None
+    running: torch.Tensor = field(default_factory=lambda: torch.tensor(math.nan))
     start: str | None = None
 
     def save(self, recipe: TrainRecipe, out: Path) -> None:
         """Write ``last.pt``."""
         parts = {name: getattr(self, name).state_dict() for name in _STATEFUL}
-        kept = {name: getattr(self, name) for name in ("step", "best", "seconds", "start")}
-        running = self.running.item() if self.running is not None else None
-        checkpoint.save({**kept, "running": running, "recipe": asdict(recipe), **parts}, out / STATE)
+        kept = {name: getattr(self, name) for name in _KEPT}
+        checkpoint.save({**kept, "running": self.running.item(), "recipe": asdict(recipe), **parts}, out / STATE)
 
 
 def open_state(out: Path, recipe: TrainRecipe, task: Task, place: Place, start: str | Path | None = None) -> State:
@@ -126,7 +125,7 @@ def _resume(state: State, out: Path, recipe: TrainRecipe, place: Place) -> None:
     path = out / STATE
     remedy = "delete it to train again from step 0, or choose another folder"
     saved = checkpoint.read(path, remedy)
-    if not isinstance(saved, dict) or not set(_NEEDED) <= set(saved):
+    if not isinstance(saved, dict) or not {"recipe", "running", *_KEPT, *_STATEFUL} <= set(saved):
         raise InputError(f"{path}: is not the state of a training; {remedy}")
     old, new = dict(saved["recipe"]), asdict(recipe)
     # Only the length may change, and only before the learning rate began to fall.
@@ -135,7 +134,7 @@ def _resume(state: State, out: Path, recipe: TrainRecipe, place: Place) -> None:
     fallen = saved["step"] > old.get("steps", 0) * (1 - old.get("decay", 0))
     if not same or (fallen and any(old.get(k) != new[k] for k in lengths)):
         raise InputError(f"{out}: holds a run of another recipe; choose another folder")
-    if state.start and state.start != saved.get("start"):
+    if state.start and state.start != saved["start"]:
         raise InputError(f"{out}: holds a run that did not start from these weights; choose another folder")
     checkpoint.fit(state.network, saved["network"], path, remedy)
     checkpoint.fit(state.average, saved["average"], path, remedy)
@@ -143,10 +142,9 @@ def _resume(state: State, out: Path, recipe: TrainRecipe, place: Place) -> None:
         state.optimiser.load_state_dict(saved["optimiser"])
     except (KeyError, ValueError, TypeError) as err:
         raise InputError(f"{path}: its optimiser state does not fit ({checkpoint.told(err)}); {remedy}") from err
-    state.step, state.best, state.seconds = saved["step"], saved["best"], saved["seconds"]
-    state.start = saved.get("start")
-    if saved.get("running") is not None:
-        state.running = torch.tensor(saved["running"], dtype=torch.float64, device=place.device)
+    for name in _KEPT:
+        setattr(state, name, saved[name])
+    state.running = torch.tensor(saved["running"], dtype=torch.float64, device=place.device)
 
 
 def _check_empty(out: Path, recipe: TrainRecipe) -> None:

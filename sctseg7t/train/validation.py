@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from sctseg7t.train import checkpoint, curves, real_scans
+from sctseg7t.train import checkpoint, curves
 from sctseg7t.train.device import Place
+from sctseg7t.train.real_scans import RealScans, TorchSession, mean_of
 from sctseg7t.train.recipe import TrainRecipe
 from sctseg7t.train.run_folder import State
 from sctseg7t.train.task import Batch, BatchSource, Task
-from sctseg7t.zoo.spec import ModelSpec
 
 VALIDATION_SEED = 10_000_000
 
@@ -44,12 +44,8 @@ class Validator:
     ----------
     batches : list of Batch
         Simulated and held out.
-    cases : list of Case
-        Real scans made ready.
-    spec : ModelSpec or None
-        By which inference runs the network on real scans.
-    scans_every : int
-        Real scans are measured at every so many-th validation, and at the last.
+    real : RealScans, optional
+        Measured at every so many-th validation, and at the last.
     """
 
     def __init__(
@@ -59,12 +55,10 @@ class Validator:
         task: Task,
         place: Place,
         batches: Sequence[Batch],
-        cases: Sequence[real_scans.Case] = (),
-        spec: ModelSpec | None = None,
-        scans_every: int = 1,
+        real: RealScans | None = None,
     ) -> None:
         self.out, self.recipe, self.task, self.place = out, recipe, task, place
-        self.batches, self.cases, self.spec, self.scans_every = batches, cases, spec, scans_every
+        self.batches, self.real = batches, real
 
     def validate(self, state: State) -> list[str]:
         """Validate the averaged network; what there is to tell, a line each."""
@@ -78,12 +72,13 @@ class Validator:
             checkpoint.save(state.average.state_dict(), self.out / checkpoint.WEIGHTS)
             said += "  best so far"
         count = -(-done // recipe.validate_every)
-        if not self.cases or (count % self.scans_every and done < recipe.steps):
+        real = self.real
+        if not real or (count % real.every and done < recipe.steps):
             return [said]
-        session = real_scans.TorchSession(state.average, self.place)
-        rows = [{"scan": case.name, **self.task.score_scan(case, session, self.spec)} for case in self.cases]
+        session = TorchSession(state.average, self.place)
+        rows = [{"scan": case.name, **self.task.score_scan(case, session, real.spec)} for case in real.cases]
         curves.append(self.out / curves.REAL, [{"step": done, **row} for row in rows])
-        return [said, f"step {done}: real scans (n = {len(rows)}): {_told(real_scans.mean_of(rows))}"]
+        return [said, f"step {done}: real scans (n = {len(rows)}): {_told(mean_of(rows))}"]
 
 
 def _told(row: dict[str, float]) -> str:

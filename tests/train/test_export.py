@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from train_helpers import RECIPE
@@ -47,6 +48,9 @@ def test_onnx_agrees_with_torch_for_any_number_of_images(run):
     from sctseg7t.runtime import open_session
 
     path = export.export(run)
+    # Batch normalisation went into the convolutions.
+    assert {node.op_type for node in onnx.load(path).graph.node} >= {"Conv", "Sigmoid"}
+    assert "BatchNormalization" not in {node.op_type for node in onnx.load(path).graph.node}
     _, network = export.load_trained(run)
     session = open_session(path, "cpu", 1)
     for count in (1, 5):

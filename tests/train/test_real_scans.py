@@ -63,7 +63,7 @@ def test_wrong_values_are_one_line(tmp_path, value):
 
 def measure(scan, network=None, recipe=RECIPE):
     spec = spec_in_training(recipe)
-    (case,) = real_scans.prepare([scan], spec)
+    (case,) = real_scans.prepare([scan], spec).cases
     session = real_scans.TorchSession(network or Bright(), choose_place())
     return task_of(recipe).score_scan(case, session, spec)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from train_helpers import RECIPE, Log, assert_same_runs, assert_same_weights, rows_of, weights
+from train_helpers import RECIPE, Log, assert_same_runs, rows_of, weights
 
 from sctseg7t.errors import InputError, OutputError
 from sctseg7t.train import checkpoint, export, manifest_entry, progress
@@ -59,14 +59,6 @@ def test_killed_while_writing_leaves_no_doubled_rows(run, tmp_path, monkeypatch,
     assert len(rows_of(tmp_path / "curves.csv")) == 2 and weights(tmp_path / "last.pt")["step"] == 3
     train(RECIPE, {}, tmp_path, log=Log())
     assert_same_runs(tmp_path, run)
-
-
-def test_state_of_an_earlier_version_is_gone_on_with(run, half):
-    old = weights(half / "last.pt")
-    torch.save({k: v for k, v in old.items() if k not in ("running", "start")}, half / "last.pt")
-    (half / "run.json").unlink()
-    train(RECIPE, {}, half, log=Log())
-    assert_same_weights(weights(half / "model.pt"), weights(run / "model.pt"))
 
 
 def test_finished_run_is_left_alone(run):
@@ -122,23 +114,18 @@ def test_folder_that_cannot_be_made(tmp_path):
 
 # ---- damage --------------------------------------------------------------------
 
-
-def spoil(path, how):
-    if how == "truncated":
-        path.write_bytes(path.read_bytes()[:-2000])
-    elif how == "foreign":
-        path.write_text("not torch")
-    elif how == "empty":
-        path.write_bytes(b"")
-    elif how == "other":
-        torch.save([1, 2], path)
-    else:
-        torch.save({**weights(path), "network": {"a": torch.zeros(2)}}, path)
+DAMAGE = {
+    "truncated": lambda path: path.write_bytes(path.read_bytes()[:-2000]),
+    "foreign": lambda path: path.write_text("not torch"),
+    "empty": lambda path: path.write_bytes(b""),
+    "other": lambda path: torch.save([1, 2], path),
+    "weights": lambda path: torch.save({**weights(path), "network": {"a": torch.zeros(2)}}, path),
+}
 
 
-@pytest.mark.parametrize("how", ["truncated", "foreign", "empty", "other", "weights"])
+@pytest.mark.parametrize("how", DAMAGE)
 def test_damaged_state(half, how):
-    spoil(half / "last.pt", how)
+    DAMAGE[how](half / "last.pt")
     with pytest.raises(InputError, match="delete it to train again from step 0") as caught:
         train(RECIPE, {}, half, log=Log())
     assert str(half / "last.pt") in str(caught.value) and "\n" not in str(caught.value)
@@ -147,9 +134,9 @@ def test_damaged_state(half, how):
     assert [row["step"] for row in rows_of(half / "curves.csv")] == ["3", "6"]
 
 
-@pytest.mark.parametrize("how", ["truncated", "foreign", "empty", "other"])
+@pytest.mark.parametrize("how", DAMAGE)
 def test_damaged_weights(half, how):
-    spoil(half / "model.pt", how)
+    DAMAGE[how](half / "model.pt")
     with pytest.raises(InputError, match="model.pt") as caught:
         export.export(half)
     assert "\n" not in str(caught.value) and not list(half.glob("*.onnx"))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, cast
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from sctseg7t.cord.windows_model import check_spec, segment_fractions
 from sctseg7t.image.frame import frame_of
 from sctseg7t.inference.postprocess import apply, binary
+from sctseg7t.runtime import Session
 from sctseg7t.simulate import anatomy
 from sctseg7t.simulate.cord import CordBatch, CordSimulator
 from sctseg7t.train.real_scans import Case, TorchSession
@@ -64,7 +65,7 @@ class CordTask(Task):
     def score_scan(self, case: Case, session: TorchSession, spec: ModelSpec) -> dict[str, float | None]:
         """Dice and area ratio of the final masks, in 3D over the slices where the reference has that tissue."""
         check_spec(spec)
-        found = segment_fractions([case.data], frame_of(case.affine), case.centres_vox, session, spec)
+        found = segment_fractions([case.data], frame_of(case.affine), case.centres_vox, cast(Session, session), spec)
         masks = {output.name: binary(found.maps[output.name], output) for output in spec.outputs}
         masks = apply(masks, spec.postprocess, float(abs(np.linalg.det(case.affine[:3, :3]))))
         row: dict[str, float | None] = dict.fromkeys(self.scan_columns)
