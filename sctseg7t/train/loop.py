@@ -27,7 +27,7 @@ from sctseg7t.train.progress import Progress, Stopped, duration, stop_requests
 from sctseg7t.train.real_scans import prepare
 from sctseg7t.train.recipe import TrainRecipe
 from sctseg7t.train.run_folder import State, claim, open_state, record_sitting
-from sctseg7t.train.task import BatchSource, Task, task_of
+from sctseg7t.train.task import BatchSource, Folders, Task, task_of
 from sctseg7t.train.validation import Validator, held_out
 
 # Drawing takes about a second; runs whose validations come faster than this skip some.
@@ -36,7 +36,7 @@ _DRAW_SECONDS = 30
 
 def train(
     recipe: TrainRecipe,
-    folders: dict[str, Path],
+    folders: Folders,
     out: str | Path,
     *,
     device: str = "cpu",

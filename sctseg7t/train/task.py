@@ -7,7 +7,7 @@ calls its ``task``; there is no other list. Loop, validation, export and command
 import copy
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
@@ -23,6 +23,8 @@ from sctseg7t.zoo.spec import ModelSpec
 if TYPE_CHECKING:
     from sctseg7t.train.real_scans import Case, TorchSession
 
+# Folder of each source that a simulator reads.
+Folders = Mapping[str, str | Path]
 # What an entry tells of one set of weights: of others it says nothing.
 _OF_THE_WEIGHTS = (
     *("citation", "upstream", "intended_use", "not_checked", "failures", "changelog", "limitations"),
@@ -81,7 +83,7 @@ class Task(ABC):
     scan_columns: tuple[str, ...] = ()
 
     @abstractmethod
-    def data_folders(self, items: Sequence[str]) -> dict[str, Path]:
+    def data_folders(self, items: Sequence[str]) -> Folders:
         """Folder of each source that the simulator needs, from the folders (or ``SOURCE=FOLDER``) that a user gives.
 
         Raises
@@ -91,7 +93,7 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def simulator(self, recipe: TrainRecipe, folders: dict[str, Path], root: Path, log: TextIO) -> BatchSource:
+    def simulator(self, recipe: TrainRecipe, folders: Folders, root: Path, log: TextIO) -> BatchSource:
         """The simulator of the training images; what it stores for later runs goes into ``root``.
 
         Raises

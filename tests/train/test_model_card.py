@@ -11,6 +11,7 @@ import pytest
 
 from sctseg7t.train import export
 from sctseg7t.train.model_card import model_card, record_evaluation, rewrite_card
+from sctseg7t.train.recipe import read_recipe
 from sctseg7t.zoo.local_model import schema_problem
 from sctseg7t.zoo.manifest import PACKAGE_DIR, load_manifest
 
@@ -73,15 +74,11 @@ def test_names_the_shipped_recipe_only_if_it_is_the_one(run):
     path = export.export(run)
     assert "in an earlier or changed form" in path.with_suffix(".md").read_text()
     shipped = load_manifest().versions("brain_lesion_unet")[-1].raw
-<<<<<<< HEAD
     # The last of several turns.
-    recipe = json.dumps(asdict(read_recipe(RECIPES / "brain_lesion_unet_spots.json")), indent=2).encode()
+    recipe = json.dumps(asdict(read_recipe("brain_lesion_unet_spots")), indent=2).encode()
     training = {**shipped["training"], "config_sha256": hashlib.sha256(recipe).hexdigest()}
     card = model_card({**shipped, "training": training})
     assert "`sctseg7t/train/recipes/brain_lesion_unet_spots.json` |" in card
-=======
-    assert "`sctseg7t/train/recipes/brain_lesion_unet_spots.json` |" in model_card(shipped)
->>>>>>> 7f63b95 (Model card as one readable template; real scans as one set; pyright follows the training room)
     assert "the user's own" in model_card({**shipped, "id": "mine"})
 
 

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from sctseg7t.simulate.brain.bank import brain_folder
 from sctseg7t.simulate.brain.patches import CHANNELS, BrainBatch, BrainSimulator, make_brain_simulator
 from sctseg7t.train.recipe import TrainRecipe
-from sctseg7t.train.task import InputShape, Task
+from sctseg7t.train.task import Folders, InputShape, Task
 
 
 class BrainLesionTask(Task):
@@ -20,11 +20,11 @@ class BrainLesionTask(Task):
     outputs = 1
     example_model = "brain_lesion_unet"
 
-    def data_folders(self, items: Sequence[str]) -> dict[str, Path]:
+    def data_folders(self, items: Sequence[str]) -> Folders:
         folder = brain_folder(items)
         return {"brain": folder} if folder else {}
 
-    def simulator(self, recipe: TrainRecipe, folders: dict[str, Path], root: Path, log: TextIO) -> BrainSimulator:
+    def simulator(self, recipe: TrainRecipe, folders: Folders, root: Path, log: TextIO) -> BrainSimulator:
         return make_brain_simulator(recipe.simulation, folders, root, log)
 
     def channels(self, recipe: TrainRecipe) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from sctseg7t.simulate import anatomy
 from sctseg7t.simulate.cord import CordBatch, CordSimulator
 from sctseg7t.train.real_scans import Case, TorchSession
 from sctseg7t.train.recipe import TrainRecipe
-from sctseg7t.train.task import InputShape, Task
+from sctseg7t.train.task import Folders, InputShape, Task
 from sctseg7t.zoo.spec import ModelSpec
 
 TISSUES = ("SC", "GM")
@@ -30,10 +30,10 @@ class CordTask(Task):
     example_model = "cord_gm_sc"
     scan_columns = tuple(f"{measure}_{name}" for name in TISSUES for measure in ("dice", "area_ratio"))
 
-    def data_folders(self, items: Sequence[str]) -> dict[str, Path]:
+    def data_folders(self, items: Sequence[str]) -> Folders:
         return anatomy.anatomy_folders(items)
 
-    def simulator(self, recipe: TrainRecipe, folders: dict[str, Path], root: Path, log: TextIO) -> CordSimulator:
+    def simulator(self, recipe: TrainRecipe, folders: Folders, root: Path, log: TextIO) -> CordSimulator:
         return CordSimulator(anatomy.load_bank(recipe.anatomy, folders, seed=recipe.seed), recipe.simulation)
 
     def input_shape(self, recipe: TrainRecipe) -> InputShape:

@@ -15,7 +15,7 @@ from sctseg7t.simulate import anatomy
 from sctseg7t.simulate.neck import NeckBatch, NeckSimulator
 from sctseg7t.train.real_scans import Case, TorchSession
 from sctseg7t.train.recipe import TrainRecipe
-from sctseg7t.train.task import InputShape, Task
+from sctseg7t.train.task import Folders, InputShape, Task
 from sctseg7t.zoo.spec import ModelSpec
 
 
@@ -26,10 +26,10 @@ class LocatorTask(Task):
     example_model = "cord_locator"
     scan_columns = ("median_mm", "within_3mm")
 
-    def data_folders(self, items: Sequence[str]) -> dict[str, Path]:
+    def data_folders(self, items: Sequence[str]) -> Folders:
         return anatomy.anatomy_folders(items)
 
-    def simulator(self, recipe: TrainRecipe, folders: dict[str, Path], root: Path, log: TextIO) -> NeckSimulator:
+    def simulator(self, recipe: TrainRecipe, folders: Folders, root: Path, log: TextIO) -> NeckSimulator:
         bank = anatomy.load_bank(recipe.anatomy, folders, seed=recipe.seed)
         return NeckSimulator(bank, recipe.simulation)
 
