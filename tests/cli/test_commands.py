@@ -1,5 +1,6 @@
 """What all commands have in common: help, words, errors by name, exit codes, completion, streams."""
 
+import configparser
 import os
 import re
 import shutil
@@ -38,6 +39,13 @@ def process(code, **options):
     """Python code in a process of its own."""
     line = [sys.executable, "-c", code]
     return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False, **options)
+
+
+def test_every_command_is_installed(root):
+    settings = configparser.ConfigParser()
+    settings.read(root / "setup.cfg")
+    scripts = settings["options.entry_points"]["console_scripts"].split("\n")[1:]
+    assert scripts == [f"sct7t_{name} = sctseg7t.cli.{name}:command" for name in COMMANDS]
 
 
 # ---------------------------------------------------------------- help
