@@ -66,7 +66,7 @@ def rows(path, channels, sizes, runs):
             seconds = []
             for _ in range(runs):
                 start = time.perf_counter()
-                sliding_patches(volume, session.run, size=size, overlap=overlap, inside=mask)
+                sliding_patches(volume, session.run, size=(size,) * 3, overlap=overlap, inside=mask)
                 seconds.append(time.perf_counter() - start)
             yield session.used.removesuffix("ExecutionProvider"), size, overlap, threads, skipping, count, min(seconds)
 

@@ -4,10 +4,9 @@ import importlib.util
 from functools import cache
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
-from sctseg7t.errors import UsageError
+from sctseg7t.image.nifti import read_image
 
 _FILES = {
     "t1": "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz",
@@ -36,7 +35,7 @@ MAPS = ("t1", "gm", "wm", "csf", "brain", "ventricles", "infratentorial", "corte
 
 
 @cache
-def stored_maps():
+def stored_maps() -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The template's skull-stripped T1 image, GM and WM probability.
 
     ICBM152 2009a symmetric, 1 mm (Fonov et al., NeuroImage 2011).
@@ -47,19 +46,12 @@ def stored_maps():
         ``t1``, ``gm``, ``wm``; 255 is 1. Do not write to them.
     affine : (4, 4) float64
         Voxel to MNI RAS, mm.
-
-    Raises
-    ------
-    UsageError
-        nilearn is not installed.
     """
     found = importlib.util.find_spec("nilearn")
-    if found is None:
-        raise UsageError("brain models: need nilearn (its MNI template); pip install 'sctseg7t[brain]'")
-    folder = Path(found.origin).parent / "datasets" / "data"
+    folder = Path(found.origin if found and found.origin else "").parent / "datasets" / "data"
     # Reading the files takes 0.2 s; importing nilearn for its loaders takes 2 s more.
     if all((folder / name).is_file() for name in _FILES.values()):
-        images = {key: nib.load(folder / name) for key, name in _FILES.items()}
+        images = {key: read_image(folder / name)[0] for key, name in _FILES.items()}
     else:
         from nilearn import datasets
 
@@ -75,7 +67,7 @@ def stored_maps():
 
 
 @cache
-def map_in_mni(name):
+def map_in_mni(name: str) -> tuple[np.ndarray, np.ndarray]:
     """One map in MNI space, at 1 mm.
 
     ``brain``: the template's brain, ventricles included. ``csf``: what of it is neither GM nor WM.

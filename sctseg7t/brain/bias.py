@@ -1,16 +1,25 @@
 """Intensity drift over the brain: corrected by N4, and how to tell that it was corrected before."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from sctseg7t.brain.isotropic_grid import grid_around, resample, to_grid
-from sctseg7t.brain.register import simpleitk
 
 # Limit of `drift`: six corrected images (two patients, FLAIR, T1, T2) had 0.03 to 0.09, four raw FLAIR 0.13 to 0.21 and
 # 0.02 once corrected.
 CORRECTED = 0.11
 
 
-def n4(data, mask, affine, *, spacing_mm=6.0, iterations=(50, 40, 30, 20), control_points=4):
+def n4(
+    data: np.ndarray,
+    mask: np.ndarray,
+    affine: np.ndarray,
+    *,
+    spacing_mm: float = 6.0,
+    iterations: Sequence[int] = (50, 40, 30, 20),
+    control_points: int = 4,
+) -> tuple[np.ndarray, np.ndarray]:
     """Correct smooth intensity drift with N4 (Tustison et al., IEEE TMI 2010), in SimpleITK.
 
     The field is found on a coarse isotropic grid, where it is as well determined as on the full one, and applied to
@@ -37,7 +46,8 @@ def n4(data, mask, affine, *, spacing_mm=6.0, iterations=(50, 40, 30, 20), contr
     field : (X, Y, Z) float32
         Its geometric mean in the mask is 1: the brain's intensity stays where it was.
     """
-    sitk = simpleitk()
+    import SimpleITK as sitk
+
     grid = grid_around(mask, affine, spacing_mm=spacing_mm, margin_mm=2 * spacing_mm)
     coarse, inside = to_grid(data, affine, grid), to_grid(mask, affine, grid, order=0)
     # The logarithm has no use for what is zero or below.
@@ -59,12 +69,12 @@ def n4(data, mask, affine, *, spacing_mm=6.0, iterations=(50, 40, 30, 20), contr
     return np.asarray(data, np.float32) / field, field
 
 
-def looks_corrected(data, mask, affine):
+def looks_corrected(data: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> bool:
     """Whether the drift over the brain is so small that it was corrected before (see `drift`)."""
     return drift(data, mask, affine) < CORRECTED
 
 
-def drift(data, mask, affine):
+def drift(data: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> float:
     """Spread of the smooth intensity drift over the brain.
 
     Parameters

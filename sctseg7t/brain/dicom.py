@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sctseg7t.errors import InputError, OutputError, UsageError
+from sctseg7t.image.nifti import read_header
 
 _TIMEOUT_S = 1800
 
@@ -37,7 +38,7 @@ class Series:
         return f"{self.number} {self.description or '(no description)'} ({'x'.join(map(str, self.shape))})"
 
 
-def to_nifti(folder, out, *, series=None):
+def to_nifti(folder: str | Path, out: str | Path, *, series: str | int | None = None) -> Path:
     """Convert one series of a DICOM folder to NIfTI (dcm2niix; Li et al., J Neurosci Methods 2016).
 
     Parameters
@@ -69,7 +70,9 @@ def to_nifti(folder, out, *, series=None):
     folder, out = Path(folder), Path(out)
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; give the folder that holds the DICOM files")
-    binary = _binary()
+    import dcm2niix
+
+    binary = str(dcm2niix.bin)
     target_folder = out if out.is_dir() else out.parent
     if not target_folder.is_dir():
         raise OutputError(f"{out}: folder {target_folder} does not exist; create it or choose another output path")
@@ -91,7 +94,7 @@ def to_nifti(folder, out, *, series=None):
     return target
 
 
-def safe_name(series):
+def safe_name(series: Series) -> str:
     """File name stem from a series: letters, digits and dashes only, as BIDS labels and shells allow.
 
     Examples
@@ -101,14 +104,6 @@ def safe_name(series):
     """
     words = re.sub(r"[^A-Za-z0-9]+", "-", series.description).strip("-")
     return f"series{max(series.number, 0)}" + (f"-{words}" if words else "")
-
-
-def _binary():
-    try:
-        import dcm2niix
-    except ImportError as err:
-        raise UsageError("DICOM input: needs dcm2niix; pip install 'sctseg7t[brain]'") from err
-    return str(dcm2niix.bin)
 
 
 def _convert(binary, folder, work, compress):
@@ -129,12 +124,10 @@ def _convert(binary, folder, work, compress):
 
 
 def _describe(path):
-    import nibabel as nib
-
     sidecar = path.parent / (_stem(path) + ".json")
     fields = json.loads(sidecar.read_text(errors="replace")) if sidecar.is_file() else {}
     description = fields.get("SeriesDescription") or fields.get("ProtocolName") or ""
-    return Series(int(fields.get("SeriesNumber", -1)), str(description), nib.load(path).shape, path)
+    return Series(int(fields.get("SeriesNumber", -1)), str(description), read_header(path).get_data_shape(), path)
 
 
 def _choose(found, wanted, folder, said):

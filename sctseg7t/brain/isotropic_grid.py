@@ -1,5 +1,6 @@
 """The working grid of the brain: isotropic along the world's axes, and the way back that keeps lesion volumes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,12 +28,14 @@ class IsotropicGrid:
     shape: tuple
 
     @property
-    def spacing_mm(self):
+    def spacing_mm(self) -> float:
         """Edge of a voxel."""
         return float(self.affine[0, 0])
 
 
-def grid_around(mask, affine, *, spacing_mm=1.0, margin_mm=5.0):
+def grid_around(
+    mask: np.ndarray, affine: np.ndarray, *, spacing_mm: float = 1.0, margin_mm: float = 5.0
+) -> IsotropicGrid:
     """The isotropic grid that holds a mask and a margin, whatever way its image lies.
 
     Parameters
@@ -57,7 +60,7 @@ def grid_around(mask, affine, *, spacing_mm=1.0, margin_mm=5.0):
     return IsotropicGrid(grid, tuple(int(n) for n in last - first + 1))
 
 
-def to_grid(data, affine, grid, *, order=1):
+def to_grid(data: np.ndarray, affine: np.ndarray, grid: IsotropicGrid, *, order: int = 1) -> np.ndarray:
     """Sample an image on a grid, smoothed first along the axes on which the grid is the coarser one.
 
     Parameters
@@ -97,7 +100,9 @@ def to_grid(data, affine, grid, *, order=1):
     return resample(part, moved, grid.shape, order=order)
 
 
-def resample(data, matrix, shape, *, order=1, outside="zero"):
+def resample(
+    data: np.ndarray, matrix: np.ndarray, shape: Sequence[int], *, order: int = 1, outside: str = "zero"
+) -> np.ndarray:
     """Sample an array at voxels `matrix` @ index.
 
     Parameters
@@ -139,7 +144,7 @@ def _by_axis(linear):
     return np.diag(linear) if np.allclose(linear, np.diag(np.diag(linear)), atol=1e-9) else linear
 
 
-def to_native(values, grid, affine, shape):
+def to_native(values: np.ndarray, grid: IsotropicGrid, affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Mean of a map over every voxel of a scan.
 
     The map is read as trilinear between its voxels and 0 beyond its grid, and averaged over points spread in each
@@ -183,7 +188,13 @@ def to_native(values, grid, affine, shape):
     return out
 
 
-def mask_to_native(mask, grid, affine, shape, probability=None):
+def mask_to_native(
+    mask: np.ndarray,
+    grid: IsotropicGrid,
+    affine: np.ndarray,
+    shape: Sequence[int],
+    probability: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
     """Bring a binary mask to a scan's grid so that every lesion keeps its volume.
 
     A threshold of the resampled mask loses what is thinner than a voxel. Here each connected lesion gets as many voxels

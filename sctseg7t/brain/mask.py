@@ -9,8 +9,9 @@ import nibabel as nib
 import numpy as np
 
 from sctseg7t.brain.isotropic_grid import grid_around, resample, to_grid
-from sctseg7t.brain.register import template_map
+from sctseg7t.brain.register import Template, template_map
 from sctseg7t.errors import InputError
+from sctseg7t.image.masks import read_mask
 
 # Mutual information of scan and template: brains with and without skull, FLAIR, T1 and T2, had 0.52 and more, scans of
 # the cord 0.21 and less.
@@ -20,7 +21,9 @@ _HOW = {"stripped": "already skull-stripped", "hd-bet": "HD-BET", "template": "M
 _SPACING_MM = 1.5
 
 
-def brain_mask(data, affine, template, *, name="image", method=None):
+def brain_mask(
+    data: np.ndarray, affine: np.ndarray, template: Template, *, name: str = "image", method: str | None = None
+) -> tuple[np.ndarray, str]:
     """Find the brain.
 
     Parameters
@@ -62,27 +65,27 @@ def brain_mask(data, affine, template, *, name="image", method=None):
     return mask, _HOW[method]
 
 
-def check_similarity(template, name="image"):
+def check_similarity(template: Template, name: str = "image") -> None:
     """Refuse a scan on which the template found nothing like a brain (InputError)."""
     if template.similarity < MIN_SIMILARITY:
         raise InputError(
             f"{name}: no brain in view (agreement with the MNI template {template.similarity:.2f}, at least "
-            f"{MIN_SIMILARITY:g} expected); give a scan of the whole brain, or its mask with -brainmask"
+            f"{MIN_SIMILARITY:g} expected); give a scan of the whole brain, or its brain mask"
         )
 
 
-def check_volume(mask, affine, name="image"):
+def check_volume(mask: np.ndarray, affine: np.ndarray, name: str = "image") -> float:
     """Refuse a mask that has not the size of a brain (InputError); returns its volume in mL."""
     volume_ml = float(mask.sum() * abs(np.linalg.det(np.asarray(affine)[:3, :3])) / 1000)
     if not VOLUME_ML[0] <= volume_ml <= VOLUME_ML[1]:
         raise InputError(
             f"{name}: its brain mask has {volume_ml:.0f} mL, not {VOLUME_ML[0]} to {VOLUME_ML[1]}: no whole brain in "
-            "view, or the mask failed; give a mask with -brainmask"
+            "view, or the mask failed; give a brain mask"
         )
     return volume_ml
 
 
-def is_stripped(data, affine):
+def is_stripped(data: np.ndarray, affine: np.ndarray) -> bool:
     """Whether all but a brain-sized piece of the image is one constant value."""
     from scipy import ndimage
 
@@ -97,17 +100,23 @@ def is_stripped(data, affine):
     return bool(sizes.max() > 0.9 * sizes.sum())
 
 
-def stripped_mask(data):
+def stripped_mask(data: np.ndarray) -> np.ndarray:
     """Mask of a stripped image: what is not background, its holes filled."""
     from scipy import ndimage
 
-    labels, _ = ndimage.label(data != data[0, 0, 0])
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    return ndimage.binary_fill_holes(labels == sizes.argmax())
+    return ndimage.binary_fill_holes(_largest(data != data[0, 0, 0]))
 
 
-def refine(data, affine, template, *, reach_mm=5.0, bright=0.5, open_mm=2.0, close_mm=8.0):
+def refine(
+    data: np.ndarray,
+    affine: np.ndarray,
+    template: Template,
+    *,
+    reach_mm: float = 5.0,
+    bright: float = 0.5,
+    open_mm: float = 2.0,
+    close_mm: float = 8.0,
+) -> np.ndarray:
     """Move the template's outline to the dark edge of the brain.
 
     At 1.5 mm: bright voxels near the warped template, parted from scalp and dura by an opening, the largest piece kept,
@@ -145,7 +154,7 @@ def refine(data, affine, template, *, reach_mm=5.0, bright=0.5, open_mm=2.0, clo
     return resample(surface, np.linalg.inv(grid.affine) @ affine, data.shape, outside="nearest") > 0
 
 
-def hd_bet(data, affine, name="image"):
+def hd_bet(data: np.ndarray, affine: np.ndarray, name: str = "image") -> np.ndarray:
     """Run HD-BET (Isensee et al., Hum Brain Mapp 2019), where its command is installed.
 
     Parameters
@@ -164,15 +173,15 @@ def hd_bet(data, affine, name="image"):
         try:
             done = subprocess.run(command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL)
         except OSError as err:
-            raise InputError(f"{name}: HD-BET could not be started ({err}); use -brainmask FILE") from err
+            raise InputError(f"{name}: HD-BET could not be started ({err}); give a brain mask") from err
         # Version 1 writes brain_mask.nii.gz, version 2 brain_bet.nii.gz.
         found = [path for path in Path(folder).glob("brain_*.nii.gz")]
         if done.returncode or not found:
             said = " ".join((done.stderr or done.stdout).split())[-200:]
-            raise InputError(f"{name}: HD-BET failed ({said or 'it wrote no mask'}); use -brainmask FILE")
-        mask = np.asarray(nib.load(found[0]).dataobj) > 0.5
+            raise InputError(f"{name}: HD-BET failed ({said or 'it wrote no mask'}); give a brain mask")
+        mask = read_mask(found[0]).volume > 0.5
     if mask.shape != data.shape:
-        raise InputError(f"{name}: HD-BET's mask has another grid; use -brainmask FILE")
+        raise InputError(f"{name}: HD-BET's mask has another grid; give a brain mask")
     return mask
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from sctseg7t.errors import ModelError
 
 
-def normalise(data, mask, name, parameters=None):
+def normalise(data: np.ndarray, mask: np.ndarray, name: str, parameters: dict | None = None) -> np.ndarray:
     """Normalise an image by the intensities of its brain.
 
     ``median``: ``slope * (I / median - 1)``, median over the brain. Not changed by a factor on I; an offset on I does

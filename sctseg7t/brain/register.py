@@ -1,6 +1,7 @@
 """Where a brain lies in MNI space: one affine, which serves the mask, the tissue maps and the location classes."""
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -8,7 +9,7 @@ import numpy as np
 
 from sctseg7t.brain.atlas import map_in_mni
 from sctseg7t.brain.isotropic_grid import IsotropicGrid, grid_around, resample, to_grid
-from sctseg7t.errors import InputError, UsageError
+from sctseg7t.errors import InputError
 
 # The middle of the template's brain, about which it turns (MNI, mm), and the height of its top.
 _CENTRE = np.array([0.0, -18.0, 8.0])
@@ -37,7 +38,7 @@ class Template:
     similarity: float
 
 
-def template_to_scan(data, affine, mask=None):
+def template_to_scan(data: np.ndarray, affine: np.ndarray, mask: np.ndarray | None = None) -> Template:
     """Register the MNI152 template to a scan: affine, by mutual information.
 
     A coarse search over positions and turns of 20 degrees, then gradient descent at 8 mm and, drift divided out, at 4
@@ -61,10 +62,9 @@ def template_to_scan(data, affine, mask=None):
     ------
     InputError
         Too few slices or too small a view to hold a brain.
-    UsageError
-        SimpleITK or nilearn is missing.
     """
-    sitk = simpleitk()
+    import SimpleITK as sitk
+
     check_extent(data.shape, affine)
     data = _clipped(data, mask)
     starts = _search(data, affine)
@@ -79,7 +79,7 @@ def template_to_scan(data, affine, mask=None):
     return Template(np.linalg.inv(mni_to_scan), similarity)
 
 
-def template_map(template, name, affine, shape):
+def template_map(template: Template, name: str, affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """A map of the template on any grid of the scan.
 
     Parameters
@@ -101,7 +101,7 @@ def template_map(template, name, affine, shape):
     return resample(values, matrix, shape, order=1) / np.float32(255)
 
 
-def check_extent(shape, affine, name="image"):
+def check_extent(shape: Sequence[int], affine: np.ndarray, name: str = "image") -> None:
     """Refuse an image that cannot hold a brain: one slice, or less than 60 mm along an axis (InputError)."""
     extent = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0) * shape[:3]
     text = " x ".join(f"{mm:.0f}" for mm in extent)
@@ -109,15 +109,6 @@ def check_extent(shape, affine, name="image"):
         raise InputError(f"{name}: has {min(shape[:3])} slice(s) of {text} mm in all; give a scan of the whole brain")
     if min(extent) < 60:
         raise InputError(f"{name}: sees only {text} mm, no brain fits in it; give a scan of the whole brain")
-
-
-def simpleitk():
-    """Import SimpleITK, or say how to get it (UsageError)."""
-    try:
-        import SimpleITK as sitk
-    except ImportError as err:
-        raise UsageError("brain models: need SimpleITK; pip install 'sctseg7t[brain]'") from err
-    return sitk
 
 
 def _clipped(data, mask):
@@ -207,7 +198,7 @@ def _head_centre(moving, grid):
     return np.array([middle[0], middle[1], top - _SCALE * (_TOP_MM - _CENTRE[2])])
 
 
-def otsu(values):
+def otsu(values: np.ndarray) -> float:
     """Threshold that parts a histogram in two classes (Otsu, IEEE SMC 1979)."""
     counts, edges = np.histogram(values, 256)
     centres, weight = (edges[1:] + edges[:-1]) / 2, np.cumsum(counts) / counts.sum()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,10 @@ from sctseg7t.brain.bias import looks_corrected, n4
 from sctseg7t.brain.isotropic_grid import grid_around, mask_to_native, to_grid, to_native
 from sctseg7t.brain.mask import brain_mask, check_similarity, check_volume, is_stripped, stripped_mask
 from sctseg7t.brain.normalise import normalise
-from sctseg7t.brain.register import check_extent, template_map, template_to_scan
+from sctseg7t.brain.register import Template, check_extent, template_map, template_to_scan
 from sctseg7t.errors import InputError, ModelError
 from sctseg7t.image.grid import bounding_box
-from sctseg7t.image.masks import labels_on_scan
+from sctseg7t.image.masks import Readable, labels_on_scan
 from sctseg7t.image.volume import to_native as to_file
 from sctseg7t.inference.postprocess import apply, binary, override
 from sctseg7t.inference.segmenter import Clock, OpenModel, Result, Source, load_scan
@@ -34,7 +35,7 @@ PRIORS = {"prior_GM": "gm", "prior_WM": "wm", "prior_CSF": "csf"}
 class BrainResult(Result):
     """Lesion mask and numbered lesions; ``tables`` holds one LesionTable."""
 
-    def write_tables(self, tables, *, masks, filename, fmt):
+    def write_tables(self, tables: Mapping[str, Path], *, masks: Mapping[str, Path], filename: str, fmt: str) -> None:
         from sctseg7t.measure.tables import write_lesion_csv, write_load_csv
 
         (table,) = self.tables
@@ -61,12 +62,21 @@ class Prepared:
 
     data: np.ndarray
     mask: np.ndarray
-    template: object
+    template: Template
     details: dict
     warnings: tuple
 
 
-def prepare(data, affine, *, name="image", mask=None, bias="auto", strip="auto", clock=None):
+def prepare(
+    data: np.ndarray,
+    affine: np.ndarray,
+    *,
+    name: str = "image",
+    mask: np.ndarray | None = None,
+    bias: str = "auto",
+    strip: str = "auto",
+    clock: Clock | None = None,
+) -> Prepared:
     """Register the template, correct intensity drift, and find the brain; what is already done is left out.
 
     Parameters
@@ -166,7 +176,7 @@ class BrainSegmenter:
             if not met:
                 raise ModelError(f"{spec.label}: {need}; correct its entry")
 
-    def run(self, scan: Source, **files: Source) -> BrainResult:
+    def run(self, scan: Source, **files: Readable) -> BrainResult:
         """Segment the lesions of one scan.
 
         Parameters
@@ -194,11 +204,11 @@ class BrainSegmenter:
         grid, probability = self._network(ready, affine, clock)
         mask, probability, soft = self._finish(grid, probability, ready, affine, data.shape)
         clock.lap("postprocess")
-        regions = Regions(
-            *(template_map(ready.template, name, affine, data.shape) for name in ("ventricles", "cortex")),
-            template_map(ready.template, "infratentorial", affine, data.shape),
-            source="MNI152 2009a, affine",
-        )
+        places = {
+            name: template_map(ready.template, name, affine, data.shape)
+            for name in ("ventricles", "cortex", "infratentorial")
+        }
+        regions = Regions(**places, source="MNI152 2009a, affine")
         table = measure_lesions(mask, affine, regions, probability=probability)
         clock.lap("measure")
         maps = {self.model.spec.outputs[0].name: (soft, np.float32) if options.soft else (mask, np.uint8)}
@@ -230,7 +240,7 @@ class BrainSegmenter:
         maps = sliding_patches(
             np.stack(channels),
             lambda patches: network_maps(patches, self.model.session, spec),
-            size=spec.input.size,
+            size=spec.input.size or (),
             overlap=spec.input.sampling.overlap,
             inside=inside,
         )

@@ -1,6 +1,9 @@
 """Flags of doubtful slices: names for the table, and one line each for people."""
 
+from sctseg7t.cord.locator import CordPath
+from sctseg7t.cord.windows_model import Fractions
 from sctseg7t.measure.checks import check_areas
+from sctseg7t.measure.csa import CsaTable
 from sctseg7t.text import ranges
 
 _TEXTS = {
@@ -10,7 +13,7 @@ _TEXTS = {
 }
 
 
-def slice_flags(path, fractions):
+def slice_flags(path: CordPath, fractions: Fractions) -> list[list[str]]:
     """Flags of every slice that locating and segmenting raise.
 
     Parameters
@@ -31,7 +34,7 @@ def slice_flags(path, fractions):
     return flags
 
 
-def warning_lines(flags, table):
+def warning_lines(flags: list[list[str]], table: CsaTable) -> list[str]:
     """One line for each kind of doubt, with the slices it holds for.
 
     Parameters

@@ -5,12 +5,16 @@ the stack is the centre line (Viterbi search over the best peaks of each slice, 
 over a cost map: Gros et al., Med Image Anal 2018).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from sctseg7t.errors import InputError
+from sctseg7t.image.volume import Volume
 from sctseg7t.image.windows import resample_slices
+from sctseg7t.runtime.session import Session
+from sctseg7t.zoo.spec import ModelSpec
 
 # Heat below which a slice's own peak is no evidence of a cord.
 UNSURE = 0.25
@@ -45,7 +49,7 @@ class CordPath:
     source: str
 
 
-def locate(data, affine, session, spec):
+def locate(data: np.ndarray, affine: np.ndarray, session: Session, spec: ModelSpec) -> CordPath | None:
     """Find the cord with a locator network.
 
     Parameters
@@ -82,7 +86,7 @@ def locate(data, affine, session, spec):
     return CordPath(np.stack([i, j], 1), confidence, unsure, "locator")
 
 
-def from_labels(labels, labels_affine, volume, name):
+def from_labels(labels: np.ndarray, labels_affine: np.ndarray, volume: Volume, name: str) -> CordPath:
     """Take the cord's centre from a mask or from point labels.
 
     Every non-zero voxel marks the cord; slices in between are interpolated, slices
@@ -120,7 +124,7 @@ def from_labels(labels, labels_affine, volume, name):
     return CordPath(centres, np.ones(shape[2]), np.zeros(shape[2], bool), "file")
 
 
-def image_centre(shape):
+def image_centre(shape: Sequence[int]) -> CordPath:
     """The centre of every slice, for models that were made to look there."""
     centre = (np.array(shape[:2]) - 1) / 2
     count = shape[2]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from sctseg7t.cord.flags import slice_flags, warning_lines
 from sctseg7t.cord.locator import from_labels, image_centre, locate
 from sctseg7t.errors import InputError
 from sctseg7t.image.grid import resample_linear
-from sctseg7t.image.masks import labels_on_scan, read_labels
+from sctseg7t.image.masks import Readable, labels_on_scan, read_labels
 from sctseg7t.image.volume import Volume, to_native
 from sctseg7t.image.windows import box_around
 from sctseg7t.inference.postprocess import apply, binary, override
@@ -41,7 +42,7 @@ class CordResult(Result):
 
     centres_vox: list = field(default_factory=list)
 
-    def write_tables(self, tables, *, masks, filename, fmt):
+    def write_tables(self, tables: Mapping[str, Path], *, masks: Mapping[str, Path], filename: str, fmt: str) -> None:
         from sctseg7t.measure.tables import write_csa_csv, write_level_csv
 
         measured = self.tables if self.volume.data.shape[3] > 1 else self.tables[0]
@@ -75,7 +76,7 @@ class CordSegmenter:
         """Kinds of tables that a scan with these files gets."""
         return ("csa", "levels") if "levels" in files else ("csa",)
 
-    def run(self, scan: Source, **files: Source) -> CordResult:
+    def run(self, scan: Source, **files: Readable) -> CordResult:
         """Segment one scan.
 
         Parameters
@@ -154,14 +155,14 @@ class CordSegmenter:
             found = slices_model.slice_fractions(volume, images[0], path.centres_vox, self.model.session, spec)
             return tuple(slice(0, n) for n in volume.data.shape[:2]), found
         # A window's width each way: room for windows that are centred again, and none of them is cut.
-        reach_mm = max(spec.input.size) * max(spec.input.spacing_mm)
+        reach_mm = max(spec.input.size or ()) * max(spec.input.spacing_mm)
         box = box_around(path.centres_vox, volume.frame, volume.data.shape, reach_mm)
         centres = path.centres_vox - [part.start for part in box]
         cropped = [image[box] for image in images]
         return box, windows_model.segment_fractions(cropped, volume.frame, centres, self.model.session, spec)
 
     def _find(self, data, volume):
-        if self.model.spec.centring["policy"] == "image":
+        if self.model.locator is None or self.model.locator_spec is None:
             return image_centre(data.shape)
         return locate(data, volume.affine, self.model.locator, self.model.locator_spec)
 
@@ -182,7 +183,7 @@ class CordSegmenter:
             if {"SC", "GM"} <= set(maps):
                 maps["GM"] = np.minimum(maps["GM"], maps["SC"])
         for derived in spec.derived:
-            whole, part = (maps[name] for name in derived.minus)
+            whole, part = (maps[name] for name in derived.minus or ())
             maps[derived.name] = np.maximum(whole - part, 0) if options.soft else whole & ~part
         return maps
 

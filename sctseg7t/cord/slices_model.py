@@ -9,11 +9,15 @@ import numpy as np
 
 from sctseg7t.cord.windows_model import EDGE_MM, Fractions, lead_output
 from sctseg7t.errors import ModelError
-from sctseg7t.image.volume import from_order, to_order
+from sctseg7t.image.volume import Volume, from_order, to_order
 from sctseg7t.runtime.maps import network_maps
+from sctseg7t.runtime.session import Session
+from sctseg7t.zoo.spec import ModelSpec
 
 
-def slice_fractions(volume, data, centres_vox, session, spec):
+def slice_fractions(
+    volume: Volume, data: np.ndarray, centres_vox: np.ndarray, session: Session, spec: ModelSpec
+) -> Fractions:
     """Run a network over whole slices.
 
     Parameters
@@ -57,7 +61,7 @@ def slice_fractions(volume, data, centres_vox, session, spec):
     return Fractions(native, edge[np.argsort(height)], np.asarray(centres_vox, float))
 
 
-def check_spec(spec):
+def check_spec(spec: ModelSpec) -> None:
     """Refuse an entry that whole slices cannot serve (ModelError naming the field)."""
     given, normalisation = spec.input, spec.input.normalisation
     how = (normalisation["name"], normalisation.get("parameters", {}).get("scope"))

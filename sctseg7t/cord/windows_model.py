@@ -155,4 +155,4 @@ def _touches_edge(cord, spec):
     rim = max(1, int(round(EDGE_MM / spec.input.spacing_mm[0])))
     border = np.ones(cord.shape[1:], bool)
     border[rim:-rim, rim:-rim] = False
-    return (cord[:, border] > 0.5).any(1)
+    return np.any(cord[:, border] > 0.5, axis=1)

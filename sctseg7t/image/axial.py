@@ -1,5 +1,7 @@
 """Decide whether an image holds axial slices along its third canonical axis."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from sctseg7t.errors import InputError
@@ -14,7 +16,7 @@ _PLANES = ("sagittal", "coronal", "axial")
 _ALONG = ("left-right", "posterior-anterior", "inferior-superior")
 
 
-def slice_axis(spacing_mm, shape_xyz):
+def slice_axis(spacing_mm: Sequence[float], shape_xyz: Sequence[int]) -> int:
     """Return the axis along which slices are stacked, or 2 where nothing tells.
 
     Parameters
@@ -36,7 +38,7 @@ def slice_axis(spacing_mm, shape_xyz):
     return thickest if spacing_mm[thickest] > THICK_RATIO * max(others) else 2
 
 
-def tilt_deg(affine, axis=2):
+def tilt_deg(affine: np.ndarray, axis: int = 2) -> float:
     """Return the angle in degrees (0-90) between a slice normal and world S.
 
     The normal is that of the plane spanned by the two axes other than `axis`,
@@ -48,7 +50,7 @@ def tilt_deg(affine, axis=2):
     return float(np.degrees(np.arccos(min(1.0, cosine))))
 
 
-def check_axial(affine, shape_xyz, name, *, oriented=True):
+def check_axial(affine: np.ndarray, shape_xyz: Sequence[int], name: str, *, oriented: bool = True) -> tuple[str, ...]:
     """Refuse images without axial slices; return warnings about usable ones.
 
     Parameters

@@ -1,9 +1,11 @@
 """The grid of an image: what its header states, checked, and in canonical order."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import voxel_sizes
 from nibabel.orientations import inv_ornt_aff, io_orientation
 
 from sctseg7t.errors import InputError
@@ -55,7 +57,9 @@ class Geometry(NamedTuple):
     source: Source
 
 
-def geometry_of(header, affine, shape, name, *, axial=True):
+def geometry_of(
+    header: Any, affine: np.ndarray | None, shape: Sequence[int], name: str, *, axial: bool = True
+) -> Geometry:
     """Check the geometry that a header states and return it in canonical order.
 
     Parameters
@@ -89,7 +93,7 @@ def geometry_of(header, affine, shape, name, *, axial=True):
     canonical = affine @ inv_ornt_aff(orientation, grid) + 0.0
     order = np.argsort(orientation[:, 0])
     grid = tuple(grid[axis] for axis in order)
-    spacing_mm = tuple(float(size) for size in nib.affines.voxel_sizes(canonical))
+    spacing_mm = tuple(float(size) for size in voxel_sizes(canonical))
     oriented = is_oriented(header)
     notes = _header_notes(header, affine, shape, oriented)
     if axial:
@@ -103,7 +107,7 @@ def _header_notes(header, affine, shape, oriented):
     if not oriented:
         return ("header has no orientation (sform and qform codes are 0): left/right and up are unknown",)
     axes = [axis for axis in range(min(3, len(shape))) if shape[axis] > 1]
-    stated, used = (np.asarray(sizes)[axes] for sizes in (header.get_zooms(), nib.affines.voxel_sizes(affine)))
+    stated, used = (np.asarray(sizes)[axes] for sizes in (header.get_zooms(), voxel_sizes(affine)))
     if np.allclose(stated, used, rtol=0.01):
         return ()
     stated, used = (" x ".join(f"{size:.3g}" for size in sizes) for sizes in (stated, used))
@@ -126,7 +130,7 @@ def _check_affine(affine, name):
     affine = np.array(affine, dtype=np.float64)
     if not np.isfinite(affine).all():
         raise InputError(f"{name}: its affine (sform or qform) has NaN or infinite entries; correct the header")
-    sizes = nib.affines.voxel_sizes(affine)
+    sizes = voxel_sizes(affine)
     if (sizes == 0).any() or abs(np.linalg.det(affine[:3, :3] / sizes)) < 1e-3:
         raise InputError(f"{name}: its affine (sform or qform) is singular; correct the header or convert it again")
     if sizes.min() < MIN_SPACING_MM or sizes.max() > MAX_SLICE_MM or np.sort(sizes)[1] > MAX_IN_PLANE_MM:
@@ -138,13 +142,13 @@ def _check_affine(affine, name):
     return affine
 
 
-def is_oriented(header):
+def is_oriented(header: Any) -> bool:
     """Return whether a header records how its voxels lie in the world."""
     if not isinstance(header, nib.Nifti1Header):
         return True
-    return bool(header["sform_code"] > 0 or header["qform_code"] > 0)
+    return any(int(header[name]) > 0 for name in ("sform_code", "qform_code"))
 
 
-def n_volumes(shape):
+def n_volumes(shape: Sequence[int]) -> int:
     """Return the number of volumes of a stored shape."""
     return shape[3] if len(shape) > 3 else 1

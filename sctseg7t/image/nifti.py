@@ -7,6 +7,7 @@ import io
 import threading
 import zlib
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -35,7 +36,7 @@ READ_ERRORS = (
 )
 
 
-def read_image(path):
+def read_image(path: str | Path) -> tuple[nib.Nifti1Image, str]:
     """Read a single-file NIfTI-1 or NIfTI-2 image (.nii or .nii.gz) into memory.
 
     Parameters
@@ -68,7 +69,7 @@ def read_image(path):
     return image, hashlib.sha256(stored).hexdigest()
 
 
-def read_header(path):
+def read_header(path: str | Path) -> nib.Nifti1Header:
     """Read only the header of a NIfTI file.
 
     Parameters
@@ -102,7 +103,7 @@ def read_header(path):
     return header
 
 
-def save(image, path):
+def save(image: Any, path: str | Path) -> Path:
     """Write a NIfTI image under a temporary name, then rename it into place.
 
     Identical images give identical bytes: the gzip header holds no time or name.

@@ -4,14 +4,16 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import SpatialImage
+from numpy.typing import ArrayLike, DTypeLike
 
 from sctseg7t.errors import InputError
 from sctseg7t.image.frame import Frame
-from sctseg7t.image.geometry import Source, geometry_of, n_volumes
+from sctseg7t.image.geometry import Geometry, Source, geometry_of, n_volumes
 from sctseg7t.image.grid import Grid
 from sctseg7t.image.nifti import READ_ERRORS, read_header, read_image
 
@@ -48,7 +50,7 @@ class Volume:
     source: Source
 
     @property
-    def name(self):
+    def name(self) -> str:
         """How messages call the image."""
         return str(self.path) if self.path else "image in memory"
 
@@ -63,7 +65,7 @@ class Volume:
         return self.grid.frame
 
 
-def load(source, *, volumes="each", axial=True):
+def load(source: str | Path | SpatialImage, *, volumes: str = "each", axial: bool = True) -> Volume:
     """Load an image, checked and in canonical voxel order.
 
     Parameters
@@ -102,7 +104,7 @@ def load(source, *, volumes="each", axial=True):
     return Volume(data, geometry.affine, geometry.spacing_mm, path, sha256, notes, blank, geometry.source)
 
 
-def check_header(path, *, axial=True):
+def check_header(path: str | Path, *, axial: bool = True) -> Geometry:
     """Check a file as `load` would, without reading its voxels.
 
     Parameters
@@ -123,7 +125,7 @@ def check_header(path, *, axial=True):
     return geometry_of(header, _best_affine(header, str(path)), header.get_data_shape(), str(path), axial=axial)
 
 
-def to_native(volume, array, dtype):
+def to_native(volume: Volume, array: np.ndarray, dtype: DTypeLike) -> nib.Nifti1Image:
     """Put an array on the grid of the file that `volume` came from.
 
     Parameters
@@ -156,7 +158,7 @@ def to_native(volume, array, dtype):
     return _image_like(stored, source)
 
 
-def to_order(array, orientation):
+def to_order(array: np.ndarray, orientation: ArrayLike) -> np.ndarray:
     """A canonical array (X, Y, Z, ...) with its axes in another order and direction (a view).
 
     Parameters
@@ -165,19 +167,19 @@ def to_order(array, orientation):
     orientation : (3, 2) array
         Per new axis: its canonical axis, and -1 where it runs backwards; a file's is ``source.orientation``.
     """
-    order = [int(axis) for axis, _ in orientation]
-    flips = [new for new, (_, direction) in enumerate(orientation) if direction < 0]
-    return np.flip(array.transpose(*order, *range(3, array.ndim)), flips)
+    order, directions = np.asarray(orientation, int).T
+    flips = np.flatnonzero(directions < 0)
+    return np.flip(array.transpose(*order, *range(3, array.ndim)), tuple(map(int, flips)))
 
 
-def from_order(array, orientation):
+def from_order(array: np.ndarray, orientation: ArrayLike) -> np.ndarray:
     """The inverse of :func:`to_order`."""
-    flips = [new for new, (_, direction) in enumerate(orientation) if direction < 0]
-    order = np.argsort([axis for axis, _ in orientation])
-    return np.flip(array, flips).transpose(*order, *range(3, array.ndim))
+    axes, directions = np.asarray(orientation, int).T
+    flips, order = np.flatnonzero(directions < 0), np.argsort(axes)
+    return np.flip(array, tuple(map(int, flips))).transpose(*order, *range(3, array.ndim))
 
 
-def open_image(source):
+def open_image(source: str | Path | SpatialImage) -> tuple[SpatialImage, Path | None, str | None]:
     """Return (image, path or None, sha256 or None)."""
     if isinstance(source, SpatialImage):
         filename = source.get_filename()
@@ -188,14 +190,14 @@ def open_image(source):
     return image, Path(source), sha256
 
 
-def _best_affine(header, name):
+def _best_affine(header: Any, name: str) -> np.ndarray:
     try:
         return header.get_best_affine()
     except READ_ERRORS as error:
         raise InputError(f"{name}: its affine cannot be read ({error}); correct the header") from error
 
 
-def stored_values(image, name, dtype=None):
+def stored_values(image: SpatialImage, name: str, dtype: DTypeLike | None = None) -> np.ndarray:
     """Scaled voxel values as stored, axes beyond the fourth dropped: (X, Y, Z, T)."""
     try:
         values = np.asanyarray(image.dataobj)

@@ -23,14 +23,14 @@ class SliceMap:
     scale: tuple
     offset: tuple
 
-    def __call__(self, row, column):
+    def __call__(self, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return fractional voxel coordinates (i, j)."""
         return (
             self.scale[0] * np.asarray(column) + self.offset[0],
             self.scale[1] * np.asarray(row) + self.offset[1],
         )
 
-    def inverse(self, i, j):
+    def inverse(self, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the (row, column) of fractional voxel coordinates."""
         return (
             (np.asarray(j) - self.offset[1]) / self.scale[1],
@@ -212,10 +212,10 @@ def _gather(stack, rows, columns):
     below = np.where(r0 < height - 1, width, 0)
     corners = (index, index + right, index + below, index + right + below)
     out = np.empty((n_images, *rows.shape), np.float32)
-    for image, target in zip(stack.reshape(n_images, -1), out):
+    for n, image in enumerate(stack.reshape(n_images, -1)):
         a, b, c, d = (image.take(corner) for corner in corners)
         upper = a + wc * (b - a)
-        target[...] = upper + wr * (c + wc * (d - c) - upper)
+        out[n] = upper + wr * (c + wc * (d - c) - upper)
     return out
 
 

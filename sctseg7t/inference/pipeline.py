@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sctseg7t.errors import ModelError, UsageError
+from sctseg7t.image.masks import Readable
 from sctseg7t.inference.postprocess import apply
 from sctseg7t.inference.segmenter import (
     Clock,
@@ -126,11 +127,11 @@ def segment(
     *,
     model: str | None = None,
     device: str = "auto",
-    baseline: Source | None = None,
-    second: Source | None = None,
-    centerline: Source | None = None,
-    levels: Source | None = None,
-    brainmask: Source | None = None,
+    baseline: Readable | None = None,
+    second: Readable | None = None,
+    centerline: Readable | None = None,
+    levels: Readable | None = None,
+    brainmask: Readable | None = None,
     **options,
 ) -> Result:
     """Segment a scan in one call: the same masks as ``sct7t_deepseg``, bit for bit.

@@ -6,14 +6,16 @@ background pixels by their sides only, so a ring closed by corners encloses its 
 """
 
 import inspect
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from sctseg7t.errors import ModelError
 from sctseg7t.image.grid import bounding_box
+from sctseg7t.zoo.spec import OutputSpec
 
 
-def apply(masks, steps, voxel_mm3):
+def apply(masks: Mapping[str, np.ndarray], steps: Sequence[dict], voxel_mm3: float) -> dict[str, np.ndarray]:
     """Apply post-processing steps in order.
 
     Parameters
@@ -56,7 +58,7 @@ def apply(masks, steps, voxel_mm3):
     return masks
 
 
-def binary(fraction, output, threshold=None):
+def binary(fraction: np.ndarray, output: OutputSpec, threshold: float | None = None) -> np.ndarray:
     """Mask of one output as its entry's ``binarise`` says, or from a user's threshold on."""
     if threshold is None and output.binarise == "area":
         return area_matched(fraction, output.lowest)
@@ -64,7 +66,7 @@ def binary(fraction, output, threshold=None):
     return fraction > limit if output.binarise == "above" else fraction >= limit
 
 
-def area_matched(fraction, lowest=0.25):
+def area_matched(fraction: np.ndarray, lowest: float = 0.25) -> np.ndarray:
     """Binary mask whose area in each slice is that of the fractions, to the nearest voxel.
 
     A fixed threshold loses what is thinner than a voxel and its area jumps as a border crosses voxel
@@ -91,24 +93,32 @@ def area_matched(fraction, lowest=0.25):
     return fraction >= limit
 
 
-def override(steps, *, largest=None, fill=None, small=None, labels=()):
+def override(
+    steps: Sequence[dict],
+    *,
+    largest: bool | None = None,
+    fill: bool | None = None,
+    small: dict | None = None,
+    labels: Sequence[str] = (),
+) -> list[dict]:
     """Edit a list of steps as the options ``-largest``, ``-fill-holes``, ``-remove-small`` ask.
 
     None leaves an operation as the model has it; 0 takes it out; anything else puts it in for
     every label (``small`` is a dict with ``min_voxels`` or ``min_mm3``; an empty one takes it out).
     """
     changed, added = list(steps), []
-    for op, wanted, params in (("keep_largest", largest, {}), ("fill_holes", fill, {}), ("remove_small", small, small)):
+    for op, wanted in (("keep_largest", largest), ("fill_holes", fill), ("remove_small", small)):
         if wanted is None:
             continue
         changed = [s for s in changed if s["op"] != op]
         if wanted:
+            params = wanted if isinstance(wanted, dict) else {}
             added += [{"op": op, "params": {"label": label, **params}} for label in labels]
     # In front: what the model lists last ("inside") must also hold for the edited masks.
     return added + changed
 
 
-def keep_largest(mask, scope="slice"):
+def keep_largest(mask: np.ndarray, scope: str = "slice") -> np.ndarray:
     """Keep the largest connected component, of each ``slice`` or of the ``volume``; of equals, the first."""
     if scope not in ("slice", "volume"):
         raise ValueError(f"scope {scope!r} is unknown; use slice or volume")
@@ -124,14 +134,20 @@ def keep_largest(mask, scope="slice"):
     return kept[labels]
 
 
-def fill_holes(mask):
+def fill_holes(mask: np.ndarray) -> np.ndarray:
     """Fill background that a slice's mask encloses."""
     # The added border makes all that surrounds the mask of a slice one component, its first.
     labels = components(np.pad(~mask, ((1, 1), (1, 1), (0, 0)), constant_values=True), corners=False)
     return (labels != labels[0, 0])[1:-1, 1:-1]
 
 
-def remove_small(mask, voxel_mm3, min_voxels=None, min_mm3=None, scope="slice"):
+def remove_small(
+    mask: np.ndarray,
+    voxel_mm3: float,
+    min_voxels: int | None = None,
+    min_mm3: float | None = None,
+    scope: str = "slice",
+) -> np.ndarray:
     """Remove components that are smaller than a number of voxels or a volume; one of exactly the limit is kept.
 
     In the ``slice`` scope a component never reaches beyond its slice, and its volume is its area times the slice
@@ -139,17 +155,20 @@ def remove_small(mask, voxel_mm3, min_voxels=None, min_mm3=None, scope="slice"):
     """
     if scope not in ("slice", "volume"):
         raise ValueError(f"scope {scope!r} is unknown; use slice or volume")
-    if (min_voxels is None) == (min_mm3 is None):
+    if min_voxels is not None and min_mm3 is None:
+        limit = min_voxels
+    elif min_mm3 is not None and min_voxels is None:
+        # The voxel's volume comes from a float32 header: a limit of n voxels must not become n + 1.
+        limit = min_mm3 / voxel_mm3 * (1 - 1e-5)
+    else:
         raise ValueError("give either min_voxels or min_mm3")
-    # The voxel's volume comes from a float32 header: a limit of n voxels must not become n + 1.
-    limit = min_voxels if min_mm3 is None else min_mm3 / voxel_mm3 * (1 - 1e-5)
     labels = components(mask, corners=True, through_plane=scope == "volume")
     large = np.bincount(labels.ravel()) >= limit
     large[0] = False
     return large[labels]
 
 
-def components(mask, corners, through_plane=False):
+def components(mask: np.ndarray, corners: bool, through_plane: bool = False) -> np.ndarray:
     """Label connected components; numpy alone, since importing scipy costs more than all of this.
 
     Parameters
@@ -200,7 +219,7 @@ def _renumbered(labels):
     return np.unique(labels, return_inverse=True)[1].reshape(labels.shape) + (labels.min() > 0)
 
 
-def inside(mask, of):
+def inside(mask: np.ndarray, of: np.ndarray) -> np.ndarray:
     """Keep only what lies inside another mask."""
     return mask & of
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -300,7 +300,7 @@ def stamp(path: str | Path) -> dict[str, int]:
     return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
 
 
-def file_hashes(paths) -> dict[str, dict[str, Any]]:
+def file_hashes(paths: Iterable[Path]) -> dict[str, dict[str, Any]]:
     """Size and SHA-256 of files: ``{name: {"bytes": n, "sha256": hex}}``."""
     found = {}
     for path in paths:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 from nibabel.spatialimages import SpatialImage
 
 from sctseg7t.errors import InputError, ModelError, UsageError
+from sctseg7t.image.masks import Readable
 from sctseg7t.image.volume import Volume, load
 from sctseg7t.inference.roles import ROLES
 from sctseg7t.runtime.session import Session
@@ -18,8 +19,8 @@ from sctseg7t.zoo.spec import ModelSpec
 BIAS = ("auto", "on", "off")
 STRIP = ("auto", "stripped", "hd-bet", "template")
 VOLUMES = ("each", "mean")
-# A scan, or a file that goes with it.
-Source = str | Path | SpatialImage | Volume
+# A scan: its file, an image in memory, or one that has been read already.
+Source = Readable | Volume
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Result:
     """
 
     volume: Volume
-    masks: dict[str, SpatialImage]
+    masks: Mapping[str, SpatialImage]
     tables: list
     warnings: list[str]
     seconds: dict[str, float]
@@ -149,7 +150,7 @@ class OpenModel:
     @property
     def suffixes(self) -> dict[str, str]:
         """File suffix of every mask."""
-        return self.spec.suffixes(self.tissues)
+        return {name: suffix or "" for name, suffix in self.spec.suffixes(self.tissues).items()}
 
 
 class Segmenter(Protocol):
@@ -180,7 +181,7 @@ class Segmenter(Protocol):
         """Kinds of tables that a scan with these files gets, see :data:`sctseg7t.inference.outputs.TABLES`."""
         ...
 
-    def run(self, scan: Source, **files: Source) -> Result:
+    def run(self, scan: Source, **files: Readable) -> Result:
         """Segment one scan, with the files that go with it by role.
 
         Raises
@@ -242,7 +243,7 @@ def load_scan(scan: Source, options: Options, *, axial: bool) -> Volume:
     return scan if isinstance(scan, Volume) else load(scan, volumes=options.volumes, axial=axial)
 
 
-def load_images(scan: Volume, files: Mapping[str, Source], spec: ModelSpec) -> dict[str, Volume]:
+def load_images(scan: Volume, files: Mapping[str, Readable], spec: ModelSpec) -> dict[str, Volume]:
     """The further images that a model's channels are made of, by role (InputError if one cannot be used)."""
     found = {}
     for role in spec.input.images[1:]:

@@ -1,7 +1,7 @@
 """Running a 3D network over overlapping patches of a volume."""
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -12,7 +12,7 @@ def sliding_patches(
     volume: np.ndarray,
     network: Callable[[np.ndarray], np.ndarray],
     *,
-    size: int | tuple[int, int, int] = 64,
+    size: Sequence[int] = (64, 64, 64),
     overlap: float = 0.5,
     inside: np.ndarray | None = None,
     batch: int = 1,
@@ -26,7 +26,7 @@ def sliding_patches(
         An axis shorter than a patch is filled up with the volume's least value per channel, and cut again.
     network : callable
         Takes (N, C, size, size, size) and gives (N, K, size, size, size).
-    size : int or tuple of 3 int
+    size : sequence of 3 int
         Edges of a patch, voxels.
     overlap : float
         Part of an edge that neighbours share at least; 0 or more, below 1.
@@ -44,7 +44,7 @@ def sliding_patches(
     """
     volume = np.asarray(volume, dtype=np.float32)
     shape = volume.shape[1:]
-    size = (size,) * 3 if np.isscalar(size) else tuple(size)
+    size = tuple(size)
     if not 0 <= overlap < 1 or batch < 1 or min(size) < 1:
         raise ValueError(f"size {size}, overlap {overlap} and batch {batch} do not go together")
     if inside is not None and inside.shape != shape:
@@ -54,7 +54,7 @@ def sliding_patches(
     # One patch at least: the number of outputs is the network's to say.
     starts = starts or [(0, 0, 0)]
     weight = gaussian_weight(size)
-    total = blend = None
+    total = blend = np.zeros(0, np.float32)
     for first in range(0, len(starts), batch):
         group = starts[first : first + batch]
         patches = np.stack([padded[(slice(None), *_slices(start, size))] for start in group])
@@ -63,7 +63,7 @@ def sliding_patches(
         if short:
             patches = np.concatenate([patches, np.repeat(patches[:1], short, axis=0)])
         maps = network(patches)
-        if total is None:
+        if not first:
             total = np.zeros((maps.shape[1], *padded.shape[1:]), np.float32)
             blend = np.zeros(padded.shape[1:], np.float32)
         for start, values in zip(group, maps):
@@ -78,7 +78,7 @@ def sliding_patches(
 
 
 def patch_starts(
-    inside: np.ndarray | tuple[int, ...], size: tuple[int, int, int], overlap: float
+    inside: np.ndarray | tuple[int, ...], size: Sequence[int], overlap: float
 ) -> list[tuple[int, int, int]]:
     """First voxels of the patches that are run, in the volume filled up to a patch's size.
 
@@ -107,7 +107,7 @@ def patch_starts(
     return [start for start in itertools.product(*axes) if whole[_slices(start, size)].any()]
 
 
-def gaussian_weight(size: tuple[int, int, int]) -> np.ndarray:
+def gaussian_weight(size: Sequence[int]) -> np.ndarray:
     """Blending weights of a patch: a Gaussian of an eighth of its edge, at least 1/1000 of the centre: float32."""
     weight = np.ones((1, 1, 1))
     for axis, n in enumerate(size):
@@ -132,8 +132,8 @@ def _filled(volume, size):
     if not any(before) and not any(after):
         return volume, before
     padded = np.empty((len(volume), *(m + a + b for m, a, b in zip(volume.shape[1:], before, after))), np.float32)
-    for channel, target in zip(volume, padded):
-        target[...] = np.pad(channel, list(zip(before, after)), constant_values=channel.min())
+    for k, channel in enumerate(volume):
+        padded[k] = np.pad(channel, list(zip(before, after)), constant_values=channel.min())
     return padded, before
 
 

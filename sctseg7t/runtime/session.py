@@ -5,6 +5,7 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,9 +31,9 @@ class Session:
     path: Path
     device: str
     threads: int
-    _ort: object
+    _ort: Any
 
-    def run(self, images):
+    def run(self, images: np.ndarray) -> np.ndarray:
         """Run a stack of images through the network in equal batches.
 
         Parameters
@@ -64,7 +65,7 @@ class Session:
         return max(1, min(BATCH[kind], CPU_PIXELS // math.prod(shape))) if kind == "cpu" else BATCH[kind]
 
 
-def open_session(path, device="auto", threads=None):
+def open_session(path: str | Path, device: str = "auto", threads: int | None = None) -> Session:
     """Load a network.
 
     Parameters
@@ -104,7 +105,7 @@ def open_session(path, device="auto", threads=None):
     return Session(Path(path), "cpu", threads, _create(ort, path, threads, None))
 
 
-def cuda_index(device):
+def cuda_index(device: str) -> int | None:
     """CUDA device number that a device name allows, None for the CPU (UsageError if malformed)."""
     if device == "cpu":
         return None
@@ -116,7 +117,7 @@ def cuda_index(device):
     raise UsageError(f"-device {device}: not a device; use auto, cpu, cuda or cuda:N")
 
 
-def usable_cpus():
+def usable_cpus() -> int:
     """CPUs that this process may use: affinity, then the cgroup's quota (version 2 or 1)."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
@@ -159,7 +160,7 @@ def _create(ort, path, threads, index):
     # Idle threads that spin slow down the Python between two runs, and every other process.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 4
-    providers = ["CPUExecutionProvider"]
+    providers: list[Any] = ["CPUExecutionProvider"]
     if index is not None:
         if hasattr(ort, "preload_dlls"):
             ort.preload_dlls()

@@ -27,7 +27,7 @@ def pointwise(image):
 def test_pointwise_network_equals_direct_evaluation(shape, overlap, batch):
     volume = np.random.default_rng(1).normal(size=(2, *shape)).astype(np.float32)
     network = Network(pointwise)
-    out = sliding_patches(volume, network.run, size=16, overlap=overlap, batch=batch)
+    out = sliding_patches(volume, network.run, size=(16,) * 3, overlap=overlap, batch=batch)
     np.testing.assert_allclose(out, pointwise(volume), atol=1e-5)
     assert set(network.shapes) == {(network.shapes[0][0], 2, 16, 16, 16)}
 
@@ -38,7 +38,7 @@ def test_background_is_left_out():
     inside[70:90, 70:90, 70:90] = True
     volume = np.ones((1, 96, 96, 96), np.float32)
     network = Network(lambda image: image + 1)
-    out = sliding_patches(volume, network.run, size=32, inside=inside)
+    out = sliding_patches(volume, network.run, size=(32,) * 3, inside=inside)
     assert (out[0][inside] == pytest.approx(2)) and not out[0][~inside].any()
     assert len(network.shapes) < len(patch_starts((96, 96, 96), (32, 32, 32), 0.5)) / 2
 
@@ -57,9 +57,9 @@ def test_seams_are_smooth():
         depth = np.minimum.reduce([np.minimum(i, 31 - i) for i in np.indices(image.shape[1:])])
         return image + 0.5 * (depth < 3)
 
-    out = sliding_patches(np.zeros((1, 96, 96, 96), np.float32), Network(biased).run, size=32, overlap=0.5)[0]
+    out = sliding_patches(np.zeros((1, 96, 96, 96), np.float32), Network(biased).run, size=(32,) * 3, overlap=0.5)[0]
     inner = out[16:-16, 16:-16, 16:-16]
-    plain = sliding_patches(np.zeros((1, 96, 96, 96), np.float32), Network(biased).run, size=32, overlap=0)[0]
+    plain = sliding_patches(np.zeros((1, 96, 96, 96), np.float32), Network(biased).run, size=(32,) * 3, overlap=0)[0]
     assert inner.max() < 0.1 and np.abs(np.diff(inner, axis=0)).max() < 0.1
     assert plain[16:-16, 16:-16, 16:-16].max() == pytest.approx(0.5)
 
@@ -67,7 +67,7 @@ def test_seams_are_smooth():
 def test_nothing_inside_asks_once_for_the_number_of_outputs():
     network = Network(pointwise)
     out = sliding_patches(
-        np.ones((2, 20, 20, 20), np.float32), network.run, size=16, inside=np.zeros((20, 20, 20), bool)
+        np.ones((2, 20, 20, 20), np.float32), network.run, size=(16,) * 3, inside=np.zeros((20, 20, 20), bool)
     )
     assert out.shape == (3, 20, 20, 20) and not out.any() and len(network.shapes) == 1
 
@@ -77,7 +77,7 @@ def test_progress_reaches_the_total():
     sliding_patches(
         np.ones((1, 40, 20, 20), np.float32),
         Network(lambda i: i).run,
-        size=16,
+        size=(16,) * 3,
         batch=4,
         progress=lambda done, total: seen.append((done, total)),
     )
@@ -95,4 +95,4 @@ def test_weights_are_symmetric_and_positive():
 )
 def test_impossible_settings(options):
     with pytest.raises(ValueError):
-        sliding_patches(np.ones((1, 8, 8, 8), np.float32), Network(pointwise).run, size=8, **options)
+        sliding_patches(np.ones((1, 8, 8, 8), np.float32), Network(pointwise).run, size=(8,) * 3, **options)
