@@ -41,15 +41,4 @@ const QC = {};
   };
 
   QC.hueOf = (tissue) => (['SC', 'GM', 'WM', 'LESION'].includes(tissue) ? `var(--${tissue})` : 'var(--other)');
-
-  // "0-3, 7": sorted slice numbers as text.
-  QC.ranges = (numbers) => {
-    const runs = [];
-    for (const n of numbers) {
-      const last = runs[runs.length - 1];
-      if (last && n === last[1] + 1) last[1] = n;
-      else runs.push([n, n]);
-    }
-    return runs.map(([a, b]) => (a === b ? `${a}` : `${a}-${b}`)).join(', ');
-  };
 })();
