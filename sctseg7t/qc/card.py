@@ -11,7 +11,7 @@ import numpy as np
 
 from sctseg7t.cohort.features import Features
 from sctseg7t.cohort.outliers import MEASURES
-from sctseg7t.inference.record import BRAIN, CORD, Record
+from sctseg7t.inference.record import BRAIN, CORD, FAILED, Record
 from sctseg7t.qc.brain_card import add_brain
 from sctseg7t.qc.cord_card import add_cord
 from sctseg7t.qc.load_saved import load_saved
@@ -91,7 +91,7 @@ def make_card(record: Record, folder: Path) -> Card:
     """
     content = _identity(record, folder)
     features = Features(content["id"])
-    if record.status != "ok":
+    if record.status == FAILED:
         content["overview"] = _picture_of_failed(record)
     else:
         try:

@@ -12,7 +12,7 @@ from typing import Any
 from sctseg7t.cohort.outliers import FAILED_SCORE, cohort_band, cohort_scales, score_cohort
 from sctseg7t.errors import OutputError
 from sctseg7t.files import write_json
-from sctseg7t.inference.record import Record, read_record, record_of
+from sctseg7t.inference.record import OK, Record, read_record, record_of
 from sctseg7t.qc.card import COMPARED, scan_id
 from sctseg7t.qc.card_store import CardStore
 from sctseg7t.report.html import html_json, inline_assets, page_environment, write_html
@@ -128,7 +128,7 @@ def _merged(records, folder, listed):
 
 def _content(store: CardStore, title: str, page_id: str) -> dict[str, Any]:
     """What every page of the set shares: scans in order, with their scores; measures and band of the cohort."""
-    good = [n for n, summary in enumerate(store.summaries) if summary["status"] == "ok" and store.features[n].values]
+    good = [n for n, summary in enumerate(store.summaries) if summary["status"] == OK and store.features[n].values]
     scores = dict(zip(good, score_cohort(store.features[n] for n in good)))
     scans = []
     for n, summary in enumerate(store.summaries):

@@ -25,8 +25,8 @@ const QC = {};
   // A number for people; a dash where there is none.
   QC.number = (value, digits = 1) => (value === null || value === undefined ? '\u2013' : Number(value).toFixed(digits));
 
-  // Cut, not rounded: what stays below a limit does not read as the limit.
-  QC.score = (scan) => (Math.floor(scan.score * 10) / 10).toFixed(1);
+  // Cut, not rounded: what stays below a limit does not read as the limit. Without a score: what became of the scan.
+  QC.score = (scan) => (scan.status === 'ok' ? (Math.floor(scan.score * 10) / 10).toFixed(1) : scan.status.replace('_', ' '));
 
   QC.press = (button, on) => button.setAttribute('aria-pressed', on ? 'true' : 'false');
   QC.pressed = (button) => button.getAttribute('aria-pressed') === 'true';

@@ -62,7 +62,7 @@
       return el('li', {}, el('button', {
         'data-id': scan.id, 'aria-current': scan === current ? 'true' : null, title: why(scan), onclick: () => { closeList(); go(scan); },
       }, el('span', { class: `mark ${kind}`, title: words }, mark), el('span', { class: 'who' }, scan.name),
-      el('span', { class: `score ${scan.reasons.length ? 'high' : ''}` }, scan.status === 'ok' ? QC.score(scan) : 'failed'),
+      el('span', { class: `score ${scan.reasons.length ? 'high' : ''}` }, QC.score(scan)),
       el('span', { class: 'why' }, why(scan))));
     });
     if (!items.length) items.push(el('li', { class: 'empty' }, scans.length ? 'No scan matches.' : 'No scans.'));
@@ -74,8 +74,9 @@
   function drawProgress() {
     const rated = scans.filter((scan) => { const r = store.get(scan.id); return r && !store.isStale(scan.id) && (r.verdict || r.rating); }).length;
     const stale = scans.filter((scan) => store.isStale(scan.id)).length;
-    const failed = scans.filter((scan) => scan.status !== 'ok').length;
-    $('progress').textContent = `${rated} of ${scans.length} rated${stale ? ` \u00b7 ${stale} stale` : ''}${failed ? ` \u00b7 ${failed} failed to run` : ''}`;
+    const count = (status) => scans.filter((scan) => scan.status === status).length;
+    const failed = count('failed'), nothing = count('nothing_found');
+    $('progress').textContent = `${rated} of ${scans.length} rated${stale ? ` \u00b7 ${stale} stale` : ''}${failed ? ` \u00b7 ${failed} failed to run` : ''}${nothing ? ` \u00b7 nothing found in ${nothing}` : ''}`;
     $('storageNotice').hidden = store.lasting;
   }
 
@@ -95,7 +96,7 @@
     $('table').hidden = false;
     $('table').replaceChildren(el('table', {}, el('thead', {}, el('tr', {}, columns.map((name) => el('th', { scope: 'col' }, name)))),
       el('tbody', {}, order.map((scan) => el('tr', {}, el('td', {}, el('a', { href: `${scan.at}#${encodeURIComponent(scan.id)}` }, scan.name)),
-        el('td', { class: `score ${scan.reasons.length ? 'high' : ''}` }, scan.status === 'ok' ? QC.score(scan) : 'failed'),
+        el('td', { class: `score ${scan.reasons.length ? 'high' : ''}` }, QC.score(scan)),
         shown.map(([, value]) => el('td', {}, value(scan))), el('td', {}, markOf(scan)[2]), el('td', {}, why(scan)))))));
   }
 
@@ -152,9 +153,9 @@
   }
 
   function about(card) {
-    if (card.status !== 'ok') return card.image;
+    if (!card.mm) return card.image;
     const slices = card.tiles.filter((tile) => tile.t === 0).length;
-    const size = card.mm ? `, ${card.mm.slice(0, 2).map((s) => QC.number(s, 2)).join(' \u00d7 ')} mm pixels` : '';
+    const size = `, ${card.mm.slice(0, 2).map((s) => QC.number(s, 2)).join(' \u00d7 ')} mm pixels`;
     return `${card.image} \u00b7 ${slices} slice${slices === 1 ? '' : 's'}${card.selection ? ` of ${card.selection.of}` : ''}${size}`;
   }
 

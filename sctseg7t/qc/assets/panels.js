@@ -30,7 +30,7 @@
 
   function reasons(scan, meta) {
     const rank = `${scan.rank} of ${meta.total ?? meta.scans.length}`;
-    if (scan.status !== 'ok') return section(`Run failed \u00b7 ${rank}`, el('ul', { class: 'reasons' }, scan.reasons.map((text) => el('li', {}, text))));
+    if (scan.status !== 'ok') return section(`${scan.status === 'failed' ? 'Run failed' : 'Nothing found'} \u00b7 ${rank}`, el('ul', { class: 'reasons' }, scan.reasons.map((text) => el('li', {}, text))));
     const list = scan.reasons.length
       ? el('ul', { class: 'reasons' }, scan.reasons.map((text) => el('li', {}, text)))
       : el('ul', { class: 'reasons plain' }, el('li', {}, closest(scan, meta)));
@@ -181,7 +181,7 @@
       ['software', Object.entries(from.software || {}).map((pair) => pair.join(' ')).join(', ')],
     ].filter(([, value]) => value);
     const entities = Object.entries(card.entities).map(([key, value]) => `${key}-${value}`).join(' ');
-    return el('details', { open: true }, el('summary', {}, 'Provenance'), card.overview && card.status === 'ok' ? QC.overview(card) : null,
+    return el('details', { open: true }, el('summary', {}, 'Provenance'), card.overview && card.status !== 'failed' ? QC.overview(card) : null,
       el('dl', { class: 'facts' }, [...(entities ? [['BIDS', entities]] : []), ...facts].flatMap(([name, value]) => [el('dt', {}, name), el('dd', {}, String(value))])));
   }
 })();

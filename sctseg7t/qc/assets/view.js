@@ -49,7 +49,8 @@
       this.shown = card;
       const mosaic = $('mosaic');
       mosaic.replaceChildren();
-      if (card.status !== 'ok') {
+      if (card.status === 'nothing_found') mosaic.append(el('p', { class: 'failure' }, card.error));
+      if (card.status === 'failed') {
         mosaic.append(el('p', { class: 'failure' }, `This scan failed: ${card.error || 'no reason given'}`));
         if (card.overview) mosaic.append(QC.overview(card));
         return;
