@@ -28,7 +28,7 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
 from sctseg7t.cohort.job import Job
@@ -46,7 +46,7 @@ _CONNECT = 20
 
 def run_dask(
     jobs: Iterable[Job], address: str, *, stop: Interrupts | None = None, say: Callable[[str], None] = print
-) -> Iterator[tuple[Job, Outcome]]:
+) -> Generator[tuple[Job, Outcome]]:
     """Run jobs on a cluster; see :func:`sctseg7t.cohort.engine_local.run_local` for what is yielded.
 
     Parameters

@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ _TICK = 0.2
 _ON_GPU = 4
 
 
-def run_local(jobs: Iterable[Job], *, workers: int, stop: Interrupts | None = None) -> Iterator[tuple[Job, Outcome]]:
+def run_local(jobs: Iterable[Job], *, workers: int, stop: Interrupts | None = None) -> Generator[tuple[Job, Outcome]]:
     """Run jobs in worker processes; each job's fate is its own.
 
     A scan that hangs past its limit, or that kills its worker, becomes a failed record; a new worker takes

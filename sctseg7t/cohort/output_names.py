@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from sctseg7t.bids import derivative_stem
 from sctseg7t.cohort.find import Scan
@@ -82,7 +83,7 @@ def _bids_name(entities, tissue, kind):
     return f"{derivative_stem({**entities, 'desc': entities.get('desc', '') + 'lesions'})}_dseg"
 
 
-def mask_metadata(plan_, relative):
+def mask_metadata(plan_: Plan, relative: str) -> dict[Path, dict[str, Any]]:
     """JSON beside each mask, as BIDS has it: ``{path: content}``."""
     shared = {"RawSources": [f"bids:raw:{relative}"], "SpatialReference": "orig"}
     types = {"LESION": {"Type": "Lesion"}, LABELS: {}}
@@ -92,7 +93,7 @@ def mask_metadata(plan_, relative):
     }
 
 
-def write_description(out, source, models):
+def write_description(out: str | Path, source: str | Path, models: Sequence[Mapping[str, Any]]) -> None:
     """Write ``dataset_description.json`` and ``.bidsignore`` of the derivatives.
 
     Parameters

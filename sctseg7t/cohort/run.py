@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from sctseg7t.cohort.resume import state
 from sctseg7t.errors import ModelError
 from sctseg7t.inference.outputs import conflicts
 from sctseg7t.inference.pipeline import Choice
-from sctseg7t.inference.record import options_record
+from sctseg7t.inference.record import FAILED, options_record
 from sctseg7t.inference.roles import ROLES
 from sctseg7t.inference.scan_run import Outcome, ScanTask
 from sctseg7t.inference.segmenter import Options, check_files, segmenter_for
@@ -45,7 +45,7 @@ class Layout:
 
     root: Path
     out: Path
-    suffixes: dict
+    suffixes: dict[str, str]
     names: str = "bids"
     templates: dict[str, str] = field(default_factory=dict)
     tables: Callable[[Mapping[str, Path]], tuple[str, ...]] = lambda files: ("csa",)
@@ -189,7 +189,7 @@ def _files_beside(scan: Scan, layout: Layout) -> tuple[dict[str, Path], tuple[st
     return files, tuple(notes), missing
 
 
-def to_do(jobs, refused):
+def to_do(jobs: Iterable[Job], refused: Mapping[str, str]) -> Iterator[tuple[Job, str]]:
     """Why each job has to run, without opening a scan: ``(job, reason)``, reason ``up to date`` where it has not."""
     for job in jobs:
         if job.name in refused:
@@ -201,7 +201,12 @@ def to_do(jobs, refused):
             yield job, {"done": UNCHANGED, "unsure": "input touched"}.get(found, found)
 
 
-def run_jobs(jobs, refused, engine, tell):
+def run_jobs(
+    jobs: Sequence[Job],
+    refused: Mapping[str, str],
+    engine: Callable[[list[Job]], Generator[tuple[Job, Outcome]]],
+    tell: Callable[[Job, Outcome, "Progress"], None],
+) -> Totals:
     """Do what has to be done.
 
     Parameters
@@ -228,7 +233,7 @@ def run_jobs(jobs, refused, engine, tell):
         if reason == UNCHANGED:
             totals.add(job, Outcome("done"))
         elif reason == "refused":
-            outcome = Outcome("failed", refused[job.name], "input")
+            outcome = Outcome(FAILED, refused[job.name], "input")
             totals.add(job, outcome)
             tell(job, outcome, Progress(0, 0, 0))
         else:
@@ -254,7 +259,7 @@ class Progress:
     total: int
     seconds: float
 
-    def left(self):
+    def left(self) -> str:
         """Time left in words, at the mean pace so far; "" if that cannot be said."""
         remaining = self.total - self.ended
         if not self.ended or not remaining:
@@ -269,10 +274,11 @@ class Progress:
 class Interrupts:
     """Counts Ctrl-C and SIGTERM while it is entered, in place of being ended by them."""
 
-    def __init__(self, say):
-        self.count, self._say, self._before = 0, say, {}
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.count = 0
+        self._say, self._before = say, {}
 
-    def __enter__(self):
+    def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._on_signal)

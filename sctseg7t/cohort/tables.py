@@ -2,13 +2,15 @@
 
 import csv
 from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from sctseg7t.cohort.participants import NOBODY, read_participants
+from sctseg7t.cohort.participants import NOBODY, Participants, read_participants
 from sctseg7t.errors import InputError
 from sctseg7t.files import write_csv
-from sctseg7t.inference.record import BRAIN, CORD, TABLES_OF, read_record, sidecars
+from sctseg7t.inference.record import BRAIN, CORD, TABLES_OF, Record, read_record, sidecars
 from sctseg7t.measure.checks import TRUNCATED
 from sctseg7t.measure.columns import (
     COHORT_TABLES,
@@ -31,7 +33,12 @@ _PARTS = {"cohort_slices": "csa", "cohort_levels": "levels", "cohort_lesions": "
 _WORDS = {"csa": "area table", "lesions": "lesion table", "load": "table of lesion load"}
 
 
-def write_tables(out, *, paths=None, participants=None):
+def write_tables(
+    out: str | Path,
+    *,
+    paths: Sequence[str | Path] | None = None,
+    participants: str | Path | None = None,
+) -> tuple[list[Path], list[str]]:
     """Write ``cohort_scans.csv``, a dictionary, and ``cohort_slices.csv``, ``_levels.csv``, ``_lesions.csv``.
 
     UTF-8, comma, LF, one header line, empty cells for what is not known. Scans are read one by one, so that
@@ -87,14 +94,14 @@ def write_tables(out, *, paths=None, participants=None):
 class _Survey:
     """What the records have: entities and subjects in order, kinds of scan, kinds of table, and tables missing."""
 
-    entities: dict = field(default_factory=dict)
-    subjects: dict = field(default_factory=dict)
-    kinds: set = field(default_factory=set)
-    parts: set = field(default_factory=set)
-    missing: dict = field(default_factory=dict)
+    entities: dict[str, None] = field(default_factory=dict)
+    subjects: dict[str, None] = field(default_factory=dict)
+    kinds: set[str] = field(default_factory=set)
+    parts: set[str] = field(default_factory=set)
+    missing: dict[str, list[str]] = field(default_factory=dict)
 
 
-def _survey(paths):
+def _survey(paths: Iterable[Path]) -> _Survey:
     found = _Survey()
     for record in map(read_record, paths):
         # In the order of BIDS names; the suffix tells scans of different kinds apart.
@@ -110,7 +117,9 @@ def _survey(paths):
     return found
 
 
-def _all_rows(paths, part, columns, people):
+def _all_rows(
+    paths: Iterable[Path], part: str | None, columns: Sequence[Column], people: Participants
+) -> Iterator[dict[str, Any]]:
     """Rows of one table of all records: those of a part (csa, levels, lesions), or one a scan."""
     for record in map(read_record, paths):
         entities = {_OURS.get(key, key): value for key, value in record.entities.items() if key != "suffix"}
@@ -120,7 +129,7 @@ def _all_rows(paths, part, columns, people):
             yield {**row, **common}
 
 
-def _part_rows(record, part, known):
+def _part_rows(record: Record, part: str, known: Collection[str]) -> Iterator[dict[str, str]]:
     """Rows of a scan's own table but for the name of its file."""
     for row in read_csv(record.table(part)):
         row.pop("filename", None)
@@ -132,7 +141,7 @@ def _part_rows(record, part, known):
         yield row
 
 
-def _scan_row(record):
+def _scan_row(record: Record) -> dict[str, Any]:
     raw = record.raw
     model = raw.get("model") or next(iter(raw.get("models", ())), {})
     warnings = raw.get("warnings", [])
@@ -153,7 +162,7 @@ def _scan_row(record):
     }
 
 
-def _load(record):
+def _load(record: Record) -> dict[str, Any]:
     """Lesions of a brain, all in all: the row that the run wrote, with its flags counted."""
     row = next(iter(read_csv(record.table("load"))), {})
     content = {name: row.get(name) for name in names(LOAD_COLUMNS) if name not in ("filename", "tool_version")}
@@ -163,11 +172,11 @@ def _load(record):
     return content | {"brain_volume_ml": volume if volume is None else float(volume)}
 
 
-def _counted(flags):
+def _counted(flags: Mapping[str, int]) -> str:
     return ";".join(f"{flag}:{count}" for flag, count in sorted(flags.items()))
 
 
-def summary(rows):
+def summary(rows: Iterable[Mapping[str, str]]) -> dict[str, Any]:
     """Numbers of one scan from the rows of its area table.
 
     Parameters
@@ -219,7 +228,7 @@ def _leading(tissues):
     return [tissues["SC"]] if "SC" in tissues else list(tissues.values())
 
 
-def read_csv(path):
+def read_csv(path: str | Path | None) -> list[dict[str, str]]:
     """Rows of a table as dicts of text; none if there is no such file."""
     if path is None or not Path(path).is_file():
         return []
@@ -241,6 +250,6 @@ def _notes(people, found, participants):
     return notes
 
 
-def _some(things):
+def _some(things: Sequence[str]) -> str:
     """The first five of a list, in words."""
     return ", ".join(things[:5]) + (f" and {len(things) - 5} more" if len(things) > 5 else "")

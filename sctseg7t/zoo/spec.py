@@ -236,9 +236,9 @@ class ModelSpec:
         """
         return hashlib.sha256(json.dumps(self.raw, sort_keys=True).encode()).hexdigest()
 
-    def suffixes(self, tissues: tuple[str, ...]) -> dict[str, str | None]:
+    def suffixes(self, tissues: tuple[str, ...]) -> dict[str, str]:
         """Return the file suffix of each of the tissues."""
-        known = {part.name: part.suffix for part in (*self.outputs, *self.derived)}
+        known = {part.name: part.suffix for part in (*self.outputs, *self.derived) if part.suffix}
         return {name: known[name] for name in tissues}
 
 
