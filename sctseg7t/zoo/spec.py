@@ -12,6 +12,11 @@ from pathlib import Path
 
 AnyPath = str | os.PathLike[str]
 KERAS = "keras-hdf5"
+# Fields of an entry that no result depends on.
+_NO_EFFECT = set(
+    "$schema default deprecated description licence citation upstream training evaluation intended_use "
+    "limitations not_checked failures changelog".split()
+)
 
 
 @dataclass(frozen=True)
@@ -230,11 +235,12 @@ class ModelSpec:
 
     @cached_property
     def entry_sha256(self) -> str:
-        """SHA-256 of the whole entry, whatever the order of its fields and its layout.
+        """SHA-256 of the entry, whatever the order of its fields and its layout, without what is only told of it.
 
         Another value means that the model may give other results: other weights, spacing, threshold or step.
         """
-        return hashlib.sha256(json.dumps(self.raw, sort_keys=True).encode()).hexdigest()
+        entry = {name: value for name, value in self.raw.items() if name not in _NO_EFFECT}
+        return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()
 
     def suffixes(self, tissues: tuple[str, ...]) -> dict[str, str]:
         """Return the file suffix of each of the tissues."""

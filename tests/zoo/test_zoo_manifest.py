@@ -281,12 +281,13 @@ def test_entry_says_organ_suffix_images_and_lowest_fraction(tmp_path):
     assert spec.outputs[0].lowest == 0.1
 
 
-def test_digest_of_an_entry_changes_with_its_content_only(tmp_path):
+def test_digest_of_an_entry_changes_with_what_a_result_depends_on_only(tmp_path):
     def digest(**fields):
-        return load_manifest(write_manifest(tmp_path, model_entry(**fields))).model("net").entry_sha256
+        return load_manifest(write_manifest(tmp_path, model_entry(**fields))).model("net@1.0.0").entry_sha256
 
     assert digest() == digest() and len(digest()) == 64
     assert digest(postprocess=[{"op": "fill_holes"}]) != digest()
+    assert digest(limitations=["One more."], changelog=["1.0.0: first."], default=False, version="1.0.0") == digest()
     turned = dict(reversed(model_entry().items()))
     assert load_manifest(write_manifest(tmp_path, turned)).model("net").entry_sha256 == digest()
 
