@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from qc_browser_helpers import LAPTOP, PHONE, download, give, go, listed, name, pressed
-from qc_helpers import HOSTILE, affine_of, meta_of, phantom, write_cohort, write_failed, write_scan
+from qc_helpers import HOSTILE, SHAPE, affine_of, meta_of, phantom, write_cohort, write_failed, write_scan
 
 from sctseg7t.cohort import find_records
 from sctseg7t.qc import write_page
@@ -463,6 +463,15 @@ def test_many_pages_share_ratings_with_their_index(open_page, tmp_path):
     page.wait_for_selector("#table")
     assert "1 of 5 rated" in page.inner_text("#progress")
     assert "sub-02_T2starw" in download(page, "[data-export=fail]")[1]
+
+
+def test_scan_in_which_nothing_was_found(open_page, tmp_path):
+    raw = {"status": "nothing_found", "error": "no cord found"}
+    write_scan(tmp_path / "out", masks={"SC": np.zeros(SHAPE, bool)}, raw=raw)
+    page = open_page(write_page(find_records(tmp_path / "out"), tmp_path / "qc"))
+    assert "nothing found in 1" in page.inner_text("#progress")
+    assert "no cord found" in page.inner_text("#mosaic") and page.locator("#mosaic .tile").count() == SHAPE[2]
+    assert "Nothing found" in page.inner_text("#side") and page.inner_text("#scans .score") == "nothing found"
 
 
 def test_page_without_scans(open_page, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from qc_brain_helpers import write_brain
 from qc_helpers import (
     HOSTILE,
+    SHAPE,
     SPACING_MM,
     affine_of,
     cards_of,
@@ -246,6 +247,18 @@ def test_failed_scan_that_can_be_read_is_shown(results, make):
     assert cards["f-input"]["overview"]["image"]
     # What once hung is not opened again.
     assert cards["f-timeout"]["overview"] is None
+
+
+def test_scan_in_which_nothing_was_found_is_shown_with_its_empty_masks(results, make):
+    write_cohort(results)
+    empty = {tissue: np.zeros(SHAPE, bool) for tissue in ("SC", "GM", "WM")}
+    write_scan(results, "sub-09_T2starw", masks=empty, raw={"status": "nothing_found", "error": "no cord found"})
+    page = make()
+    card, (first, *others) = cards_of(page)["sub-09_T2starw"], meta_of(page)["scans"]
+    assert len(card["tiles"]) == SHAPE[2] and all(tile["image"] for tile in card["tiles"]) and card["kind"] == "cord"
+    assert (first["name"], first["status"], first["reasons"]) == ("sub-09_T2starw", "nothing_found", ["no cord found"])
+    # It is no member of the cohort that others are compared with.
+    assert others[0]["name"] == "sub-06_T2starw" and "median of 6 scans" in others[0]["reasons"][0]
 
 
 def test_scans_listed_before_stay(results, tmp_path):
