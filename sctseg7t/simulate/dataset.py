@@ -13,6 +13,7 @@ import numpy as np
 from sctseg7t.errors import InputError, OutputError
 from sctseg7t.files import write_bytes, write_json
 from sctseg7t.image.nifti import save
+from sctseg7t.simulate import recipe_file
 from sctseg7t.simulate.anatomy import SPACING_MM
 from sctseg7t.simulate.effect import EFFECTS, read_settings
 from sctseg7t.simulate.scan import ScanPlan, simulate_scan
@@ -49,13 +50,13 @@ class ScanRecipe:
 
 def shipped_recipes():
     """Names of the recipes in the package."""
-    return sorted(path.stem for path in _FOLDER.glob("*.json"))
+    return recipe_file.shipped_recipes(_FOLDER)
 
 
 def read_recipe(name=None):
     """Read a recipe: a shipped one's name, or a JSON file with ``simulation`` and maybe ``anatomy``.
 
-    A training recipe will do. None gives the defaults.
+    A training recipe will do, and it may name a ``base``. None gives the defaults.
 
     Raises
     ------
@@ -64,16 +65,8 @@ def read_recipe(name=None):
     """
     if name is None:
         return ScanRecipe(simulation={})
-    path = _FOLDER / f"{name}.json" if str(name) in shipped_recipes() else Path(name)
-    try:
-        values = json.loads(path.read_text())
-    except OSError as err:
-        raise InputError(
-            f"{name}: no such recipe ({err.strerror}); give a JSON file or one of {', '.join(shipped_recipes())}"
-        ) from err
-    except ValueError as err:
-        raise InputError(f"{name}: not a readable JSON file ({err})") from err
-    simulation = values.get("simulation") if isinstance(values, dict) else None
+    path, values = recipe_file.read_recipe_file(name, _FOLDER)
+    simulation = values.get("simulation")
     if not isinstance(simulation, dict) or values.get("task", "cord") != "cord":
         raise InputError(f"{name}: not a recipe of cord scans; give it an object 'simulation' of settings by effect")
     try:

@@ -1,6 +1,5 @@
 """The recipe of a training: everything that its weights depend on, in one JSON file."""
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sctseg7t.errors import InputError
+from sctseg7t.simulate.recipe_file import read_recipe_file
 
 RECIPES = Path(__file__).parent / "recipes"
 # A task is a file, see sctseg7t.train.task; to know their names none is imported.
@@ -64,21 +64,17 @@ class TrainRecipe:
 def read_recipe(name: str | Path) -> TrainRecipe:
     """Read a recipe.
 
-    A recipe may name another as its ``base`` and say only what differs, as a JSON merge patch (RFC 7396): objects are
-    merged, any other value takes the place of the base's, and null removes what the base has.
-
     Parameters
     ----------
     name : str or path
-        A JSON file, or the name of a shipped recipe. A ``base`` is also looked for beside the file that names it.
+        A JSON file, or the name of a shipped recipe. It may name a ``base``: :mod:`sctseg7t.simulate.recipe_file`.
 
     Raises
     ------
     InputError
         No such recipe, an unreadable file, an unknown or missing name in it, or an impossible value.
     """
-    path = _find(name)
-    values = _values(path)
+    path, values = read_recipe_file(name, RECIPES)
     wrong = sorted(set(values) - {f.name for f in fields(TrainRecipe)})
     if wrong:
         raise InputError(f"{path}: unknown name {wrong[0]!r} in the recipe")
@@ -90,46 +86,6 @@ def read_recipe(name: str | Path) -> TrainRecipe:
         if not met(getattr(recipe, name)):
             raise InputError(f"{path}: {name} is {getattr(recipe, name)!r} in the recipe; it must be {need}")
     return recipe
-
-
-def _find(name: str | Path, beside: Path = Path()) -> Path:
-    for path in (beside / name, RECIPES / f"{name}.json"):
-        if path.is_file():
-            return path
-    shipped = ", ".join(sorted(path.stem for path in RECIPES.glob("*.json")))
-    raise InputError(f"{name}: no such recipe file; the shipped recipes are {shipped}")
-
-
-def _values(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """What a file and its bases say together."""
-    try:
-        values = json.loads(path.read_text())
-    except (OSError, ValueError) as err:
-        raise InputError(f"{path}: not a readable JSON recipe ({err})") from err
-    if not isinstance(values, dict):
-        raise InputError(f"{path}: not a recipe; a recipe is a JSON object with model, task and anatomy")
-    if "base" not in values:
-        return values
-    base = values.pop("base")
-    if not isinstance(base, str):
-        raise InputError(f"{path}: base is {base!r} in the recipe; it must be the name or the file of a recipe")
-    above = (*above, path.resolve())
-    found = _find(base, path.parent)
-    if found.resolve() in above:
-        raise InputError(f"{path}: its base {base!r} leads back to the recipe itself")
-    return _merged(_values(found, above), values)
-
-
-def _merged(base: Any, changes: Any) -> Any:
-    if not (isinstance(base, dict) and isinstance(changes, dict)):
-        return changes
-    whole = dict(base)
-    for name, value in changes.items():
-        if value is None:
-            whole.pop(name, None)
-        else:
-            whole[name] = _merged(whole.get(name), value)
-    return whole
 
 
 def _number(low: float, high: float = math.inf, kind: Any = (int, float)) -> Callable[[Any], bool]:

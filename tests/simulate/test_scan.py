@@ -268,12 +268,15 @@ class TestRecipes:
         assert set(fewer.simulation["subject"]["source_weights"]) == {"AMU7T", "parametric"}
         assert set(train.simulation["subject"]["source_weights"]) == set(train.anatomy)
         assert dataset.read_recipe().stem == "sim"
+        path.write_text('{"base": "cord_gm_sc", "model": "mine", "simulation": {"noise": {"snr": [5, 6]}}}')
+        mine = dataset.read_recipe(path)
+        assert mine.simulation == {**train.simulation, "noise": {"snr": [5, 6]}} and mine.anatomy == train.anatomy
 
     @pytest.mark.parametrize(
         ("text", "word"),
         [
             ("{", "JSON"),
-            ("[]", "'simulation'"),
+            ("[]", "JSON object"),
             ('{"simulation": []}', "'simulation'"),
             ('{"task": "locator", "simulation": {}}', "cord"),
             ('{"simulation": {"noize": {}}}', "'noize'"),

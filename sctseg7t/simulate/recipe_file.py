@@ -1,0 +1,77 @@
+"""Recipe files: JSON objects found by name or path, which may say only in what they differ from a base.
+
+A recipe's ``base`` is the name of a shipped recipe or a file, beside the one that names it. What the recipe says is a
+JSON merge patch (RFC 7396) of it: objects are merged, any other value takes the place of the base's, and null removes
+what the base has.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sctseg7t.errors import InputError
+
+_PACKAGE = Path(__file__).parents[1]
+
+
+def shipped_recipes(folder: Path) -> list[str]:
+    """Names of the recipes in a folder."""
+    return sorted(path.stem for path in folder.glob("*.json"))
+
+
+def read_recipe_file(name: str | Path, folder: Path) -> tuple[Path, dict[str, Any]]:
+    """Path of a recipe, and what it and its bases say together.
+
+    Parameters
+    ----------
+    name : str or path
+        A JSON file, or the name of a recipe that ships with any room of the package.
+    folder : Path
+        The recipes to tell of where there is none of that name.
+
+    Raises
+    ------
+    InputError
+        No such recipe, no JSON object, or a base that is the recipe itself.
+    """
+    path = _find(name, Path(), folder)
+    return path, _values(path, folder, ())
+
+
+def _find(name: str | Path, beside: Path, folder: Path) -> Path:
+    for path in (beside / name, *_PACKAGE.glob(f"*/recipes/{Path(name).name}.json")):
+        if path.is_file():
+            return path
+    known = ", ".join(shipped_recipes(folder))
+    raise InputError(f"{name}: no such recipe; give a JSON file or the name of a shipped recipe: {known}")
+
+
+def _values(path: Path, folder: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError) as err:
+        raise InputError(f"{path}: not a readable JSON recipe ({err})") from err
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: not a recipe; a recipe is a JSON object")
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise InputError(f"{path}: base is {base!r} in the recipe; it must be the name or the file of a recipe")
+    above = (*above, path.resolve())
+    found = _find(base, path.parent, folder)
+    if found.resolve() in above:
+        raise InputError(f"{path}: its base {base!r} leads back to the recipe itself")
+    return _merged(_values(found, folder, above), values)
+
+
+def _merged(base: Any, changes: Any) -> Any:
+    if not (isinstance(base, dict) and isinstance(changes, dict)):
+        return changes
+    whole = dict(base)
+    for name, value in changes.items():
+        if value is None:
+            whole.pop(name, None)
+        else:
+            whole[name] = _merged(whole.get(name), value)
+    return whole
