@@ -191,7 +191,7 @@ def _verify(args):
         print(_checked(row))
     made = verify_converted(args.name or "all")
     for row in made:
-        print(f"{row.status:9}{row.path.name} (from {row.file.name})  {row.path}")
+        print(f"{row.status:9}{row.file.name}, converted  {row.path}")
     rows += made
     bad = [row for row in rows if row.status != "ok"]
     if bad:

@@ -20,8 +20,8 @@ def add_other_options(parser: Parser, *, list_tasks: bool = False, verbose: bool
         group.option("-v --verbose 0|1|2", "0 errors only, 1 normal (default), 2 with timings", default=1)
     group.option(
         "-completion bash|zsh|fish",
-        "print what makes this shell complete all sct7t commands, and stop; in bash: "
-        f'eval "$({parser.prog} -completion bash)"',
+        "print what makes this shell complete all sct7t commands, and stop; to be used as in "
+        f'eval "$({parser.prog} -completion bash)"; fish: {parser.prog} -completion fish | source',
         action=Answer,
         answer=_completion,
         nargs=None,
