@@ -6,7 +6,7 @@ from qc_brain_helpers import ellipsoids
 from qc_helpers import SHAPE, SPACING_MM, phantom
 
 from sctseg7t.cohort.features import Features, lesion_features, measure_features
-from sctseg7t.cohort.outliers import MEASURES, MIN_COHORT, Z_LIMIT, Z_MOST, cohort_band, cohort_scale, score_cohort
+from sctseg7t.cohort.outliers import MIN_COHORT, Z_LIMIT, Z_MOST, cohort_band, cohort_scale, score_cohort
 from sctseg7t.image.grid import Grid
 from sctseg7t.measure.lesions import measure_lesions
 
@@ -159,11 +159,6 @@ def test_cords_and_brains_are_not_compared():
     scores = score_cohort([*brains(), *cords])
     assert all("sc_area_mm2" not in score.z for score in scores)
     assert all(set(score.z) == {"load_ml", "lesions", "brain_ml"} for score in scores[: len(LOADS)])
-
-
-@pytest.mark.parametrize("measure", MEASURES, ids=lambda measure: measure.name)
-def test_scales_go_there_and_back(measure):
-    assert measure.unscaled(measure.scaled(3.7)) == pytest.approx(3.7)
 
 
 # ---------------------------------------------------------------- measures

@@ -166,6 +166,19 @@ def test_a_scan_without_cord_has_empty_masks_and_is_tried_again(make, monkeypatc
     assert worker.run_scan(job).status == "ok"
 
 
+def test_a_scan_without_an_image_that_the_model_needs_is_refused(small, tmp_path):
+    bids = make_bids(tmp_path / "bids", small, ["01", "02"])
+    second = bids / "sub-01" / "anat" / "sub-01_T1w.nii.gz"
+    second.write_bytes(b"")
+    layout, settings = set_up(choose_model("sc"), bids, tmp_path / "out", templates={"levels": "{stem}_levels.nii"})
+    layout = replace(layout, templates={**layout.templates, "second": "{folder}/sub-{sub}_T1w.nii.gz"})
+    jobs, refused = make_jobs(find_scans(bids), layout, settings)
+    assert jobs[0].plan.others == {"second": second}
+    assert list(refused) == ["sub-02_T2starw"] and "second" in refused["sub-02_T2starw"]
+    # What a model can do without is only said.
+    assert "levels" in jobs[0].task.notes[0]
+
+
 def test_totals(make):
     jobs = make()
     seen = []
