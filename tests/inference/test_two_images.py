@@ -7,9 +7,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 from batch_helpers import make_bids, record, rows
+from sctseg7t.cli.batch import main as batch_main
 
 import sctseg7t
-from sctseg7t.cli.batch import main as batch_main
 from sctseg7t.errors import UsageError
 from sctseg7t.inference.record import find_records
 
