@@ -181,6 +181,8 @@ def _for_each(items, action):
 
 
 def _verify(args):
+    from pathlib import Path
+
     from sctseg7t.zoo.manage import verify, verify_converted
 
     rows = verify(args.name or "all")
@@ -191,7 +193,7 @@ def _verify(args):
         print(_checked(row))
     made = verify_converted(args.name or "all")
     for row in made:
-        print(f"{row.status:9}{row.file.name}, converted  {row.path}")
+        print(f"{row.status:9}{Path(str(row.path)).name} (from {row.file.name})  {row.path}")
     rows += made
     bad = [row for row in rows if row.status != "ok"]
     if bad:
