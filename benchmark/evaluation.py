@@ -52,7 +52,7 @@ class Evaluation:
 
 def evaluate(scan, segmenter, peer=None):
     """Segment a scan (and its second run) and compare it with its reference."""
-    from sctseg7t.measure.agreement import compare_masks, compare_slices
+    from sctseg7t.measure.agreement import compare_masks
 
     result = segmenter.run(scan.image)
     masks = {("reference", "SC"): canonical(scan.sc), ("reference", "GM"): canonical(scan.gm)}
@@ -62,7 +62,13 @@ def evaluate(scan, segmenter, peer=None):
     spacing = result.volume.spacing_mm
     compared = [key for key in masks if key[0] != "reference"]
     volumes = {key: compare_masks(masks["reference", key[1]], masks[key], spacing) for key in compared}
-    slices = {key: compare_slices(masks["reference", key[1]], masks[key], spacing) for key in compared}
+    slices = {
+        key: [
+            compare_masks(masks["reference", key[1]][..., k], masks[key][..., k], spacing[:2])
+            for k in range(masks[key].shape[2])
+        ]
+        for key in compared
+    }
     found = _locator_errors(result.volume, masks["reference", "SC"], segmenter)
     rescan = _rescan_areas(scan, result, masks, segmenter, peer) if scan.rescan else {}
     return Evaluation(scan.name, result, masks, volumes, slices, found, rescan)
@@ -70,9 +76,9 @@ def evaluate(scan, segmenter, peer=None):
 
 def match_slices(first, second):
     """Indices (N, 2) of the slices of two volumes that lie at one height, to half a slice."""
-    from sctseg7t.compare.repeat import match_slices as match
+    from sctseg7t.compare.analysis import match_slices as match
 
-    return match(*((volume.affine, volume.data.shape[:3]) for volume in (first, second)))
+    return match(first.grid, second.grid)
 
 
 def _rescan_areas(scan, result, masks, segmenter, peer):

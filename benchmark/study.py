@@ -83,7 +83,8 @@ def compare_simulated(folder, models, out, where):
     """Comparison of the models over the simulated subjects; a voxel belongs to a tissue from half of it on."""
     from sctseg7t.cohort.find import find_scans
     from sctseg7t.cohort.participants import read_participants
-    from sctseg7t.compare.sources import REFERENCE, Source
+    from sctseg7t.compare.matching import Source
+    from sctseg7t.compare.types import REFERENCE
 
     people = read_participants(Path(folder) / "participants.tsv")
     groups = {subject: row["group"] for subject, row in people.rows.items()}
@@ -97,8 +98,8 @@ def compare_development(data, models, out, where):
 
     from sctseg7t.bids import entities_of
     from sctseg7t.cohort.find import Scan
-    from sctseg7t.compare.run import mask_of
-    from sctseg7t.compare.sources import REFERENCE
+    from sctseg7t.compare.run_methods import mask_of
+    from sctseg7t.compare.types import REFERENCE
 
     found, truth, root = [], [], Path(data) / "cord"
     for known in scans(data):
@@ -113,11 +114,10 @@ def compare_development(data, models, out, where):
 
 
 def _compared(scans, root, models, out, where, *, reference=(), truth=(), groups=None, threshold=None):
-    from sctseg7t.compare.find import find_cases
-    from sctseg7t.compare.records import Settings
-    from sctseg7t.compare.run import read_runs, run_methods
-    from sctseg7t.compare.sources import REFERENCE
-    from sctseg7t.compare.study import compare
+    from sctseg7t.compare.compare import compare
+    from sctseg7t.compare.matching import find_cases
+    from sctseg7t.compare.run_methods import read_runs, run_methods
+    from sctseg7t.compare.types import REFERENCE, Settings
     from sctseg7t.version import __version__
 
     made = run_methods(read_runs(models), scans, root, out, where)
@@ -139,8 +139,8 @@ def tables(comparison, title):
     """The study's tables of a comparison, as lines of Markdown."""
     yield f"## {title}"
     yield ""
-    slices = {(row.case, row.index) for row in comparison.rows if row.where == "slice"}
-    cases = len({row.case for row in comparison.rows})
+    slices = comparison.slices()[["case", "index"]].drop_duplicates()
+    cases = slices.case.nunique()
     left_out = sum(problem.left_out for problem in comparison.problems)
     yield f"{cases} scans, {len(slices)} slices" + (f"; {left_out} masks or scans left out" if left_out else "") + "."
     yield ""
@@ -152,10 +152,9 @@ def tables(comparison, title):
 
 def _dice_table(summary, title, published=()):
     yield from _head(title, ("class", "method", "slices", "outliers", "mean", "median", "SD"))
-    for row in summary:
-        if row.where == "slice" and row.metric == "dice":
-            numbers = (f"{v:.3f}" for v in (row.mean, row.median, row.sd))
-            yield _line(row.structure, row.method, row.n, row.outliers, *numbers)
+    for row in summary[(summary.level == "slice") & (summary.metric == "dice")].itertuples():
+        numbers = (f"{v:.3f}" for v in (row.mean, row.median, row.sd))
+        yield _line(row.structure, row.method, row.n, row.outliers, *numbers)
     for structure, method, outliers, mean, median, sd, *_ in published:
         yield _line(
             structure, f"*published: {method}*", "106 images", outliers, *(f"{v:.3f}" for v in (mean, median, sd))
@@ -168,7 +167,7 @@ def _distance_table(summary):
     title = "Means per slice, outliers left out; distances in voxels of each scan's own size, and in mm (table 6)"
     columns = ("class", "method", *names, "Hausdorff, mm", "ASSD, mm", "area difference, mm2", "area difference, %")
     yield from _head(title, columns)
-    means = {(r.structure, r.method, r.metric): r.mean for r in summary if r.where == "slice"}
+    means = {(r.structure, r.method, r.metric): r.mean for r in summary[summary.level == "slice"].itertuples()}
     others = ("hausdorff_mm", "assd_mm", "size_difference", "size_difference_percent")
     for structure, method in dict.fromkeys((structure, method) for structure, method, _ in means):
         found = [means[structure, method, name] for name in names]
@@ -187,27 +186,28 @@ def _test_table(comparison):
     columns = ("class", "first", "second", "test", "n", "effect (rank-biserial)", "p", "p, Holm")
     rows = [
         test
-        for test in comparison.tests
+        for test in comparison.tests.itertuples()
         if test.metric == "dice" and (test.test == "mann-whitney" or test.unit == "subject")
     ]
     if not rows:
         return
     yield from _head(title, columns)
     for test in rows:
-        counts = " / ".join(map(str, dict.fromkeys(test.n)))
-        numbers = (f"{test.effect:+.2f}", f"{test.p:.2g}", f"{test.p_holm:.2g}")
+        counts = " / ".join(map(str, dict.fromkeys((test.n_first, test.n_second))))
+        numbers = (f"{test.rank_biserial:+.2f}", f"{test.p:.2g}", f"{test.p_holm:.2g}")
         yield _line(test.structure, test.first, test.second, f"{test.test}, {test.unit}", counts, *numbers)
     yield ""
 
 
 def _group_table(comparison):
-    from sctseg7t.compare.summary import summarise
+    from sctseg7t.compare.analysis import summarise
 
     owners = {case.name: case.group for case in comparison.cases}
     for group in GROUPS:
-        rows = [row for row in comparison.rows if owners[row.case] == group]
-        if rows:
-            yield from _dice_table(summarise(rows, comparison.settings), f"Dice per slice, {group} only")
+        rows = comparison.rows[comparison.rows.case.map(owners) == group]
+        if len(rows):
+            summary = summarise(rows, comparison.pairs, comparison.settings)
+            yield from _dice_table(summary, f"Dice per slice, {group} only")
 
 
 def _head(title, columns):
@@ -255,7 +255,7 @@ def main(argv=None):
 
 
 def _run(args, out):
-    from sctseg7t.compare.run import Where
+    from sctseg7t.compare.run_methods import Where
     from sctseg7t.compare.tables import write_comparison
     from sctseg7t.files import write_bytes
 

@@ -102,10 +102,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(args, given):
     _check(args)
-    from sctseg7t.compare.find import find_cases
-    from sctseg7t.compare.sources import REFERENCE, read_method, read_reference
-    from sctseg7t.compare.study import compare
+    from sctseg7t.compare.compare import compare
+    from sctseg7t.compare.matching import find_cases, read_method, read_reference
     from sctseg7t.compare.tables import write_comparison
+    from sctseg7t.compare.types import REFERENCE
 
     settings = _settings(args)
     methods = [read_method(text) for text in args.method]
@@ -153,7 +153,7 @@ def _check(args):
 
 
 def _settings(args):
-    from sctseg7t.compare.records import Settings
+    from sctseg7t.compare.types import Settings
 
     return Settings(
         failure_dice=args.failure,
@@ -168,7 +168,7 @@ def _settings(args):
 
 
 def _structures(names):
-    from sctseg7t.compare.names import structure_named
+    from sctseg7t.compare.matching import structure_named
     from sctseg7t.errors import UsageError
 
     found = [structure_named(name) for name in names or ()]
@@ -180,14 +180,20 @@ def _structures(names):
 def _scans(args):
     """Scans to run on or to show, and their folder."""
     from sctseg7t.cohort.find import find_scans
-    from sctseg7t.compare.find import scan_of
+    from sctseg7t.compare.matching import scan_of
+    from sctseg7t.compare.run_methods import bids_suffixes, read_runs
     from sctseg7t.errors import UsageError
 
     if not args.input:
         return [], None
     path = Path(args.input)
     if path.is_dir():
-        return find_scans(path, args.pattern, leave=args.output), path
+        suffixes = bids_suffixes(read_runs(args.run)) if args.run else set()
+        if len(suffixes) > 1 and not args.pattern:
+            raise UsageError(
+                f"-run {args.run}: is for several contrasts ({', '.join(sorted(suffixes))}); give -pattern"
+            )
+        return find_scans(path, args.pattern, leave=args.output, suffix=next(iter(suffixes), "T2starw")), path
     if not path.exists():
         raise UsageError(f"-i {path}: does not exist; give a scan or a folder of scans")
     return [scan_of(path)], path.parent
@@ -195,27 +201,27 @@ def _scans(args):
 
 def _make(args, scans, root, taken):
     """Masks of the methods that are to be run."""
-    from sctseg7t.compare import run, sct
+    from sctseg7t.compare import run_methods, sct
     from sctseg7t.errors import UsageError
 
-    runs = run.read_runs(args.run) if args.run else {}
+    runs = run_methods.read_runs(args.run) if args.run else {}
     if args.sct:
         # Before any scan is run by anything else.
         sct.find_programs()
     doubles = taken & {*runs, *([sct.METHOD] if args.sct else [])}
     if doubles:
         raise UsageError(f"{', '.join(sorted(doubles))}: the name of two methods; give one another name with NAME=")
-    made = run.Made([], [], {})
+    made = run_methods.Made()
     if not (runs or args.sct):
         return made
     masks = Path(args.output) / "masks"
     progress = Progress(len(scans) * (len(runs) + 2 * args.sct), shown=args.verbose > 0)
     if runs:
-        where = run.Where(args.device, args.threads, args.offline, progress.update)
-        made = run.run_methods(runs, scans, root, masks, where)
+        where = run_methods.Where(args.device, args.threads, args.offline, progress.update)
+        made = run_methods.run_methods(runs, scans, root, masks, where)
     if args.sct:
         more = sct.run_sct(scans, masks, timeout=args.timeout, tell=progress.update)
-        made = run.Made(made.files + more.files, made.problems + more.problems, {**made.models, **more.models})
+        made = run_methods.Made(made.files + more.files, made.problems + more.problems, {**made.models, **more.models})
     progress.close()
     return made
 
@@ -260,13 +266,15 @@ def _provenance(given, models):
 def _check_rows(comparison):
     from sctseg7t.errors import InputError
 
-    if not comparison.rows and not (comparison.lesions and comparison.lesions.rows):
+    if not comparison.pairs:
         first = next((problem.message for problem in comparison.problems if problem.left_out), "all masks are empty")
         raise InputError(f"nothing could be compared: {first}")
 
 
 def _closing(args, comparison, files, failed):
     """Say what was found and where it is; the exit code."""
+    from sctseg7t.compare.report_tables import summary_lines
+
     left_out = [problem for problem in comparison.problems if problem.left_out]
     noted = [problem for problem in comparison.problems if not problem.left_out]
     shown = [("left out", left_out), *([("note", noted)] if args.verbose else [])]
@@ -278,35 +286,10 @@ def _closing(args, comparison, files, failed):
     if failed:
         print(f"error: there is no report: {failed}", file=sys.stderr)
     if args.verbose:
-        print("\n".join(_lines(comparison)))
+        print("\n".join(summary_lines(comparison)))
         best = next((path for path in files if path.name == "report.html"), None)
         print(f"{len(files)} files -> {best or args.output}")
     return 1 if left_out or failed or any(problem.kind == "failed" for problem in noted) else 0
-
-
-def _lines(comparison):
-    """Dice per slice of each method, as in the study's table, and agreement of lesions."""
-    counts = f"{len(comparison.cases)} scan{'s' * (len(comparison.cases) != 1)}"
-    if comparison.reference is None:
-        counts += "; no reference: methods are compared with each other, and none is the truth"
-    yield counts
-    for row in comparison.summary:
-        if row.where == "slice" and row.metric == "dice":
-            who = row.method if comparison.reference else f"{row.method} / {row.against}"
-            yield (
-                f"  {row.structure:3} {who:24} Dice {row.mean:.3f} +- {row.sd:.3f}, median {row.median:.3f} "
-                f"({row.n} slices, {row.outliers} outliers left out)"
-            )
-    for row in comparison.lesions.summary if comparison.lesions else ():
-        if row.group == "all":
-            from sctseg7t.compare.wording import number
-
-            who = row.method if comparison.reference else f"{row.method} / {row.against}"
-            of = {name: number(row.numbers[f"{name}_mean"], 3) for name in ("f1", "sensitivity", "precision", "dice")}
-            yield (
-                f"  LESION {who:21} F1 {of['f1']}, sensitivity {of['sensitivity']}, precision {of['precision']}, "
-                f"Dice {of['dice']}, {row.numbers['fp_per_scan']:.1f} false a scan ({row.numbers['n_scans']} scans)"
-            )
 
 
 def command() -> None:

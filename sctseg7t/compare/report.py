@@ -1,41 +1,29 @@
-"""Writing the report: one HTML file that needs nothing else, with its pictures beside it for papers."""
+"""Writing the report: one HTML file that needs nothing else, its figures beside it for papers, and Markdown."""
 
-import math
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from sctseg7t.compare import lesion_sections, listings, sections
-from sctseg7t.compare.figures import write_figures
-from sctseg7t.compare.lesion_overlays import lesion_overlays
-from sctseg7t.compare.overlays import overlays
-from sctseg7t.compare.plots import LOAD, Sample, bland_altman, reach_of, violins, violins_of
-from sctseg7t.compare.wording import BY_KEY, METRICS, NONE, STRUCTURES, count, listed
-from sctseg7t.errors import OutputError, UsageError
-from sctseg7t.files import writing
+from sctseg7t.compare import report_tables as tables
+from sctseg7t.compare.pictures import lesion_pictures, worst_slice_pictures
+from sctseg7t.compare.plots import Plot, plots
+from sctseg7t.compare.types import LESION, STRUCTURES, Comparison
+from sctseg7t.errors import OutputError
+from sctseg7t.files import write_bytes
+from sctseg7t.report import plotting
 from sctseg7t.report.html import inline_assets, page_environment
 from sctseg7t.version import __version__
 
 REPORT = "report.html"
-PLOTTED = ("dice", "hausdorff95_mm", "assd_mm", "size_difference")
-STUDIED = ("HDRFDST", "AVGDIST_max", "VOLSMTY")
-_EXPLAINED = (
-    "dice",
-    "hausdorff95_mm",
-    "hausdorff_mm",
-    "assd_mm",
-    "normalised_surface_dice",
-    "size_difference",
-    "size_difference_percent",
-    "HDRFDST",
-    "AVGDIST_max",
-    "AVGDIST_mean",
-    "VOLSMTY",
-)
+_SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~$&])")
 
 
-def write_report(comparison, folder):
-    """Write ``report.html`` and ``figures/*.png`` and ``*.svg``.
-
-    Without matplotlib there are no figures; the page has its own plots and says what is missing.
+def write_report(comparison: Comparison, folder: str | Path) -> Path:
+    """Write ``report.html``, and its figures as ``figures/*.png`` and ``*.svg``.
 
     Parameters
     ----------
@@ -53,209 +41,134 @@ def write_report(comparison, folder):
     OutputError
         The folder cannot be made or written.
     """
-    folder = Path(folder)
+    figures = Path(folder) / "figures"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        figures.mkdir(parents=True, exist_ok=True)
     except OSError as err:
         raise OutputError(f"{folder}: cannot be made ({err.strerror or err}); choose another folder") from err
-    figures, missing = [], ""
-    try:
-        figures = write_figures(comparison, folder / "figures")
-    except UsageError as err:
-        missing = str(err)
-    path = folder / REPORT
-    with writing(path) as stream:
-        # Names that are no text in the file system's encoding come as lone surrogates.
-        stream.write(render(comparison, figures, missing).encode("utf-8", errors="replace"))
-    return path
+    drawn = list(plots(comparison))
+    for plot in drawn:
+        plotting.save(plot.figure, figures / f"{plot.name}.png", figures / f"{plot.name}.svg")
+    # Names that are no text in the file system's encoding come as lone surrogates.
+    return write_bytes(Path(folder) / REPORT, render(comparison, drawn).encode("utf-8", errors="replace"))
 
 
-def render(comparison, figures=(), missing=""):
-    """The page as text; ``figures``: paths of the pictures beside it, ``missing``: why there are none."""
+def write_markdown(comparison: Comparison, path: str | Path) -> Path:
+    """Write the tables of a comparison as Markdown, for a paper's supplement or a pull request.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written.
+    """
+    return write_bytes(path, render_markdown(comparison).encode("utf-8", errors="replace"))
+
+
+def render(comparison: Comparison, drawn: Sequence[Plot] | None = None) -> str:
+    """The page as text; ``drawn``: its figures, where they have been made (or are not wanted)."""
     environment = page_environment("sctseg7t.compare")
-    environment.tests["best"] = lambda cell: isinstance(cell, sections.Best)
-    environment.tests["dashed"] = lambda table: any(str(cell) == NONE for row in table.rows for cell in row)
+    environment.tests["best"] = lambda cell: isinstance(cell, tables.Best)
+    found: dict[str, list] = {section: [] for section in ("main", "study", "areas", "lesions", "load")}
+    for plot in plots(comparison) if drawn is None else drawn:
+        found[plot.section].append((plot, plotting.as_data_uri(plot.figure)))
     return environment.get_template("report.html.j2").render(
-        **inline_assets(environment, ["report.css"]), **content(comparison, figures, missing)
+        **inline_assets(environment, ["report.css"]),
+        **_content(comparison),
+        **_pictures(comparison),
+        plots=found,
     )
 
 
-def content(comparison, figures=(), missing=""):
-    """What the template shows, as plain values."""
-    pictures, picture_notes = overlays(comparison)
-    best = [sections.best_of(comparison, structure, "dice")[1] for structure in comparison.structures]
-    return {
-        "title": title_of(comparison),
+def render_markdown(comparison: Comparison) -> str:
+    """The text of :func:`write_markdown`."""
+    environment = page_environment("sctseg7t.compare")
+    environment.filters.update(plain=plain, table=as_table, count=tables.count)
+    text = environment.get_template("report.md.j2").render(**_content(comparison))
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _content(comparison: Comparison) -> dict[str, Any]:
+    """What both templates show, as plain values and tables."""
+    best = [tables.best_of(comparison, structure, "dice")[1] for structure in comparison.structures]
+    found = {
+        "title": tables.title_of(comparison),
         "comparison": comparison,
-        "facts": sections.facts(comparison),
-        "banner": banner(comparison),
-        "methods": sections.methods_table(comparison),
-        "settings": settings_of(comparison),
-        "cord": sections.has_cord(comparison),
-        "lesions": lesion_content(comparison) if comparison.lesions else None,
-        "problem_counts": sections.problem_counts(comparison),
-        "problems": sections.problems_table(comparison),
-        "headline": sections.headline_tables(comparison),
-        "cautions": [problem.message for problem in sections.flattering(comparison)],
+        "facts": tables.facts(comparison),
+        "banner": tables.banner(comparison),
+        "methods": tables.methods_table(comparison),
+        "settings": tables.settings_list(comparison),
+        "cord": comparison.has_tissues,
+        "lesions": None,
+        "problem_counts": Counter(problem.kind for problem in comparison.problems).most_common(),
+        "problems": tables.problems_table(comparison),
+        "headline": tables.headline_tables(comparison),
+        "cautions": [problem.message for problem in tables.flattering(comparison)],
         "sentences": [sentence for sentence in best if sentence],
-        "plots": _plots(comparison, PLOTTED),
-        "study_plots": _plots(comparison, STUDIED),
-        "summaries": sections.study_tables(comparison),
-        "whole": [*sections.study_tables(comparison, "scan"), *sections.study_tables(comparison, "level")],
-        "areas": listings.areas_table(comparison),
-        "area_plots": _area_plots(comparison),
-        "repeatability": listings.repeatability_table(comparison),
-        "subject_tests": sections.tests_table(comparison, "subject"),
-        "slice_tests": sections.tests_table(comparison, "slice"),
-        "legend": legend(comparison),
-        "pictures": {structure: found for structure, found in pictures.items() if found},
-        "picture_notes": picture_notes,
-        "outliers": listings.outliers_table(comparison),
-        "scans": listings.scans_table(comparison),
-        "metrics": [BY_KEY[key] for key in _EXPLAINED],
-        "provenance": provenance(comparison),
-        "figures": [path.name for path in figures if path.suffix == ".svg"],
-        "missing": missing,
+        "summaries": tables.study_tables(comparison),
+        "whole": [*tables.study_tables(comparison, "scan"), *tables.study_tables(comparison, "level")],
+        "areas": tables.agreement_table(comparison),
+        "repeatability": tables.repeatability_table(comparison),
+        "subject_tests": tables.tests_table(comparison, "subject"),
+        "slice_tests": tables.tests_table(comparison, "slice"),
+        "outliers": tables.outliers_table(comparison),
+        "scans": tables.scans_table(comparison),
+        "definitions": tables.definitions(comparison),
+        "legend": [(tables.colour_of(comparison, name), name) for name in tables.names_of_all(comparison)],
+        "provenance": tables.provenance_list(comparison),
         "names": STRUCTURES,
         "version": __version__,
     }
+    if comparison.has_lesions:
+        found["lesions"] = {
+            "rule": tables.rule_text(comparison),
+            "headline": tables.lesion_headline_table(comparison),
+            "cautions": [problem.message for problem in tables.flattering(comparison, lesions=True)],
+            "counts": tables.lesion_counts_table(comparison),
+            "by_load": tables.lesion_load_table(comparison),
+            "by_size": tables.lesion_size_table(comparison),
+            "agreement": tables.agreement_table(comparison, lesions=True),
+            "repeatability": tables.repeatability_table(comparison, lesions=True),
+            "sentence": tables.lesion_tests_sentence(comparison),
+            "tests": tables.tests_table(comparison, "subject", lesions=True),
+            "items": tables.lesion_items_table(comparison),
+            "scans": tables.lesion_scans_table(comparison),
+        }
+    return found
 
 
-def lesion_content(comparison):
-    """What the template shows of lesions."""
-    pictures, notes = lesion_overlays(comparison)
+def _pictures(comparison: Comparison) -> dict[str, Any]:
+    slices, notes = worst_slice_pictures(comparison)
+    lesions, lesion_notes = lesion_pictures(comparison) if comparison.pairs_of(LESION) else ([], [])
     return {
-        "rule": lesion_sections.rule_text(comparison),
-        "headline": lesion_sections.headline_table(comparison),
-        "cautions": [problem.message for problem in sections.flattering(comparison, lesions=True)],
-        "counts": lesion_sections.counts_table(comparison),
-        "by_load": lesion_sections.load_table(comparison),
-        "by_size": lesion_sections.size_table(comparison),
-        "plots": _lesion_plots(comparison),
-        "load_plots": _load_plots(comparison),
-        "agreement": lesion_sections.agreement_table(comparison),
-        "repeatability": lesion_sections.repeatability_table(comparison),
-        "sentence": lesion_sections.tests_sentence(comparison),
-        "tests": lesion_sections.tests_table(comparison),
-        "pictures": pictures,
+        "pictures": {structure: found for structure, found in slices.items() if found},
         "picture_notes": notes,
-        "items": lesion_sections.items_table(comparison),
-        "scans": lesion_sections.scans_table(comparison),
-        "definitions": lesion_sections.definitions(comparison),
+        "lesion_pictures": lesions,
+        "lesion_picture_notes": lesion_notes,
     }
 
 
-def settings_of(comparison):
-    """(what, value) of the settings, with those of lesions."""
-    more = lesion_sections.settings_list(comparison) if comparison.lesions else []
-    return [*sections.settings_list(comparison), *more]
+# --- Markdown --------------------------------------------------------------------------------
 
 
-def _lesion_plots(comparison):
-    """(measure, its plot) of F1 and Dice over scans."""
-    found = []
-    for metric in (lesion_sections.F1, lesion_sections.DICE):
-        samples = [
-            Sample(
-                sections.pair_name(comparison, *pair),
-                sections.pair_colour(comparison, *pair),
-                values,
-                names,
-                values[:0],
-            )
-            for pair, values, names in lesion_sections.samples_of(comparison, metric)
-        ]
-        svg = violins_of(samples, "LESION", metric)
-        if svg is not None:
-            found.append((metric, svg))
-    return found
+def as_table(table: tables.Table) -> str:
+    """A table as a pipe table with its caption; one word where it is empty."""
+    if not table.rows:
+        return f"**{plain(table.caption)}**: none."
+    rule = (":--" if place in table.words else "--:" for place in range(len(table.columns)))
+    lines = [f"**{plain(table.caption)}**", "", _line(map(plain, table.columns)), _line(rule)]
+    lines += [_line(_cell(cell) for cell in row) for row in table.rows]
+    notes = [table.note if table.dashed else "", table.cut]
+    return "\n".join([*lines, *(f"\n{plain(note)}" for note in notes if note)])
 
 
-def _load_plots(comparison):
-    """(caption, SVG) of each two masks' loads, on one scale."""
-    loads = [load for load in comparison.lesions.loads if math.isfinite(load.bland_altman.sd)]
-    if not loads:
-        return []
-    lows, highs = zip(*(reach_of(load, intervals=False) for load in loads))
-    drawn = []
-    for load in loads:
-        name = sections.pair_name(comparison, load.method, load.against)
-        svg = bland_altman(comparison, load, reach=(min(lows), max(highs)), quantity=LOAD)
-        drawn.append((f"{name} ({count(load.bland_altman.n, 'scan')})", svg))
-    return drawn
+def plain(text: object) -> str:
+    """Text without meaning to Markdown or HTML, on one line."""
+    return _SPECIAL.sub(r"\\\1", " ".join(str(text).split()))
 
 
-def title_of(comparison):
-    """What is compared with what, in one line."""
-    methods = comparison.methods
-    if comparison.reference and len(methods) == 1:
-        return f"{methods[0]} against the reference"
-    return f"Comparison of {listed(methods)}"
+def _cell(cell) -> str:
+    return f"**{plain(cell)}** (best)" if isinstance(cell, tables.Best) else plain(cell)
 
 
-def banner(comparison):
-    """One line on what is the truth here."""
-    if comparison.reference:
-        name = comparison.reference if comparison.reference == "reference" else f"reference {comparison.reference}"
-        return (
-            f"Every number is of a method against the {name}, and as good as it is: where the reference is wrong, "
-            "a method that is right loses."
-        )
-    return (
-        "No reference: agreement between methods says nothing about which is right. Each line compares two methods, "
-        "of which neither is the truth; no method is called best."
-    )
-
-
-def legend(comparison):
-    """(class of the colour, name) of each method and the reference."""
-    names = [*comparison.methods, *([comparison.reference] if comparison.reference else [])]
-    return [(sections.colour_of(comparison, name), name) for name in names]
-
-
-def provenance(comparison):
-    """(what, value) of the run: nested entries joined by dots, hashes of the masks left to the tables."""
-    return list(_flat({key: value for key, value in comparison.provenance.items() if key != "inputs"}))
-
-
-def _flat(value, name=""):
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flat(item, f"{name} {key}".strip())
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _flat(item, name)
-    elif value is not None:
-        yield name, str(value)
-
-
-def _plots(comparison, keys):
-    """(measure, its plots by structure), without the measures that have no value."""
-    found = []
-    for metric in METRICS:
-        if metric.key in keys:
-            drawn = [(s, violins(comparison, s, metric)) for s in comparison.structures]
-            drawn = [(structure, svg) for structure, svg in drawn if svg is not None]
-            if drawn:
-                found.append((metric, drawn))
-    return found
-
-
-def _area_plots(comparison):
-    """(structure, rows of (caption, SVG)): differences in mm2, then in percent, on one scale for all methods."""
-    found = []
-    for structure in comparison.structures:
-        areas = [a for a in comparison.areas if a.structure == structure and math.isfinite(a.bland_altman.sd)]
-        if areas:
-            found.append((structure, [_area_line(comparison, areas, percent) for percent in (False, True)]))
-    return found
-
-
-def _area_line(comparison, areas, percent):
-    lows, highs = zip(*(reach_of(area, percent) for area in areas))
-    drawn = []
-    for area in areas:
-        name = sections.pair_name(comparison, area.method, area.against)
-        svg = bland_altman(comparison, area, percent, (min(lows), max(highs)))
-        drawn.append((f"{name}, {'%' if percent else 'mm²'} ({count(area.bland_altman.n, 'slice')})", svg))
-    return drawn
+def _line(cells) -> str:
+    return f"| {' | '.join(cells)} |"

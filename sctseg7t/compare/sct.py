@@ -5,10 +5,12 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sctseg7t.compare.records import Problem
-from sctseg7t.compare.run import Made, mask_of
+from sctseg7t.cohort.find import Scan
+from sctseg7t.compare.run_methods import Made, mask_of
+from sctseg7t.compare.types import Problem
 from sctseg7t.errors import OutputError, UsageError
 from sctseg7t.files import write_json
 from sctseg7t.inference.outputs import split_name
@@ -22,7 +24,7 @@ PROGRAMS = {
 }
 
 
-def find_programs():
+def find_programs() -> dict[str, str]:
     """Paths of the two programs, by tissue.
 
     Raises
@@ -40,7 +42,14 @@ def find_programs():
     return found
 
 
-def run_sct(scans, out, *, structures=tuple(PROGRAMS), timeout=600.0, tell=None):
+def run_sct(
+    scans: Sequence[Scan],
+    out: str | Path,
+    *,
+    structures: Sequence[str] = tuple(PROGRAMS),
+    timeout: float = 600.0,
+    tell: Callable[[], None] | None = None,
+) -> Made:
     """Segment every scan with sct_deepseg_sc and sct_deepseg_gm; a scan that fails is told.
 
     A mask is not made again if its scan and the toolbox's version are those that its record names.
@@ -55,7 +64,7 @@ def run_sct(scans, out, *, structures=tuple(PROGRAMS), timeout=600.0, tell=None)
     timeout : float
         Seconds that a program may take for a scan.
     tell : callable, optional
-        Called with (method, scan's name, error or None) for each mask made.
+        Called after each mask.
 
     Returns
     -------
@@ -68,7 +77,7 @@ def run_sct(scans, out, *, structures=tuple(PROGRAMS), timeout=600.0, tell=None)
     """
     programs = find_programs()
     version = _version(programs["GM"])
-    made = Made([], [], {METHOD: {"id": "Spinal Cord Toolbox", "version": version}})
+    made = Made(models={METHOD: {"id": "Spinal Cord Toolbox", "version": version}})
     for scan in scans:
         for structure in structures:
             mask = _mask_path(scan, Path(out) / METHOD, structure)
@@ -79,11 +88,11 @@ def run_sct(scans, out, *, structures=tuple(PROGRAMS), timeout=600.0, tell=None)
                 if error is None:
                     write_json(_record(mask), {**record, "mask_sha256": file_digest(mask, "sha256")})
                 if tell:
-                    tell(METHOD, scan.name, error)
+                    tell()
             if error is None:
                 made.files.append(mask_of(scan, METHOD, structure, mask))
             else:
-                made.problems.append(Problem("failed", scan.name, METHOD, structure, str(scan.path), error, True))
+                made.problems.append(Problem("failed", error, True, scan.name, METHOD, structure, str(scan.path)))
     return made
 
 
@@ -118,7 +127,9 @@ def _segment(scan, mask, program, known, timeout):
     try:
         mask.parent.mkdir(parents=True, exist_ok=True)
     except OSError as err:
-        raise OutputError(f"{mask.parent}: cannot be made ({err.strerror or err}); choose another -o") from err
+        raise OutputError(
+            f"{mask.parent}: cannot be made ({err.strerror or err}); choose another output folder"
+        ) from err
     # Whatever else it writes beside its mask goes with the folder.
     with tempfile.TemporaryDirectory(prefix=".sct7t-", dir=mask.parent) as folder:
         result = Path(folder).absolute() / mask.name

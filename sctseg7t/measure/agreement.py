@@ -17,20 +17,50 @@ one of them empty    0 (0/0 gives nan)   inf; normalised surface Dice 0  as coun
 "0/0" is the sensitivity of an empty reference and the precision of an empty mask.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .pairs import mask_counts, mask_distances, ratio, union_box
+from sctseg7t.measure.pairs import mask_counts, mask_distances, ratio, union_box
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """All measures of one pair of masks; each is described at the function of its name.
+    """All measures of one pair of masks.
 
-    `hausdorff_all_mm` and the average Hausdorff distances are between all voxels of
-    the masks, the others between their surfaces. Sizes are mm2 for slices (2D) and
-    mm3 for volumes (3D); `size_difference` is mask minus reference.
+    Attributes
+    ----------
+    dice : float
+        ``2 TP / (2 TP + FP + FN)`` (Dice 1945).
+    jaccard : float
+        Intersection over union: ``TP / (TP + FP + FN)`` (Jaccard 1912).
+    sensitivity, precision : float
+        Share of the reference that the mask covers, and of the mask that the reference covers.
+    volumetric_similarity : float
+        ``1 - |FN - FP| / (2 TP + FN + FP)``: VOLSMTY of Taha and Hanbury, BMC Medical Imaging 2015.
+    hausdorff_mm : float
+        Largest distance from one surface to the other, as in MONAI and MetricsReloaded.
+    hausdorff_all_mm : float
+        The same between the sets of all voxels, so that what lies inside the other mask is at distance 0: HDRFDST of
+        Taha and Hanbury 2015, and ITK.
+    hausdorff95_mm : float
+        95th percentile of the surface distances, interpolated linearly; the larger of the two directions, as in
+        MetricsReloaded and MONAI.
+    assd_mm : float
+        Average symmetric surface distance: mean of both directions' distances taken together (Heimann et al., IEEE
+        Trans Med Imaging 2009).
+    average_hausdorff_max_mm, average_hausdorff_mean_mm : float
+        Average Hausdorff distance between all voxels (AVGDIST): each direction averaged over all voxels of its mask,
+        then the larger of the two, as Taha and Hanbury 2015 define it, or their mean, as in the code of their
+        EvaluateSegmentation and in ITK. Far smaller than the ASSD.
+    normalised_surface_dice : float
+        Share of both surfaces' voxels within `tolerance_mm` of the other surface (Nikolov et al., JMIR 2021), counted
+        in boundary voxels as in MetricsReloaded and MONAI's default.
+    reference_size, mask_size, size_difference : float
+        mm2 for slices (2D), mm3 for volumes (3D); the difference is mask minus reference.
+    size_difference_percent : float
+        Of the reference.
     """
 
     dice: float
@@ -54,7 +84,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class VoxelAgreement:
-    """The 2021 study's measures under its names, distances in voxels: see :func:`compare_in_voxels`."""
+    """The 2021 study's measures under its names, distances in voxels, see :func:`compare_in_voxels`."""
 
     HDRFDST: float
     AVGDIST_max: float
@@ -62,14 +92,16 @@ class VoxelAgreement:
     VOLSMTY: float
 
 
-def compare_masks(reference, mask, spacing_mm, *, tolerance_mm=0.5):
+def compare_masks(
+    reference: np.ndarray, mask: np.ndarray, spacing_mm: Sequence[float], *, tolerance_mm: float = 0.5
+) -> Agreement:
     """Compare a mask with a reference; every measure from one distance transform of each.
 
     Parameters
     ----------
     reference, mask : (X, Y) or (X, Y, Z) array
         Boolean, or 0 and 1. A volume is one 3D object: the whole face of its first and
-        last slice is surface. For thick 2D slices use :func:`compare_slices`.
+        last slice is surface. Thick slices are better compared one by one, in 2D.
     spacing_mm : sequence of float
         Voxel size along each axis.
     tolerance_mm : float
@@ -97,7 +129,7 @@ def compare_masks(reference, mask, spacing_mm, *, tolerance_mm=0.5):
         volumetric_similarity=counts.volumetric_similarity,
         hausdorff_mm=distances.hausdorff(),
         hausdorff_all_mm=distances.hausdorff_all(),
-        hausdorff95_mm=distances.hausdorff95("directed"),
+        hausdorff95_mm=distances.hausdorff95(),
         assd_mm=distances.assd(),
         average_hausdorff_max_mm=distances.average_hausdorff(max),
         average_hausdorff_mean_mm=distances.average_hausdorff(_mean),
@@ -110,27 +142,14 @@ def compare_masks(reference, mask, spacing_mm, *, tolerance_mm=0.5):
     )
 
 
-def compare_slices(reference, mask, spacing_mm, *, tolerance_mm=0.5):
-    """Compare slice by slice along the third axis, in 2D.
-
-    Parameters
-    ----------
-    reference, mask : (X, Y, Z) array
-    spacing_mm : sequence of float
-        Of the first two axes; a third value is not used.
-    tolerance_mm : float
-
-    Returns
-    -------
-    list of Agreement, length Z
-        See :func:`compare_masks`.
-    """
-    reference, mask, spacing = _checked(reference, mask, [*spacing_mm[:2], 1.0])
-    pairs = zip(np.moveaxis(reference, 2, 0), np.moveaxis(mask, 2, 0))
-    return [compare_masks(r, m, spacing[:2], tolerance_mm=tolerance_mm) for r, m in pairs]
-
-
-def compare_levels(reference, mask, spacing_mm, levels, *, tolerance_mm=0.5):
+def compare_levels(
+    reference: np.ndarray,
+    mask: np.ndarray,
+    spacing_mm: Sequence[float],
+    levels: Sequence[int | None],
+    *,
+    tolerance_mm: float = 0.5,
+) -> dict[int, Agreement]:
     """Compare in 3D the part of each vertebral level.
 
     Both masks are cut to the level's slices, which stay where they are if other slices
@@ -167,7 +186,7 @@ def compare_levels(reference, mask, spacing_mm, levels, *, tolerance_mm=0.5):
     return found
 
 
-def compare_in_voxels(reference, mask):
+def compare_in_voxels(reference: np.ndarray, mask: np.ndarray) -> VoxelAgreement:
     """HDRFDST, AVGDIST and VOLSMTY of Taha and Hanbury, BMC Medical Imaging 2015, with distances in voxels.
 
     Distances are on the index grid: neighbours along any axis are 1 apart, whatever their
@@ -182,10 +201,9 @@ def compare_in_voxels(reference, mask):
     Returns
     -------
     VoxelAgreement
-        ``HDRFDST``: :func:`hausdorff` between all voxels. ``AVGDIST_max`` and ``AVGDIST_mean``:
-        :func:`average_hausdorff` as the paper's text defines it (the larger of the two directions), and
-        as the code of their EvaluateSegmentation computes it (their mean). ``VOLSMTY``:
-        :func:`volumetric_similarity`, without unit.
+        ``HDRFDST``: Hausdorff distance between all voxels. ``AVGDIST_max`` and ``AVGDIST_mean``: average Hausdorff
+        distance, the larger of the two directions and their mean. ``VOLSMTY``: volumetric similarity, without unit.
+        See :class:`Agreement`.
     """
     reference, mask, _ = _checked(reference, mask, None)
     reference, mask = union_box(reference, mask)
@@ -196,122 +214,6 @@ def compare_in_voxels(reference, mask):
         AVGDIST_mean=distances.average_hausdorff(_mean),
         VOLSMTY=mask_counts(reference, mask).volumetric_similarity,
     )
-
-
-# --- overlap and size --------------------------------------------------------------
-
-
-def dice(reference, mask):
-    """Dice (1945) coefficient, ``2 TP / (2 TP + FP + FN)``."""
-    return _counts_of(reference, mask).dice
-
-
-def jaccard(reference, mask):
-    """Jaccard (1912) index, intersection over union: ``TP / (TP + FP + FN)``."""
-    return _counts_of(reference, mask).jaccard
-
-
-def sensitivity(reference, mask):
-    """Share of the reference that the mask covers, ``TP / (TP + FN)``; nan for an empty reference."""
-    return _counts_of(reference, mask).sensitivity
-
-
-def precision(reference, mask):
-    """Share of the mask that the reference covers, ``TP / (TP + FP)``; nan for an empty mask."""
-    return _counts_of(reference, mask).precision
-
-
-def volumetric_similarity(reference, mask):
-    """``1 - |FN - FP| / (2 TP + FN + FP)``, VOLSMTY of Taha and Hanbury, BMC Medical Imaging 2015."""
-    return _counts_of(reference, mask).volumetric_similarity
-
-
-def size_difference(reference, mask, spacing_mm):
-    """Mask minus reference: area in mm2 of a slice, volume in mm3 of a 3D image."""
-    reference, mask, spacing = _checked(reference, mask, spacing_mm)
-    return (int(mask.sum()) - int(reference.sum())) * float(np.prod(spacing))
-
-
-# --- distances ---------------------------------------------------------------------
-
-
-def hausdorff(reference, mask, spacing_mm, *, points="boundary"):
-    """Hausdorff distance: the largest distance from a point of one mask to the other, mm.
-
-    Parameters
-    ----------
-    reference, mask : (X, Y) or (X, Y, Z) array
-    spacing_mm : sequence of float
-    points : {"boundary", "all"}
-        ``boundary``: from surface to surface, as in MONAI and MetricsReloaded. ``all``: between the sets
-        of all voxels, so that what lies inside the other mask is at distance 0: HDRFDST of Taha and
-        Hanbury 2015, and ITK. They differ where a surface lies deep inside the other mask.
-    """
-    distances = _distances_of(reference, mask, spacing_mm)
-    return _choose(points, {"boundary": distances.hausdorff, "all": distances.hausdorff_all})()
-
-
-def hausdorff95(reference, mask, spacing_mm, *, definition="directed"):
-    """95th percentile of the surface distances, mm.
-
-    Parameters
-    ----------
-    reference, mask : (X, Y) or (X, Y, Z) array
-    spacing_mm : sequence of float
-    definition : {"directed", "pooled"}
-        ``directed``: the larger of the percentiles of the two directions, as in MetricsReloaded and
-        MONAI. ``pooled``: the percentile of both directions' distances taken together, as in MedPy. Percentiles
-        are interpolated linearly.
-    """
-    distances = _distances_of(reference, mask, spacing_mm)
-    return distances.hausdorff95(_choose(definition, {name: name for name in ("directed", "pooled")}))
-
-
-def assd(reference, mask, spacing_mm):
-    """Average symmetric surface distance, mm: mean of both directions' surface distances taken together.
-
-    Heimann et al., IEEE Trans Med Imaging 2009; as in MetricsReloaded and MONAI.
-    """
-    return _distances_of(reference, mask, spacing_mm).assd()
-
-
-def average_hausdorff(reference, mask, spacing_mm, *, combine="max"):
-    """Average Hausdorff distance (AVGDIST) between all voxels of the masks, mm.
-
-    Each voxel of a mask has its distance to the other mask, 0 where they overlap; each
-    direction is averaged over all voxels of its mask. Far smaller than the ASSD.
-
-    Parameters
-    ----------
-    reference, mask : (X, Y) or (X, Y, Z) array
-    spacing_mm : sequence of float
-    combine : {"max", "mean"}
-        ``max``: the larger of the two directions, as Taha and Hanbury 2015 define it. ``mean``: their
-        mean, as in the code of their EvaluateSegmentation and in ITK.
-    """
-    distances = _distances_of(reference, mask, spacing_mm)
-    return distances.average_hausdorff(_choose(combine, {"max": max, "mean": _mean}))
-
-
-def normalised_surface_dice(reference, mask, spacing_mm, tolerance_mm):
-    """Share of both surfaces' voxels that lie within a tolerance (mm) of the other surface.
-
-    Nikolov et al., J Med Internet Res 2021; counted in boundary voxels as in MetricsReloaded
-    and MONAI's default, not weighted by surface elements.
-    """
-    return _distances_of(reference, mask, spacing_mm).within(tolerance_mm)
-
-
-# --- inside ------------------------------------------------------------------------
-
-
-def _counts_of(reference, mask):
-    return mask_counts(*_checked(reference, mask, None)[:2])
-
-
-def _distances_of(reference, mask, spacing_mm):
-    reference, mask, spacing = _checked(reference, mask, spacing_mm)
-    return mask_distances(*union_box(reference, mask), spacing)
 
 
 def _checked(reference, mask, spacing_mm):
@@ -335,9 +237,3 @@ def _boolean(mask):
 
 def _mean(values):
     return sum(values) / len(values)
-
-
-def _choose(name, known):
-    if name not in known:
-        raise ValueError(f"{name!r}: choose one of {', '.join(known)}")
-    return known[name]

@@ -16,13 +16,14 @@ no counterpart at all           0            0          0     as it is
 ==============================  ===========  =========  ====  ================
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from .lesion_matching import MSSEG_IGNORED_MM3, RULES, lesion_overlap, match_lesions
-from .lesions import boolean_mask, voxel_mm3
-from .pairs import mask_counts, ratio, union_box
+from sctseg7t.measure.lesion_matching import Matching, lesion_overlap, match_lesions, matching
+from sctseg7t.measure.lesions import boolean_mask, voxel_mm3
+from sctseg7t.measure.pairs import mask_counts, ratio, union_box
 
 # Limits between small, medium and large: of a lesion (mm3), of a scan's load (mL). Ours.
 SIZE_LIMITS_MM3 = (10.0, 50.0)
@@ -40,10 +41,6 @@ class SizeStratum:
     n_mask: int
     false: int
 
-    @property
-    def sensitivity(self):
-        return ratio(self.found, self.n_reference)
-
 
 @dataclass(frozen=True)
 class LesionAgreement:
@@ -56,10 +53,7 @@ class LesionAgreement:
     mask minus reference. `missed` and `false` are ids in the label maps of :func:`label_lesions`.
     """
 
-    rule: str
-    connectivity: int
-    min_iou: float | None
-    ignored_up_to_mm3: float
+    how: Matching
     n_reference: int
     n_mask: int
     tp_reference: int
@@ -77,21 +71,21 @@ class LesionAgreement:
     mask_ml: float
     volume_difference_ml: float
     volume_difference_percent: float
-    load_stratum: str
-    by_size: tuple
-    missed: tuple
-    false: tuple
-
-    def summary(self):
-        """A plain dict for JSON; None for nan."""
-        values = {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
-        values["by_size"] = [_stratum_dict(stratum) for stratum in self.by_size]
-        return values | {"missed": list(self.missed), "false": list(self.false)}
+    by_size: tuple[SizeStratum, ...]
+    missed: tuple[int, ...]
+    false: tuple[int, ...]
 
 
 def compare_lesions(
-    reference, mask, affine_or_spacing, *, rule="overlap", connectivity=None, min_iou=0.1, ignored_up_to_mm3=None
-):
+    reference: np.ndarray,
+    mask: np.ndarray,
+    affine_or_spacing: np.ndarray | Sequence[float],
+    *,
+    rule: str = "overlap",
+    connectivity: int | None = None,
+    min_iou: float = 0.1,
+    ignored_up_to_mm3: float | None = None,
+) -> LesionAgreement:
     """Compare the lesions of a mask with those of a reference.
 
     Parameters
@@ -119,27 +113,17 @@ def compare_lesions(
     ValueError
         Shapes, values or options do not fit.
     """
-    if rule not in RULES:
-        raise ValueError(f"rule {rule!r}: choose one of {', '.join(RULES)}")
-    if not 0 <= min_iou <= 1:
-        raise ValueError(f"min_iou must be from 0 to 1, not {min_iou}")
+    how = matching(rule, connectivity, min_iou, ignored_up_to_mm3)
     reference, mask = _checked(reference, mask)
     voxel = _voxel_mm3(affine_or_spacing)
-    strict = rule == "msseg"
-    if connectivity is None:
-        connectivity = 6 if strict else 26
-    ignored = (MSSEG_IGNORED_MM3 if strict else 0.0) if ignored_up_to_mm3 is None else float(ignored_up_to_mm3)
     counts = mask_counts(reference, mask)
-    overlap = lesion_overlap(*union_box(reference, mask), connectivity, ignored / voxel)
-    found, true, links = match_lesions(overlap, rule, min_iou)
+    overlap = lesion_overlap(*union_box(reference, mask), how.connectivity, how.ignored_up_to_mm3 / voxel)
+    found, true, links = match_lesions(overlap, how.rule, how.min_iou)
     sizes = [size * voxel for size in (overlap.reference_size, overlap.mask_size)]
     sensitivity, precision = ratio(int(found.sum()), len(found)), ratio(int(true.sum()), len(true))
     reference_ml, mask_ml = (n * voxel / 1000 for n in (counts.in_reference, counts.in_mask))
     return LesionAgreement(
-        rule=rule,
-        connectivity=connectivity,
-        min_iou=float(min_iou) if rule == "iou" else None,
-        ignored_up_to_mm3=ignored,
+        how=how,
         n_reference=len(found),
         n_mask=len(true),
         tp_reference=int(found.sum()),
@@ -150,21 +134,20 @@ def compare_lesions(
         split=_several(overlap.i),
         sensitivity=sensitivity,
         precision=precision,
-        f1=_f1(sensitivity, precision),
+        f1=f1(sensitivity, precision),
         dice=counts.dice,
         dice_matched=_dice_matched(overlap, links),
         reference_ml=reference_ml,
         mask_ml=mask_ml,
         volume_difference_ml=mask_ml - reference_ml,
         volume_difference_percent=100 * ratio(counts.in_mask - counts.in_reference, counts.in_reference),
-        load_stratum=load_stratum(reference_ml),
         by_size=_by_size(sizes, found, true),
         missed=tuple(int(i) + 1 for i in np.flatnonzero(~found)),
         false=tuple(int(j) + 1 for j in np.flatnonzero(~true)),
     )
 
 
-def load_stratum(volume_ml, limits_ml=LOAD_LIMITS_ML):
+def load_stratum(volume_ml: float, limits_ml: tuple[float, float] = LOAD_LIMITS_ML) -> str:
     """Name of the stratum of a lesion load: "none", "<5 mL", "5-15 mL" (both included), ">15 mL".
 
     A scan without lesions stands alone: its Dice is 0 or nan whatever is found. The limits are ours.
@@ -175,52 +158,10 @@ def load_stratum(volume_ml, limits_ml=LOAD_LIMITS_ML):
     return f"<{low:g} mL" if volume_ml < low else f"{low:g}-{high:g} mL" if volume_ml <= high else f">{high:g} mL"
 
 
-def summarise_lesions(agreements):
-    """Lesion-wise agreement over scans, a plain dict for JSON.
-
-    Means are over the scans where the measure exists (`n_...` says how many), "pooled" ones of all lesions
-    together.
-
-    Parameters
-    ----------
-    agreements : sequence of LesionAgreement
-        Of one rule, connectivity, `min_iou` and `ignored_up_to_mm3`.
-
-    Raises
-    ------
-    ValueError
-        None given, or rules mixed.
-    """
-    agreements = list(agreements)
-    if len({(a.rule, a.connectivity, a.min_iou, a.ignored_up_to_mm3) for a in agreements}) != 1:
-        raise ValueError("give agreements of one rule with one set of options, at least one")
-    total = {name: sum(getattr(a, name) for a in agreements) for name in _SUMMED}
-    pooled = ratio(total["tp_reference"], total["n_reference"]), ratio(total["tp_mask"], total["n_mask"])
-    result = {
-        "rule": agreements[0].rule,
-        "connectivity": agreements[0].connectivity,
-        "n_scans": len(agreements),
-        **total,
-    }
-    result |= {"sensitivity_pooled": pooled[0], "precision_pooled": pooled[1], "f1_pooled": _f1(*pooled)}
-    result["fp_per_scan"] = total["fp"] / len(agreements)
-    for name in _AVERAGED:
-        result |= _mean_and_number(name, agreements)
-    result = {name: _plain(value) for name, value in result.items()}
-    strata = {name: [a for a in agreements if a.load_stratum == name] for name in _load_names()}
-    result["by_load"] = {
-        name: {"n_scans": len(some)}
-        | {key: _plain(value) for m in ("dice", "f1") for key, value in _mean_and_number(m, some).items()}
-        for name, some in strata.items()
-    }
-    result["by_size"] = [_stratum_dict(_added(parts)) for parts in zip(*(a.by_size for a in agreements))]
-    return result
-
-
 # --- numbers ---------------------------------------------------------------------------
 
 
-def _f1(sensitivity, precision):
+def f1(sensitivity: float, precision: float) -> float:
     """Harmonic mean; 0 if one of them is and the other has no value."""
     if np.isnan(sensitivity) and np.isnan(precision):
         return float("nan")
@@ -264,43 +205,6 @@ def _by_size(sizes_mm3, found, true):
             )
         )
     return tuple(strata)
-
-
-_SUMMED = ("n_reference", "n_mask", "tp_reference", "tp_mask", "fn", "fp", "merged", "split")
-_AVERAGED = (
-    "sensitivity",
-    "precision",
-    "f1",
-    "dice",
-    "dice_matched",
-    "volume_difference_ml",
-    "volume_difference_percent",
-)
-
-
-def _mean_and_number(name, agreements):
-    values = np.array([getattr(a, name) for a in agreements], float)
-    values = values[~np.isnan(values)]
-    return {f"{name}_mean": float(values.mean()) if len(values) else float("nan"), f"n_{name}": len(values)}
-
-
-def _load_names():
-    low, high = LOAD_LIMITS_ML
-    return [load_stratum(ml) for ml in (0, low / 2, low, 2 * high)]
-
-
-def _added(strata):
-    counts = (sum(getattr(s, name) for s in strata) for name in ("n_reference", "found", "n_mask", "false"))
-    return SizeStratum(strata[0].from_mm3, strata[0].below_mm3, *counts)
-
-
-def _stratum_dict(stratum):
-    values = {f.name: _plain(getattr(stratum, f.name)) for f in fields(stratum)}
-    return values | {"sensitivity": _plain(stratum.sensitivity)}
-
-
-def _plain(value):
-    return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
 def _checked(reference, mask):

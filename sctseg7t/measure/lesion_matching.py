@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .lesions import label_lesions
+from sctseg7t.measure.lesions import label_lesions
 
 RULES = {
     "overlap": "counterpart: any lesion of the other mask that shares a voxel",
@@ -16,6 +16,46 @@ RULES = {
 # share of the cover after which no further, smaller part of it is looked at.
 _ALPHA, _BETA, _GAMMA = 0.1, 0.7, 0.65
 MSSEG_IGNORED_MM3 = 3.0
+
+
+@dataclass(frozen=True)
+class Matching:
+    """How lesions are told apart and matched.
+
+    Attributes
+    ----------
+    rule : str
+        A key of RULES.
+    connectivity : int
+        Neighbours of a voxel in one lesion: 6, 18 or 26.
+    min_iou : float or None
+        For the rule "iou".
+    ignored_up_to_mm3 : float
+        Components of at most this volume are no lesions.
+    """
+
+    rule: str
+    connectivity: int
+    min_iou: float | None
+    ignored_up_to_mm3: float
+
+
+def matching(
+    rule: str = "overlap",
+    connectivity: int | None = None,
+    min_iou: float = 0.1,
+    ignored_up_to_mm3: float | None = None,
+) -> Matching:
+    """The options of a rule, with its own where none are given (ValueError for a rule or share that is none)."""
+    if rule not in RULES:
+        raise ValueError(f"rule {rule!r}: choose one of {', '.join(RULES)}")
+    if not 0 <= min_iou <= 1:
+        raise ValueError(f"min_iou must be from 0 to 1, not {min_iou}")
+    strict = rule == "msseg"
+    ignored = (MSSEG_IGNORED_MM3 if strict else 0.0) if ignored_up_to_mm3 is None else float(ignored_up_to_mm3)
+    if connectivity is None:
+        connectivity = 6 if strict else 26
+    return Matching(rule, connectivity, float(min_iou) if rule == "iou" else None, ignored)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,13 +73,16 @@ class Overlap:
     reference_outside: np.ndarray
     mask_outside: np.ndarray
 
-    def turned(self):
+    def turned(self) -> "Overlap":
+        """The same with the masks changed over."""
         return Overlap(
             self.j, self.i, self.shared, self.mask_size, self.reference_size, self.mask_outside, self.reference_outside
         )
 
 
-def lesion_overlap(reference, mask, connectivity=26, ignored_voxels=0):
+def lesion_overlap(
+    reference: np.ndarray, mask: np.ndarray, connectivity: int = 26, ignored_voxels: float = 0
+) -> Overlap:
     """Overlap of the lesions of two boolean masks, without those of at most `ignored_voxels`."""
     found = [_lesions(m, connectivity, ignored_voxels) for m in (reference, mask)]
     either = (found[0] > 0) | (found[1] > 0)
@@ -65,7 +108,9 @@ def _lesions(mask, connectivity, ignored_voxels):
 # --- rules -----------------------------------------------------------------------------
 
 
-def match_lesions(overlap, rule, min_iou):
+def match_lesions(
+    overlap: Overlap, rule: str, min_iou: float | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Reference lesions found, mask lesions true, and which of the overlapping pairs are matches (all bool)."""
     found, true = np.zeros(len(overlap.reference_size), bool), np.zeros(len(overlap.mask_size), bool)
     if rule == "msseg":

@@ -3,9 +3,12 @@
 A boundary voxel has a face neighbour outside the mask; the array's border counts as outside.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from sctseg7t.image.grid import bounding_box
 
 
 @dataclass(frozen=True)
@@ -17,23 +20,28 @@ class Counts:
     in_mask: int
 
     @property
-    def dice(self):
+    def dice(self) -> float:
+        """``2 TP / (2 TP + FP + FN)``."""
         return ratio(2 * self.both, self.in_reference + self.in_mask)
 
     @property
-    def jaccard(self):
+    def jaccard(self) -> float:
+        """Intersection over union."""
         return ratio(self.both, self.in_reference + self.in_mask - self.both)
 
     @property
-    def sensitivity(self):
+    def sensitivity(self) -> float:
+        """Share of the reference in the mask."""
         return ratio(self.both, self.in_reference)
 
     @property
-    def precision(self):
+    def precision(self) -> float:
+        """Share of the mask in the reference."""
         return ratio(self.both, self.in_mask)
 
     @property
-    def volumetric_similarity(self):
+    def volumetric_similarity(self) -> float:
+        """1 minus the difference of the sizes over their sum."""
         return 1 - ratio(abs(self.in_reference - self.in_mask), self.in_reference + self.in_mask)
 
 
@@ -45,30 +53,32 @@ class Distances:
     that are not in the other mask, to it; `sizes`: voxels of each mask.
     """
 
-    surface: tuple
-    outside: tuple
-    sizes: tuple
+    surface: tuple[np.ndarray, ...]
+    outside: tuple[np.ndarray, ...]
+    sizes: tuple[int, int]
 
-    def hausdorff(self):
+    def hausdorff(self) -> float:
+        """Largest distance between the surfaces."""
         return self._defined(lambda: max(float(d.max()) for d in self.surface))
 
-    def hausdorff_all(self):
+    def hausdorff_all(self) -> float:
+        """Largest distance from a voxel of one mask to the other mask."""
         return self._defined(lambda: max(float(d.max(initial=0)) for d in self.outside))
 
-    def hausdorff95(self, definition):
-        def percentile():
-            parts = [np.concatenate(self.surface)] if definition == "pooled" else self.surface
-            return max(float(np.percentile(d, 95)) for d in parts)
+    def hausdorff95(self) -> float:
+        """The larger of the 95th percentiles of the two directions."""
+        return self._defined(lambda: max(float(np.percentile(d, 95)) for d in self.surface))
 
-        return self._defined(percentile)
-
-    def assd(self):
+    def assd(self) -> float:
+        """Mean distance between the surfaces."""
         return self._defined(lambda: float(np.concatenate(self.surface).mean()))
 
-    def average_hausdorff(self, combine):
+    def average_hausdorff(self, combine: Callable[[list[float]], float]) -> float:
+        """Mean distance of a mask's voxels to the other mask; `combine` makes one number of the two directions."""
         return self._defined(lambda: float(combine([d.sum() / n for d, n in zip(self.outside, self.sizes)])))
 
-    def within(self, tolerance_mm):
+    def within(self, tolerance_mm: float) -> float:
+        """Share of both surfaces within a distance of the other one."""
         if not any(self.sizes):
             return float("nan")
         if not all(self.sizes):
@@ -82,12 +92,12 @@ class Distances:
         return float("inf") if any(self.sizes) else float("nan")
 
 
-def mask_counts(reference, mask):
+def mask_counts(reference: np.ndarray, mask: np.ndarray) -> Counts:
     """Counts of two boolean masks of one shape."""
     return Counts(*(int(np.count_nonzero(part)) for part in (reference & mask, reference, mask)))
 
 
-def mask_distances(reference, mask, spacing):
+def mask_distances(reference: np.ndarray, mask: np.ndarray, spacing: Sequence[float] | None) -> Distances:
     """Distances of two boolean masks of one shape, from one exact Euclidean transform of each boundary.
 
     Nothing beyond both masks matters: crop with :func:`union_box` first.
@@ -105,7 +115,7 @@ def mask_distances(reference, mask, spacing):
     return Distances(surface, outside, sizes)
 
 
-def boundary(mask):
+def boundary(mask: np.ndarray) -> np.ndarray:
     """Boundary voxels, a mask of the same shape."""
     inside = mask.copy()
     for axis in range(mask.ndim):
@@ -117,16 +127,12 @@ def boundary(mask):
     return mask & ~inside
 
 
-def union_box(reference, mask):
+def union_box(reference: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both masks cropped to the smallest box that holds them; one voxel where both are empty."""
-    union = reference | mask
-    box = []
-    for axis in range(union.ndim):
-        line = np.flatnonzero(union.any(tuple(a for a in range(union.ndim) if a != axis)))
-        box.append(slice(line[0], line[-1] + 1) if len(line) else slice(0, 1))
-    return reference[tuple(box)], mask[tuple(box)]
+    box = bounding_box(reference | mask) or (slice(0, 1),) * reference.ndim
+    return reference[box], mask[box]
 
 
-def ratio(part, whole):
+def ratio(part: float, whole: float) -> float:
     """A share; nan of nothing."""
     return part / whole if whole else float("nan")

@@ -1,19 +1,17 @@
-"""Intraclass correlation: how well measurements by several raters or methods, or repeats, agree."""
+"""Intraclass correlation: how well measurements by several raters or methods agree."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .statistics import NAN, check_confidence
-
-KINDS = ("1", "A1", "C1", "Ak", "Ck")
+from sctseg7t.measure.statistics import NAN, check_confidence
 
 
 @dataclass(frozen=True)
 class Icc:
     """An intraclass correlation with its interval; `subjects` were complete and used, `left_out` were not."""
 
-    kind: str
     value: float
     low: float
     high: float
@@ -23,28 +21,17 @@ class Icc:
     left_out: int
 
 
-def icc(measurements, kind="A1", confidence=0.95):
-    """Intraclass correlation coefficient (McGraw and Wong, Psychological Methods 1996).
+def icc(measurements: Sequence[Sequence[float]], confidence: float = 0.95) -> Icc:
+    """Intraclass correlation ICC(A,1): two-way, absolute agreement, single measurement.
 
-    ======  ==============  ==============================================================
-    kind    also known as   what it says
-    ======  ==============  ==============================================================
-    ``1``   ICC(1,1)        one-way: repeats without an order, as in scan and rescan
-    ``A1``  ICC(2,1)        absolute agreement: a constant bias of one rater lowers it
-    ``C1``  ICC(3,1)        consistency: each rater's constant bias is forgiven
-    ``Ak``  ICC(2,k)        absolute agreement of the mean over all raters
-    ``Ck``  ICC(3,k)        consistency of the mean over all raters; Cronbach's alpha
-    ======  ==============  ==============================================================
-
-    The second column is of Shrout and Fleiss, Psychological Bulletin 1979. Estimates can be
-    negative. Intervals are McGraw and Wong's (exact but for A1 and Ak, where the degrees of
-    freedom are Satterthwaite's).
+    McGraw and Wong, Psychological Methods 1996; ICC(2,1) of Shrout and Fleiss, Psychological Bulletin 1979. A constant
+    bias of one rater lowers it; it can be negative. The interval is McGraw and Wong's, with Satterthwaite's degrees of
+    freedom.
 
     Parameters
     ----------
     measurements : (subjects, raters) array
         Subjects with a value that is not finite are left out.
-    kind : {"1", "A1", "C1", "Ak", "Ck"}
     confidence : float
 
     Returns
@@ -59,82 +46,42 @@ def icc(measurements, kind="A1", confidence=0.95):
     measurements = np.asarray(measurements, float)
     if measurements.ndim != 2:
         raise ValueError(f"measurements have shape {measurements.shape}; give subjects x raters")
-    if kind not in KINDS:
-        raise ValueError(f"{kind!r}: choose one of {', '.join(KINDS)}")
     check_confidence(confidence)
     used = measurements[np.isfinite(measurements).all(1)]
     n, k = used.shape
-    found = (NAN, NAN, NAN)
-    if n > 1 and k > 1:
-        single = {"1": _one_way, "A": _absolute, "C": _consistent}[kind[0]]
-        found = single(n, k, _squares(used), (1 - confidence) / 2)
-        if kind[1:] == "k":
-            found = [_of_mean(r, k) for r in found]
-    return Icc(kind, *(float(r) for r in found), float(confidence), n, k, len(measurements) - n)
+    found = _absolute_agreement(used, (1 - confidence) / 2) if n > 1 and k > 1 else (NAN, NAN, NAN)
+    return Icc(*(float(r) for r in found), float(confidence), n, k, len(measurements) - n)
 
 
-@dataclass(frozen=True)
-class _Squares:
-    """Mean squares of the analysis of variance."""
+def _absolute_agreement(x: np.ndarray, alpha: float) -> tuple[float, float, float]:
+    """Value and bounds."""
+    from scipy.stats import f
 
-    subjects: float
-    raters: float
-    residual: float
-    within: float
+    n, k = x.shape
+    subjects, raters, residual = _mean_squares(x)
+    if subjects == residual == 0:
+        return NAN, NAN, NAN
+    if raters == residual == 0:
+        return 1.0, 1.0, 1.0
+    value = (subjects - residual) / (subjects + (k - 1) * residual + k / n * (raters - residual))
+    # Satterthwaite's degrees of freedom; a and b are McGraw and Wong's, multiplied by n (1 - value).
+    a, b = k * value * raters, (n * (1 - value) + k * value * (n - 1)) * residual
+    degrees = (a + b) ** 2 / (a**2 / (k - 1) + b**2 / ((n - 1) * (k - 1)))
+    error = k * raters + (k * n - k - n) * residual
+    quantiles = f.isf(alpha, n - 1, degrees), f.ppf(alpha, n - 1, degrees)
+    low, high = (n * (subjects - q * residual) / (q * error + n * subjects) for q in quantiles)
+    return value, low, high
 
 
-def _squares(x):
+def _mean_squares(x: np.ndarray) -> tuple[float, float, float]:
+    """Of subjects, raters and residual, in the analysis of variance."""
     n, k = x.shape
     rows, columns = x.mean(1, keepdims=True), x.mean(0, keepdims=True)
     found = (
         k * ((rows - x.mean()) ** 2).sum() / (n - 1),
         n * ((columns - x.mean()) ** 2).sum() / (k - 1),
         ((x - rows - columns + x.mean()) ** 2).sum() / ((n - 1) * (k - 1)),
-        ((x - rows) ** 2).sum() / (n * (k - 1)),
     )
     rounding = n * k * (4 * np.finfo(float).eps * abs(x).max()) ** 2
-    return _Squares(*(float(square) if square > rounding else 0.0 for square in found))
-
-
-def _one_way(n, k, ms, alpha):
-    return _from_ratio(ms.subjects, ms.within, k, alpha, (n - 1, n * (k - 1)))
-
-
-def _consistent(n, k, ms, alpha):
-    return _from_ratio(ms.subjects, ms.residual, k, alpha, (n - 1, (n - 1) * (k - 1)))
-
-
-def _from_ratio(subjects, error, k, alpha, degrees):
-    """(F - 1) / (F + k - 1) of F = subjects / error, and of F over its quantiles."""
-    if subjects == error == 0:
-        return NAN, NAN, NAN
-    ratios = (1.0, *_f_quantiles(alpha, *degrees))
-    return [(subjects - q * error) / (subjects + (k - 1) * q * error) for q in ratios]
-
-
-def _absolute(n, k, ms, alpha):
-    if ms.subjects == ms.residual == 0:
-        return NAN, NAN, NAN
-    if ms.raters == ms.residual == 0:
-        return 1.0, 1.0, 1.0
-    value = (ms.subjects - ms.residual) / (ms.subjects + (k - 1) * ms.residual + k / n * (ms.raters - ms.residual))
-    # Satterthwaite's degrees of freedom; a and b are McGraw and Wong's, multiplied by n (1 - value).
-    a, b = k * value * ms.raters, (n * (1 - value) + k * value * (n - 1)) * ms.residual
-    degrees = (a + b) ** 2 / (a**2 / (k - 1) + b**2 / ((n - 1) * (k - 1)))
-    error = k * ms.raters + (k * n - k - n) * ms.residual
-    bounds = [
-        n * (ms.subjects - q * ms.residual) / (q * error + n * ms.subjects) for q in _f_quantiles(alpha, n - 1, degrees)
-    ]
-    return value, *bounds
-
-
-def _of_mean(single, k):
-    """Spearman and Brown: the correlation of the mean of k raters."""
-    return -np.inf if single <= -1 / (k - 1) else k * single / (1 + (k - 1) * single)
-
-
-def _f_quantiles(alpha, between, within):
-    """The upper and the lower quantile of F."""
-    from scipy.stats import f
-
-    return f.isf(alpha, between, within), f.ppf(alpha, between, within)
+    subjects, raters, residual = (float(square) if square > rounding else 0.0 for square in found)
+    return subjects, raters, residual

@@ -1,26 +1,33 @@
-"""Rank tests of two samples with effect sizes, and corrections for many tests.
+"""Rank tests of two samples with effect sizes, and Holm's correction for many tests.
 
-A value that is nan is left out (of a paired test with its pair). Infinite values are kept:
-a rank test asks only which is larger, and an infinite distance is larger than any other.
+A value that is nan is left out (of a paired test with its pair). Infinite values are kept: a rank test asks only which
+is larger, and an infinite distance is larger than any other.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import comb
 
 import numpy as np
 
 NAN = float("nan")
-# Up to as many values the p-value is exact: 2^50 arrangements are counted without rounding.
-EXACT_UP_TO = 50
+# Up to as many values p is exact where no two are equal, and up to as many arrangements where some are.
+EXACT_UP_TO, ARRANGEMENTS = 50, 20_000
 
 
 @dataclass(frozen=True)
 class MannWhitney:
     """Two independent samples.
 
-    `u` counts the pairs in which the value of ``a`` is larger, ties as one half. `auc` is
-    its share of all pairs: the chance that a value of ``a`` exceeds one of ``b`` (common
-    language effect size). `effect`, from -1 to 1, is ``2 auc - 1``: rank-biserial correlation
-    and Cliff's delta, positive where ``a`` is larger. `p` is two-sided, `method` ``exact`` or ``normal``.
+    Attributes
+    ----------
+    n_a, n_b : int
+    u : float
+        Pairs in which the value of ``a`` is larger, ties as one half.
+    p : float
+        Two-sided.
+    effect : float
+        From -1 to 1, positive where ``a`` is larger: rank-biserial correlation and Cliff's delta.
     """
 
     n_a: int
@@ -28,19 +35,23 @@ class MannWhitney:
     u: float
     p: float
     effect: float
-    auc: float
-    method: str
 
 
 @dataclass(frozen=True)
 class Wilcoxon:
     """Paired samples, differences a - b.
 
-    `n` pairs, `n_zero` of them equal. `rank_plus` and `rank_minus` are the sums of the
-    ranks of positive and negative differences. `effect`, from -1 to 1, is the matched-pairs
-    rank-biserial correlation ``(rank_plus - rank_minus) / (rank_plus + rank_minus)`` (Kerby,
-    Comprehensive Psychology 2014), positive where ``a`` is larger. `p` is two-sided,
-    `method` ``exact`` or ``normal``.
+    Attributes
+    ----------
+    n, n_zero : int
+        Pairs, and those that are equal.
+    rank_plus, rank_minus : float
+        Sums of the ranks of positive and negative differences.
+    p : float
+        Two-sided.
+    effect : float
+        From -1 to 1, positive where ``a`` is larger: matched-pairs rank-biserial correlation
+        ``(rank_plus - rank_minus) / (rank_plus + rank_minus)`` (Kerby, Comprehensive Psychology 2014).
     """
 
     n: int
@@ -49,16 +60,13 @@ class Wilcoxon:
     rank_minus: float
     p: float
     effect: float
-    zeros: str
-    method: str
 
 
-def mann_whitney(a, b):
-    """Mann-Whitney U test (Wilcoxon rank-sum), two-sided.
+def mann_whitney(a: Sequence[float], b: Sequence[float]) -> MannWhitney:
+    """Mann-Whitney U test (Wilcoxon rank-sum), two-sided, by SciPy.
 
-    With at most 50 values in all, p is exact given the ties (every way of choosing which
-    ranks are those of ``a``, counted by Streitberg and Roehmel's shift algorithm, 1986): the smaller tail,
-    doubled. Above, the normal approximation corrected for ties and continuity.
+    p is exact with at most 50 values of which no two are equal, and where ties leave at most 20,000 arrangements to
+    count; else from the normal approximation corrected for ties and continuity.
 
     Parameters
     ----------
@@ -70,67 +78,67 @@ def mann_whitney(a, b):
     MannWhitney
         nan without values in either; p is 1 where all values are equal.
     """
+    from scipy.stats import PermutationMethod, mannwhitneyu
+
     a, b = (_known(values) for values in (a, b))
-    if not len(a) or not len(b):
-        return MannWhitney(len(a), len(b), NAN, NAN, NAN, NAN, "exact")
     n_a, n_b = len(a), len(b)
-    ranks = _ranks(np.concatenate([a, b]))
-    total = ranks[:n_a].sum()
-    u = float(total - n_a * (n_a + 1) / 2)
-    if n_a + n_b <= EXACT_UP_TO:
-        p, method = _tails(_sums_of_chosen(ranks, n_a), total), "exact"
+    if not n_a or not n_b:
+        return MannWhitney(n_a, n_b, NAN, NAN, NAN)
+    together = np.concatenate([a, b])
+    ties = len(np.unique(together)) < len(together)
+    if not ties:
+        method = "exact" if len(together) <= EXACT_UP_TO else "asymptotic"
+    elif min(n_a, n_b) > 1 and comb(len(together), n_a) <= ARRANGEMENTS:
+        method = PermutationMethod(n_resamples=ARRANGEMENTS)
     else:
-        n = n_a + n_b
-        variance = n_a * n_b / (n * (n - 1)) * ((ranks - ranks.mean()) ** 2).sum()
-        p, method = _normal(total - n_a * (n + 1) / 2, variance), "normal"
-    auc = u / (n_a * n_b)
-    return MannWhitney(n_a, n_b, u, p, 2 * auc - 1, auc, method)
+        method = "asymptotic"
+    # Ranks say all there is to a rank test, and are finite.
+    ranks = np.unique(together, return_inverse=True)[1].astype(float)
+    found = mannwhitneyu(ranks[:n_a], ranks[n_a:], method=method)
+    u = float(found.statistic)
+    p = 1.0 if ranks.max() == 0 else min(1.0, float(found.pvalue))
+    return MannWhitney(n_a, n_b, u, p, 2 * u / (n_a * n_b) - 1)
 
 
-def wilcoxon_signed_rank(a, b, zeros="pratt"):
-    """Wilcoxon signed-rank test of paired samples, two-sided.
+def wilcoxon_signed_rank(a: Sequence[float], b: Sequence[float]) -> Wilcoxon:
+    """Wilcoxon signed-rank test of paired samples, two-sided, by SciPy.
 
-    With at most 50 differences other than 0, p is exact given ties and zeros (every way of
-    setting their signs): the smaller tail, doubled. Above, the normal approximation corrected for ties
-    and continuity.
+    Pairs that are equal take ranks, which are then left out (Pratt, JASA 1959): many ties speak for no difference.
+    p is exact with at most 50 pairs of which no two differ alike and none is equal, and with at most 13 pairs in any
+    case; else from the normal approximation corrected for ties and continuity.
 
     Parameters
     ----------
     a, b : (N,) array
         Pairs with a nan are left out; two infinities of one sign are equal.
-    zeros : {"pratt", "wilcox"}
-        ``pratt`` (Pratt, JASA 1959): pairs that are equal take ranks, which are then left out;
-        many ties then speak for no difference. ``wilcox`` (Wilcoxon 1945): they are left out first.
 
     Returns
     -------
     Wilcoxon
         nan without a pair; p is 1 and the effect 0 where all pairs are equal.
     """
-    if zeros not in ("pratt", "wilcox"):
-        raise ValueError(f"{zeros!r}: choose one of pratt, wilcox")
+    from scipy.stats import rankdata, wilcoxon
+
     difference = _differences(a, b)
     n, n_zero = len(difference), int((difference == 0).sum())
     if not n:
-        return Wilcoxon(0, 0, NAN, NAN, NAN, NAN, zeros, "exact")
+        return Wilcoxon(0, 0, NAN, NAN, NAN, NAN)
     if n == n_zero:
-        return Wilcoxon(n, n_zero, 0.0, 0.0, 1.0, 0.0, zeros, "exact")
-    other = difference != 0
-    ranks = _ranks(abs(difference))[other] if zeros == "pratt" else _ranks(abs(difference[other]))
-    plus, total = float(ranks[difference[other] > 0].sum()), float(ranks.sum())
-    if len(ranks) <= EXACT_UP_TO:
-        p, method = _tails(_sums_of_any(ranks), plus), "exact"
-    else:
-        p, method = _normal(plus - total / 2, (ranks**2).sum() / 4), "normal"
-    return Wilcoxon(n, n_zero, plus, total - plus, p, (2 * plus - total) / total, zeros, method)
+        return Wilcoxon(n, n_zero, 0.0, 0.0, 1.0, 0.0)
+    ranks = rankdata(abs(difference))
+    plus, minus = (float(ranks[side].sum()) for side in (difference > 0, difference < 0))
+    # Ranks in place of differences: infinite ones are no trouble, and equal ones stay equal to the last bit.
+    signed = np.sign(difference) * ranks
+    p = float(wilcoxon(signed, zero_method="pratt", correction=True, method="auto").pvalue)
+    return Wilcoxon(n, n_zero, plus, minus, min(1.0, p), (plus - minus) / (plus + minus))
 
 
-def holm(p_values):
+def holm(p_values: Sequence[float]) -> np.ndarray:
     """P-values corrected for many tests: family-wise error rate (Holm, Scand J Statist 1979).
 
     Parameters
     ----------
-    p_values : array
+    p_values : (N,) array
         From 0 to 1; a nan is no test, is not counted and stays nan.
 
     Returns
@@ -138,31 +146,13 @@ def holm(p_values):
     (N,) array
         In the order given, not above 1.
     """
-    return _corrected(p_values, lambda p: np.maximum.accumulate(np.arange(len(p), 0, -1) * p))
-
-
-def benjamini_hochberg(p_values):
-    """P-values corrected for many tests: false discovery rate (Benjamini and Hochberg, JRSS B 1995).
-
-    Parameters and result as of :func:`holm`.
-    """
-
-    def step_up(p):
-        scaled = p * len(p) / np.arange(1, len(p) + 1)
-        return np.minimum.accumulate(scaled[::-1])[::-1]
-
-    return _corrected(p_values, step_up)
-
-
-def _corrected(p_values, step):
-    """Correct the p-values that are there; `step` takes and returns them in ascending order."""
     p_values = np.asarray(p_values, float)
     known = ~np.isnan(p_values)
     p = p_values[known]
     if p_values.ndim != 1 or ((p < 0) | (p > 1)).any():
         raise ValueError("p-values must be a list of numbers from 0 to 1")
     order = np.argsort(p, kind="stable")
-    p[order] = np.minimum(step(p[order]), 1)
+    p[order] = np.minimum(np.maximum.accumulate(np.arange(len(p), 0, -1) * p[order]), 1)
     found = np.full(p_values.shape, np.nan)
     found[known] = p
     return found
@@ -182,47 +172,3 @@ def _differences(a, b):
     equal = a == b
     found = np.subtract(a, b, out=np.zeros(a.shape), where=~equal)
     return found[~np.isnan(found)]
-
-
-def _ranks(values):
-    """From 1; ties share the mean of their ranks."""
-    _, position, counts = np.unique(values, return_inverse=True, return_counts=True)
-    last = np.cumsum(counts)
-    return (last - (counts - 1) / 2)[position]
-
-
-def _sums_of_any(ranks):
-    """How many subsets of the ranks have each sum; index: twice the sum, as ranks may be halves."""
-    counts = np.ones(1)
-    for rank in np.rint(2 * ranks).astype(int):
-        longer = np.pad(counts, (0, rank))
-        longer[rank:] += counts
-        counts = longer
-    return counts
-
-
-def _sums_of_chosen(ranks, size):
-    """As :func:`_sums_of_any`, of the subsets of one size."""
-    doubled = np.rint(2 * ranks).astype(int)
-    counts = np.zeros((size + 1, doubled.sum() + 1))
-    counts[0, 0] = 1
-    for rank in doubled:
-        # The right side is a copy, so that no rank is chosen twice.
-        counts[1:, rank:] += counts[:-1, : counts.shape[1] - rank].copy()
-    return counts[size]
-
-
-def _tails(counts, found):
-    """Two-sided p of a sum, given how many arrangements have each (index: twice the sum)."""
-    at = int(round(2 * found))
-    smaller = min(counts[: at + 1].sum(), counts[at:].sum())
-    return float(min(1.0, 2 * smaller / counts.sum()))
-
-
-def _normal(deviation, variance):
-    """Two-sided p of a rank sum's deviation from its expected value, corrected for continuity."""
-    from math import erfc, sqrt
-
-    if variance <= 0:
-        return 1.0
-    return float(min(1.0, erfc(max(abs(deviation) - 0.5, 0.0) / sqrt(2 * variance))))

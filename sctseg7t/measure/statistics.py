@@ -4,6 +4,7 @@ Slices of one subject are not independent: intervals and tests over slices are n
 than the data warrant. :func:`subject_means` gives one value a subject to use beside them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,9 +16,8 @@ NAN = float("nan")
 class Summary:
     """One sample. `n` counts the finite values, `missing` the others, which are left out.
 
-    `sd` is with n - 1, quartiles are interpolated linearly. `trimmed_mean` leaves out the
-    share `trim` at each end. (`mean_low`, `mean_high`) is the interval of the trimmed mean,
-    (`median_low`, `median_high`) of the median, both at level `confidence`.
+    `sd` is with n - 1. `trimmed_mean` leaves out the share `trim` at each end. (`mean_low`, `mean_high`) is its
+    interval at level `confidence`.
     """
 
     n: int
@@ -25,24 +25,18 @@ class Summary:
     mean: float
     sd: float
     median: float
-    lower_quartile: float
-    upper_quartile: float
     trim: float
     trimmed_mean: float
     confidence: float
     mean_low: float
     mean_high: float
-    median_low: float
-    median_high: float
 
 
-def summary(values, trim=0.0, confidence=0.95):
+def summary(values: Sequence[float], trim: float = 0.0, confidence: float = 0.95) -> Summary:
     """Describe a sample.
 
     The mean's interval is Student's t; with trimming that of Tukey and McLaughlin, Sankhya A
-    1963 (winsorised SD, n - 2g - 1 degrees of freedom). The median's is between two order
-    statistics (binomial; Conover, Practical Nonparametric Statistics): free of any
-    distribution and of random numbers, holding at least `confidence`.
+    1963 (winsorised SD, n - 2g - 1 degrees of freedom).
 
     Parameters
     ----------
@@ -51,13 +45,12 @@ def summary(values, trim=0.0, confidence=0.95):
     trim : float
         Share cut at each end for the trimmed mean, 0 <= trim < 0.5; ``floor(trim * n)`` values.
     confidence : float
-        Of the intervals, 0..1.
+        Of the interval, 0..1.
 
     Returns
     -------
     Summary
-        nan where undefined: everything without values, an SD and mean's interval of one, a
-        median's interval of fewer than 6 values (at 95 %).
+        nan where undefined: everything without values, an SD and an interval of one.
 
     Raises
     ------
@@ -72,26 +65,22 @@ def summary(values, trim=0.0, confidence=0.95):
     check_confidence(confidence)
     kept = np.sort(values[np.isfinite(values)])
     n = len(kept)
-    quartiles = [float(q) for q in np.percentile(kept, (25, 50, 75))] if n else [NAN] * 3
     trimmed, *mean_interval = _trimmed_mean(kept, int(trim * n), confidence)
     return Summary(
         n=n,
         missing=len(values) - n,
         mean=float(kept.mean()) if n else NAN,
         sd=_sd(kept),
-        median=quartiles[1],
-        lower_quartile=quartiles[0],
-        upper_quartile=quartiles[2],
+        median=float(np.median(kept)) if n else NAN,
         trim=float(trim),
         trimmed_mean=trimmed,
         confidence=float(confidence),
         mean_low=mean_interval[0],
         mean_high=mean_interval[1],
-        **dict(zip(("median_low", "median_high"), _median_interval(kept, confidence))),
     )
 
 
-def subject_means(values, subjects):
+def subject_means(values: Sequence[float], subjects: Sequence[str]) -> dict[str, float]:
     """Mean of each subject's values: one independent value a subject.
 
     Parameters
@@ -99,7 +88,7 @@ def subject_means(values, subjects):
     values : (N,) array
         Values that are not finite are left out.
     subjects : sequence, length N
-        Whose each value is.
+        The subject of each value.
 
     Returns
     -------
@@ -147,7 +136,7 @@ class BlandAltman:
     slope_p: float
 
 
-def bland_altman(a, b):
+def bland_altman(a: Sequence[float], b: Sequence[float]) -> BlandAltman:
     """Bias and limits of agreement (Bland and Altman, Lancet 1986; in percent: Stat Methods Med Res 1999).
 
     Standard errors are those of the 1999 paper: ``SD / sqrt(n)`` of the bias and
@@ -177,7 +166,7 @@ def bland_altman(a, b):
     return BlandAltman(n, bias, sd, lower, upper, *_limits(percent), *bounds, *_line(mean, difference))
 
 
-def scan_rescan_cov(first, second, *more):
+def scan_rescan_cov(first: Sequence[float], second: Sequence[float], *more: Sequence[float]) -> float:
     """Within-subject coefficient of variation of repeated measurements, percent.
 
     Root mean square over the subjects of SD / mean, where the SD (n - 1) is that of a subject's
@@ -217,16 +206,6 @@ def _trimmed_mean(kept, cut, confidence):
     error = _sd(winsorised) * np.sqrt(n) / (n - 2 * cut)
     half = float(_t_quantile(confidence, n - 2 * cut - 1) * error)
     return mean, mean - half, mean + half
-
-
-def _median_interval(kept, confidence):
-    """The narrowest symmetric pair of order statistics that holds the median at least so often."""
-    from scipy.stats import binom
-
-    n = len(kept)
-    below = int(binom.ppf((1 - confidence) / 2, n, 0.5)) if n else 0
-    # P(X < below) <= (1 - confidence) / 2: the interval is from the `below`-th value, counted from 1.
-    return (float(kept[below - 1]), float(kept[n - below])) if below else (NAN, NAN)
 
 
 def _line(mean, difference):
@@ -276,7 +255,7 @@ def _t_quantile(confidence, degrees):
     return float(t.ppf((1 + confidence) / 2, degrees))
 
 
-def check_confidence(confidence):
+def check_confidence(confidence: float) -> None:
     """Refuse a confidence level outside 0..1."""
     if not 0 < confidence < 1:
         raise ValueError(f"confidence {confidence}: give a level between 0 and 1, e.g. 0.95")

@@ -100,9 +100,10 @@ def _encoded(figure: Figure, kind: str, dpi: int = 150) -> bytes:
 
     stream = io.BytesIO()
     with matplotlib.rc_context(_STYLE):
-        if figure.get_layout_engine() is not None:
+        engine = figure.get_layout_engine()
+        if engine is not None:
             # Laid out once, not for every file.
-            figure.draw_without_rendering()
+            engine.execute(figure)
             figure.set_layout_engine("none")
         figure.savefig(stream, format=kind, dpi=dpi, metadata=_METADATA[kind])
     return stream.getvalue()

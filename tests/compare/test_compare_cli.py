@@ -15,7 +15,7 @@ from compare_helpers import disc, write, write_method
 pytest.importorskip("scipy")
 from sctseg7t.cli.compare import main  # noqa: E402
 
-from sctseg7t.compare import run, sct  # noqa: E402
+from sctseg7t.compare import run_methods, sct  # noqa: E402
 from sctseg7t.errors import UserError  # noqa: E402
 
 
@@ -43,7 +43,7 @@ def read(path):
         return list(csv.DictReader(stream))
 
 
-TABLES = ("slices", "levels", "scans", "areas", "summary", "outliers", "tests", "agreement", "problems")
+TABLES = ("long", "slices", "levels", "scans", "areas", "summary", "outliers", "tests", "agreement", "problems")
 
 
 class TestTables:
@@ -120,7 +120,6 @@ class TestTables:
             assert {row["group"] for row in read(folders / "out/compare_scans.csv")} == wanted
 
     def test_report(self, compare, folders):
-        pytest.importorskip("matplotlib")
         code, said, _ = compare(*given(folders), "-o", folders / "out", "-structure", "GM")
         assert code == 0 and str(folders / "out/report.html") in said
         files = json.loads((folders / "out/compare.json").read_text())["files"]
@@ -131,15 +130,15 @@ class TestTables:
         assert not (folders / "out/report.html").exists() and (folders / "out/report.md").exists()
 
     def test_a_fault_of_the_report_costs_no_table(self, compare, folders, monkeypatch):
-        from sctseg7t.compare import markdown
+        from sctseg7t.compare import report
 
-        monkeypatch.setattr(markdown, "write_markdown", lambda *_: 1 / 0)
+        monkeypatch.setattr(report, "write_markdown", lambda *_: 1 / 0)
         code, _, errors = compare(*given(folders), "-o", folders / "out")
         assert code == 1 and "ZeroDivisionError" in errors
         assert len(read(folders / "out/compare_slices.csv")) == 40 and (folders / "out/compare.json").exists()
 
     def test_nothing_is_written_if_something_fails(self, compare, folders, monkeypatch):
-        from sctseg7t.compare import markdown
+        from sctseg7t.compare import report
         from sctseg7t.errors import OutputError
 
         compare(*given(folders), "-o", folders / "out", "-no-report")
@@ -148,7 +147,7 @@ class TestTables:
         def fail(comparison, path):
             raise OutputError(f"{path}: cannot be written (the disk is full); free some space")
 
-        monkeypatch.setattr(markdown, "write_markdown", fail)
+        monkeypatch.setattr(report, "write_markdown", fail)
         code, _, errors = compare(*given(folders), "-o", folders / "out", "-no-report", "-failure", 0.9)
         assert code == 2 and f"{folders / 'out' / 'report.md'}: cannot be written" in errors
         assert {path.name: path.read_bytes() for path in (folders / "out").iterdir()} == before
@@ -232,7 +231,7 @@ class TestUsage:
 
 class TestRunNames:
     def test_read(self):
-        assert run.read_runs("gm_sc, best=sct_gm_large,m/net.onnx") == {
+        assert run_methods.read_runs("gm_sc, best=sct_gm_large,m/net.onnx") == {
             "gm_sc": "gm_sc",
             "best": "sct_gm_large",
             "net": "m/net.onnx",
@@ -241,13 +240,20 @@ class TestRunNames:
     @pytest.mark.parametrize("text", ["", "a,,b", "a,a", "a/b=c", "reference"])
     def test_refused(self, text):
         with pytest.raises(UserError, match="-run"):
-            run.read_runs(text)
+            run_methods.read_runs(text)
 
-    def test_task_or_model(self):
-        assert run.task_and_model("gm_sc") == ("gm_sc", None)
-        assert run.task_and_model("cord_gm_sc@1.1.0") == ("gm_sc", "cord_gm_sc@1.1.0")
-        with pytest.raises(UserError, match="no_such"):
-            run.task_and_model("no_such")
+    def test_scans_are_of_the_contrast_that_the_models_are_for(self, compare, tmp_path):
+        write(tmp_path / "in/sub-01/anat/sub-01_T2starw.nii.gz", disc(5))
+        (tmp_path / "in/dataset_description.json").write_text("{}")
+        argv = ("-i", tmp_path / "in", "-o", tmp_path / "out", "-ref", tmp_path / "in")
+        code, _, errors = compare(*argv, "-run", "brain_lesion")
+        assert code == 2 and "_FLAIR.nii.gz" in errors
+        code, _, errors = compare(*argv, "-run", "brain_lesion,gm_sc")
+        assert code == 2 and "FLAIR, T2starw" in errors and "-pattern" in errors
+
+    def test_a_model_that_is_not_there(self, compare, scan, tmp_path):
+        code, _, errors = compare("-i", scan, "-run", "no_such", "-o", tmp_path / "out")
+        assert code == 2 and "no_such" in errors
 
 
 class TestRun:
@@ -357,7 +363,7 @@ class TestToolbox:
         assert compare(*argv)[0] == 0 and len(toolbox.read_text().splitlines()) == 2
 
     def test_a_failure_is_told(self, toolbox, scan, tmp_path):
-        from sctseg7t.compare.find import scan_of
+        from sctseg7t.compare.matching import scan_of
 
         broken = scan.with_name("broken.nii.gz")
         broken.write_bytes(scan.read_bytes())
@@ -372,7 +378,7 @@ class TestToolbox:
         ]
 
     def test_a_hang_is_ended(self, toolbox, scan, tmp_path):
-        from sctseg7t.compare.find import scan_of
+        from sctseg7t.compare.matching import scan_of
 
         made = sct.run_sct([scan_of(scan)], tmp_path / "masks", timeout=0.001)
         assert not made.files and "was not done after 0.001 s" in made.problems[0].message

@@ -5,6 +5,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from sctseg7t.compare.types import Case
+
 # Stored right to left, as scanners often do.
 AFFINE = np.array([[-0.5, 0, 0, 10], [0, 0.5, 0, -9], [0, 0, 3, -20], [0, 0, 0, 1.0]])
 SHAPE = (40, 36, 5)
@@ -33,3 +35,14 @@ def write_method(folder, radii, *, name="sub-{sub}/anat/sub-{sub}_T2starw{suffix
         for suffix, radius in radii.items():
             write(Path(folder) / name.format(sub=sub, suffix=suffix), disc(radius, centre=(20 + k, 18)))
     return Path(folder)
+
+
+def case_of(folder, arrays, *, name="sub-01", affines=None, **fields):
+    """A case with a mask by (method, structure)."""
+    masks = {
+        (method, structure): write(
+            Path(folder) / f"{name}_{method}_{structure}.nii.gz", array, (affines or {}).get(method, AFFINE)
+        )
+        for (method, structure), array in arrays.items()
+    }
+    return Case(name, masks=masks, **{"subject": name, **fields})

@@ -3,8 +3,8 @@
 import nibabel as nib
 import numpy as np
 
-from sctseg7t.compare.records import Case, Problem, Settings
-from sctseg7t.compare.study import compare
+from sctseg7t.compare.compare import compare
+from sctseg7t.compare.types import Case, Problem, Settings
 
 SHAPE, SPACING_MM = (64, 56, 6), (0.35, 0.4, 4.0)
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -70,30 +70,12 @@ def save(array, path):
 def make_comparison(folder, scans=6, methods=METHODS, *, reference=True, problems=True, settings=Settings(), **how):
     """A Comparison of :func:`write_cases`."""
     cases = write_cases(folder, scans, methods, reference=reference, **how)
-    told = (
-        [
-            Problem(
-                "soft",
-                cases[0].name,
-                "ours",
-                "GM",
-                "a/b_gmseg.nii.gz",
-                "a/b_gmseg.nii.gz: holds fractions between 0 and 1; give -thr 0.5 to cut them there",
-                True,
-            ),
-            Problem(
-                "grid",
-                cases[-1].name,
-                "sct_gm_large",
-                "SC",
-                "c.nii.gz",
-                "c.nii.gz: its grid is not that of scan.nii.gz (32 x 32 x 6 voxels); give -grids resample",
-                True,
-            ),
-        ]
-        if problems
-        else []
-    )
+    soft = "a/b_gmseg.nii.gz: holds fractions between 0 and 1; give -thr 0.5 to cut them there"
+    grid = "c.nii.gz: its grid is not that of scan.nii.gz (32 x 32 x 6 voxels); give -grids resample"
+    told = [
+        Problem("soft", soft, True, cases[0].name, "ours", "GM", "a/b_gmseg.nii.gz"),
+        Problem("grid", grid, True, cases[-1].name, "sct_gm_large", "SC", "c.nii.gz"),
+    ]
     provenance = {
         "tool": {"name": "sctseg7t", "version": "1.2.3"},
         "command": "sct7t_compare -i scans -run cord_gm_sc,sct_gm_large -ref masks -o out",
@@ -101,5 +83,10 @@ def make_comparison(folder, scans=6, methods=METHODS, *, reference=True, problem
         "software": {"python": "3.11.4", "numpy": "2.1.0"},
     }
     return compare(
-        cases, tuple(methods), "reference" if reference else None, settings, problems=told, provenance=provenance
+        cases,
+        tuple(methods),
+        "reference" if reference else None,
+        settings,
+        problems=told if problems else (),
+        provenance=provenance,
     )

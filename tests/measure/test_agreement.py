@@ -7,10 +7,7 @@ import numpy as np
 import pytest
 from agreement_helpers import random_pairs
 
-from sctseg7t.measure import agreement
-from sctseg7t.measure.agreement import compare_in_voxels, compare_levels, compare_masks, compare_slices
-
-pytest.importorskip("scipy")
+from sctseg7t.measure.agreement import compare_in_voxels, compare_levels, compare_masks
 
 OVERLAP = ("dice", "jaccard", "sensitivity", "precision", "volumetric_similarity")
 DISTANCES = (
@@ -72,7 +69,7 @@ class TestKnownShapes:
         assert found.average_hausdorff_max_mm == pytest.approx(ring / (math.pi * 36), rel=0.03)
         assert found.average_hausdorff_mean_mm == pytest.approx(found.average_hausdorff_max_mm / 2)
         assert found.normalised_surface_dice < 0.05
-        assert agreement.normalised_surface_dice(disc(6, spacing), disc(4, spacing), spacing, 2.2) == 1
+        assert compare_masks(disc(6, spacing), disc(4, spacing), spacing, tolerance_mm=2.2).normalised_surface_dice == 1
 
     def test_single_voxels_are_their_distance_apart(self):
         reference, mask = np.zeros((2, 9, 9, 9), bool)
@@ -87,30 +84,25 @@ class TestKnownShapes:
     def test_a_hole_is_a_surface_but_no_voxel_outside(self):
         reference, mask = box((30, 30), (2, 28), (2, 28)), box((30, 30), (2, 28), (2, 28))
         mask[15, 15] = False
-        assert agreement.hausdorff(reference, mask, (1, 1), points="all") == 1
+        found = compare_masks(reference, mask, (1, 1))
+        assert found.hausdorff_all_mm == 1
         # The hole's rim is the four voxels beside it, the farthest one 12 from the outline.
-        assert agreement.hausdorff(reference, mask, (1, 1)) == 12
+        assert found.hausdorff_mm == 12
 
-    def test_both_definitions_of_hd95(self):
+    def test_hd95_is_the_larger_of_the_two_directions(self):
         # One direction has a far fifth of its voxels, the other none.
-        reference = box((60, 3), (0, 40), (1, 2))
-        mask = box((60, 3), (0, 50), (1, 2))
-        directed = agreement.hausdorff95(reference, mask, (1, 1))
-        pooled = agreement.hausdorff95(reference, mask, (1, 1), definition="pooled")
-        distances = [*[0] * 40, *range(1, 11)]
-        assert directed == pytest.approx(np.percentile(distances, 95))
-        assert pooled == pytest.approx(np.percentile([*distances, *[0] * 40], 95))
-        assert pooled < directed
+        found = compare_masks(box((60, 3), (0, 40), (1, 2)), box((60, 3), (0, 50), (1, 2)), (1, 1))
+        assert found.hausdorff95_mm == pytest.approx(np.percentile([*[0] * 40, *range(1, 11)], 95))
 
     def test_the_tolerance_is_inclusive(self):
         reference, mask = box((9, 9), (2, 5), (2, 5)), box((9, 9), (3, 6), (2, 5))
-        assert agreement.normalised_surface_dice(reference, mask, (0.1, 0.1), 0.1) == 1
-        assert agreement.normalised_surface_dice(reference, mask, (0.1, 0.1), 0.099) < 1
+        assert compare_masks(reference, mask, (0.1, 0.1), tolerance_mm=0.1).normalised_surface_dice == 1
+        assert compare_masks(reference, mask, (0.1, 0.1), tolerance_mm=0.099).normalised_surface_dice < 1
 
     def test_the_image_border_is_outside(self):
         full = np.ones((5, 5), bool)
         # The rim is the surface; its corner is sqrt(8) from the middle's single voxel.
-        assert agreement.hausdorff(full, box((5, 5), (2, 3), (2, 3)), (1, 1)) == pytest.approx(math.sqrt(8))
+        assert compare_masks(full, box((5, 5), (2, 3), (2, 3)), (1, 1)).hausdorff_mm == pytest.approx(math.sqrt(8))
 
 
 class TestShifts:
@@ -236,33 +228,6 @@ class TestEmpty:
             assert math.isnan(getattr(found, name)), name
         assert found.size_difference == 0
 
-    def test_both_in_every_function(self):
-        for name, value in self.values(*np.zeros((2, 4, 4), bool)):
-            assert math.isnan(value), name
-
-    @pytest.mark.parametrize("swapped", [False, True])
-    def test_one_in_every_function(self, swapped):
-        pair = [np.zeros((4, 4), bool), box((4, 4), (0, 2), (0, 2))]
-        undefined = "precision" if swapped else "sensitivity"
-        for name, value in self.values(*pair[:: -1 if swapped else 1]):
-            if name == undefined:
-                assert math.isnan(value), name
-            else:
-                assert value == (0 if name in OVERLAP or name == "normalised_surface_dice" else math.inf), name
-
-    def values(self, reference, mask):
-        """Of each function, and of each of its definitions."""
-        yield from ((name, getattr(agreement, name)(reference, mask)) for name in OVERLAP)
-        options = {
-            "hausdorff": [{"points": "boundary"}, {"points": "all"}],
-            "hausdorff95": [{"definition": "directed"}, {"definition": "pooled"}],
-            "assd": [{}],
-            "average_hausdorff": [{"combine": "max"}, {"combine": "mean"}],
-            "normalised_surface_dice": [{"tolerance_mm": 1}],
-        }
-        for name, variants in options.items():
-            yield from ((name, getattr(agreement, name)(reference, mask, (1, 1), **variant)) for variant in variants)
-
     @pytest.mark.parametrize("swapped", [False, True])
     def test_one(self, swapped):
         pair = [np.zeros((4, 4), bool), box((4, 4), (0, 2), (0, 2))]
@@ -280,7 +245,7 @@ class TestEmpty:
 class TestInput:
     def test_zeros_and_ones_of_any_type_serve(self):
         mask = disc(4, (1, 1))
-        assert agreement.dice(mask.astype(np.float32), mask.astype(np.uint8)) == 1
+        assert compare_masks(mask.astype(np.float32), mask.astype(np.uint8), (1, 1)).dice == 1
 
     @pytest.mark.parametrize(
         ("reference", "mask", "spacing", "message"),
@@ -299,33 +264,6 @@ class TestInput:
         with pytest.raises(ValueError, match=message):
             compare_masks(reference, mask, spacing)
 
-    @pytest.mark.parametrize(
-        ("function", "option"),
-        [("hausdorff", "points"), ("hausdorff95", "definition"), ("average_hausdorff", "combine")],
-    )
-    def test_unknown_definitions_are_refused(self, function, option):
-        with pytest.raises(ValueError, match="choose one of"):
-            getattr(agreement, function)(*np.ones((2, 3, 3), bool), (1, 1), **{option: "other"})
-
-
-# ---- one pass, slices, functions -------------------------------------------------
-
-
-def test_functions_return_what_compare_masks_does():
-    for pair, spacing, _ in random_pairs(40, seed=3):
-        found = compare_masks(*pair, spacing, tolerance_mm=0.7)
-        single = {name: getattr(agreement, name)(*pair) for name in OVERLAP} | {
-            "hausdorff_mm": agreement.hausdorff(*pair, spacing),
-            "hausdorff_all_mm": agreement.hausdorff(*pair, spacing, points="all"),
-            "hausdorff95_mm": agreement.hausdorff95(*pair, spacing),
-            "assd_mm": agreement.assd(*pair, spacing),
-            "average_hausdorff_max_mm": agreement.average_hausdorff(*pair, spacing),
-            "average_hausdorff_mean_mm": agreement.average_hausdorff(*pair, spacing, combine="mean"),
-            "normalised_surface_dice": agreement.normalised_surface_dice(*pair, spacing, 0.7),
-            "size_difference": agreement.size_difference(*pair, spacing),
-        }
-        np.testing.assert_allclose([getattr(found, name) for name in single], list(single.values()), rtol=1e-12)
-
 
 def test_distances_do_not_depend_on_what_lies_around():
     for pair, spacing, _ in random_pairs(20, seed=4):
@@ -333,15 +271,3 @@ def test_distances_do_not_depend_on_what_lies_around():
         np.testing.assert_allclose(
             dataclasses.astuple(compare_masks(*padded, spacing)), dataclasses.astuple(compare_masks(*pair, spacing))
         )
-
-
-def test_slices_are_compared_in_2d():
-    rng = np.random.default_rng(0)
-    reference, mask = rng.random((2, 9, 8, 5)) < 0.4
-    mask[..., 2] = False
-    found = compare_slices(reference, mask, (0.3, 0.6, 5.0), tolerance_mm=0.4)
-    assert len(found) == 5
-    for k, one in enumerate(found):
-        expected = compare_masks(reference[..., k], mask[..., k], (0.3, 0.6), tolerance_mm=0.4)
-        np.testing.assert_equal(dataclasses.astuple(one), dataclasses.astuple(expected))
-    assert found[2].hausdorff_mm == math.inf

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sctseg7t.measure.reliability import icc
-from sctseg7t.measure.significance import benjamini_hochberg, holm, mann_whitney, wilcoxon_signed_rank
+from sctseg7t.measure.significance import holm, mann_whitney, wilcoxon_signed_rank
 from sctseg7t.measure.statistics import bland_altman, scan_rescan_cov, subject_means, summary
 
 stats = pytest.importorskip("scipy.stats")
@@ -23,7 +23,6 @@ class TestSummary:
     def test_known_numbers(self):
         found = summary([1, 2, 3, 4, 10])
         assert (found.n, found.missing, found.mean, found.median) == (5, 0, 4, 3)
-        assert (found.lower_quartile, found.upper_quartile) == (2, 4)
         assert found.sd == pytest.approx(math.sqrt(50 / 4))
         # t of 4 degrees of freedom: 2.776.
         assert (found.mean_low, found.mean_high) == pytest.approx(
@@ -42,19 +41,10 @@ class TestSummary:
         expected = stats.ttest_1samp(values, 0).confidence_interval(0.9)
         assert (plain.mean_low, plain.mean_high) == pytest.approx((expected.low, expected.high))
 
-    @pytest.mark.parametrize("n", [6, 7, 25, 100])
-    def test_median_interval_is_scipys(self, n):
-        values = np.random.default_rng(n).normal(size=n)
-        expected = stats.quantile_test(values, q=0, p=0.5).confidence_interval(0.95)
-        found = summary(values)
-        assert (found.median_low, found.median_high) == (expected.low, expected.high)
-
     def test_intervals_hold_their_level(self):
         rng = np.random.default_rng(0)
         found = [summary(rng.normal(3, 2, 20), confidence=0.8) for _ in range(1500)]
         assert np.mean([f.mean_low < 3 < f.mean_high for f in found]) == pytest.approx(0.8, abs=0.03)
-        # Order statistics can hold more than asked for, not less.
-        assert 0.79 < np.mean([f.median_low < 3 < f.median_high for f in found]) < 0.92
 
     def test_values_that_are_not_finite_are_counted(self):
         found = summary([1, math.nan, 3, math.inf, -math.inf])
@@ -65,10 +55,8 @@ class TestSummary:
         assert none.n == 0
         assert all(math.isnan(v) for v in (none.mean, none.median, none.sd, none.trimmed_mean, none.mean_low))
         assert (one.mean, one.median, one.trimmed_mean) == (7, 7, 7)
-        assert all(math.isnan(v) for v in (one.sd, one.mean_low, one.mean_high, one.median_low))
+        assert all(math.isnan(v) for v in (one.sd, one.mean_low, one.mean_high))
         assert two.mean_low == pytest.approx(8 - 12.706, abs=0.001)
-        assert math.isnan(two.median_high)
-        assert math.isnan(summary([1, 2, 3, 4, 5]).median_low)
 
     @pytest.mark.parametrize("options", [{"trim": 0.5}, {"trim": -0.1}, {"confidence": 95}, {"confidence": 0}])
     def test_options_out_of_range_are_refused(self, options):
@@ -109,9 +97,9 @@ class TestMannWhitney:
         a = [0.80, 0.83, 1.89, 1.04, 1.45, 1.38, 1.91, 1.64, 0.73, 1.46]
         b = [1.15, 0.88, 0.90, 0.74, 1.21]
         found = mann_whitney(a, b)
-        assert (found.n_a, found.n_b, found.u, found.method) == (10, 5, 35, "exact")
+        assert (found.n_a, found.n_b, found.u) == (10, 5, 35)
         assert found.p == pytest.approx(2 * 0.1272, abs=1e-4)
-        assert (found.auc, found.effect) == pytest.approx((0.7, 0.4))
+        assert found.effect == pytest.approx(0.4)
 
     def test_exact_with_ties_counts_every_arrangement(self):
         rng = np.random.default_rng(0)
@@ -123,14 +111,13 @@ class TestMannWhitney:
             expected = min(1, 2 * min((sums <= at).mean(), (sums >= at).mean()))
             assert mann_whitney(a, b).p == pytest.approx(expected)
 
-    def test_is_scipys(self):
+    def test_many_values_with_ties_are_scored_by_the_normal_approximation(self):
         rng = np.random.default_rng(1)
-        for n_a, n_b, method in [(3, 2, "exact"), (1, 12, "exact"), (25, 25, "exact"), (40, 31, "asymptotic")]:
-            a, b = rng.normal(size=n_a), rng.normal(0.5, size=n_b)
-            expected = stats.mannwhitneyu(a, b, method=method)
-            assert (mann_whitney(a, b).u, mann_whitney(a, b).p) == pytest.approx(tuple(expected), abs=1e-12)
         a, b = np.round(rng.normal(size=60)), np.round(rng.normal(0.4, size=45))
-        assert mann_whitney(a, b).p == pytest.approx(stats.mannwhitneyu(a, b).pvalue, abs=1e-12)
+        ranks = stats.rankdata([*a, *b])
+        deviation = abs(ranks[:60].sum() - 60 * 106 / 2) - 0.5
+        variance = 60 * 45 / (105 * 104) * ((ranks - 53) ** 2).sum()
+        assert mann_whitney(a, b).p == pytest.approx(2 * stats.norm.sf(deviation / math.sqrt(variance)))
 
     def test_effect_is_cliffs_delta(self):
         rng = np.random.default_rng(2)
@@ -165,7 +152,7 @@ class TestWilcoxon:
         found = wilcoxon_signed_rank(a, b)
         assert (found.n, found.n_zero, found.rank_plus, found.rank_minus) == (9, 0, 40, 5)
         assert found.p == pytest.approx(2 * 0.01953125)
-        assert (found.effect, found.method) == (pytest.approx(35 / 45), "exact")
+        assert found.effect == pytest.approx(35 / 45)
 
     def test_darwins_maize(self):
         # Differences of height of 15 pairs (Fisher, The Design of Experiments 1935); T = 24.
@@ -174,29 +161,23 @@ class TestWilcoxon:
         assert found.rank_minus == 24
         assert found.p == pytest.approx(0.041259765625)
 
-    @pytest.mark.parametrize("zeros", ["pratt", "wilcox"])
-    def test_exact_with_ties_and_zeros_counts_every_sign(self, zeros):
+    def test_exact_with_ties_and_zeros_counts_every_sign(self):
         rng = np.random.default_rng(3)
         for _ in range(20):
             d = rng.integers(-2, 4, 9)
-            ranks = stats.rankdata(abs(d))[d != 0] if zeros == "pratt" else stats.rankdata(abs(d[d != 0]))
+            ranks = stats.rankdata(abs(d))[d != 0]
             sums = np.array([np.dot(signs, ranks) for signs in product((0, 1), repeat=len(ranks))])
             at = ranks[d[d != 0] > 0].sum()
-            found = wilcoxon_signed_rank(d, np.zeros(9), zeros)
+            found = wilcoxon_signed_rank(d, np.zeros(9))
             assert (found.n, found.n_zero, found.rank_plus) == (9, (d == 0).sum(), at)
             assert found.p == pytest.approx(min(1, 2 * min((sums <= at).mean(), (sums >= at).mean())))
 
-    @pytest.mark.parametrize("zeros", ["pratt", "wilcox"])
-    def test_is_scipys(self, zeros):
-        rng = np.random.default_rng(4)
-        a, b = np.round(rng.normal(0.3, 1.2, 120)), np.zeros(120)
-        expected = stats.wilcoxon(a, b, zero_method=zeros, correction=True)
-        found = wilcoxon_signed_rank(a, b, zeros)
-        assert found.method == "normal"
-        assert min(found.rank_plus, found.rank_minus) == expected.statistic
-        assert found.p == pytest.approx(expected.pvalue, abs=1e-12)
-        a, b = rng.normal(size=(2, 40))
-        assert wilcoxon_signed_rank(a, b, zeros).p == pytest.approx(stats.wilcoxon(a, b).pvalue, abs=1e-12)
+    def test_many_pairs_with_ties_are_scored_by_the_normal_approximation(self):
+        d = np.round(np.random.default_rng(4).normal(0.3, 1.2, 120))
+        found = wilcoxon_signed_rank(d, np.zeros(120))
+        ranks = stats.rankdata(abs(d))[d != 0]
+        deviation = abs(found.rank_plus - ranks.sum() / 2) - 0.5
+        assert found.p == pytest.approx(2 * stats.norm.sf(deviation / math.sqrt((ranks**2).sum() / 4)))
 
     def test_both_infinite_is_equal_and_nan_leaves_its_pair_out(self):
         inf = math.inf
@@ -217,87 +198,50 @@ class TestWilcoxon:
     def test_bad_input_is_refused(self):
         with pytest.raises(ValueError, match="one length"):
             wilcoxon_signed_rank([1, 2], [1])
-        with pytest.raises(ValueError, match="pratt, wilcox"):
-            wilcoxon_signed_rank([1], [2], "zsplit")
 
 
-class TestCorrections:
-    # Benjamini and Hochberg, J R Stat Soc B 1995, section 3: 15 tests; at 0.05 they reject four, Holm three.
-    P = [
-        0.0001,
-        0.0004,
-        0.0019,
-        0.0095,
-        0.0201,
-        0.0278,
-        0.0298,
-        0.0344,
-        0.0459,
-        0.3240,
-        0.4262,
-        0.5719,
-        0.6528,
-        0.7590,
-        1.0,
-    ]
-
+class TestHolm:
     def test_published_example(self):
-        assert (benjamini_hochberg(self.P) <= 0.05).sum() == 4
-        assert (holm(self.P) <= 0.05).sum() == 3
-        assert holm(self.P)[:3] == pytest.approx([15 * 0.0001, 14 * 0.0004, 13 * 0.0019])
-        assert benjamini_hochberg(self.P)[3] == pytest.approx(0.0095 * 15 / 4)
-        np.testing.assert_allclose(benjamini_hochberg(self.P), stats.false_discovery_control(self.P))
+        # Benjamini and Hochberg, J R Stat Soc B 1995, section 3: 15 tests, of which Holm rejects three at 0.05.
+        p = [0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344]
+        p += [0.0459, 0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0]
+        assert (holm(p) <= 0.05).sum() == 3
+        assert holm(p)[:3] == pytest.approx([15 * 0.0001, 14 * 0.0004, 13 * 0.0019])
 
     def test_order_is_kept_and_steps_never_fall(self):
         assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
-        assert benjamini_hochberg([0.04, 0.01, 0.03]) == pytest.approx([0.04, 0.03, 0.04])
         assert holm([0.9, 0.8]).tolist() == [1, 1]
 
-    @pytest.mark.parametrize("correct", [holm, benjamini_hochberg])
-    def test_edges(self, correct):
-        assert correct([]).shape == (0,)
-        assert correct([0.3]) == pytest.approx([0.3])
-        found = correct([0.01, math.nan, 0.02])
+    def test_edges(self):
+        assert holm([]).shape == (0,)
+        assert holm([0.3]) == pytest.approx([0.3])
+        found = holm([0.01, math.nan, 0.02])
         assert np.isnan(found).tolist() == [False, True, False]
-        np.testing.assert_allclose(found[[0, 2]], correct([0.01, 0.02]))
+        np.testing.assert_allclose(found[[0, 2]], holm([0.01, 0.02]))
         for wrong in ([1.2], [-0.1], [[0.1]], [math.inf]):
             with pytest.raises(ValueError, match="0 to 1"):
-                correct(wrong)
+                holm(wrong)
 
 
 class TestIcc:
-    @pytest.mark.parametrize(
-        ("kind", "value", "low", "high"),
-        # Values: Shrout and Fleiss 1979, table 4. Intervals: pingouin 0.7, to the two digits it prints.
-        [
-            ("1", 0.17, -0.13, 0.72),
-            ("A1", 0.29, 0.02, 0.76),
-            ("C1", 0.71, 0.34, 0.95),
-            ("Ak", 0.62, 0.07, 0.93),
-            ("Ck", 0.91, 0.68, 0.99),
-        ],
-    )
-    def test_shrout_and_fleiss(self, kind, value, low, high):
-        found = icc(SHROUT_FLEISS, kind)
-        assert found.value == pytest.approx(value, abs=0.005)
-        assert (found.low, found.high) == pytest.approx((low, high), abs=0.005)
-        assert (found.kind, found.subjects, found.raters, found.left_out) == (kind, 6, 4, 0)
+    def test_shrout_and_fleiss(self):
+        # Value: Shrout and Fleiss 1979, table 4. Interval: pingouin 0.7, to the two digits it prints.
+        found = icc(SHROUT_FLEISS)
+        assert found.value == pytest.approx(0.29, abs=0.005)
+        assert (found.low, found.high) == pytest.approx((0.02, 0.76), abs=0.005)
+        assert (found.subjects, found.raters, found.left_out) == (6, 4, 0)
 
-    def test_a_constant_bias_lowers_agreement_alone(self):
+    def test_a_constant_bias_lowers_it(self):
         truth = np.random.default_rng(0).normal(70, 8, 50)
         pair = np.stack([truth, truth + 8], 1)
-        found = icc(pair, "C1")
-        assert (found.value, found.low, found.high) == pytest.approx((1, 1, 1))
-        assert icc(pair, "A1").value == pytest.approx(truth.var(ddof=1) / (truth.var(ddof=1) + 32), rel=1e-6)
+        assert icc(pair).value == pytest.approx(truth.var(ddof=1) / (truth.var(ddof=1) + 32), rel=1e-6)
         assert icc(np.stack([truth, truth], 1)).low == 1
 
-    @pytest.mark.parametrize("kind", ["1", "A1", "C1"])
-    def test_interval_holds_its_level(self, kind):
+    def test_interval_holds_its_level(self):
         rng = np.random.default_rng(1)
         inside = 0
         for _ in range(600):
-            x = rng.normal(0, 2, (20, 1)) + rng.normal(0, 1, (20, 3))
-            found = icc(x, kind, confidence=0.9)
+            found = icc(rng.normal(0, 2, (20, 1)) + rng.normal(0, 1, (20, 3)), confidence=0.9)
             inside += found.low < 0.8 < found.high
         assert inside / 600 == pytest.approx(0.9, abs=0.035)
 
@@ -310,20 +254,17 @@ class TestIcc:
         assert found.left_out == 2
         assert found.value == icc(SHROUT_FLEISS).value
 
-    @pytest.mark.parametrize("kind", ["1", "A1", "C1", "Ak", "Ck"])
-    def test_undefined(self, kind):
+    def test_undefined(self):
         for x in (np.zeros((0, 2)), [[1, 2]], [[1], [2]], np.zeros((3, 0)), np.full((4, 3), 0.1)):
-            found = icc(x, kind)
+            found = icc(x)
             assert math.isnan(found.value), x
             assert math.isnan(found.low), x
-        found = icc([[1, 2], [3, 1]], kind)
+        found = icc([[1, 2], [3, 1]])
         assert found.low <= found.value <= found.high
 
     def test_bad_input_is_refused(self):
         with pytest.raises(ValueError, match="subjects x raters"):
             icc([1, 2, 3])
-        with pytest.raises(ValueError, match="choose one of"):
-            icc(SHROUT_FLEISS, "2,1")
         with pytest.raises(ValueError, match="confidence"):
             icc(SHROUT_FLEISS, confidence=95)
 

@@ -4,9 +4,16 @@ import pytest
 from compare_helpers import disc, write, write_method
 
 from sctseg7t.cohort.find import find_scans
-from sctseg7t.compare.find import find_cases, scan_of
-from sctseg7t.compare.names import parse_name
-from sctseg7t.compare.sources import REFERENCE, Source, mask_files, read_method, read_reference
+from sctseg7t.compare.matching import (
+    Source,
+    find_cases,
+    mask_files,
+    parse_name,
+    read_method,
+    read_reference,
+    scan_of,
+)
+from sctseg7t.compare.types import REFERENCE
 from sctseg7t.errors import UsageError
 
 
@@ -35,6 +42,13 @@ from sctseg7t.errors import UsageError
         ("t2s", "t2s", None),
         ("t2s_mask", "t2s", None),
         ("t2s_seg_labeled", "t2s", "LEVELS"),
+        ("sub-01_FLAIR_lesionseg", "sub-01", "LESION"),
+        ("patient07_lesions_consensus", "patient07", "LESION"),
+        ("patient07_FLAIR_lesion", "patient07", "LESION"),
+        ("lesions", "", "LESION"),
+        ("sub-01_desc-lesions_dseg", "sub-01", "NUMBERS"),
+        ("flair_lesionlabels", "", "NUMBERS"),
+        ("sub-01_desc-lesions_mask", "sub-01", None),
     ],
 )
 def test_names(name, key, structure):
@@ -62,7 +76,7 @@ class TestSources:
     @pytest.mark.parametrize("text", ["ours=nowhere", "ours:liver=.", "=.", "reference=.", "a\tb=."])
     def test_method_refused(self, text, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        with pytest.raises(UsageError, match="-m"):
+        with pytest.raises(UsageError, match="-method"):
             read_method(text)
 
     def test_reference_must_say_its_tissue(self, tmp_path):
@@ -95,6 +109,12 @@ class TestSources:
             assert [file.path.name for file in files] == [wanted]
         with pytest.raises(UsageError, match="_wm.*matches no"):
             mask_files(read_method(f"x={tmp_path}/*_wm*"))
+
+    def test_numbered_lesions_are_no_mask_and_no_problem(self, tmp_path):
+        for name in ("sub-01_label-LESION_mask", "sub-01_desc-lesions_dseg"):
+            write(tmp_path / f"{name}.nii.gz", disc(3))
+        files, problems = mask_files(Source("ours", tmp_path))
+        assert [file.path.name for file in files] == ["sub-01_label-LESION_mask.nii.gz"] and problems == []
 
     def test_empty_folder(self, tmp_path):
         with pytest.raises(UsageError, match="holds no NIfTI"):
@@ -207,3 +227,15 @@ class TestCases:
         sources = [Source("a", a), Source("b", b)]
         cases, _ = find_cases(sources, levels=tmp_path / "levels", groups={"01": "MS"})
         assert [(case.levels, case.group) for case in cases] == [(labels, "MS"), (None, None)]
+
+    def test_masks_without_a_contrast_go_to_the_flair(self, tmp_path):
+        for suffix, tissue in (("T2starw", "gmseg"), ("FLAIR", "lesionseg")):
+            for who in "ab":
+                write(tmp_path / who / f"sub-01_{suffix}_{tissue}.nii.gz", disc(4))
+                write(tmp_path / who / f"sub-01_{suffix}_seg.nii.gz", disc(5))
+        for tissue in ("lesion", "GM"):
+            write(tmp_path / f"truth/sub-01_label-{tissue}_mask.nii.gz", disc(4))
+        sources = [Source(who, tmp_path / who) for who in "ab"]
+        cases, _ = find_cases(sources, [Source(REFERENCE, tmp_path / "truth")])
+        owners = {case.name: {s for m, s in case.masks if m == REFERENCE} for case in cases}
+        assert owners == {"sub-01_FLAIR": {"LESION"}, "sub-01_T2starw": {"GM"}}

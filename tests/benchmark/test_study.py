@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 from compare_helpers import disc, write
 
-pytest.importorskip("scipy")
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmark"))
 import study  # noqa: E402
 
-from sctseg7t.compare.records import Case  # noqa: E402
-from sctseg7t.compare.study import compare  # noqa: E402
+from sctseg7t.compare.compare import compare  # noqa: E402
+from sctseg7t.compare.types import Case, Problem  # noqa: E402
 
 
 @pytest.fixture
@@ -24,7 +23,7 @@ def comparison(tmp_path):
             (method, "GM"): write(tmp_path / f"{k}{method}.nii.gz", disc(radius, (20 + k, 18)))
             for method, radius in (("one", 4), ("two", 3), ("reference", 3.7))
         }
-        cases.append(Case(f"sub-0{k}", f"0{k}", None, None, group, None, masks))
+        cases.append(Case(f"sub-0{k}", f"0{k}", group=group, masks=masks))
     return compare(cases, ["one", "two"], "reference")
 
 
@@ -43,12 +42,13 @@ def rows(text, title):
 def test_tables(comparison):
     text = study.report({"Made": comparison})
     dice = rows(text, "Dice per slice (table 5)")
-    summary = {r.method: r for r in comparison.summary if (r.where, r.metric) == ("slice", "dice")}
+    slices = comparison.summary[comparison.summary.level == "slice"]
+    summary = {r.method: r for r in slices[slices.metric == "dice"].itertuples()}
     assert dice[0] == ["GM", "one", "10", "0", *(f"{getattr(summary['one'], n):.3f}" for n in ("mean", "median", "sd"))]
     assert dice[1][:2] == ["GM", "two"] and len(dice) == 2 + len(study.PUBLISHED)
     assert ["GM", "*published: 8 (released)*", "106 images", "2", "0.890", "0.906", "0.049"] in dice
     distances = rows(text, "Means per slice")
-    means = {r.metric: r.mean for r in comparison.summary if (r.method, r.where) == ("two", "slice")}
+    means = slices[slices.method == "two"].set_index("metric")["mean"]
     assert distances[1][2] == f"{means['HDRFDST']:.3f}" and distances[1][5] == f"{means['VOLSMTY']:.3f}"
     tests = rows(text, "Dice of each two methods")
     assert [row[3] for row in tests] == ["mann-whitney, slice", "wilcoxon, subject"]
@@ -57,11 +57,8 @@ def test_tables(comparison):
 
 
 def test_left_out_is_said(comparison):
-    problem = comparison.problems[0] if comparison.problems else None
-    assert problem is None
-    from sctseg7t.compare.records import Problem
-
-    worse = replace(comparison, problems=(Problem("nan", "sub-00", "one", "GM", "x", "x: has NaN", True),))
+    assert not comparison.problems
+    worse = replace(comparison, problems=(Problem("nan", "x: has NaN", True, "sub-00", "one", "GM", "x"),))
     assert "2 scans, 10 slices; 1 masks or scans left out." in study.report({"Made": worse})
 
 
@@ -74,7 +71,7 @@ def test_pixels_are_the_studys():
 @pytest.mark.train
 def test_simulated_subjects(tmp_path, monkeypatch):
     pytest.importorskip("torch")
-    from sctseg7t.compare.run import Where
+    from sctseg7t.compare.run_methods import Where
 
     monkeypatch.setattr(study, "SLICES", 2)
     study.simulate(tmp_path / "subjects", 1)
@@ -85,4 +82,4 @@ def test_simulated_subjects(tmp_path, monkeypatch):
     found = study.compare_simulated(tmp_path / "subjects", "cord_gm_sc", tmp_path / "masks", Where("cpu", 1))
     assert sorted(case.group for case in found.cases) == ["ALS", "HC", "MS"]
     assert found.structures == ("SC", "GM") and not any(problem.left_out for problem in found.problems)
-    assert all(row.agreement.dice > 0.8 for row in found.rows if row.structure == "SC")
+    assert (found.rows.dice[found.rows.structure == "SC"] > 0.8).all()

@@ -1,0 +1,606 @@
+"""Which masks belong to which scan and tissue: by BIDS entities, else by the words of their file names."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from sctseg7t.bids import derivative_stem, entities_of
+from sctseg7t.cohort.find import Scan
+from sctseg7t.compare.types import LESION, REFERENCE, STRUCTURES, Case, Problem
+from sctseg7t.errors import UsageError
+from sctseg7t.inference.outputs import split_name
+
+# Maps that go with a scan and are no mask of a tissue: vertebral levels, numbered lesions.
+_NOT_TISSUES = ("LEVELS", "NUMBERS")
+# Words at a mask's end by the tissue that they name. "" says that it is a mask, but not of what.
+_WORDS_OF = {
+    "SC": "sc scseg cord cordseg spinalcord",
+    "GM": "gm gmseg graymatter greymatter",
+    "WM": "wm wmseg whitematter",
+    LESION: "lesion lesions lesionseg le lesionmask wmh",
+    "NUMBERS": "lesionlabels",
+    "LEVELS": "levels labeled labelled vert vertlevels",
+    "": "mask label labels probseg softseg soft dseg bin manual truth gt reference corrected pred prediction consensus",
+}
+_WORDS = {word: tissue for tissue, words in _WORDS_OF.items() for word in words.split()}
+# The Spinal Cord Toolbox calls its cord masks so; any other word for a tissue beside them is right.
+_CORD_BY_HABIT = ("seg", "deepseg")
+_TAIL = re.compile(r"(.*?)(?:^|[_-])(7t_multiclass|[A-Za-z]+)")
+# The contrast at the end of a brain scan's name, which other masks of the scan need not have.
+_FLAIR = re.compile(r"(.*?)(?:^|[_-])(flair)", re.IGNORECASE)
+_NOT_OF_THE_SCAN = ("label", "desc", "space")
+
+
+@dataclass(frozen=True)
+class MaskName:
+    """What a file name says of the scan and the tissue.
+
+    Attributes
+    ----------
+    key : str
+        The same for masks of one scan: its BIDS entities, else the file's stem without words for masks ("" where
+        nothing is left of it).
+    suffix : str or None
+        The scan's BIDS suffix (T2starw), where the name keeps it.
+    entities : dict of str to str
+        Those of the scan; {} where the name is not a BIDS name.
+    structure : str or None
+        SC, GM, WM or LESION; LEVELS for vertebral labels, NUMBERS for numbered lesions; None where the name does not
+        say.
+    is_mask : bool
+        Whether anything in the name says that it is a mask.
+    """
+
+    key: str
+    suffix: str | None
+    entities: dict[str, str]
+    structure: str | None
+    is_mask: bool
+
+
+def parse_name(path: str | Path) -> MaskName:
+    """Read the file name of a mask or scan.
+
+    Examples
+    --------
+    >>> parse_name("sub-01/anat/sub-01_run-1_label-GM_mask.nii.gz").key
+    'sub-01_run-1'
+    >>> parse_name("t2s_gmseg_manual.nii.gz").structure
+    'GM'
+    """
+    path = Path(path)
+    stem, words = _without_entities(split_name(path)[0])
+    habit = False
+    while match := _TAIL.fullmatch(stem):
+        word = match[2].lower()
+        if word not in _WORDS and word not in (*_CORD_BY_HABIT, "7t_multiclass"):
+            break
+        stem = match[1]
+        habit = habit or word in _CORD_BY_HABIT
+        words.append(_WORDS.get(word, ""))
+    named = [word for word in words if word]
+    structure = "NUMBERS" if "NUMBERS" in named else named[0] if named else "SC" if habit else None
+    entities = _entities(path, stem)
+    suffix = entities.pop("suffix", None)
+    if not entities and (contrast := _FLAIR.fullmatch(stem)):
+        stem, suffix = contrast[1], "FLAIR"
+    return MaskName(derivative_stem(entities) if entities else stem, suffix, entities, structure, bool(words))
+
+
+def structure_named(text: str) -> str | None:
+    """The structure that a word of the user's names: gm, SC, lesion; None if none."""
+    found = _WORDS.get(text.lower())
+    return found if found in STRUCTURES else None
+
+
+def _without_entities(stem):
+    """The stem without what BIDS adds to a scan's entities, and the tissues that it named."""
+    kept, words = [], []
+    for token in stem.split("_"):
+        name, dash, value = token.partition("-")
+        if dash and name in _NOT_OF_THE_SCAN:
+            numbered = name == "desc" and value.endswith("lesions") and stem.endswith("_dseg")
+            words.append("NUMBERS" if numbered else _WORDS.get(value.lower(), "") if name == "label" else "")
+        else:
+            kept.append(token)
+    return "_".join(kept), words
+
+
+def _entities(path, stem):
+    suffixed = "-" not in stem.rpartition("_")[2]
+    entities = entities_of(path.with_name(f"{stem}.nii" if suffixed else f"{stem}_mask.nii"))
+    if not suffixed:
+        entities.pop("suffix", None)
+    return entities
+
+
+# --- sources: what the user named, and the mask files in it ----------------------------
+
+
+# What sct7t_batch keeps beside its masks.
+_NOT_MASKS = ("replaced", "logs")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file or folder of masks of one method.
+
+    ``structure`` where it was said outright; ``pattern`` chooses files of a folder, as in :meth:`pathlib.Path.glob`.
+    """
+
+    method: str
+    path: Path
+    structure: str | None = None
+    pattern: str | None = None
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """A mask file; ``folder`` is its place within the source ("" for a file named by itself)."""
+
+    method: str
+    structure: str
+    path: Path
+    folder: str
+    name: MaskName
+
+
+def read_method(text: str) -> Source:
+    """The source that ``-method`` names: ``NAME=PATH``, ``NAME:GM=PATH`` or ``PATH``, which may be a pattern.
+
+    Raises
+    ------
+    UsageError
+        No such file, an empty or reserved name, an unknown tissue.
+    """
+    name, equals, path = text.partition("=")
+    if not equals or os.sep in name:
+        name, path = split_name(os.path.abspath(text))[0], text
+    name, colon, tissue = name.partition(":")
+    structure = structure_named(tissue) if colon else None
+    if not name or not path or (colon and not structure):
+        raise UsageError(f"-method {text}: write NAME=PATH, or NAME:GM=PATH to say the tissue (SC, GM, WM or LESION)")
+    if name == REFERENCE:
+        raise UsageError(f"-method {text}: {REFERENCE} is what -ref gives; choose another name for the method")
+    if any(mark in name for mark in "/\\\n\t") or name.startswith("."):
+        raise UsageError(f"-method {text}: {name!r} cannot be a method's name; use letters, digits, - and _")
+    return Source(name, *_existing("-method", path, structure))
+
+
+def read_reference(text: str) -> Source:
+    """The source that ``-ref`` names: a folder, ``GM=FILE``, or a file whose name says its tissue.
+
+    Raises
+    ------
+    UsageError
+        No such file, an unknown tissue, or one that the name does not say.
+    """
+    tissue, equals, path = text.partition("=")
+    if not equals or os.sep in tissue:
+        return Source(REFERENCE, *_existing("-ref", text))
+    structure = structure_named(tissue)
+    if not structure:
+        raise UsageError(f"-ref {text}: {tissue!r} is no tissue; write gm=FILE, sc=FILE, wm=FILE or lesion=FILE")
+    return Source(REFERENCE, *_existing("-ref", path, structure))
+
+
+def mask_files(source: Source) -> tuple[list[MaskFile], list[Problem]]:
+    """The masks of a source, by name.
+
+    In a folder, files whose names do not say that they are masks are taken for scans, unless the source says
+    outright what it holds.
+
+    Parameters
+    ----------
+    source : Source
+
+    Returns
+    -------
+    files : list of MaskFile
+        Sorted by path.
+    problems : list of Problem
+        Masks whose names do not say of which tissue.
+
+    Raises
+    ------
+    UsageError
+        Nothing usable in it.
+    """
+    if not source.path.is_dir():
+        name = parse_name(source.path)
+        structure = source.structure or name.structure
+        if structure in (None, *_NOT_TISSUES):
+            raise UsageError(f"{_option(source)} {source.path}: its name does not say of which tissue; {_say(source)}")
+        return [MaskFile(source.method, structure, source.path, "", name)], []
+    names = [(relative, parse_name(source.path / relative)) for relative in _files_of(source)]
+    files = [
+        MaskFile(
+            source.method,
+            source.structure or name.structure,
+            source.path / relative,
+            PurePosixPath(relative).parent.as_posix().removeprefix("."),
+            name,
+        )
+        for relative, name in names
+        if (name.structure in (None, source.structure) if source.structure else _tissue(name))
+    ]
+    unnamed = [] if source.structure else [relative for relative, name in names if name.is_mask and not name.structure]
+    if not files:
+        raise UsageError(_nothing(source, names))
+    return files, [_unnamed(source, unnamed)] if unnamed else []
+
+
+def _tissue(name):
+    return name.structure not in (None, *_NOT_TISSUES)
+
+
+def _files_of(source):
+    """Files of the folder, those of its pattern if it has one."""
+    files = _nifti_files(source.path)
+    if source.pattern is None:
+        return files
+    wanted = {path.relative_to(source.path).as_posix() for path in source.path.glob(source.pattern)}
+    return [name for name in files if name in wanted]
+
+
+def _nifti_files(root):
+    found = []
+    for place, folders, names in os.walk(root, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _NOT_MASKS)
+        for name in names:
+            if split_name(name)[1] and not name.startswith("."):
+                found.append(Path(os.path.relpath(os.path.join(place, name), root)).as_posix())
+    return sorted(found)
+
+
+def _nothing(source, names):
+    option = f"{_option(source)} {source.path}"
+    if not names and source.pattern:
+        return (
+            f"{option}/{source.pattern}: matches no NIfTI file (.nii or .nii.gz); give the folder, or another pattern"
+        )
+    if not names:
+        return f"{option}: holds no NIfTI file (.nii or .nii.gz); give the folder of the masks"
+    first = names[0][0]
+    return f"{option}: no name of its {len(names)} files (such as {first}) says of which tissue it is; {_say(source)}"
+
+
+def _unnamed(source, names):
+    text = f"{source.path}: {len(names)} masks (such as {names[0]}) do not say of which tissue they are; {_say(source)}"
+    return Problem("name", text, True, method=source.method, file=str(source.path))
+
+
+def _option(source):
+    return "-ref" if source.method == REFERENCE else "-method"
+
+
+def _say(source):
+    if source.method == REFERENCE:
+        return f"say it: -ref gm={source.path}"
+    return f"say it: -method {source.method}:gm={source.path}"
+
+
+def _existing(option, path, structure=None):
+    """Path, structure and pattern of a source (UsageError if it is not there)."""
+    found = Path(path)
+    if found.exists():
+        return found, structure, None
+    parts = found.parts
+    first = next((k for k, part in enumerate(parts) if any(mark in part for mark in "*?[")), len(parts))
+    root = Path(*parts[:first])
+    if first == len(parts) or not root.is_dir():
+        raise UsageError(f"{option} {path}: does not exist; check the path")
+    return root, structure, "/".join(parts[first:])
+
+
+# --- cases: the masks of one scan ------------------------------------------------------
+
+
+# Roles of files that are no masks but are matched like them.
+_IMAGE, _LEVELS = "image", "levels"
+# The contrast in which a brain's lesions are drawn.
+_BRAIN = "FLAIR"
+# A message names at most so many scans.
+_SOME = 4
+
+
+def find_cases(
+    methods: Sequence[Source],
+    reference: Sequence[Source] = (),
+    scans: Sequence[Scan] = (),
+    *,
+    made: Sequence[MaskFile] = (),
+    structures: Sequence[str] | None = None,
+    levels: str | Path | None = None,
+    groups: Mapping[str, str | None] | None = None,
+    told: Sequence[Problem] = (),
+) -> tuple[list[Case], list[Problem]]:
+    """Match the masks of all sources to scans.
+
+    Masks belong together if their BIDS entities are the same, but for label, desc, space and the suffix; else if
+    their names are, without the words that say what they hold. Where one source has the same name in two folders,
+    folders count too. Files that were all named by themselves, one for each method and tissue, are of one scan.
+
+    Parameters
+    ----------
+    methods, reference : sequence of Source
+    scans : sequence of :class:`sctseg7t.cohort.find.Scan`
+        If given, only these are compared.
+    made : sequence of MaskFile
+        Further masks, with the name of their scan.
+    structures : sequence of str, optional
+        Only these.
+    levels : path, optional
+        File or folder of vertebral labels.
+    groups : dict of str to str, optional
+        Group by subject.
+    told : sequence of Problem
+        Known already: masks that failed to be made are not missed once more.
+
+    Returns
+    -------
+    cases : list of Case
+        Sorted by name; those with a mask of at least one method.
+    problems : list of Problem
+        Duplicates, names that do not say enough, masks without their like.
+
+    Raises
+    ------
+    UsageError
+        Nothing in common.
+    """
+    files, problems = _all_files((*methods, *reference), made, structures)
+    extra = [MaskFile(_IMAGE, "", s.path, _folder(s.relative), parse_name(s.path)) for s in scans]
+    extra += _level_files(levels) if levels else []
+    if len(scans) <= 1 and _of_one_scan(files, methods, reference):
+        keyed = {_one_name(files, scans): [*files, *extra]}
+    else:
+        keyed, unclear = _by_key([*files, *extra])
+        problems += unclear
+    names = {str(scan.path): scan.name for scan in scans}
+    cases = []
+    for key, found in keyed.items():
+        case, doubles = _case(key, found, names, groups or {})
+        cases.append(case)
+        problems += doubles
+    kept = _chosen(cases, bool(scans), problems)
+    failed = {(problem.case, problem.method) for problem in told}
+    problems += [p for p in missing_masks(kept) if (p.case, p.method) not in failed]
+    _check_common(kept, files)
+    return sorted(kept, key=lambda case: case.name), problems
+
+
+def missing_masks(cases: Sequence[Case]) -> list[Problem]:
+    """A problem for each mask that a method, or the reference, has of other scans but not of this one.
+
+    A second run of a session needs no reference: its areas are compared with those of the first.
+    """
+    having = defaultdict(set)
+    for case in cases:
+        for method, structure in case.masks:
+            having[structure].add(method)
+    repeated = Counter(case.session_key for case in cases)
+    problems, rescans = [], []
+    for case in cases:
+        for structure in sorted(having):
+            present = {method for method, tissue in case.masks if tissue == structure}
+            if not any((tissue == LESION) == (structure == LESION) for _, tissue in case.masks):
+                # A brain among cords, or a cord among brains.
+                continue
+            for method in sorted(having[structure] - present):
+                if method == REFERENCE and case.session_key is not None and repeated[case.session_key] > 1:
+                    rescans.append(case.name)
+                elif method != REFERENCE or present:
+                    problems.append(_missing(case, method, structure))
+    if rescans:
+        names = list(dict.fromkeys(rescans))
+        text = f"{REFERENCE}: has no masks of {_some(names)}; as second runs, they count for repeatability only"
+        problems.append(Problem("missing", text, False, method=REFERENCE))
+    return problems
+
+
+def _missing(case, method, structure):
+    text = f"{case.name}: {method} has no {structure} mask of it; add one, or give it the scan's entities or stem"
+    return Problem("missing", text, True, case.name, method, structure)
+
+
+def _some(names):
+    return ", ".join(names[:_SOME]) + (f" and {len(names) - _SOME} more" if len(names) > _SOME else "")
+
+
+def _all_files(sources, made, structures):
+    files, problems = [file for file in made if not structures or file.structure in structures], []
+    for source in sources:
+        some, unnamed = mask_files(source)
+        files += [file for file in some if not structures or file.structure in structures]
+        problems += unnamed
+    if not files:
+        raise UsageError(f"-structure {' '.join(structures)}: no mask of these; leave it out, or name others")
+    return files, problems
+
+
+def _level_files(path):
+    path = Path(path)
+    if not path.exists():
+        raise UsageError(f"-levels {path}: does not exist; give a file or folder of vertebral labels")
+    if not path.is_dir():
+        return [MaskFile(_LEVELS, "", path, "", parse_name(path))]
+    found = sorted(p for p in path.rglob("*.nii*") if not p.name.startswith("."))
+    return [
+        MaskFile(_LEVELS, "", p, _folder(p.relative_to(path).as_posix()), parse_name(p))
+        for p in found
+        if parse_name(p).structure == "LEVELS" or not parse_name(p).is_mask
+    ]
+
+
+def _folder(relative):
+    return PurePosixPath(relative).parent.as_posix().removeprefix(".")
+
+
+def _of_one_scan(files, methods, reference):
+    """Whether every mask was named by itself, and nothing speaks against their being of one scan."""
+    alone = not any(source.path.is_dir() for source in (*methods, *reference))
+    once = max(Counter((file.method, file.structure) for file in files).values()) == 1
+    subjects = {file.name.entities["sub"] for file in files if "sub" in file.name.entities}
+    return alone and once and len(subjects) <= 1
+
+
+def _one_name(files, scans):
+    if scans:
+        return scans[0].name
+    named = [file.name.key for file in files if file.name.key]
+    named += [file.name.suffix for file in files if file.name.suffix]
+    return next((key for key in named if key.startswith("sub-")), named[0] if named else "scan")
+
+
+def _by_key(files):
+    """Files by the key of their scan, and problems with those whose key is not clear."""
+    places = defaultdict(set)
+    for file in files:
+        if not file.name.entities:
+            places[file.method, file.structure, file.name.key].add(file.folder)
+    folders = any(len(found) > 1 for found in places.values())
+    groups = defaultdict(list)
+    for file in files:
+        key = file.name.key
+        if not file.name.entities and (folders or not key):
+            key = "/".join(part for part in (file.folder, key) if part)
+        groups[key or "scan"].append(file)
+    keyed, problems = {}, []
+    for key, found in groups.items():
+        suffixes = {file.name.suffix for file in found if file.name.suffix}
+        if len(suffixes) <= 1 or not _repeats(found):
+            keyed[key] = found
+            continue
+        for suffix in sorted(suffixes):
+            keyed[f"{key}_{suffix}"] = [file for file in found if file.name.suffix == suffix]
+        for file in found:
+            if file.name.suffix:
+                continue
+            place = _place(file, found, suffixes)
+            if place:
+                keyed[f"{key}_{place}"].append(file)
+            elif file.method not in (_IMAGE, _LEVELS):
+                problems.append(_unclear(file, suffixes))
+    return keyed, problems
+
+
+def _place(file, files, suffixes):
+    """Which contrast a mask without one belongs to: a brain's lesions to the FLAIR, a cord's tissues to the other."""
+    known = suffixes & {_BRAIN}
+    if file.structure == LESION:
+        having = {other.name.suffix for other in files if other.structure == LESION and other.name.suffix}
+        chosen = having or known
+    else:
+        chosen = suffixes - known if known else ()
+    return next(iter(chosen)) if len(chosen) == 1 else None
+
+
+def _repeats(files):
+    return max(Counter((file.method, file.structure) for file in files).values()) > 1
+
+
+def _unclear(file, suffixes):
+    text = f"{file.path}: its name does not tell which of {', '.join(sorted(suffixes))} it is of; put that in its name"
+    return Problem("name", text, True, None, file.method, file.structure, str(file.path))
+
+
+def _case(key, files, names, groups):
+    """The case of a key, and a problem for every mask that is there twice."""
+    by_role = defaultdict(list)
+    for file in files:
+        by_role[file.method, file.structure].append(file.path)
+    images, levels = by_role.pop((_IMAGE, ""), []), by_role.pop((_LEVELS, ""), [])
+    image = images[0] if images else None
+    name = names.get(str(image), key)
+    problems, masks = [], {}
+    for (method, structure), paths in by_role.items():
+        different = [path for path in paths[1:] if not _same_file(path, paths[0])]
+        if different:
+            text = (
+                f"{name}: {method} has {len(different) + 1} different {structure} masks of it "
+                f"({', '.join(map(str, (paths[0], *different)))}); keep one"
+            )
+            problems.append(Problem("duplicate", text, True, name, method, structure, str(paths[0])))
+        else:
+            masks[method, structure] = paths[0]
+    if len(levels) > 1:
+        text = f"{name}: {len(levels)} files of vertebral labels ({', '.join(map(str, levels))}); keep one"
+        problems.append(Problem("duplicate", text, False, name, file=str(levels[0])))
+    entities = next((file.name.entities for file in files if file.name.entities), {})
+    subject = entities.get("sub")
+    case = Case(
+        name,
+        subject,
+        entities.get("ses"),
+        entities.get("run"),
+        groups.get(subject),
+        image,
+        masks,
+        levels[0] if len(levels) == 1 else None,
+        entities,
+    )
+    return case, problems
+
+
+def _same_file(path, other):
+    try:
+        return filecmp.cmp(path, other, shallow=False)
+    except OSError:
+        return False
+
+
+def _chosen(cases, chosen, problems):
+    """The cases that have a method's mask and, where scans were chosen, a scan; the others are told."""
+    kept, other = [], defaultdict(list)
+    for case in cases:
+        methods = sorted({method for method, _ in case.masks} - {REFERENCE})
+        if chosen and case.image is None:
+            for method in methods or sorted({method for method, _ in case.masks}):
+                other[method, "-i has no scan of them"].append(case.name)
+        elif methods:
+            kept.append(case)
+        elif case.image is not None and not case.masks:
+            problems.append(
+                Problem(
+                    "missing",
+                    f"{case.name}: there is no mask of it; make one, or leave the scan out",
+                    True,
+                    case.name,
+                    file=str(case.image),
+                )
+            )
+        elif case.masks:
+            other[REFERENCE, "no method has masks of them"].append(case.name)
+    for (method, why), names in other.items():
+        text = f"{method}: masks of {len(names)} scans are not used ({_some(names)}): {why}; add those, or let it be"
+        problems.append(Problem("missing", text, method != REFERENCE, method=method))
+    return kept
+
+
+def _check_common(cases, files):
+    """UsageError unless some scan has two masks of one structure."""
+    for case in cases:
+        if max(Counter(structure for _, structure in case.masks).values(), default=0) > 1:
+            return
+    first = {}
+    for file in files:
+        first.setdefault(file.method, file)
+    if len(first) < 2:
+        raise UsageError("one method and no reference: nothing to compare; add -method NAME=FOLDER or -ref FOLDER")
+    shown = "; ".join(
+        f"{name} has {file.name.key or file.path.name} ({file.structure})" for name, file in first.items()
+    )
+    raise UsageError(f"no scan has two masks of one tissue to compare; names must share entities or stem: {shown}")
+
+
+def scan_of(path: str | Path) -> Scan:
+    """A :class:`~sctseg7t.cohort.find.Scan` of a file named by itself."""
+    path = Path(path)
+    return Scan(path.absolute(), path.name, split_name(path)[0], entities_of(path))

@@ -1,0 +1,231 @@
+"""The rows of a comparison, and the numbers made of them."""
+
+import hashlib
+import itertools
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from compare_helpers import AFFINE, SHAPE, case_of, disc, write
+
+from sctseg7t.compare.analysis import match_slices
+from sctseg7t.compare.compare import compare
+from sctseg7t.compare.metrics import TISSUE
+from sctseg7t.compare.types import Settings
+from sctseg7t.image.grid import Grid
+from sctseg7t.measure.agreement import compare_masks
+from sctseg7t.measure.significance import mann_whitney, wilcoxon_signed_rank
+from sctseg7t.measure.statistics import bland_altman, scan_rescan_cov
+
+SAME_NAMES = ("dice", "jaccard", "sensitivity", "precision", "hausdorff95_mm", "assd_mm", "size_difference")
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Two methods and a truth of two scans; method b misses a slice and has one too many."""
+    cases = []
+    for k, name in enumerate(("sub-01", "sub-02")):
+        truth = disc(6 + k, slices=[0, 1, 2, 3])
+        a, b = disc(6, (21, 18), slices=[0, 1, 2, 3]), disc(5, slices=[0, 1, 2, 4])
+        b[:, :, 2] = disc(6, (30, 18))[..., 2]
+        cases.append(case_of(tmp_path, {("a", "SC"): a, ("b", "SC"): b, ("truth", "SC"): truth}, name=name))
+    return cases
+
+
+def problems_of(found):
+    return [(p.kind, p.method, p.structure, p.left_out) for p in found.problems]
+
+
+def test_the_long_table_has_a_row_for_each_value(pair):
+    values = compare(pair, ["a", "b"], "truth").values
+    assert list(values.columns) == [
+        "case",
+        "subject",
+        "structure",
+        "method",
+        "against",
+        "level",
+        "index",
+        "metric",
+        "value",
+    ]
+    assert not values.value.isna().any() and not values.duplicated(list(values.columns[:-1])).any()
+    # A size of a mask alone is compared with nothing.
+    assert set(values[values.against == ""].metric) == {"area_mm2"}
+
+
+def test_slices_and_scan_are_those_of_the_measures(pair):
+    rows = compare(pair, ["a", "b"], "truth").rows
+    masks = {key: nib.load(path).get_fdata()[::-1] > 0 for key, path in pair[0].masks.items()}
+    own = rows[rows.case == "sub-01"]
+    for _, row in own.iterrows():
+        two = masks["truth", "SC"], masks[row.method, "SC"]
+        if row.level == "slice":
+            wanted = compare_masks(*(m[..., row["index"]] for m in two), (0.5, 0.5))
+        else:
+            wanted = compare_masks(*two, (0.5, 0.5, 3.0))
+        assert [row[name] for name in SAME_NAMES] == pytest.approx(
+            [getattr(wanted, n) for n in SAME_NAMES], nan_ok=True
+        )
+        assert (row.size_method, row.size_against) == pytest.approx((wanted.mask_size, wanted.reference_size))
+    slices = [(r.method, r.outlier) for r in own[own.level == "slice"].itertuples()]
+    assert slices == [
+        *(("a", "") for _ in range(4)),
+        ("b", ""),
+        ("b", ""),
+        ("b", "dice"),
+        ("b", "missing"),
+        ("b", "extra"),
+    ]
+
+
+@pytest.mark.parametrize("affine", [AFFINE, AFFINE @ np.diag([1.3, 1, 1, 1])], ids=["square", "oblong"])
+def test_distances_in_voxels(tmp_path, affine):
+    rng = np.random.default_rng(1)
+    arrays = {(name, "GM"): rng.random(SHAPE) > 0.6 for name in ("a", "truth")}
+    masks = {key: m.astype(np.uint8) for key, m in arrays.items()}
+    case = case_of(tmp_path, masks, affines=dict.fromkeys(("a", "truth"), affine))
+    for _, row in compare([case], ["a"], "truth").rows.iterrows():
+        part = (..., row["index"]) if row.level == "slice" else (...,)
+        two = [arrays[name, "GM"][::-1][part] for name in ("truth", "a")]
+        unit = compare_masks(*two, (1,) * two[0].ndim)
+        assert row.HDRFDST == pytest.approx(unit.hausdorff_all_mm)
+        assert row.AVGDIST_max == pytest.approx(unit.average_hausdorff_max_mm)
+        assert row.AVGDIST_mean == pytest.approx(unit.average_hausdorff_mean_mm)
+        assert row.VOLSMTY == pytest.approx(unit.volumetric_similarity)
+
+
+def test_levels(tmp_path):
+    levels = np.zeros(SHAPE, np.uint8)
+    levels[..., :2], levels[..., 2:4] = 4, 3
+    labels = write(tmp_path / "levels.nii.gz", levels)
+    case = case_of(tmp_path, {("a", "SC"): disc(5), ("truth", "SC"): disc(6)}, levels=labels)
+    rows = compare([case], ["a"], "truth").rows
+    rows = rows[rows.level == "level"]
+    assert list(rows["index"]) == [3, 4]
+    wanted = compare_masks(disc(6)[..., :2], disc(5)[..., :2], (0.5, 0.5, 3.0))
+    assert rows.dice.iloc[0] == wanted.dice and rows.assd_mm.iloc[0] == pytest.approx(wanted.assd_mm)
+
+
+def test_levels_of_another_grid_are_told(tmp_path):
+    labels = write(tmp_path / "levels.nii.gz", np.ones((10, 10, 5), np.uint8))
+    case = case_of(tmp_path, {("a", "SC"): disc(5), ("truth", "SC"): disc(6)}, levels=labels)
+    found = compare([case], ["a"], "truth")
+    assert [p.kind for p in found.problems] == ["grid"] and "level" not in set(found.rows.level)
+
+
+def test_without_reference_each_pair(pair):
+    found = compare(pair, ["a", "b", "truth"])
+    assert {pair[1:] for pair in found.pairs} == set(itertools.combinations(["a", "b", "truth"], 2))
+    assert found.reference is None and set(found.tests.metric) == {"area_mm2"}
+
+
+def test_a_tissue_of_one_method_alone_is_noted(tmp_path):
+    case = case_of(tmp_path, {("a", "SC"): disc(5), ("a", "WM"): disc(4), ("truth", "SC"): disc(6)})
+    found = compare([case], ["a"], "truth")
+    assert found.structures == ("SC",) and "WM" in set(found.values.structure)
+    assert problems_of(found) == [("missing", None, "WM", False)]
+
+
+def test_the_same_mask_of_two_scans_is_noted(tmp_path):
+    cases = [
+        case_of(tmp_path, {("a", "SC"): disc(5), ("truth", "SC"): disc(6, (20, 17 + k))}, name=f"sub-0{k}")
+        for k in (1, 2)
+    ]
+    assert problems_of(compare(cases, ["a"], "truth")) == [("duplicate", "a", "SC", False)]
+
+
+def test_a_reference_made_from_a_method_is_noted(tmp_path):
+    arrays = {("a", "SC"): disc(5), ("b", "SC"): disc(6), ("truth", "SC"): disc(5)}
+    arrays["truth", "SC"][20, 18, 0] = 0
+    found = compare([case_of(tmp_path, arrays)], ["a", "b"], "truth")
+    assert problems_of(found) == [("identical", "a", "SC", False)]
+    assert "4 of 5 slices" in found.problems[0].message and "flatters a" in found.problems[0].message
+
+
+def test_failure_is_a_setting(pair):
+    assert set(compare(pair, ["a"], "truth", Settings(failure_dice=0.99)).rows.outlier) == {"dice"}
+
+
+def test_outliers_are_counted_and_left_out_of_the_summary(pair):
+    found = compare(pair, ["a", "b"], "truth")
+    for row in found.summary.itertuples():
+        rows = found.rows[(found.rows.method == row.method) & (found.rows.level == row.level)]
+        kept = rows[rows.outlier == ""][row.metric]
+        assert (row.n, row.outliers) == (len(rows), len(rows) - len(kept))
+        if len(kept):
+            assert row.mean == pytest.approx(kept.mean()) and row.median == pytest.approx(kept.median())
+    assert set(found.summary.metric) == {metric.key for metric in TISSUE if metric.summarised}
+    sizes = found.summary[found.summary.metric == "size_difference"]
+    assert set(zip(sizes.level, sizes.unit)) == {("slice", "mm2"), ("scan", "mm3")}
+
+
+def test_tests_between_methods(pair):
+    found = compare(pair, ["a", "b"], "truth")
+    rows = found.slices()
+    dice = {
+        m: {(r.case, n): r.dice for r, n in zip(own.itertuples(), own["index"])}
+        for m, own in rows[rows.outlier == ""].groupby("method")
+    }
+    tests = {(t.test, t.unit): t for t in found.tests[found.tests.metric == "dice"].itertuples()}
+    plain = mann_whitney(list(dice["a"].values()), list(dice["b"].values()))
+    unpaired = tests["mann-whitney", "slice"]
+    assert unpaired.p == plain.p and (unpaired.n_first, unpaired.n_second) == (8, 4)
+    both = [place for place in dice["a"] if place in dice["b"]]
+    paired = wilcoxon_signed_rank(*([dice[m][place] for place in both] for m in "ab"))
+    assert tests["wilcoxon", "slice"].p == paired.p and tests["wilcoxon", "slice"].n_first == 4
+    assert tests["wilcoxon", "subject"].n_first == 2
+    # Holm over all tests of a kind and unit: five metrics.
+    for _, family in found.tests.groupby(["test", "unit"]):
+        assert len(family) == 5 and (family.p_holm >= family.p).all()
+        assert family.p_holm[family.p.idxmin()] == pytest.approx(min(1, 5 * family.p.min()))
+
+
+def test_areas_agree(pair):
+    found = compare(pair, ["a", "b"], "truth")
+    own = found.agreement[found.agreement.method == "a"].set_index("measure")
+    areas = found.values[found.values.metric == "area_mm2"].pivot(
+        index=["case", "index"], columns="method", values="value"
+    )
+    assert areas.loc[("sub-01", 0), "b"] == pytest.approx(disc(5)[..., 0].sum() * 0.25)
+    wanted = bland_altman(*areas[["a", "truth"]].to_numpy().T)
+    assert own.value["csa_bias"] == pytest.approx(wanted.bias) and own.value["csa_upper"] == pytest.approx(wanted.upper)
+    assert set(own.n) == {8} and own.unit["csa_bias_percent"] == "%"
+
+
+def test_repeatability_of_areas_at_one_height(tmp_path):
+    higher = AFFINE.copy()
+    higher[2, 3] += 3
+    cases = [
+        case_of(
+            tmp_path,
+            {("a", "SC"): disc(radius), ("b", "SC"): disc(4)},
+            name=f"sub-01_run-{run}",
+            run=run,
+            entities={"sub": "01", "run": run},
+            affines={"a": affine, "b": affine},
+        )
+        for run, radius, affine in (("1", 5, AFFINE), ("2", 6, higher))
+    ]
+    found = compare(cases, ["a", "b"]).agreement
+    found = found[found.against == "second run"].set_index(["method", "measure"])
+    slices, scans = found.loc[("a", "csa_scan_rescan_cov_slice")], found.loc[("a", "csa_scan_rescan_cov_scan")]
+    sizes = [disc(r)[..., 0].sum() for r in (5, 6)]
+    assert (scans.n, slices.n) == (1, 4)
+    assert slices.value == pytest.approx(scan_rescan_cov([sizes[0]], [sizes[1]]))
+    assert found.value["b", "csa_scan_rescan_cov_scan"] == 0
+
+
+def test_slices_at_one_height():
+    second = np.diag([0.4, 0.4, 3, 1.0])
+    second[:3, 3] = [5, -7, 7]
+    found = match_slices(Grid((4, 4, 6), np.diag([0.5, 0.5, 3, 1])), Grid((5, 5, 6), second))
+    assert found.tolist() == [[2, 0], [3, 1], [4, 2], [5, 3]]
+
+
+def test_inputs_are_recorded(pair):
+    found = compare(pair, ["a", "b"], "truth", provenance={"command": "x"})
+    entry = next(e for e in found.provenance["inputs"]["sub-01"] if e["method"] == "b")
+    assert entry["sha256"] == hashlib.sha256(Path(entry["file"]).read_bytes()).hexdigest()
+    assert found.provenance["command"] == "x"
