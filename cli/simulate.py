@@ -88,7 +88,8 @@ def _run(args):
         "field_of_view_mm": args.fov,
         "snr": args.snr,
     }
-    plans = [plan_scan(recipe, args.seed + k, **given) for k in range((args.count or 1) if args.output else 0)]
+    seeds = range(args.seed, args.seed + (args.count or 1)) if args.output else ()
+    plans = [plan_scan(recipe, seed, **given) for seed in seeds]
     bank = load_bank(recipe.anatomy, anatomy_folders(args.data), args.seed)
     if args.preview:
         _preview(args, recipe, bank)
