@@ -143,7 +143,7 @@ def _part_rows(record: Record, part: str, known: Collection[str]) -> Iterator[di
 
 def _scan_row(record: Record) -> dict[str, Any]:
     raw = record.raw
-    model = raw.get("model") or next(iter(raw.get("models", ())), {})
+    model = raw.get("model", {})
     warnings = raw.get("warnings", [])
     return {
         "status": record.status,
@@ -246,7 +246,7 @@ def _notes(people, found, participants):
     if renamed:
         notes.append(f"{participants}: names that the tables use themselves: {', '.join(renamed)}")
     for part, scans in found.missing.items():
-        notes.append(f"no {_WORDS[part]} beside the masks of {_some(scans)}; run them again with -force")
+        notes.append(f"no {_WORDS[part]} beside the masks of {_some(scans)}; segment these scans again")
     return notes
 
 

@@ -144,7 +144,7 @@ CSA_COLUMNS = (
     _VOLUME,
     Column("slice", description="slice from 0, inferior to superior, whatever the file's storage order"),
     Column("z_mm", "mm", "world coordinate of the slice along the superior axis"),
-    Column("level", description="vertebral level; empty without -levels"),
+    Column("level", description="vertebral level; empty without vertebral labels"),
     _TISSUE,
     *CSA_MEASURES,
     Column("length_mm", "mm", "length along the centre line that the slice stands for"),
