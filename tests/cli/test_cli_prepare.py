@@ -4,8 +4,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-pytest.importorskip("SimpleITK", reason="the steps come with the [brain] extra")
-
 
 @pytest.fixture
 def prepare(call):
