@@ -109,7 +109,8 @@ def _draw_scores(
             mean = [sum(v) / len(v) for v in values]
             reach = [[m - min(v) for m, v in zip(mean, values)], [max(v) - m for m, v in zip(mean, values)]]
             axis.errorbar(steps, mean, reach, fmt="o", markersize=4, elinewidth=0.8, alpha=0.8, color=colour)
-    axis.set_title(title + (" (dots: real scans, mean and range)" if real and names else ""), fontsize=10)
+    told = " (dots: real scans, mean and range)" if real else ""
+    axis.set_title(title + (told if names else ": no real scans given"), fontsize=10)
     if axis.get_legend_handles_labels()[0]:
         axis.legend()
 

@@ -1,4 +1,4 @@
-"""Where and how exactly a training computes: device, number format, simulating threads."""
+"""Device, number format and threads of a training."""
 
 import contextlib
 from dataclasses import dataclass, fields

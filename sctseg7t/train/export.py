@@ -35,7 +35,7 @@ def load_trained(run: str | Path) -> tuple[TrainRecipe, torch.nn.Module]:
     run = Path(run)
     path = run / checkpoint.WEIGHTS
     if not path.is_file():
-        raise InputError(f"{run}: holds no trained weights ({path.name}); train with sct7t_train -config first")
+        raise InputError(f"{run}: holds no trained weights ({path.name}); train a network into it first")
     recipe = read_recipe(run / RECIPE)
     network = task_of(recipe).network(recipe)
     remedy = "train on to the next validation, or again in another folder"

@@ -1,4 +1,4 @@
-"""Finding real scans that have manual masks."""
+"""Search for real scans that have manual masks."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a training tells while it runs, and how it is asked to stop."""
+"""Progress lines of a training, and requests to stop it."""
 
 import contextlib
 import signal

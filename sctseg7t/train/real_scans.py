@@ -1,4 +1,4 @@
-"""Real scans with manual masks, made ready to measure a network in training through the functions of inference."""
+"""Real scans with manual masks, read and cut to measure a network in training as inference would run it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A run folder between two sittings: its lock, the state that a run goes on from, the record of its sittings."""
+"""The folder of a training run: its lock, the state that a run goes on from, the record of its sittings."""
 
 import contextlib
 import json

@@ -10,18 +10,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
 from torch import Tensor, nn
 
 from sctseg7t.errors import InputError
+from sctseg7t.runtime import Session
 from sctseg7t.train.networks import build_network
+from sctseg7t.train.real_scans import Case
 from sctseg7t.train.recipe import TASKS, TrainRecipe
 from sctseg7t.zoo.manifest import load_manifest
 from sctseg7t.zoo.spec import ModelSpec
-
-if TYPE_CHECKING:
-    from sctseg7t.train.real_scans import Case, TorchSession
 
 # Folder of each source that a simulator reads.
 Folders = Mapping[str, str | Path]
@@ -141,7 +140,7 @@ class Task(ABC):
         """What the network was trained on, in words."""
         return f"simulated images only; anatomy from {', '.join(recipe.anatomy)}"
 
-    def score_scan(self, case: "Case", session: "TorchSession", spec: ModelSpec) -> dict[str, float | None]:
+    def score_scan(self, case: Case, session: Session, spec: ModelSpec) -> dict[str, float | None]:
         """Measure a network on a real scan: a value or None for each of ``scan_columns``."""
         raise NotImplementedError(f"{type(self).__name__} names no scan_columns")
 

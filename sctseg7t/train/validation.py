@@ -4,10 +4,13 @@ The simulated images alone choose the weights that are kept.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 
+from sctseg7t.runtime import Session
 from sctseg7t.train import checkpoint, curves
 from sctseg7t.train.device import Place
 from sctseg7t.train.real_scans import RealScans, TorchSession, mean_of
@@ -37,28 +40,26 @@ def validate(network: torch.nn.Module, batches: Sequence[Batch], task: Task, pla
     return {"loss": round(sum(losses) / len(losses), 5), **task.scores(torch.cat(prob), torch.cat(target))}
 
 
+@dataclass(frozen=True, eq=False)
 class Validator:
     """Writes the rows of ``curves.csv`` and ``real.csv``, and keeps the best weights in ``model.pt``.
 
-    Parameters
+    Attributes
     ----------
+    out : Path
+        Run folder.
     batches : list of Batch
         Simulated and held out.
     real : RealScans, optional
         Measured at every so many-th validation, and at the last.
     """
 
-    def __init__(
-        self,
-        out: Path,
-        recipe: TrainRecipe,
-        task: Task,
-        place: Place,
-        batches: Sequence[Batch],
-        real: RealScans | None = None,
-    ) -> None:
-        self.out, self.recipe, self.task, self.place = out, recipe, task, place
-        self.batches, self.real = batches, real
+    out: Path
+    recipe: TrainRecipe
+    task: Task
+    place: Place
+    batches: Sequence[Batch]
+    real: RealScans | None = None
 
     def validate(self, state: State) -> list[str]:
         """Validate the averaged network; what there is to tell, a line each."""
@@ -75,7 +76,7 @@ class Validator:
         real = self.real
         if not real or (count % real.every and done < recipe.steps):
             return [said]
-        session = TorchSession(state.average, self.place)
+        session = cast(Session, TorchSession(state.average, self.place))
         rows = [{"scan": case.name, **self.task.score_scan(case, session, real.spec)} for case in real.cases]
         curves.append(self.out / curves.REAL, [{"step": done, **row} for row in rows])
         return [said, f"step {done}: real scans (n = {len(rows)}): {_told(mean_of(rows))}"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TextIO, cast
+from typing import TextIO
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from sctseg7t.inference.postprocess import apply, binary
 from sctseg7t.runtime import Session
 from sctseg7t.simulate import anatomy
 from sctseg7t.simulate.cord import CordBatch, CordSimulator
-from sctseg7t.train.real_scans import Case, TorchSession
+from sctseg7t.train.real_scans import Case
 from sctseg7t.train.recipe import TrainRecipe
 from sctseg7t.train.task import Folders, InputShape, Task
 from sctseg7t.zoo.spec import ModelSpec
@@ -62,10 +62,10 @@ class CordTask(Task):
             row[f"area_ratio_{name}"] = round((p.sum() / t.sum()).item(), 4)
         return row
 
-    def score_scan(self, case: Case, session: TorchSession, spec: ModelSpec) -> dict[str, float | None]:
+    def score_scan(self, case: Case, session: Session, spec: ModelSpec) -> dict[str, float | None]:
         """Dice and area ratio of the final masks, in 3D over the slices where the reference has that tissue."""
         check_spec(spec)
-        found = segment_fractions([case.data], frame_of(case.affine), case.centres_vox, cast(Session, session), spec)
+        found = segment_fractions([case.data], frame_of(case.affine), case.centres_vox, session, spec)
         masks = {output.name: binary(found.maps[output.name], output) for output in spec.outputs}
         masks = apply(masks, spec.postprocess, float(abs(np.linalg.det(case.affine[:3, :3]))))
         row: dict[str, float | None] = dict.fromkeys(self.scan_columns)

@@ -11,9 +11,10 @@ from torch.nn import functional as F
 
 from sctseg7t.cord.locator import locate
 from sctseg7t.image.frame import frame_of
+from sctseg7t.runtime import Session
 from sctseg7t.simulate import anatomy
 from sctseg7t.simulate.neck import NeckBatch, NeckSimulator
-from sctseg7t.train.real_scans import Case, TorchSession
+from sctseg7t.train.real_scans import Case
 from sctseg7t.train.recipe import TrainRecipe
 from sctseg7t.train.task import Folders, InputShape, Task
 from sctseg7t.zoo.spec import ModelSpec
@@ -55,7 +56,7 @@ class LocatorTask(Task):
             "confident_without": round((top[~has] > 0.5).float().mean().item(), 4) if (~has).any() else 0.0,
         }
 
-    def score_scan(self, case: Case, session: TorchSession, spec: ModelSpec) -> dict[str, float | None]:
+    def score_scan(self, case: Case, session: Session, spec: ModelSpec) -> dict[str, float | None]:
         """Median distance from the reference's centre (None: no cord found), and the share of slices within 3 mm."""
         path = locate(case.data, case.affine, session, spec)
         if path is None:
