@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         parser(),
         lambda args: args.run(args),
         argv,
-        interrupted="interrupted; run again to resume",
+        interrupted="interrupted; run again: the files that are complete stay",
         partial=(DownloadError, OutputError),
     )
 
