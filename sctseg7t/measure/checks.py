@@ -36,7 +36,7 @@ class AreaWarning:
 def check_areas(table: CsaTable) -> list[AreaWarning]:
     """List what looks wrong in a :class:`~sctseg7t.measure.csa.CsaTable`.
 
-    - ``empty_<tissue>``: the slice is valid but holds none of the tissue.
+    - ``empty_<tissue>``: the slice holds none of the tissue.
     - ``sc_area_jump``: SC differs from its neighbours (see :func:`usual_area`) by more than 25 % and
       more than 8 mm2.
     - ``sc_area_implausible``: SC outside 20..150 mm2.

@@ -7,7 +7,7 @@ import numpy as np
 
 from sctseg7t.image.frame import frame_of
 from sctseg7t.image.grid import Grid, bounding_box
-from sctseg7t.measure.centreline import MAX_ANGLE_SD_DEG, SMOOTH_MM, cosine_from_slope, fit_centreline
+from sctseg7t.measure.centreline import MAX_ANGLE_SD_DEG, cosine_from_slope, fit_centreline
 from sctseg7t.measure.checks import TRUNCATED, check_areas
 from sctseg7t.measure.columns import CSA_MEASURES, TISSUES, names
 from sctseg7t.measure.levels import slice_levels
@@ -17,7 +17,6 @@ MEASURES = names(CSA_MEASURES)
 # What the codes in a row's `reason` mean.
 REASONS = {
     "empty": "no fraction of this tissue reaches 0.01 here: nothing is measured",
-    "invalid_slice": "the slice was marked as not valid: nothing is measured",
     "single_slice": "the centreline needs two slices: no angle, area not corrected, shape as seen in the slice",
     "angle_uncertain": "centroids too close together or too far away for an angle known to 6 degrees: as above",
     "no_centreline": "no centroid to fit a centreline to: as above",
@@ -60,7 +59,7 @@ class LevelRow:
     """One tissue over the slices of a vertebral level, or of the whole stack ("all").
 
     `mean` and `sd` map each name of MEASURES to a float or None. Slices that are
-    empty, not valid or truncated count in `n_slices`, not in `n_averaged` nor in
+    empty or truncated count in `n_slices`, not in `n_averaged` nor in
     any mean. The SD has n - 1 in its denominator. Orientations are averaged as
     axes (179 and 1 degrees give 0). `length_mm` sums the slices' lengths along the
     centreline, truncated ones too.
@@ -82,8 +81,6 @@ class CsaTable:
 
     rows: tuple[CsaRow, ...]
     level_rows: tuple[LevelRow, ...]
-    centreline_from: str
-    slice_step_mm: float
 
     def column(self, tissue: str, name: str) -> np.ndarray:
         """Values of one measure over the slices as a float array (Z,), NaN where None."""
@@ -96,9 +93,7 @@ def measure_csa(
     affine: np.ndarray,
     *,
     levels: np.ndarray | None = None,
-    valid: Sequence[bool] | np.ndarray | None = None,
     flags: Sequence[Sequence[str]] | None = None,
-    smooth_mm: float = SMOOTH_MM,
 ) -> CsaTable:
     """Measure area and shape of each tissue in each slice.
 
@@ -116,15 +111,10 @@ def measure_csa(
         Voxel to scanner mm; may be oblique, anisotropic, sheared. Slices lie along axis 2.
     levels : (X, Y, Z) int array, optional
         Vertebral labels; see :func:`sctseg7t.measure.levels.slice_levels`.
-    valid : (Z,) bool array, optional
-        False: the slice is neither measured nor used for the centreline.
     flags : sequence of sequences of str, optional
         Per-slice flags, copied to the rows. A slice flagged "touches_window_edge" or
         "touches_image_edge" keeps its values but is left out of the level means.
         "touches_image_edge" is also set here.
-    smooth_mm : float
-        Length over which the cord's curvature keeps, see
-        :func:`sctseg7t.measure.centreline.fit_centreline`.
 
     Returns
     -------
@@ -138,15 +128,14 @@ def measure_csa(
     fractions = _checked_fractions(fractions)
     n_slices = next(iter(fractions.values())).shape[2]
     frame = frame_of(affine)
-    valid = _checked_valid(valid, n_slices)
     slice_flags = _checked_flags(flags, n_slices)
     if levels is not None and np.shape(levels) != next(iter(fractions.values())).shape:
         raise ValueError(f"levels have shape {np.shape(levels)}, the fractions another")
 
     stacks = {name: _cropped(array) for name, array in fractions.items()}
-    moments = {name: _stack_moments(*stack, valid) for name, stack in stacks.items()}
-    source, source_moments = _centreline_source(fractions, moments, valid)
-    line = fit_centreline(*_centroids(source_moments), frame, smooth_mm=smooth_mm)
+    moments = {name: _stack_moments(*stack) for name, stack in stacks.items()}
+    source, source_moments = _centreline_source(fractions, moments)
+    line = fit_centreline(*_centroids(source_moments), frame)
     note = () if source == "SC" else (f"centreline_from_{source}",)
     n_known = sum(m is not None for m in source_moments)
     angle_reason = {0: "no_centreline", 1: "single_slice"}.get(n_known, "angle_uncertain")
@@ -163,7 +152,7 @@ def measure_csa(
             row = CsaRow(tissue=name, slice=k, level=level[k], z_mm=z_mm, flags=slice_flags[k])
             found = moments[name][k]
             if found is None:
-                rows.append(replace(row, reason=("empty" if valid[k] else "invalid_slice",)))
+                rows.append(replace(row, reason=("empty",)))
                 continue
             if edge[name][k] and "touches_image_edge" not in row.flags:
                 row = replace(row, flags=(*row.flags, "touches_image_edge"))
@@ -174,7 +163,7 @@ def measure_csa(
             values = {field.name: getattr(shape, field.name) for field in fields(shape)}
             values["reason"] = (*(() if slope is not None else (angle_reason,)), *note, *shape.reason)
             rows.append(replace(row, **values))
-    return _finished_table(rows, source, frame.step_mm)
+    return _finished_table(rows)
 
 
 def slice_areas(mask: np.ndarray, grid: Grid) -> np.ndarray:
@@ -211,13 +200,6 @@ def _checked_fractions(fractions):
     return arrays
 
 
-def _checked_valid(valid, n_slices):
-    valid = np.ones(n_slices, bool) if valid is None else np.asarray(valid, bool)
-    if valid.shape != (n_slices,):
-        raise ValueError(f"valid has shape {valid.shape}; it needs one value for each of {n_slices} slices")
-    return valid
-
-
 def _checked_flags(flags, n_slices) -> list[tuple[str, ...]]:
     flags = [()] * n_slices if flags is None else [tuple(some) for some in flags]
     if len(flags) != n_slices:
@@ -233,18 +215,17 @@ def _cropped(array):
     return np.ascontiguousarray(np.moveaxis(array[box], 2, 0)), tuple(part.start for part in box)
 
 
-def _stack_moments(crop, corner, valid):
-    found = [slice_moments(part) if good else None for part, good in zip(crop, valid, strict=True)]
-    return [m and replace(m, centroid=m.centroid + corner) for m in found]
+def _stack_moments(crop, corner):
+    return [m and replace(m, centroid=m.centroid + corner) for m in map(slice_moments, crop)]
 
 
-def _centreline_source(fractions, moments, valid):
+def _centreline_source(fractions, moments):
     if "SC" in fractions and any(moments["SC"]):
         return "SC", moments["SC"]
     inner = [name for name in fractions if name != "SC" and any(moments[name])]
     if len(inner) == 2:
         union = np.minimum(fractions["GM"] + fractions["WM"], 1)
-        return "GM+WM", _stack_moments(*_cropped(union), valid)
+        return "GM+WM", _stack_moments(*_cropped(union))
     name = inner[0] if inner else next(iter(fractions))
     return name, moments[name]
 
@@ -278,15 +259,15 @@ def _angles(slope, area, step_mm):
     }
 
 
-def _finished_table(rows, source, step_mm):
+def _finished_table(rows):
     found = {}
-    for warning in check_areas(CsaTable(tuple(rows), (), source, step_mm)):
+    for warning in check_areas(CsaTable(tuple(rows), ())):
         found.setdefault((warning.slice, warning.tissue), []).append(warning.flag)
     flagged = []
     for row in rows:
         more = [flag for flag in found.get((row.slice, row.tissue), ()) if flag not in row.flags]
         flagged.append(replace(row, flags=(*row.flags, *more)) if more else row)
-    return CsaTable(tuple(flagged), tuple(_level_rows(flagged)), source, step_mm)
+    return CsaTable(tuple(flagged), tuple(_level_rows(flagged)))
 
 
 def _level_rows(rows):

@@ -29,9 +29,7 @@ def write_csa_csv(
     *,
     filename: str | Mapping[str, str] = "",
     tool_version: str = "",
-    volume: int | Sequence[int] | None = None,
     tissues: Sequence[str] | None = None,
-    timestamp: str | None = None,
 ) -> None:
     """Write one row for each volume, slice and tissue, in that order.
 
@@ -47,20 +45,15 @@ def write_csa_csv(
     Parameters
     ----------
     tables : CsaTable or sequence of CsaTable
-        Several are the volumes of one 4D image.
+        Several are the volumes of one 4D image, numbered from 0; a single one has no number.
     path : path-like
     fmt : {"tidy", "sct"}
     filename : str or dict of str to str
         What to put in the file name column, maybe by tissue. "sct" with several
         tissues needs the dict.
     tool_version : str
-    volume : int or sequence of int, optional
-        Index of each table's volume; default 0, 1, ... for a sequence, empty for a
-        single table.
     tissues : sequence of str, optional
         Write only these.
-    timestamp : str, optional
-        For "sct"; default now.
 
     Raises
     ------
@@ -69,7 +62,7 @@ def write_csa_csv(
     ValueError
         If options do not fit together.
     """
-    volumes = _numbered(tables, volume)
+    volumes = _numbered(tables)
     rows = [(n, r) for n, table in volumes for r in table.rows if tissues is None or r.tissue in tissues]
     if fmt == "tidy":
         write_csv(path, CSA_COLUMNS, (_tidy_row(n, r, filename, tool_version) for n, r in rows))
@@ -79,7 +72,7 @@ def write_csa_csv(
     if isinstance(filename, str) and len({r.tissue for _, r in rows}) > 1:
         raise ValueError('fmt "sct" with several tissues needs filename as a dict, one mask name for each')
     about = {
-        "Timestamp": timestamp or datetime.now().strftime("%Y-%m-%d %H:%M:%S"),
+        "Timestamp": datetime.now().strftime("%Y-%m-%d %H:%M:%S"),
         "SCT Version": tool_version,
     }
     many = any(n is not None for n, _ in volumes)
@@ -96,7 +89,6 @@ def write_level_csv(
     *,
     filename: str | Mapping[str, str] = "",
     tool_version: str = "",
-    volume: int | Sequence[int] | None = None,
     tissues: Sequence[str] | None = None,
 ) -> None:
     """Write one row for each volume, level (then "all") and tissue.
@@ -120,7 +112,7 @@ def write_level_csv(
                 "reason": row.reason,
                 "tool_version": tool_version,
             }
-            for number, table in _numbered(tables, volume)
+            for number, table in _numbered(tables)
             for row in table.level_rows
             if tissues is None or row.tissue in tissues
         ),
@@ -168,14 +160,8 @@ def write_load_csv(summaries: Mapping[str, Mapping[str, Any]], path: str | Path,
     write_csv(path, LOAD_COLUMNS, rows)
 
 
-def _numbered(tables, volume) -> list[tuple[int | None, CsaTable]]:
-    if isinstance(tables, CsaTable):
-        return [(volume, tables)]
-    tables = list(tables)
-    numbers = range(len(tables)) if volume is None else list(volume)
-    if len(numbers) != len(tables):
-        raise ValueError(f"{len(numbers)} volume numbers for {len(tables)} tables")
-    return list(zip(numbers, tables, strict=True))
+def _numbered(tables: CsaTable | Sequence[CsaTable]) -> list[tuple[int | None, CsaTable]]:
+    return [(None, tables)] if isinstance(tables, CsaTable) else list(enumerate(tables))
 
 
 def _name(filename, tissue: str) -> str:

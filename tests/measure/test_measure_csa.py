@@ -158,7 +158,6 @@ def test_gm_and_wm_together_give_the_line_where_sc_is_missing():
     cord = cylinder(affine, (60, 60, 5), (6.5, 4), lean=lean)
     gm = cylinder(affine, (60, 60, 5), (3, 1.5))
     table = measure_csa({"GM": gm, "WM": np.clip(cord - gm, 0, 1)}, affine)
-    assert table.centreline_from == "GM+WM"
     assert middle(table, "GM").angle_ap_deg == pytest.approx(25, abs=1)
     assert "centreline_from_GM+WM" in middle(table, "GM").reason
 
@@ -247,17 +246,6 @@ def test_z_is_where_the_centreline_meets_the_slice():
     assert measure_csa({"SC": cord}, affine).column("SC", "z_mm") == pytest.approx(expected, abs=0.05)
 
 
-def test_invalid_slices_are_left_out():
-    affine = make_affine((0.4, 0.4, 3))
-    cord = cylinder(affine, (60, 60, 6), (6.5, 4))
-    cord[..., 2] = np.roll(cord[..., 2], 20, axis=0)
-    valid = np.arange(6) != 2
-    table = measure_csa({"SC": cord}, affine, valid=valid)
-    assert table.rows[2].reason == ("invalid_slice",)
-    assert table.rows[2].area_mm2 is None
-    assert np.nanmax(np.abs(table.column("SC", "angle_rl_deg"))) < 0.5
-
-
 def test_level_rows():
     affine = make_affine((0.4, 0.4, 3))
     cord = cylinder(affine, (60, 60, 6), (6.5, 4))
@@ -335,9 +323,7 @@ def test_check_areas_finds_each_fault_and_nothing_else():
         {"levels": np.zeros((4, 4, 2), int)},
         {"levels": np.full((4, 4, 3), 1.5)},
         {"levels": np.full((4, 4, 3), -1)},
-        {"valid": [True]},
         {"flags": [[]]},
-        {"smooth_mm": 0},
     ],
 )
 def test_bad_calls(change):

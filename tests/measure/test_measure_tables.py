@@ -82,10 +82,8 @@ def test_volumes_of_a_4d_image(tmp_path):
     tables = [measure_csa(cord_stack(), AFFINE), measure_csa(cord_stack(2), AFFINE)]
     write_csa_csv(tables, tmp_path / "csa.csv")
     assert [r["volume"] for r in read(tmp_path / "csa.csv")] == ["0"] * 12 + ["1"] * 6
-    write_csa_csv(tables, tmp_path / "csa.csv", volume=[3, 7], tissues=["SC"])
-    assert [r["volume"] for r in read(tmp_path / "csa.csv")] == ["3"] * 4 + ["7"] * 2
-    with pytest.raises(ValueError, match="volume numbers"):
-        write_csa_csv(tables, tmp_path / "csa.csv", volume=[3])
+    write_csa_csv(tables, tmp_path / "csa.csv", tissues=["SC"])
+    assert [r["volume"] for r in read(tmp_path / "csa.csv")] == ["0"] * 4 + ["1"] * 2
 
 
 def test_sct_columns_and_conventions(table, tmp_path):
