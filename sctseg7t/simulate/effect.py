@@ -25,13 +25,14 @@ STAGES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Effect:
-    """An entry of the registry: function, stage, default settings, whether it may be left out."""
+    """An entry of the registry: function, stage, default settings, whether it must be there, place in the order."""
 
     name: str
     apply: Callable
     stage: str
     defaults: dict[str, Any]
     required: bool
+    place: tuple
 
     @property
     def summary(self) -> str:
@@ -47,14 +48,15 @@ def effect(
 ) -> Callable:
     """Register a function as an effect.
 
-    Effects run stage by stage, and within a stage in the order in which they are written.
+    Effects run stage by stage, and within a stage in the order in which they are written; those that come from
+    another organ's module run first.
 
     Parameters
     ----------
     stage : str
         One of the organs' stages.
     *organs : str
-        Keys of ``STAGES``: where the effect works.
+        Keys of ``STAGES``: where the effect works; first the one in whose module it stands.
     required : bool
         An image cannot be made without it.
     probability : float, optional
@@ -68,15 +70,13 @@ def effect(
         known = inspect.signature(function).parameters.values()
         defaults = {} if probability is None else {"probability": probability}
         defaults |= {p.name: p.default for p in known if p.kind is p.KEYWORD_ONLY}
+        name, code = function.__name__, function.__code__
         for organ in organs:
-            entries = {**EFFECTS[organ]}
-            entries[function.__name__] = Effect(
-                function.__name__, function, stage, {**defaults, **own.get(organ, {})}, required
-            )
-            # By stage: which module was imported first must not matter.
-            ordered = sorted(entries.items(), key=lambda item: STAGES[organ].index(item[1].stage))
-            EFFECTS[organ].clear()
-            EFFECTS[organ].update(ordered)
+            # Which module was imported first must not matter.
+            place = STAGES[organ].index(stage), organ == organs[0], code.co_filename, code.co_firstlineno
+            entry = Effect(name, function, stage, {**defaults, **own.get(organ, {})}, required, place)
+            entries = [*EFFECTS[organ].values(), entry]
+            EFFECTS[organ] = {e.name: e for e in sorted(entries, key=lambda e: e.place)}
         return function
 
     return register

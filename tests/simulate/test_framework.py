@@ -128,28 +128,21 @@ class TestDraw:
 class TestNewEffect:
     """One function, written once, for every organ."""
 
-    @pytest.fixture
-    def quantised(self):
-        @effect("acquisition", "cord", "neck", "brain", probability=None)
+    @pytest.fixture(autouse=True)
+    def registry(self, monkeypatch):
+        for organ in EFFECTS:
+            monkeypatch.setitem(EFFECTS, organ, dict(EFFECTS[organ]))
+
+    @pytest.mark.parametrize("organ", ["cord", "neck", "brain"])
+    def test_it_works_on_every_image(self, organ):
+        @effect("acquisition", "cord", "neck", "brain")
         def quantised(scene, draw, *, step=(0.1, 0.2)):
             """Few levels of gray."""
             step = draw.uniform("step", *step)
             scene.image = torch.round(scene.image / step) * step
 
-        yield quantised
-        for organ in ("cord", "neck", "brain"):
-            del EFFECTS[organ]["quantised"]
-
-    @pytest.mark.parametrize("organ", ["cord", "neck", "brain"])
-    def test_it_works_on_every_image(self, quantised, organ):
-        class Plain(Scene):
-            pass
-
-        Plain.organ = organ
-        batch = organ != "brain"
-        scene = Plain(3, 8) if batch else Plain()
-        scene.image = torch.rand(3, 1, 8, 8) if batch else torch.rand(5, 6, 7)
-        before = scene.image
+        scene = type("Plain", (Scene,), {"organ": organ})(*(None if organ == "brain" else 3, 8))
+        scene.image = before = torch.rand(5, 6, 7) if organ == "brain" else torch.rand(3, 1, 8, 8)
         scene.run({"quantised": read_settings(organ)["quantised"]}, 1)
         assert scene.image.shape == before.shape and not torch.equal(scene.image, before)
         assert len(scene.image.unique()) < 40 and scene.drawn["quantised"]["step"]
@@ -160,17 +153,14 @@ class TestNewEffect:
             """Twice the signal."""
             scene.image = 2 * scene.image
 
-        try:
-            seen = []
-            for seed in range(40):
-                scene = type("One", (Scene,), {"organ": "brain"})()
-                scene.image = torch.ones(1)
-                scene.run({"doubled": read_settings("brain")["doubled"]}, seed)
-                assert scene.image == 1 + scene.drawn["doubled"]["present"]
-                seen.append(scene.drawn["doubled"]["present"])
-            assert 10 < sum(seen) < 30
-        finally:
-            del EFFECTS["brain"]["doubled"]
+        seen = []
+        for seed in range(40):
+            scene = type("One", (Scene,), {"organ": "brain"})()
+            scene.image = torch.ones(1)
+            scene.run({"doubled": read_settings("brain")["doubled"]}, seed)
+            assert scene.image == 1 + scene.drawn["doubled"]["present"]
+            seen.append(scene.drawn["doubled"]["present"])
+        assert 10 < sum(seen) < 30
 
 
 class TestFields:

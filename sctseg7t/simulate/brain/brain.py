@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sctseg7t.simulate import acquisition  # noqa: F401 - effects of several organs
 from sctseg7t.simulate.brain import contrast, lesions, scanner, shape  # noqa: F401 - they register the effects
 from sctseg7t.simulate.brain.scene import BrainScene
 from sctseg7t.simulate.brain.space import voxel_positions
