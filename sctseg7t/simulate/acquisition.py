@@ -145,7 +145,7 @@ def window(scene: CordScene, draw: Draw) -> None:
         (axis - scene.phase[:, k].view(n, 1, 1, 1)) / scene.pixel[:, k].view(n, 1, 1, 1)
         for k, axis in enumerate((scene.x, scene.y))
     ]
-    scene.image = sample_mm(scene.stored, *back, 1.0, padding="border")
+    scene.image = sample_mm(scene.stored, *back, spacing_mm=1.0, padding="border")
     scene.inside = torch.ones(n, 1, scene.size, scene.size)
 
 

@@ -78,7 +78,7 @@ def lesions(scene: CordScene, draw: Draw, *, p=0.25, count=2, semi_mm=(0.6, 2.6)
     for k in range(count):
         lx, ly = draw.uniform(f"x{k}", -5.5, 5.5), draw.uniform(f"y{k}", -3.5, 3.0)
         semi = [draw.uniform(f"semi_{axis}{k}", *semi_mm) for axis in "xy"]
-        blob = edge(closed_contour(draw.gen, x - lx, y - ly, *semi, 0.15), 0.25)
+        blob = edge(closed_contour(draw.gen, x - lx, y - ly, *semi, roughness=0.15), 0.25)
         seen = on * draw.chance(f"on{k}", 0.6) * (1 - 0.6 * scene.gm)
         scene.inner = scene.inner + seen * blob * scene.white * draw.uniform(f"lift{k}", *lift)
 
@@ -100,7 +100,7 @@ def canal(
     semi = [draw.uniform(name, *v) * room for name, v in (("semi_x", semi_x), ("semi_y", semi_y))]
     ox, oy = draw.normal("x", 0.6), draw.uniform("y", *shift_y)
     triangle = draw.uniform("triangle", 0, 0.1)
-    scene.wall = closed_contour(draw.gen, x - ox, y - oy, *semi, 0.05, triangle)
+    scene.wall = closed_contour(draw.gen, x - ox, y - oy, *semi, roughness=0.05, triangle=triangle)
     # Fluid always leaves a thin layer around the cord, as far as the cord reaches.
     scene.layer = torch.nn.functional.avg_pool2d(scene.sc, 9, 1, 4)
     thin = edge((scene.layer - draw.uniform("layer", *layer)) * 2, 0.1)

@@ -77,7 +77,8 @@ class CordSimulator:
             Seeds of single effects.
         """
         scene = CordScene(self.bank, count, self.size, SPACING_MM, drift_mm)
-        scene.index = index
+        if index is not None:
+            scene.index = index
         return scene.run(self.settings, seed, stages, reseed)
 
 

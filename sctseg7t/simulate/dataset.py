@@ -5,8 +5,10 @@ import io
 import json
 import re
 import textwrap
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +16,7 @@ from sctseg7t.errors import InputError, OutputError
 from sctseg7t.files import write_bytes, write_json
 from sctseg7t.image.nifti import save
 from sctseg7t.simulate import recipe_file
-from sctseg7t.simulate.anatomy import SPACING_MM
+from sctseg7t.simulate.anatomy import SPACING_MM, AnatomyBank
 from sctseg7t.simulate.effect import EFFECTS, read_settings
 from sctseg7t.simulate.scan import ScanPlan, simulate_scan
 from sctseg7t.version import __version__
@@ -30,15 +32,15 @@ class ScanRecipe:
 
     name: str = "default"
     description: str = "All effects at their defaults, ordinary contrast."
-    anatomy: tuple = ("parametric",)
-    simulation: dict = None
+    anatomy: tuple[str, ...] = ("parametric",)
+    simulation: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def stem(self):
+    def stem(self) -> str:
         """What the subjects' names begin with: letters and digits, as BIDS has it."""
         return "sim" if self.name == "default" else re.sub("[^A-Za-z0-9]", "", self.name)
 
-    def of_sources(self, anatomy):
+    def of_sources(self, anatomy: Sequence[str]) -> "ScanRecipe":
         """The recipe with other anatomy sources; shares of those that it had are left out."""
         simulation = {**self.simulation}
         subject = {**(simulation.get("subject") or {})}
@@ -48,12 +50,12 @@ class ScanRecipe:
         return ScanRecipe(self.name, self.description, tuple(anatomy), simulation)
 
 
-def shipped_recipes():
+def shipped_recipes() -> list[str]:
     """Names of the recipes in the package."""
     return recipe_file.shipped_recipes(_FOLDER)
 
 
-def read_recipe(name=None):
+def read_recipe(name: str | Path | None = None) -> ScanRecipe:
     """Read a recipe: a shipped one's name, or a JSON file with ``simulation`` and maybe ``anatomy``.
 
     A training recipe will do, and it may name a ``base``. None gives the defaults.
@@ -64,7 +66,7 @@ def read_recipe(name=None):
         No such recipe, not a recipe, or one with an unknown effect or setting.
     """
     if name is None:
-        return ScanRecipe(simulation={})
+        return ScanRecipe()
     path, values = recipe_file.read_recipe_file(name, _FOLDER)
     simulation = values.get("simulation")
     if not isinstance(simulation, dict) or values.get("task", "cord") != "cord":
@@ -78,7 +80,7 @@ def read_recipe(name=None):
     return ScanRecipe(path.stem, str(values.get("description", "")), anatomy, simulation)
 
 
-def plan_scan(recipe, seed, **given):
+def plan_scan(recipe: ScanRecipe, seed: int, **given: Any) -> ScanPlan:
     """A plan: what is ``given`` (None: not given), else drawn from the recipe's range, else the default.
 
     Raises
@@ -98,7 +100,9 @@ def plan_scan(recipe, seed, **given):
     return ScanPlan(seed, **values)
 
 
-def write_scan(folder, bank, recipe, plan, anatomy_seed):
+def write_scan(
+    folder: str | Path, bank: AnatomyBank, recipe: ScanRecipe, plan: ScanPlan, anatomy_seed: int
+) -> tuple[str, Path]:
     """Simulate a scan and write it, its truth and its record into ``folder/sub-*/anat``.
 
     Returns
@@ -131,7 +135,7 @@ def write_scan(folder, bank, recipe, plan, anatomy_seed):
     return subject, path
 
 
-def write_participants(folder, rows):
+def write_participants(folder: str | Path, rows: Sequence[dict[str, str]]) -> None:
     """Write a BIDS folder's ``dataset_description.json`` and ``participants.tsv``.
 
     Participants whose scans another call wrote stay in the table, so that groups can share a folder.
@@ -170,9 +174,9 @@ def write_participants(folder, rows):
         write_bytes(folder / ".bidsignore", b"*_probseg.nii.gz\n")
 
 
-def effects_table():
+def effects_table(organ: str = "cord") -> str:
     """Text that lists every effect: its stage, what it does, and its settings with their defaults."""
-    effects = EFFECTS["cord"]
+    effects = EFFECTS[organ]
     width = max(map(len, effects)) + 2
     lines = [f"{'EFFECT':{width}}{'STAGE':13}{'REQUIRED':10}WHAT IT DOES, AND ITS SETTINGS WITH THEIR DEFAULTS"]
     for entry in effects.values():

@@ -128,7 +128,7 @@ def tubes(scene: NeckScene, draw: Draw, *, count=6, p=0.5, wall_p=0.3) -> None:
     for k in range(count):
         px, py = draw.uniform(f"x{k}", -50, 50), draw.uniform(f"y{k}", -50, 60)
         semi = [draw.uniform(f"semi_{axis}{k}", 1.5, 10) for axis in "xy"]
-        disc = closed_contour(draw.gen, x - px, y - py, *semi, 0.1)
+        disc = closed_contour(draw.gen, x - px, y - py, *semi, roughness=0.1)
         inner = edge(disc - draw.uniform(f"wall{k}", 0.5, 4), 0.5) * draw.chance(f"wall_on{k}", wall_p)
         free = edge(torch.hypot(px, py) - 22, 1.0)
         _paint(scene, edge(disc, 0.5) * free * draw.chance(f"on{k}", p), draw.uniform(f"level{k}", 0.0, 1.6))
@@ -140,7 +140,8 @@ def outline(scene: NeckScene, draw: Draw, *, fat_p=0.7, no_air_p=0.25) -> None:
     """The neck ends in a rim of fat, and air around it; some images show no air."""
     x, y = scene.canal
     ox, oy = draw.normal("x", 8), draw.uniform("y", -15, 25)
-    neck = closed_contour(draw.gen, x - ox, y - oy, *(draw.uniform(f"semi_{axis}", 42, 95) for axis in "xy"), 0.06)
+    semi = [draw.uniform(f"semi_{axis}", 42, 95) for axis in "xy"]
+    neck = closed_contour(draw.gen, x - ox, y - oy, *semi, roughness=0.06)
     fat = edge(-(neck - draw.uniform("fat_mm", 2, 14)), 0.6) * draw.chance("fat", fat_p)
     _paint(scene, fat, draw.uniform("fat_level", 0.1, 1.6))
     scene.image = scene.image * torch.maximum(edge(neck, 0.5), draw.chance("no_air", no_air_p))
@@ -158,7 +159,7 @@ def head(scene: NeckScene, draw: Draw, *, brain_p=0.5, nothing_p=0.25) -> None:
     drawn = inside * fluid * draw.uniform("csf", 0.05, 1.3)
     for name, tissue in (("gm", gm), ("wm", wm)):
         drawn = drawn + tissue * (fluid * draw.uniform(name, 0.1, 1.1) - drawn)
-    skull = closed_contour(draw.gen, x, y, *(draw.uniform(f"semi_{axis}", 70, 95) for axis in "xy"), 0.02)
+    skull = closed_contour(draw.gen, x, y, *(draw.uniform(f"semi_{axis}", 70, 95) for axis in "xy"), roughness=0.02)
     scalp = edge(skull, 0.5) - edge(skull - draw.uniform("scalp_mm", 3, 9), 0.5)
     scalp = scalp * draw.chance("scalp", 0.6) * (1 - inside)
     drawn = drawn + scalp * (fluid * draw.uniform("scalp_level", 0.2, 1.6) - drawn)
@@ -172,7 +173,7 @@ def vertebra(scene: NeckScene, draw: Draw, *, p=0.8) -> None:
     """The vertebra's body in front of the canal."""
     x, y = scene.canal
     semi = [draw.uniform(f"semi_{axis}", 7, 13) for axis in "xy"]
-    body = closed_contour(draw.gen, x, y - draw.uniform("y", 9, 17), *semi, 0.06)
+    body = closed_contour(draw.gen, x, y - draw.uniform("y", 9, 17), *semi, roughness=0.06)
     _paint(scene, edge(body, 0.6) * draw.chance("on", p), draw.uniform("level", 0.05, 0.9))
 
 
@@ -183,7 +184,7 @@ def canal(scene: NeckScene, draw: Draw, *, semi_x=(7.5, 13.5), semi_y=(5.5, 10.0
     room = scene.scale.clamp(min=0.9)
     semi = [draw.uniform(name, *v) * room for name, v in (("semi_x", semi_x), ("semi_y", semi_y))]
     ox, oy = draw.normal("x", 0.6), draw.uniform("y", -1.2, 2.4)
-    wall = closed_contour(draw.gen, x - ox, y - oy, *semi, 0.05, draw.uniform("triangle", 0, 0.1))
+    wall = closed_contour(draw.gen, x - ox, y - oy, *semi, roughness=0.05, triangle=draw.uniform("triangle", 0, 0.1))
     ring = edge(wall + draw.uniform("ring_mm", 0.3, 3.0), 0.4) * draw.chance("ring", ring_p)
     _paint(scene, ring * scene.shown, draw.uniform("ring_level", 0.02, 0.8))
     _paint(scene, edge(wall, 0.4) * scene.shown, 1.0)

@@ -138,7 +138,7 @@ def _plan_settings(plan, recipe):
         "noise": {"snr": (plan.snr,) * 2},
         "resolution": {"pixel": (plan.pixel_mm,) * 2},
     }
-    merged = dict.fromkeys(EFFECTS["cord"], False)
+    merged: dict[str, Any] = dict.fromkeys(EFFECTS["cord"], False)
     for name, settings in read_settings("cord", recipe).items():
         given = recipe.get(name) or {}
         merged[name] = {**settings, **_ORDINARY.get(name, {}), **given, **planned.get(name, {})}

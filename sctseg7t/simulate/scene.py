@@ -23,19 +23,19 @@ class Draw:
     seed : int
     name : str
         Of the effect: seed and name decide the numbers.
-    count : int, optional
-        Images of a batch: a number is an (N, 1, 1, 1) tensor. None: one image, a number is a float.
-    size : int, optional
+    count : int
+        Images of a batch: a number is an (N, 1, 1, 1) tensor. 0: one image, a number is a float.
+    size : int
         Pixels of :meth:`noise` along each side.
     """
 
-    def __init__(self, seed: int, name: str, count: int | None = None, size: int | None = None):
+    def __init__(self, seed: int, name: str, count: int = 0, size: int = 0):
         self.count, self.size, self.kept = count, size, {}
         self.gen = torch.Generator().manual_seed((int(seed) * 1_000_003 + zlib.crc32(name.encode())) % 2**63)
 
     def keep(self, name: str, value: Any) -> Any:
         """Keep a value under a name; returns it."""
-        if self.count is None:
+        if not self.count:
             self.kept[name] = round(float(value), 5)
             return float(value)
         self.kept[name] = value.flatten().tolist()
@@ -60,9 +60,9 @@ class Draw:
     def _unit(self) -> torch.Tensor:
         return torch.rand(self.count or 1, 1, 1, 1, generator=self.gen)
 
-    def noise(self, nodes: int, size: int | None = None) -> torch.Tensor:
+    def noise(self, nodes: int) -> torch.Tensor:
         """Smooth noise of unit SD over the images, (N, 1, S, S); follows from the seed, so it is not kept."""
-        return smooth_noise(self.gen, self.count or 1, nodes, size or self.size)
+        return smooth_noise(self.gen, self.count or 1, nodes, self.size)
 
     def field(self, period_mm: float, shape: Sequence[int]) -> torch.Tensor:
         """Smooth noise of unit SD over a volume at 1 mm, (X, Y, Z)."""
@@ -71,7 +71,7 @@ class Draw:
     @functools.cached_property
     def rng(self) -> np.random.Generator:
         """numpy's generator of this stream, for draws of varying number."""
-        return np.random.default_rng(torch.randint(0, 2**62, (1,), generator=self.gen).item())
+        return np.random.default_rng(int(torch.randint(0, 2**62, (1,), generator=self.gen)))
 
 
 class Scene:
@@ -83,7 +83,7 @@ class Scene:
     organ: ClassVar[str]
     image: torch.Tensor
 
-    def __init__(self, count: int | None = None, size: int | None = None):
+    def __init__(self, count: int = 0, size: int = 0):
         self.count, self.size = count, size
         self.drawn: dict[str, dict[str, Any]] = {}
 
@@ -166,7 +166,7 @@ class SliceScene(Scene):
 
     x: torch.Tensor  # (1, 1, S, S) pixel positions: right of the middle
     y: torch.Tensor  # anterior of the middle
-    index: torch.Tensor | None  # (N,) slices of the anatomy bank
+    index: torch.Tensor  # (N,) slices of the anatomy bank
     scale: torch.Tensor  # size of the cord against the bank's
     # (x, y) positions in the frame of the canal and of the cord:
     canal: tuple[torch.Tensor, torch.Tensor]
@@ -181,7 +181,6 @@ class SliceScene(Scene):
         super().__init__(count, size)
         self.bank = bank
         self.x, self.y = pixel_grid_mm(size, spacing_mm)
-        self.index = None
 
     def settings_of(self, k: int) -> dict[str, dict[str, float]]:
         """Numbers drawn for image ``k``: effect → name → value."""
@@ -195,7 +194,7 @@ class CordScene(SliceScene):
     """A batch of windows around the cord. (N, 1, S, S) or (N, 1, 1, 1) tensors."""
 
     organ = "cord"
-    gray: tuple[torch.Tensor, torch.Tensor] | None  # positions in the frame of the gray matter
+    gray: tuple[torch.Tensor, torch.Tensor]  # positions in the frame of the gray matter
     gray_level: torch.Tensor  # probability at which a template's outline is taken
     horns: dict[str, Any]  # how the horn effects change the gray matter
     regions: torch.Tensor  # atlas region
@@ -218,5 +217,4 @@ class CordScene(SliceScene):
     ):
         super().__init__(bank, count, size, spacing_mm)
         self.drift_mm = drift_mm
-        # The cord itself stands in for a gray frame not set.
-        self.gray, self.horns = None, {}
+        self.horns = {}

@@ -15,9 +15,7 @@ def subject(scene: SliceScene, draw: Draw, *, source_weights=None) -> None:
     """A slice of the anatomy bank; ``source_weights`` gives each source its share."""
     weights = scene.bank.weights(source_weights)
     drawn = torch.multinomial(weights, draw.count, replacement=True, generator=draw.gen)
-    if scene.index is None:
-        scene.index = drawn
-    draw.keep("slice", scene.index)
+    scene.index = draw.keep("slice", getattr(scene, "index", drawn))
 
 
 @effect("anatomy", "cord", required=True)
@@ -80,7 +78,7 @@ def atrophy(scene: CordScene, draw: Draw, *, p=0.2, cord=(0.78, 1.0), gray=(0.88
 @effect("anatomy", "cord", required=True)
 def gray_matter(scene: CordScene, draw: Draw, *, level=(0.3, 0.56), scale_sd=0.05, warp_sd=0.13) -> None:
     """Gray matter's own size and form; ``level`` is the probability at which a template's outline is taken."""
-    x, y = scene.gray or scene.cord
+    x, y = getattr(scene, "gray", scene.cord)
     x = x * draw.normal("scale_x", scale_sd, 1.0) + warp_sd * draw.noise(9)
     y = y * draw.normal("scale_y", scale_sd, 1.0) + warp_sd * draw.noise(9)
     scene.gray = (x, y)
@@ -142,7 +140,7 @@ def slab(scene: CordScene, draw: Draw, *, thickness=(1.0, 7.0), tilt_sd=6.0, ins
         parts.append((sc, gm, label))
         if depth == 0.0:
             scene.regions = sample_mm(maps[:, 2:3], x, y, SPACING_MM, mode="nearest").long()
-    scene.sc, scene.gm, label = (sum(column) / len(parts) for column in zip(*parts))
+    scene.sc, scene.gm, label = ((a + b + c) / 3 for a, b, c in zip(*parts))
     scene.target = torch.cat([label, torch.minimum(scene.gm, label)], 1)
 
 

@@ -126,9 +126,10 @@ def test_smooth_fields_have_unit_sd_and_are_smooth():
 def test_gaussian_keeps_sums_and_widens():
     volume = torch.zeros(21, 21, 21)
     volume[10, 10, 10] = 1
-    blurred = gaussian(volume, (2.0, 1.0, 0.0))
-    assert float(blurred.sum()) == pytest.approx(1, abs=1e-3)
-    assert float(blurred[12, 10, 10]) > float(blurred[10, 12, 10]) > 0 == float(blurred[10, 10, 12])
+    blurred, more = gaussian(volume, 1.0), gaussian(volume, 2.0)
+    assert blurred.sum() == pytest.approx(1, abs=1e-3) and more.sum() == pytest.approx(1, abs=1e-3)
+    assert more[14, 10, 10] == pytest.approx(more[10, 10, 14]) and more[14, 10, 10] > blurred[14, 10, 10] > 0
+    assert torch.equal(gaussian(volume, 0.1), volume)
 
 
 def test_sampling_at_voxels_gives_the_voxels_and_follows_an_affine():

@@ -161,16 +161,23 @@ def open_brain(folder: str | Path, name: str) -> StoredBrain:
     return StoredBrain(name, image, label, np.array(record["to_template"]), centres)
 
 
-def _lesion_voxels(label):
-    """Voxels of lesions, each lesion's share growing with the cube root of its volume."""
+def components(mask: np.ndarray, corners: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Connected parts of a mask by number from 1 (``corners``: such voxels touch), and the size of each; 0 first."""
     from scipy import ndimage as ndi
 
-    parts, count = ndi.label(label, np.ones((3, 3, 3)))
-    if not count:
+    parts = np.zeros(mask.shape, np.int32)
+    ndi.label(mask, np.ones((3, 3, 3)) if corners else None, output=parts)
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return parts, sizes
+
+
+def _lesion_voxels(label: np.ndarray) -> np.ndarray:
+    """Voxels of lesions, each lesion's share growing with the cube root of its volume."""
+    parts, sizes = components(label)
+    if len(sizes) == 1:
         return np.zeros((0, 3), int)
     voxels = np.argwhere(parts)
-    owner = parts[tuple(voxels.T)]
-    size = np.bincount(owner)
-    weight = size[owner] ** (-2 / 3)
+    weight = sizes[parts[tuple(voxels.T)]] ** (-2 / 3)
     rng = np.random.default_rng(0)
     return voxels[rng.choice(len(voxels), _CENTRES, p=weight / weight.sum())]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from sctseg7t.errors import InputError
+from sctseg7t.simulate.brain.bank import components
 from sctseg7t.simulate.brain.scene import BrainScene
 from sctseg7t.simulate.brain.space import gaussian, sample, smooth_field
 from sctseg7t.simulate.effect import effect
@@ -108,7 +109,7 @@ def punctate(scene: BrainScene, draw: Draw, *, most=45, radius_mm=(0.9, 3.2)) ->
     """Small ellipsoids in the white matter, deep or juxtacortical."""
     rng = draw.rng
     # A few of them also where there is else nothing.
-    count = int(rng.integers(0, 1 + most * min(1.0, 0.25 + scene.burden))) if scene.burden else 0
+    count = _count(scene, draw, most, 0.25)
     weight = scene.wm * (1 + 2 * (gaussian(scene.gm, 1.5) > 0.25)) + 0.04 * scene.gm
     for centre in _voxels(weight * _fits(scene), count, rng):
         _blob(scene, rng, centre, np.exp(rng.uniform(*np.log(radius_mm))))
@@ -118,7 +119,7 @@ def punctate(scene: BrainScene, draw: Draw, *, most=45, radius_mm=(0.9, 3.2)) ->
 def juxtacortical(scene: BrainScene, draw: Draw, *, most=14, radius_mm=(2.0, 7.0)) -> None:
     """Lesions that follow the border of WM and cortex."""
     rng = draw.rng
-    count = int(rng.integers(0, 1 + most * min(1.0, 0.2 + scene.burden))) if scene.burden else 0
+    count = _count(scene, draw, most, 0.2)
     border = scene.wm * gaussian(scene.gm, 1.2) * (1 - scene.fossa)
     along = torch.sigmoid((gaussian(scene.gm, 1.5) - 0.12) / 0.04)
     for centre in _voxels(border * (scene.lateral > 6), count, rng):
@@ -129,7 +130,7 @@ def juxtacortical(scene: BrainScene, draw: Draw, *, most=14, radius_mm=(2.0, 7.0
 def periventricular(scene: BrainScene, draw: Draw, *, most=16, radius_mm=(1.2, 4.5)) -> None:
     """Ovoid lesions at the ventricles, their long axis leading away from them (Dawson's fingers)."""
     rng = draw.rng
-    count = int(rng.integers(0, 1 + most * min(1.0, 0.2 + scene.burden))) if scene.burden else 0
+    count = _count(scene, draw, most, 0.2)
     near = torch.exp(-((scene.lateral - 2.5) ** 2) / 8) * scene.wm * (scene.lateral > 0)
     for centre in _voxels(near, count, rng):
         here = tuple(slice(max(c - 1, 0), c + 2) for c in centre)
@@ -166,7 +167,7 @@ def deep(scene: BrainScene, draw: Draw, *, period_mm=(10.0, 22.0), level=(1.3, 2
 def posterior_fossa(scene: BrainScene, draw: Draw, *, most=8, radius_mm=(0.9, 4.5)) -> None:
     """Lesions of the brainstem, the cerebellar peduncles and the cerebellum."""
     rng = draw.rng
-    count = int(rng.integers(0, 1 + most * min(1.0, 0.3 + scene.burden))) if scene.burden else 0
+    count = _count(scene, draw, most, 0.3)
     weight = scene.fossa * (scene.wm + 0.3 * scene.gm * (scene.mni[0].abs() < 16))
     for centre in _voxels(weight, count, rng):
         _blob(scene, rng, centre, np.exp(rng.uniform(*np.log(radius_mm))), free=True)
@@ -195,7 +196,8 @@ def outline(scene: BrainScene, draw: Draw, *, level=(0.35, 0.6), softness_mm=(0.
     """The label, and the softness of lesions in the image."""
     scene.label = scene.lesion > draw.uniform("level", *level)
     if least > 1:
-        scene.label = _without_specks(scene.label, least)
+        parts, sizes = components(scene.label.numpy())
+        scene.label = torch.from_numpy(sizes[parts] >= least)
     soft = gaussian(scene.lesion, draw.uniform("softness_mm", *softness_mm))
     around = gaussian((scene.lesion > 0.02).float(), 1.5)
     # The brightness of a lesion has to reach as far as its softened border.
@@ -204,13 +206,9 @@ def outline(scene: BrainScene, draw: Draw, *, level=(0.35, 0.6), softness_mm=(0.
     scene.lesion = soft.clamp(0, 1)
 
 
-def _without_specks(label, least):
-    from scipy import ndimage as ndi
-
-    parts, count = ndi.label(label.numpy(), np.ones((3, 3, 3)))
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    return torch.from_numpy(sizes[parts] >= least)
+def _count(scene: BrainScene, draw: Draw, most: int, least: float) -> int:
+    """How many lesions of a kind: fewer with less disease, none without."""
+    return int(draw.rng.integers(0, int(1 + most * min(1.0, least + scene.burden)))) if scene.burden else 0
 
 
 def _fits(scene):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from sctseg7t.errors import InputError
-from sctseg7t.simulate.brain.bank import StoredBrain, open_brain, store
+from sctseg7t.simulate.brain.bank import StoredBrain, components, open_brain, store
 
 
 def real_brains(numbers: Sequence[str], folder: str | Path | None, root: str | Path) -> list[StoredBrain]:
@@ -73,8 +73,9 @@ def brain_of(image: np.ndarray) -> np.ndarray:
     """Brain mask of an image that is zero (or below) outside the brain: its largest part, holes filled."""
     from scipy import ndimage as ndi
 
-    parts, count = ndi.label(ndi.binary_opening(image > 0.02 * np.percentile(image, 99.5), iterations=2))
-    if not count:
+    bright = ndi.binary_opening(image > 0.02 * np.percentile(image, 99.5), iterations=2)
+    parts, sizes = components(np.asarray(bright), corners=False)
+    if len(sizes) == 1:
         return image > 0
-    largest = 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
-    return ndi.binary_fill_holes(ndi.binary_dilation(parts == largest, iterations=2))
+    whole = ndi.binary_dilation(parts == sizes.argmax(), iterations=2)
+    return np.asarray(ndi.binary_fill_holes(whole))

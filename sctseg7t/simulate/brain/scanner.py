@@ -48,14 +48,14 @@ def slices(scene: BrainScene, draw: Draw, *, thickness_mm=(1.2, 5.0)) -> None:
 @effect("acquisition", "brain", probability=0.12)
 def motion(scene: BrainScene, draw: Draw) -> None:
     """Ghosts or motion between readouts (TorchIO, Perez-Garcia et al., 2021)."""
-    import torchio
+    from torchio.transforms import RandomGhosting, RandomMotion
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(draw.uniform("seed", 0, 2**31)))
         if draw.chance("ghosts", 0.5):
-            change = torchio.RandomGhosting(num_ghosts=(2, 6), intensity=(0.1, 0.5))
+            change = RandomGhosting(num_ghosts=(2, 6), intensity=(0.1, 0.5))
         else:
-            change = torchio.RandomMotion(degrees=2.5, translation=2.5, num_transforms=1)
+            change = RandomMotion(degrees=2.5, translation=2.5, num_transforms=1)
         scene.image = change(scene.image[None])[0].abs()
 
 

@@ -59,8 +59,8 @@ class BrainScene(Scene):
             MNI mm of the right one; the left is its mirror image.
         """
         mni = self.mni[:, ::_STEP, ::_STEP, ::_STEP]
-        total = sum(ball(mni, part[0], part[1]).mul_(part[2] if len(part) > 2 else 1.0) for part in parts)
-        return enlarge(total, self.shape, _STEP)
+        bumps = [ball(mni, part[0], part[1]).mul_(part[2] if len(part) > 2 else 1.0) for part in parts]
+        return enlarge(sum(bumps[1:], bumps[0]), self.shape, _STEP)
 
     @functools.cached_property
     def fossa(self) -> torch.Tensor:

@@ -101,7 +101,8 @@ def folds(
     keep = torch.sigmoid((scene.ventricle - 9) / 1.5) * (1 - scene.fossa)
     for k, period in enumerate(period_mm):
         noise = draw.field(draw.uniform(f"period_{k}_mm", *period), scene.shape)
-        slope = torch.sqrt(sum(g.square() for g in torch.gradient(noise)) + 1e-4)
+        gx, gy, gz = torch.gradient(noise)
+        slope = torch.sqrt(gx.square() + gy.square() + gz.square() + 1e-4)
         away = (noise.abs() / slope).clamp(max=20)
         reach = deepest * (0.6 + 0.4 * k) * (1 + 0.4 * draw.field(30, scene.shape))
         here = torch.sigmoid((reach - scene.depth) / 1.5) * keep

@@ -37,7 +37,7 @@ def load_template() -> Template:
     """Read the template (UsageError without nilearn)."""
     stored, affine = stored_maps()
     t1, gm, wm = (stored[name].astype(np.float32) / np.float32(255) for name in ("t1", "gm", "wm"))
-    maps = _derive(t1, gm, wm, map_in_mni("brain")[0] > 0, affine)
+    maps = _derive(t1, gm, wm, np.asarray(map_in_mni("brain")[0]) > 0, affine)
     priors = np.stack([gm, wm])
     return Template(torch.from_numpy(maps), torch.from_numpy(priors), tuple(affine[:3, 3].tolist()))
 
