@@ -93,12 +93,6 @@ def test_scores_stay_with_the_weights_they_belong_to(run, manifest):
     assert load_manifest(manifest).model("cord_gm_sc@9.1.0").evaluation == (score,)
 
 
-def test_new_version_becomes_the_default_beside_the_old(run, manifest):
-    export.export(run, manifest=manifest, version="9.1.0")
-    found = {spec.version: spec.default for spec in load_manifest(manifest).versions("cord_gm_sc")}
-    assert found == {VERSION: False, "9.1.0": True}
-
-
 def test_model_of_the_user_s_own_gets_an_entry_of_its_task(mine):
     path = export.export(mine)
     spec = spec_from_onnx(path)

@@ -137,12 +137,6 @@ def test_shipped_cord_recipes_simulate(bank, small_template, monkeypatch, name):
     assert batch.target.shape[1] == task.outputs and (shape.free or batch.image.shape[2:] == shape.size)
 
 
-def test_unknown_setting_of_the_simulator_is_named(bank, monkeypatch):
-    monkeypatch.setattr(anatomy, "load_bank", lambda *args, **options: bank)
-    with pytest.raises(InputError, match="'snrr'"):
-        CORD.simulator(replace(RECIPE, anatomy=["masks"], simulation={"snrr": 1}), {}, None, None)
-
-
 # ---- entries -------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from train_helpers import rows_of, weights
+from train_helpers import rows_of
 
 from sctseg7t.simulate.brain import bank
 from sctseg7t.simulate.brain.template import Template
@@ -63,16 +63,6 @@ def test_channels_of_the_recipe_decide_the_network_s_inputs():
     flair = replace(RECIPE, simulation={"channels": ["FLAIR"]})
     inputs = [task_of(recipe).network(recipe).down[0][0].in_channels for recipe in (flair, RECIPE)]
     assert inputs == [8, 24]
-
-
-def test_training_resumes_where_it_stopped_with_the_same_weights(tmp_path):
-    # Before the learning rate falls the length may change.
-    short, whole = replace(RECIPE, steps=2, decay=0.0), replace(RECIPE, decay=0.0)
-    learn(tmp_path / "halved", short)
-    learn(tmp_path / "halved", whole)
-    learn(tmp_path / "straight", whole)
-    one, two = (weights(tmp_path / run / "last.pt")["average"] for run in ("halved", "straight"))
-    assert all(torch.equal(a, b) for a, b in zip(one.values(), two.values()))
 
 
 def test_training_learns_the_bright_block(tmp_path):
