@@ -64,7 +64,7 @@ def matches(path: AnyPath, file: FileSpec, *, new: bool = False) -> bool:
 
 def record(path: AnyPath) -> None:
     """Write the SHA-256 of a file beside it, for :func:`as_recorded`."""
-    write_bytes(f"{path}.sha256", f"{file_digest(path)}\n".encode())
+    write_bytes(Path(f"{path}.sha256"), f"{file_digest(path)}\n".encode())
 
 
 def as_recorded(path: AnyPath) -> bool:

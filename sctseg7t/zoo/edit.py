@@ -56,7 +56,7 @@ def put_model(manifest_path: AnyPath, entry: dict) -> None:
 
 def write_entry(path: AnyPath, value: dict) -> None:
     """Write JSON that a person can read: what fits on one line stays on one line."""
-    write_bytes(path, (_format(value, 0) + "\n").encode())
+    write_bytes(Path(path), (_format(value, 0) + "\n").encode())
 
 
 def _key(entry: dict) -> tuple[str, str]:
