@@ -1,5 +1,7 @@
 """The self-test of a network: a known image, and what the network must return for it."""
 
+from pathlib import Path
+
 import numpy as np
 
 from sctseg7t.errors import ModelError
@@ -56,7 +58,7 @@ def check_network(path: AnyPath, spec: ModelSpec) -> None:
 
     if spec.test_input is None:
         raise ModelError(f"{spec.label}: its entry has no test_input to check the network with")
-    maps = open_session(path, "cpu").run(known_image(spec.test_input))[0]
+    maps = open_session(Path(path), "cpu").run(known_image(spec.test_input))[0]
     if not np.isfinite(maps).all():
         raise ModelError(f"{spec.label}: its network returns values that are no numbers")
     if len(maps) <= max(output.channel for output in spec.outputs):
