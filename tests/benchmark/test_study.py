@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from compare_helpers import disc, write
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmark"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmark/accuracy"))
 import study  # noqa: E402
 
 from sctseg7t.compare.compare import compare  # noqa: E402
@@ -79,7 +79,9 @@ def test_simulated_subjects(tmp_path, monkeypatch):
     before = [path.stat().st_mtime_ns for path in scans]
     study.simulate(tmp_path / "subjects", 1)
     assert [path.stat().st_mtime_ns for path in scans] == before
-    found = study.compare_simulated(tmp_path / "subjects", "cord_gm_sc", tmp_path / "masks", Where("cpu", 1))
+    found = study.compare_simulated(
+        tmp_path / "subjects", {"cord_gm_sc": "cord_gm_sc"}, tmp_path / "masks", Where("cpu", 1)
+    )
     assert sorted(case.group for case in found.cases) == ["ALS", "HC", "MS"]
     assert found.structures == ("SC", "GM") and not any(problem.left_out for problem in found.problems)
     assert (found.rows.dice[found.rows.structure == "SC"] > 0.8).all()

@@ -1,6 +1,6 @@
 """Throughput and memory of sct7t_batch, next to sct7t_deepseg called once per scan in a shell loop.
 
-    python benchmark/batch.py [-n 20] [-runs 3] [-memory 10 20 40] [-data FOLDER]
+    python benchmark/speed/batch.py [-n 20] [-runs 3] [-memory 10 20 40] [-data FOLDER]
 
 The scans are the example with other intensities, or those of a BIDS folder (for example one that
 `sct7t_simulate -o FOLDER -n 40` made). Each run starts with an empty output folder; loop and batch take turns, so
@@ -22,7 +22,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def make_scans(folder, count, source=None):

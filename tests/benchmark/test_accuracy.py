@@ -1,24 +1,18 @@
 """The accuracy benchmark, on copies of the example with the tool's own masks as references."""
 
-import csv
-import json
 import shutil
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "benchmark"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmark/accuracy"))
 
-pytest.importorskip("scipy")
 import accuracy  # noqa: E402
-import evaluation  # noqa: E402
 import perturb  # noqa: E402
-import record  # noqa: E402
 import scans  # noqa: E402
 
 NAMES = ["9584", "9669", "10062Ses1", "10062Ses2", "t2s"]
@@ -49,8 +43,8 @@ def data(small, open_cpu, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def evaluations(data, open_cpu):
-    return [evaluation.evaluate(scan, open_cpu()) for scan in scans.scans(data)]
+def comparison(data, tmp_path_factory):
+    return scans.compare_models(data, {"ours": "gm_sc"}, tmp_path_factory.mktemp("masks"))
 
 
 def test_scans_name_what_is_missing(data, tmp_path):
@@ -60,34 +54,26 @@ def test_scans_name_what_is_missing(data, tmp_path):
         scans.scans(tmp_path)
 
 
-def test_evaluation_counts_what_differs(evaluations):
-    sc, gm = (evaluations[0].summary("ours", tissue) for tissue in ("SC", "GM"))
-    assert (sc["dice"], sc["worst"], sc["lost"], sc["hd95_slice_mm"], sc["csa_bias_percent"]) == (1, 1, 0, 0, 0)
-    voxels = int(evaluations[0].masks["ours", "GM"].sum())
-    assert gm["dice"] == pytest.approx(2 * (voxels - 1) / (2 * voxels - 1))
-    assert gm["csa_bias_percent"] == pytest.approx(100 / (voxels - 1))
-    assert gm["worst"] < 1
-    total = evaluation.overall(evaluations, "ours", "GM")
-    assert total["mean"]["slices"] == 15
-    assert total["bland_altman_csa_mm2"]["n"] == 15
-    assert total["bland_altman_csa_mm2"]["bias"] > 0
+def test_what_differs_is_counted(comparison):
+    sc, gm = (accuracy.by_scan(comparison, structure, "ours").iloc[0] for structure in ("SC", "GM"))
+    assert (sc.dice, sc.worst, sc.lost, sc.hd95_slice_mm, sc.csa_bias_percent) == (1, 1, 0, 0, 0)
+    # The reference lacks one voxel of ours.
+    voxels = 1 + round(100 / gm.csa_bias_percent)
+    assert gm.dice == pytest.approx(2 * (voxels - 1) / (2 * voxels - 1))
+    assert gm.worst < 1
+    total = accuracy.overall(accuracy.by_scan(comparison, "GM", "ours"))
+    assert (total["slices"], total["lost"]) == (15, 0) and total["worst"] == gm.worst
     # The second run is the first one again.
-    assert total["scan_rescan_cov"]["per_slice_percent"] == 0
-    assert total["scan_rescan_cov"]["slices"] == 12
+    (per_slice, n), (of_means, _) = accuracy.repeatability(comparison, "GM", "ours")
+    assert (per_slice, n, of_means) == (0, 12, 0)
 
 
-def test_the_command_writes_tables_and_figures(data, tmp_path, capsys):
-    pytest.importorskip("matplotlib")
+def test_the_command_prints_its_tables_and_keeps_the_comparison(data, tmp_path, capsys):
     assert accuracy.main(["-data", str(data), "-o", str(tmp_path)]) == 0
-    assert "scan-rescan CoV" in capsys.readouterr().out
-    with open(tmp_path / "accuracy.csv", newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    assert len(rows) == 5 * 3 * 2
-    assert {row["scan"] for row in rows} == set(NAMES)
-    report = json.loads((tmp_path / "accuracy.json").read_text())
-    assert report["scans"]["t2s"]["ours SC"]["dice"] == pytest.approx(1, abs=0.002)
-    figures = {"bland_altman.png", "dice.png", "failures.png", *(f"overlay_{name}.png" for name in NAMES)}
-    assert {path.name for path in tmp_path.glob("*.png")} == figures
+    said = capsys.readouterr().out
+    assert "scan-rescan CoV" in said and "locator t2s" in said
+    rows = pd.read_csv(tmp_path / "compare_slices.csv")
+    assert len(rows) == 5 * 3 * 2 and (tmp_path / "report.html").is_file()
 
 
 def test_the_command_says_what_is_missing(tmp_path, capsys):
@@ -95,36 +81,18 @@ def test_the_command_says_what_is_missing(tmp_path, capsys):
     assert "-data" in capsys.readouterr().err
 
 
-def test_figures_go_into_the_manifest(evaluations, open_cpu, root, tmp_path):
-    pytest.importorskip("torch", reason="needs the [train] extra")
+def test_figures_go_into_the_manifest(comparison, data, open_cpu, root, tmp_path):
     from sctseg7t.zoo.manifest import load_manifest
 
     manifest = tmp_path / "models.json"
     shutil.copy(root / "models.json", manifest)
     (tmp_path / "sctseg7t/weights").mkdir(parents=True)
-    record.put(manifest, open_cpu(), evaluations)
-    rows = load_manifest(manifest).model(open_cpu().spec.label).raw["evaluation"]
+    accuracy.record(manifest, open_cpu(), comparison, accuracy.locator_errors(data, open_cpu()))
+    rows = load_manifest(manifest).model(open_cpu().model.spec.label).raw["evaluation"]
     found = {(row["structure"], row["metric"]): row for row in rows}
     assert found["SC", "Dice per scan"]["mean"] == 1
     assert found["GM", "slices lost (Dice at most 0.7, or empty)"]["n"] == 15
     assert found["GM", "scan-rescan coefficient of variation of the CSA, per slice"]["mean"] == 0
-
-
-class TestMatchSlices:
-    def volume(self, affine, count=6):
-        return SimpleNamespace(affine=np.array(affine, float), data=np.zeros((4, 4, count, 1)))
-
-    def test_by_height_not_by_number(self):
-        second = np.diag([0.4, 0.4, 3, 1.0])
-        # The second stack starts two slices higher, a third of a slice off and elsewhere in plane.
-        second[:3, 3] = [5, -7, 7]
-        pairs = evaluation.match_slices(self.volume(np.diag([0.5, 0.5, 3, 1])), self.volume(second))
-        assert pairs.tolist() == [[2, 0], [3, 1], [4, 2], [5, 3]]
-
-    def test_stacks_apart_have_none(self):
-        far = np.diag([0.5, 0.5, 3, 1.0])
-        far[2, 3] = 100
-        assert len(evaluation.match_slices(self.volume(np.diag([0.5, 0.5, 3, 1])), self.volume(far))) == 0
 
 
 @pytest.fixture(scope="module")

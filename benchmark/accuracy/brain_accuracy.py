@@ -1,6 +1,6 @@
 """Brain lesions on the two public patients with images: Dice, lesion-wise F1 and volume, at one threshold for both.
 
-python benchmark/brain_accuracy.py -data DATA NAME=MODEL.onnx ...
+python benchmark/accuracy/brain_accuracy.py -data DATA NAME=MODEL.onnx ...
 
 A model may be given as ``NAME=FOR07.onnx,FOR19.onnx``: one file for each patient, as in leave-one-out.
 Lesions are 26-connected; a lesion counts as found, and a found one as true, if it shares a voxel with one of the
@@ -8,13 +8,10 @@ other side; those under 3 voxels are left out on both sides.
 """
 
 import argparse
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 PATIENTS = ("07", "19")
 LEAST_VOXELS = 3

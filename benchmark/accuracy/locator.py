@@ -1,6 +1,6 @@
 """Locator on the development scans as they are and after perturbations.
 
-    python benchmark/locator.py -data ../shared/data
+    python benchmark/accuracy/locator.py -data ../shared/data
 
 Prints, per perturbation, how many slices have their centre within 3 mm of the reference cord's, the median and
 largest error, slices called unsure, and the same count for the network's windows, which are centred again
@@ -8,15 +8,11 @@ on the cord found. Then what it says of images without a cord.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from scans import centres, scans  # noqa: E402
+from scans import centres, scans
 
 
 def perturbations(data, mask, spacing):
@@ -109,7 +105,7 @@ def main():
 
 
 def _errors(data, mask, affine, segmenter, flip):
-    from sctseg7t.cord.locator import locate, mm_between
+    from sctseg7t.cord.locator import locate
     from sctseg7t.cord.windows_model import segment_fractions
     from sctseg7t.image.volume import load
 
@@ -118,13 +114,14 @@ def _errors(data, mask, affine, segmenter, flip):
         image = image.as_reoriented(np.array([[0, -1], [1, -1], [2, -1]]))
     volume = load(image)
     data = volume.data[..., 0]
-    path = locate(data, volume.affine, segmenter.locator, segmenter.locator_spec)
+    path = locate(data, volume.affine, segmenter.model.locator, segmenter.model.locator_spec)
     reference = centres(mask)
     some = np.isfinite(reference).all(1)
     if path is None:
         return np.full(some.sum(), np.inf), 0, np.full(some.sum(), np.inf)
-    used = segment_fractions(data, volume.affine, path.centres_vox, segmenter.session, segmenter.spec).centres_vox
-    errors, window = (mm_between(volume.affine, found, reference)[some] for found in (path.centres_vox, used))
+    model = segmenter.model
+    used = segment_fractions([data], volume.frame, path.centres_vox, model.session, model.spec).centres_vox
+    errors, window = (volume.frame.mm_between(found, reference)[some] for found in (path.centres_vox, used))
     return errors, int(path.unsure[some].sum()), window
 
 
@@ -144,7 +141,7 @@ def _without_cord(data, segmenter):
         images[f"brain {path.parent.name} {path.name}"] = nib.load(path)
     for name, image in images.items():
         volume = load(image, axial=False)
-        found = locate(volume.data[..., 0], volume.affine, segmenter.locator, segmenter.locator_spec)
+        found = locate(volume.data[..., 0], volume.affine, segmenter.model.locator, segmenter.model.locator_spec)
         print(f"{name:42} {'no cord found' if found is None else 'a cord is claimed'}")
 
 

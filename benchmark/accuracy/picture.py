@@ -1,6 +1,6 @@
 """Draw the README's picture: slices of a scan with the masks that the tool finds.
 
-python benchmark/picture.py [-i examples/t2s.nii.gz] [-o docs/example.png]
+python benchmark/accuracy/picture.py [-i examples/t2s.nii.gz] [-o docs/example.png]
 """
 
 import argparse
@@ -14,13 +14,10 @@ def main():
     p.add_argument("-o", "--output", default="docs/example.png")
     p.add_argument("-slices", type=int, default=5)
     args = p.parse_args()
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
     import nibabel as nib
 
     import sctseg7t
+    from sctseg7t.report import plotting
 
     result = sctseg7t.segment(args.input, device="cpu")
     image = nib.as_closest_canonical(nib.load(args.input))
@@ -28,20 +25,19 @@ def main():
     masks = {name: nib.as_closest_canonical(mask).get_fdata() for name, mask in result.masks.items()}
     chosen = np.linspace(0, data.shape[2] - 1, args.slices).astype(int)
     half = [int(round(11 / z)) for z in zooms[:2]]
-    figure, axes = plt.subplots(2, args.slices, figsize=(2.2 * args.slices, 4.8), layout="constrained")
+    figure, axes = plotting.new_figure(2, args.slices, 2.2, 2.4)
     for k, column in zip(chosen, axes.T):
         i, j = np.rint(result.centres_vox[0][k]).astype(int)
         box = np.s_[max(i - half[0], 0) : i + half[0], max(j - half[1], 0) : j + half[1], k]
-        for axis in column:
-            axis.imshow(data[box].T, cmap="gray", origin="lower", interpolation="nearest")
-            axis.axis("off")
-        for name, colour in (("SC", "#56b4e9"), ("GM", "#e6550d")):
-            column[1].contour(masks[name][box].T, [0.5], colors=colour, linewidths=1.6)
+        colours = {"SC": plotting.PALETTE[5], "GM": plotting.PALETTE[1]}
+        outlines = [(masks[name][box], colour, "solid") for name, colour in colours.items()]
+        limits = data[box].min(), data[box].max()
+        plotting.slice_with_outlines(column[0], data[box], limits=limits)
+        plotting.slice_with_outlines(column[1], data[box], outlines, limits=limits, linewidth=1.6)
         area = {t: result.tables[0].column(t, "area_mm2")[k] for t in ("SC", "GM")}
         column[1].set_title(f"SC {area['SC']:.0f} mm², GM {area['GM']:.1f} mm²", fontsize=9)
         column[0].set_title(f"slice {k}", fontsize=9)
-    figure.savefig(args.output, dpi=100)
-    print(args.output)
+    print(*plotting.save(figure, args.output, dpi=100))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Time of the agreement measures over many slices, next to an all-pairs Hausdorff distance, MONAI and SimpleITK.
 
-    python benchmark/agreement.py [-slices 1000] [-rounds 3]
+    python benchmark/speed/agreement.py [-slices 1000] [-rounds 3]
 
 Pairs of cord-like masks (an ellipse and a shifted, wavy copy) on 64 x 64 pixels of 0.3 mm and 128 x 128 of
 0.176 mm. Ours computes every field of `Agreement` for every slice; the others what their line says. A peer
@@ -14,16 +14,12 @@ instead); and of boundary pixels with `math.dist`, the kindest form of it. One t
 import argparse
 import math
 import os
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from sctseg7t.measure.agreement import compare_in_voxels, compare_masks  # noqa: E402
-from sctseg7t.measure.pairs import boundary  # noqa: E402
+from sctseg7t.measure.agreement import compare_in_voxels, compare_masks
+from sctseg7t.measure.pairs import boundary
 
 GRIDS = ((64, 0.3), (128, 0.176))
 TOLERANCE_MM = 0.5

@@ -1,6 +1,6 @@
 """The brain mask on the development scans beside the data set's own mask, and what each step takes.
 
-    python benchmark/brain_mask.py [-data ../shared/data] [-o DIR]
+    python benchmark/accuracy/brain_mask.py [-data ../shared/data] [-o DIR]
 
 Per raw FLAIR of lesjak-long: Dice, volumes, false voxels and the Dice of the affine template alone; how far the
 registrations of a patient's two scans disagree (through the data set's own rigid transforms); seconds and the largest
@@ -11,17 +11,14 @@ on one grid, disagree. ``-o`` writes a picture a scan: the data set's mask red, 
 import argparse
 import itertools
 import resource
-import sys
 import time
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from sctseg7t.brain import atlas, bias, grid, mask, normalise, register  # noqa: E402
-from sctseg7t.image.volume import load  # noqa: E402
+from sctseg7t.brain import atlas, bias, isotropic_grid, mask, normalise, register
+from sctseg7t.image.volume import load
 
 PATIENTS, STUDIES = ("patient01", "patient12"), ("study1", "study2")
 
@@ -29,7 +26,7 @@ PATIENTS, STUDIES = ("patient01", "patient12"), ("study1", "study2")
 def main():
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("-data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
+    parser.add_argument("-data", type=Path, default=Path(__file__).resolve().parents[3] / "shared" / "data")
     parser.add_argument("-o", type=Path, help="folder for pictures")
     args = parser.parse_args()
     raw(args.data / "brain" / "lesjak-long", args.o)
@@ -77,10 +74,17 @@ def prepare(volume):
     corrected, _ = timed("N4", bias.n4, data, alone, affine)
     found, _ = timed("mask", mask.brain_mask, corrected, affine, template, method="template")
     image = timed("normalisation", normalise.normalise, corrected, found, "median", {})
-    work = grid.grid_around(found, affine)
-    timed("1 mm grid", grid.to_grid, image, affine, work)
+    work = isotropic_grid.grid_around(found, affine)
+    timed("1 mm grid", isotropic_grid.to_grid, image, affine, work)
     timed("tissue maps", lambda: [register.template_map(template, n, work.affine, work.shape) for n in ("gm", "wm")])
-    timed("way back", grid.to_native, grid.to_grid(found, affine, work, order=0), work, affine, data.shape)
+    timed(
+        "way back",
+        isotropic_grid.to_native,
+        isotropic_grid.to_grid(found, affine, work, order=0),
+        work,
+        affine,
+        data.shape,
+    )
     return found, alone, template, times
 
 

@@ -5,13 +5,14 @@ convolution - ReLU - BatchNorm twice per level; three outputs of which the first
 the background, is dropped) as configured by ivadomed/model_seg_gm-wm_t2star_7t_
 unet2d-multiclass. The weights are random: the masks mean nothing.
 
-    python benchmark/peer_unet7t.py unet7t.onnx
+    python benchmark/peers/unet7t.py unet7t.onnx
 """
 
+import os
 import sys
+from pathlib import Path
 
 import numpy as np
-from peer_sct_gm import Graph
 
 SIZE = 128
 BASE_FILTERS = 64
@@ -100,7 +101,67 @@ class _Weights:
         return jitter[0], jitter[1] - 1, jitter[2] - 1, jitter[3]
 
 
+class Graph:
+    """A list of ONNX nodes that grows one operator at a time (opset 17)."""
+
+    def __init__(self):
+        self._nodes, self._arrays = [], []
+
+    def node(self, operator, inputs, output=None, **attributes):
+        """Append an operator; returns the name of its output."""
+        from onnx import helper
+
+        output = output or f"{operator.lower()}_{len(self._nodes)}"
+        self._nodes.append(helper.make_node(operator, inputs, [output], **attributes))
+        return output
+
+    def constant(self, array):
+        """Store an array; returns its name."""
+        from onnx import numpy_helper
+
+        name = f"array_{len(self._arrays)}"
+        self._arrays.append(numpy_helper.from_array(np.asarray(array), name))
+        return name
+
+    def conv(self, source, kernel, bias, dilation=1):
+        """Convolution with bias and "same" padding; kernel is (out, in, 3 or 1, same)."""
+        side = kernel.shape[-1]
+        return self.node(
+            "Conv",
+            [source, self.constant(kernel), self.constant(bias)],
+            dilations=[dilation] * 2 if side > 1 else [1, 1],
+            kernel_shape=[side, side],
+            pads=[dilation * (side // 2)] * 4,
+        )
+
+    def norm(self, source, gamma, beta, mean, variance, epsilon):
+        """Batch normalisation with stored statistics."""
+        arrays = [self.constant(array) for array in (gamma, beta, mean, variance)]
+        return self.node("BatchNormalization", [source, *arrays], epsilon=epsilon)
+
+    def save(self, out, name, outputs, size):
+        """Check and write the graph; `outputs` maps each name to its channels."""
+        import onnx
+        from onnx import TensorProto, helper
+
+        def value(label, channels):
+            shape = ["slices", channels, size, size]
+            return helper.make_tensor_value_info(label, TensorProto.FLOAT, shape)
+
+        results = [value(label, channels) for label, channels in outputs.items()]
+        graph = helper.make_graph(self._nodes, name, [value("image", 1)], results, self._arrays)
+        # IR version 8 is the first that carries opset 17.
+        opset = [helper.make_opsetid("", 17)]
+        model = helper.make_model(graph, opset_imports=opset, ir_version=8)
+        onnx.checker.check_model(model, full_check=True)
+        out = Path(out)
+        temporary = out.with_name(f".{os.getpid()}.{out.name}")
+        onnx.save(model, temporary)
+        os.replace(temporary, out)
+        return out
+
+
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python benchmark/peer_unet7t.py OUT.onnx")
+        sys.exit("usage: python benchmark/peers/unet7t.py OUT.onnx")
     print(f"{sys.argv[1]}: {build_onnx(sys.argv[1]):,} parameters")

@@ -1,6 +1,6 @@
 """Where the cord's outline lies on the edge between cord and CSF: ours and the reference's.
 
-    python benchmark/outline.py -data ../shared/data
+    python benchmark/accuracy/outline.py -data ../shared/data
 
 Along 72 rays per slice it finds the radius at which the intensity passes half way from cord to CSF, and prints
 by how much the reference mask and ours differ from it (mm, positive outwards). Rays without a clear bright CSF
@@ -9,14 +9,9 @@ smaller by convention.
 """
 
 import argparse
-import sys
-from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from scans import canonical, scans  # noqa: E402
+from scans import canonical, scans
 
 RADIUS_MM = np.arange(0, 12, 0.05)
 CLEAR = 1.4

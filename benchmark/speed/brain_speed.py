@@ -1,6 +1,6 @@
 """What the 3D network costs on this machine: patch size, overlap, threads, skipping, provider; then the whole command.
 
-    python benchmark/brain_speed.py [-m brain_lesion_unet] [-i flair.nii.gz] [-runs 3]
+    python benchmark/speed/brain_speed.py [-m brain_lesion_unet] [-i flair.nii.gz] [-runs 3]
 
 Without a scan, patches run over a brain-sized ellipsoid of noise, which costs the same. Run it once in an
 environment with onnxruntime-gpu and once with onnxruntime-openvino to compare providers: each row names the one
@@ -17,13 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from sctseg7t.runtime.patches import patch_starts, sliding_patches
+from sctseg7t.runtime.session import usable_cpus
 
-from sctseg7t.runtime.patches import patch_starts, sliding_patches  # noqa: E402
-from sctseg7t.runtime.session import usable_cpus  # noqa: E402
-
+ROOT = Path(__file__).resolve().parents[2]
 # Voxels of 1 mm: a brain's box and its semi-axes.
 SHAPE, RADII = (150, 185, 155), (67, 84, 66)
 

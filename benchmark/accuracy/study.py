@@ -1,6 +1,6 @@
 """The 2021 study's tables for the zoo's models, on simulated 7 T subjects and on the development scans.
 
-    python benchmark/study.py [-n 8] [-models cord_gm_sc,sct_gm_large] [-data ../shared/data] [-o DIR]
+    python benchmark/accuracy/study.py [-n 8] [-models cord_gm_sc,sct_gm_large] [-data ../shared/data] [-o DIR]
 
 Subjects are simulated in three groups (HC, MS, ALS: recipes healthy, ms, als) at the in-plane resolutions of the
 study, in its proportions, from an anatomy bank and from seeds that no training recipe uses. Every model runs on every
@@ -19,8 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).parent))
+from scans import compare_models, run_and_compare
 
 # Group to recipe.
 GROUPS = {"HC": "healthy", "MS": "ms", "ALS": "als"}
@@ -89,47 +88,8 @@ def compare_simulated(folder, models, out, where):
     people = read_participants(Path(folder) / "participants.tsv")
     groups = {subject: row["group"] for subject, row in people.rows.items()}
     truth = [Source(REFERENCE, Path(folder))]
-    return _compared(find_scans(folder), folder, models, out, where, reference=truth, groups=groups, threshold=0.5)
-
-
-def compare_development(data, models, out, where):
-    """Comparison of the models over the development scans, which were looked at while the tool was made."""
-    from scans import scans
-
-    from sctseg7t.bids import entities_of
-    from sctseg7t.cohort.find import Scan
-    from sctseg7t.compare.run_methods import mask_of
-    from sctseg7t.compare.types import REFERENCE
-
-    found, truth, root = [], [], Path(data) / "cord"
-    for known in scans(data):
-        images = [known.image, *([known.rescan] if known.rescan else [])]
-        made = [
-            Scan(path, path.relative_to(root).as_posix(), path.name.partition(".")[0], entities_of(path))
-            for path in images
-        ]
-        found += made
-        truth += [mask_of(made[0], REFERENCE, name, path) for name, path in (("SC", known.sc), ("GM", known.gm))]
-    return _compared(found, root, models, out, where, truth=truth)
-
-
-def _compared(scans, root, models, out, where, *, reference=(), truth=(), groups=None, threshold=None):
-    from sctseg7t.compare.compare import compare
-    from sctseg7t.compare.matching import find_cases
-    from sctseg7t.compare.run_methods import read_runs, run_methods
-    from sctseg7t.compare.types import REFERENCE, Settings
-    from sctseg7t.version import __version__
-
-    made = run_methods(read_runs(models), scans, root, out, where)
-    cases, problems = find_cases([], reference, scans, made=[*made.files, *truth], groups=groups, told=made.problems)
-    return compare(
-        cases,
-        list(made.models),
-        REFERENCE,
-        Settings(threshold=threshold),
-        problems=(*made.problems, *problems),
-        provenance={"tool": {"name": "sctseg7t", "version": __version__}, "models": made.models},
-    )
+    found = find_scans(folder)
+    return run_and_compare(models, found, folder, out, where, reference=truth, groups=groups, threshold=0.5)
 
 
 # --- tables ----------------------------------------------------------------------------
@@ -255,18 +215,18 @@ def main(argv=None):
 
 
 def _run(args, out):
-    from sctseg7t.compare.run_methods import Where
+    from sctseg7t.compare.run_methods import Where, read_runs
     from sctseg7t.compare.tables import write_comparison
     from sctseg7t.files import write_bytes
 
-    where, parts = Where(args.device, args.threads), {}
+    where, parts, models = Where(args.device, args.threads), {}, read_runs(args.models)
     if args.n:
         simulate(out / "subjects", args.n, args.seed)
-        found = compare_simulated(out / "subjects", args.models, out / "simulated/masks", where)
+        found = compare_simulated(out / "subjects", models, out / "simulated/masks", where)
         parts["Simulated 7 T subjects"] = _with_command(found, "simulated")
         write_comparison(parts["Simulated 7 T subjects"], out / "simulated", report=bool(args.output))
     if args.data:
-        found = compare_development(args.data, args.models, out / "development/masks", where)
+        found = compare_models(args.data, models, out / "development/masks", where)
         parts["Development scans"] = _with_command(found, "development")
         write_comparison(parts["Development scans"], out / "development", report=bool(args.output))
     text = report(parts)
@@ -281,7 +241,7 @@ def _run(args, out):
 
 
 def _with_command(comparison, part):
-    return replace(comparison, provenance={**comparison.provenance, "command": f"benchmark/study.py ({part})"})
+    return replace(comparison, provenance={**comparison.provenance, "command": f"benchmark/accuracy/study.py ({part})"})
 
 
 if __name__ == "__main__":

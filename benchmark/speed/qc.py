@@ -1,7 +1,7 @@
 """The QC page's size, the time and memory to make it, and the time a browser needs to show it.
 
-    python benchmark/qc.py                 # 60 and 500 scans
-    python benchmark/qc.py -n 60 -slices 20
+    python benchmark/speed/qc.py                 # 60 and 500 scans
+    python benchmark/speed/qc.py -n 60 -slices 20
 
 Scans are made up of noise and two ellipses at 0.3 mm: pictures of noise compress worst. Loading is timed in
 headless Chromium if playwright and a Chromium are installed, until the first scan's slices are decoded.

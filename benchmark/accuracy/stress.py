@@ -8,7 +8,6 @@ Simulated scans, whose true fractions are known: Dice and CSA against them.
 from dataclasses import dataclass
 
 import numpy as np
-from evaluation import LOST
 from perturb import (
     Case,
     dimmed_csf,
@@ -20,7 +19,7 @@ from perturb import (
     turned_affine,
     turned_voxels,
 )
-from scans import canonical
+from scans import LOST, canonical
 
 TISSUES = ("SC", "GM")
 SEEDS = (1, 2, 3)
