@@ -156,7 +156,7 @@ def _dorsal_horn(x, y, cord):
 
 
 def anatomy_folders(items: Sequence[str]) -> dict[str, str | Path]:
-    """Folder of each source from what a command's ``-data`` was given.
+    """Folder of each source from the folders that a user gives.
 
     Parameters
     ----------
@@ -178,14 +178,14 @@ def anatomy_folders(items: Sequence[str]) -> dict[str, str | Path]:
         inside = {source: Path(item) / sub for source, sub in _EXPORTED.items() if (Path(item) / sub).is_dir()}
         if not inside:
             raise UsageError(
-                f"-data {item}: holds no {', '.join(_EXPORTED.values())}; give SOURCE=FOLDER or a folder of them"
+                f"{item}: holds no {', '.join(_EXPORTED.values())}; give SOURCE=FOLDER or a folder of them"
             )
         folders |= inside
     return folders
 
 
 def _remedy(source):
-    return f"get it with 'sct7t_download export {_EXPORTED[source]} -o DATA' and give -data DATA"
+    return f"get it with 'sct7t_download export {_EXPORTED[source]} -o DATA' and give that folder"
 
 
 def _read(folders, source, name):

@@ -174,9 +174,9 @@ def write_participants(folder: str | Path, rows: Sequence[dict[str, str]]) -> No
         write_bytes(folder / ".bidsignore", b"*_probseg.nii.gz\n")
 
 
-def effects_table(organ: str = "cord") -> str:
-    """Text that lists every effect: its stage, what it does, and its settings with their defaults."""
-    effects = EFFECTS[organ]
+def effects_table() -> str:
+    """Text that lists every effect of cord scans: its stage, what it does, and its settings with their defaults."""
+    effects = EFFECTS["cord"]
     width = max(map(len, effects)) + 2
     lines = [f"{'EFFECT':{width}}{'STAGE':13}{'REQUIRED':10}WHAT IT DOES, AND ITS SETTINGS WITH THEIR DEFAULTS"]
     for entry in effects.values():
@@ -187,14 +187,14 @@ def effects_table(organ: str = "cord") -> str:
     return "\n".join(lines)
 
 
-def _make_folder(folder):
+def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as err:
-        raise OutputError(f"{folder}: cannot be made ({err.strerror or err}); choose another -o") from err
+        raise OutputError(f"{folder}: cannot be made ({err.strerror or err}); choose another output folder") from err
 
 
-def _read_table(path):
+def _read_table(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         return []
     try:

@@ -423,7 +423,7 @@ class TestCommand:
     def test_folder_that_cannot_be_made(self, tmp_path, capsys):
         (tmp_path / "file").write_text("")
         assert cli.main(["-o", str(tmp_path / "file"), *self.SMALL]) == 2
-        assert "choose another -o" in capsys.readouterr().err
+        assert "choose another output folder" in capsys.readouterr().err
 
     def test_cohort_of_a_recipe(self, tmp_path, capsys):
         for config in ("healthy", "ms"):

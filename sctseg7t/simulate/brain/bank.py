@@ -48,7 +48,7 @@ def bank_folder(root: str | Path, recipe: Mapping[str, Any], seed: int, masks: S
 
 
 def brain_folder(items: Sequence[str]) -> Path | None:
-    """Folder of the public brain lesion masks from what ``-data`` was given, or None.
+    """Folder of the public brain lesion masks from the folders that a user gives, or None.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def brain_folder(items: Sequence[str]) -> Path | None:
             if (place / "lesion_masks_mni").is_dir():
                 return place
     if items:
-        raise UsageError(f"-data {items[0]}: holds no brain/lesjak-cross/lesion_masks_mni; give the folder above it")
+        raise UsageError(f"{items[0]}: holds no brain/lesjak-cross/lesion_masks_mni; give the folder above it")
     return None
 
 

@@ -32,7 +32,7 @@ def real_brains(numbers: Sequence[str], folder: str | Path | None, root: str | P
     place = Path(root) / "real"
     for number in numbers:
         if folder is None:
-            raise InputError(f"the recipe trains on patient {number}: give the public brain data with -data")
+            raise InputError(f"the recipe trains on patient {number}: give the folder of the public brain data")
         if not (place / f"patient{number}.json").is_file():
             place.mkdir(parents=True, exist_ok=True)
             image, label, to_template = prepare(Path(folder) / f"patient{number}")
