@@ -42,6 +42,12 @@ class TestRegistry:
         cord_order, neck_order = done.stdout.split("|")
         assert cord_order.split() == list(EFFECTS["cord"]) and neck_order.split() == list(EFFECTS["neck"])
 
+    def test_what_holds_no_effect_needs_no_torch(self):
+        rooms = "effect", "anatomy", "recipe_file", "brain.bank", "brain.real"
+        code = f"import sys, {', '.join('sctseg7t.simulate.' + room for room in rooms)}; print('torch' in sys.modules)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "False"
+
     def test_an_effect_serves_several_organs_each_with_its_defaults(self):
         assert EFFECTS["cord"]["bias"].apply is EFFECTS["neck"]["bias"].apply
         assert EFFECTS["cord"]["bias"].defaults != EFFECTS["neck"]["bias"].defaults

@@ -438,13 +438,6 @@ class TestCommand:
         image = nib.load(tmp_path / "sub-ms0003/anat/sub-ms0003_T2starw.nii.gz")
         assert np.array_equal(scan_from_record(records[1])[0].dataobj, image.dataobj)
 
-    def test_own_recipe_gives_the_plan_and_options_win(self, tmp_path, capsys):
-        (tmp_path / "noisy.json").write_text('{"simulation": {"noise": {"snr": [4, 5]}}}')
-        base = ["-o", str(tmp_path), "-config", str(tmp_path / "noisy.json"), *self.SMALL]
-        assert cli.main(base) == 0 and cli.main([*base, "-seed", "1", "-snr", "60"]) == 0
-        snr = [json.loads(p.read_text())["plan"]["snr"] for p in sorted(tmp_path.glob("sub-noisy*/anat/*.json"))]
-        assert 4 <= snr[0] <= 5 and snr[1] == 60
-
     def test_preview_needs_no_output_folder(self, tmp_path, capsys):
         pytest.importorskip("matplotlib")
         path = tmp_path / "sheet.png"
