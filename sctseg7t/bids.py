@@ -1,6 +1,7 @@
 """BIDS names: the entities of a scan, and what to call what is derived from it."""
 
 import re
+from collections.abc import Mapping
 from pathlib import PurePath
 
 _ENTITY = re.compile(r"([a-zA-Z]+)-([a-zA-Z0-9+]+)")
@@ -8,7 +9,7 @@ _ENTITY = re.compile(r"([a-zA-Z]+)-([a-zA-Z0-9+]+)")
 _AFTER_LABEL = ("desc",)
 
 
-def entities_of(path):
+def entities_of(path: str | PurePath) -> dict[str, str]:
     """BIDS entities of a file name, with its suffix; {} where the name is not a BIDS name.
 
     A session's folder counts even if the name leaves the session out.
@@ -22,8 +23,8 @@ def entities_of(path):
     """
     path = PurePath(path)
     *pairs, suffix = path.name.partition(".")[0].split("_")
-    found = [_ENTITY.fullmatch(pair) for pair in pairs]
-    if not found or not all(found) or found[0][1] != "sub" or not suffix:
+    found = [match for pair in pairs if (match := _ENTITY.fullmatch(pair))]
+    if not found or len(found) < len(pairs) or found[0][1] != "sub" or not suffix:
         return {}
     entities = {match[1]: match[2] for match in found}
     if "ses" not in entities:
@@ -33,7 +34,7 @@ def entities_of(path):
     return {**entities, "suffix": suffix}
 
 
-def derivative_stem(entities, label=None):
+def derivative_stem(entities: Mapping[str, str], label: str | None = None) -> str:
     """Name without suffix of what is derived from a scan: all its entities, then the label.
 
     Examples
