@@ -8,6 +8,7 @@ A bank is a stack of axial SC and GM probability maps on one fine grid. Sources:
 - ``parametric``: drawn from published morphometry; needs no file at all.
 """
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,36 @@ class AnatomyBank:
     def __len__(self) -> int:
         return len(self.maps)
 
+    def weights(self, shares: Mapping[str, float] | None = None) -> np.ndarray:
+        """Sampling weight of each slice, (N,) float32, so that each source gets its share (equal ones without shares).
+
+        Raises
+        ------
+        InputError
+            A share is given to a source that the bank lacks.
+        """
+        names = sorted(set(self.source.tolist()))
+        absent = sorted(set(shares or {}) - set(names))
+        if absent:
+            known = ", ".join(names)
+            raise InputError(f"simulation recipe: source_weights name {absent[0]!r}; the anatomy has {known}")
+        weights = np.zeros(len(self), np.float32)
+        for name in names:
+            member = self.source == name
+            weights[member] = np.float32((shares or {}).get(name, 1.0)) / np.float32(member.sum())
+        return weights
+
+    @functools.cached_property
+    def horns(self) -> dict[str, np.ndarray]:
+        """What :func:`describe_horns` tells of each slice, (N,) float32."""
+        return describe_horns(self.maps)
+
+    def neighbours(self, index: np.ndarray, away_mm: np.ndarray) -> np.ndarray:
+        """Slices (N,) that lie ``away_mm`` from others in their stack; themselves beyond its ends."""
+        step = np.rint(away_mm / self.step_mm[index]).astype(int)
+        near = (index + step).clip(0, len(self) - 1)
+        return np.where(self.stack[near] == self.stack[index], near, index)
+
 
 def load_bank(sources: Sequence[str], folders: Mapping[str, str | Path] | None = None, seed: int = 0) -> AnatomyBank:
     """Collect a bank.
@@ -82,25 +113,6 @@ def load_bank(sources: Sequence[str], folders: Mapping[str, str | Path] | None =
     step = np.concatenate([np.full(len(p[1]), p[2], np.float32) for p in parts])
     source = np.concatenate([np.full(len(p[1]), p[0]) for p in parts])
     return AnatomyBank(maps, stack, step, source)
-
-
-def slice_weights(bank: AnatomyBank, source_weights: Mapping[str, float] | None = None) -> np.ndarray:
-    """Sampling weight per bank slice, (N,) float32, so that each source gets its share (equal ones without shares).
-
-    Raises
-    ------
-    InputError
-        A share is given to a source that the bank lacks.
-    """
-    names = sorted(set(bank.source.tolist()))
-    absent = sorted(set(source_weights or {}) - set(names))
-    if absent:
-        raise InputError(f"simulation recipe: source_weights name {absent[0]!r}; the anatomy has {', '.join(names)}")
-    weights = np.zeros(len(bank), np.float32)
-    for name in names:
-        member = bank.source == name
-        weights[member] = np.float32((source_weights or {}).get(name, 1.0)) / np.float32(member.sum())
-    return weights
 
 
 def describe_horns(maps: np.ndarray) -> dict[str, np.ndarray]:

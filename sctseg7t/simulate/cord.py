@@ -13,7 +13,7 @@ import torch
 from sctseg7t.simulate import acquisition, contrast, shape  # noqa: F401 - they register the effects
 from sctseg7t.simulate.anatomy import SPACING_MM, AnatomyBank
 from sctseg7t.simulate.effect import read_settings
-from sctseg7t.simulate.scene import CordScene, SliceBank
+from sctseg7t.simulate.scene import CordScene
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class CordSimulator:
 
     def __init__(self, bank: AnatomyBank, recipe: Mapping[str, Any] | None = None, size: int = 128):
         self.settings = read_settings("cord", recipe)
-        self.bank, self.size = SliceBank(bank), size
+        self.bank, self.size = bank, size
         self.bank.weights(self.settings["subject"]["source_weights"])
 
     def batch(self, count: int, seed: int) -> CordBatch:

@@ -21,7 +21,7 @@ from sctseg7t.simulate import acquisition, shape  # noqa: F401 - effects that co
 from sctseg7t.simulate.anatomy import SPACING_MM, AnatomyBank
 from sctseg7t.simulate.effect import effect, read_settings
 from sctseg7t.simulate.fields import closed_contour, edge, lowpass, rician, rotate, sample_mm
-from sctseg7t.simulate.scene import Draw, SliceBank, SliceScene
+from sctseg7t.simulate.scene import Draw, SliceScene
 
 _SHRINK = 3
 _BRAIN_STEP = 2  # mm
@@ -63,7 +63,7 @@ class NeckSimulator:
 
     def __init__(self, bank: AnatomyBank, recipe: Mapping[str, Any] | None = None, size: int = 128):
         self.settings = read_settings("neck", recipe)
-        self.bank, self.size = SliceBank(bank), size
+        self.bank, self.size = bank, size
         self.bank.weights(self.settings["subject"]["source_weights"])
 
     def batch(self, count: int, seed: int) -> NeckBatch:
@@ -193,7 +193,7 @@ def canal(scene: NeckScene, draw: Draw, *, semi_x=(7.5, 13.5), semi_y=(5.5, 10.0
 @effect("contrast", "neck", required=True)
 def cord(scene: NeckScene, draw: Draw, *, gm_gain=(-0.1, 0.35)) -> None:
     """The cord in its canal, its gray matter brighter or darker."""
-    maps = F.avg_pool2d(scene.bank.maps[scene.index, :2].float() / 255, _SHRINK)
+    maps = F.avg_pool2d(scene.maps_of(scene.index)[:, :2] / 255, _SHRINK)
     labels = sample_mm(maps, *scene.cord, SPACING_MM * _SHRINK)
     scene.sc, scene.gm = edge(labels[:, :1] - 0.5, 0.12), labels[:, 1:]
     level = scene.white * (1 + draw.uniform("gm_gain", *gm_gain) * scene.gm)

@@ -12,7 +12,7 @@ import torch
 
 from sctseg7t.errors import InputError, UsageError
 from sctseg7t.simulate.acquisition import stored_grid
-from sctseg7t.simulate.anatomy import SPACING_MM, AnatomyBank, load_bank, slice_weights
+from sctseg7t.simulate.anatomy import SPACING_MM, AnatomyBank, load_bank
 from sctseg7t.simulate.cord import CordSimulator
 from sctseg7t.simulate.effect import EFFECTS, check_recorded_numbers, check_recorded_settings, read_settings
 from sctseg7t.simulate.fields import sample_mm
@@ -215,7 +215,7 @@ def _walk(bank, plan, shares=None):
     """Indices through one stack of the bank, spaced as the slices are; ``shares`` by source."""
     rng = np.random.default_rng(plan.seed)
     stacks, member = np.unique(bank.stack, return_inverse=True)
-    weights = np.bincount(member, slice_weights(bank, shares))
+    weights = np.bincount(member, bank.weights(shares))
     stack = rng.choice(stacks, p=weights / weights.sum())
     members = np.flatnonzero(bank.stack == stack)
     step = plan.thickness_mm / float(bank.step_mm[members[0]])

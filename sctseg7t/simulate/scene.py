@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 
-from sctseg7t.simulate.anatomy import AnatomyBank, describe_horns, slice_weights
+from sctseg7t.simulate.anatomy import AnatomyBank
 from sctseg7t.simulate.brain.space import smooth_field
 from sctseg7t.simulate.effect import EFFECTS
 from sctseg7t.simulate.fields import pixel_grid_mm, smooth_noise
@@ -130,37 +130,6 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-class SliceBank:
-    """An anatomy bank as tensors, with what the horn effects need of each slice."""
-
-    def __init__(self, bank: AnatomyBank):
-        self._bank, self._weights = bank, {}
-        self.maps = torch.from_numpy(bank.maps)
-        self.stack = torch.from_numpy(np.asarray(bank.stack))
-        self.step_mm = torch.from_numpy(np.asarray(bank.step_mm))
-
-    @functools.cached_property
-    def _horns(self) -> dict[str, torch.Tensor]:
-        return {name: torch.from_numpy(values) for name, values in describe_horns(self._bank.maps).items()}
-
-    def weights(self, shares: Mapping[str, float] | None) -> torch.Tensor:
-        """Sampling weight of each slice, (N,), from the shares by source."""
-        key = repr(shares)
-        if key not in self._weights:
-            self._weights[key] = torch.from_numpy(slice_weights(self._bank, shares))
-        return self._weights[key]
-
-    def of(self, index: torch.Tensor, name: str) -> torch.Tensor:
-        """A measure of the horns of slices, (N, 1, 1, 1), mm."""
-        return self._horns[name][index].view(-1, 1, 1, 1)
-
-    def neighbour(self, index: torch.Tensor, away_mm: torch.Tensor) -> torch.Tensor:
-        """Slices (N,) that lie ``away_mm`` from others in their stack; themselves beyond its ends."""
-        step = torch.round(away_mm / self.step_mm[index]).long()
-        near = (index + step).clamp(0, len(self.maps) - 1)
-        return torch.where(self.stack[near] == self.stack[index], near, index)
-
-
 class SliceScene(Scene):
     """A batch of axial slices that show a cord: what cord windows and whole necks share. Lengths in mm."""
 
@@ -177,10 +146,18 @@ class SliceScene(Scene):
     fluid: torch.Tensor
     target: torch.Tensor  # (N, C, S, S) what a network learns
 
-    def __init__(self, bank: SliceBank, count: int, size: int, spacing_mm: float):
+    def __init__(self, bank: AnatomyBank, count: int, size: int, spacing_mm: float):
         super().__init__(count, size)
         self.bank = bank
         self.x, self.y = pixel_grid_mm(size, spacing_mm)
+
+    def maps_of(self, index: torch.Tensor) -> torch.Tensor:
+        """Maps of slices of the bank, (N, 3, P, P) float."""
+        return torch.from_numpy(self.bank.maps[index.numpy()]).float()
+
+    def horn(self, index: torch.Tensor, name: str) -> torch.Tensor:
+        """A measure of the horns of slices of the bank, (N, 1, 1, 1), mm."""
+        return torch.from_numpy(self.bank.horns[name][index.numpy()]).view(-1, 1, 1, 1)
 
     def settings_of(self, k: int) -> dict[str, dict[str, float]]:
         """Numbers drawn for image ``k``: effect → name → value."""
@@ -213,7 +190,7 @@ class CordScene(SliceScene):
     inside: torch.Tensor  # 1 where the window shows the scan
 
     def __init__(
-        self, bank: SliceBank, count: int, size: int, spacing_mm: float, drift_mm: tuple[float, float] = (0.0, 0.0)
+        self, bank: AnatomyBank, count: int, size: int, spacing_mm: float, drift_mm: tuple[float, float] = (0.0, 0.0)
     ):
         super().__init__(bank, count, size, spacing_mm)
         self.drift_mm = drift_mm

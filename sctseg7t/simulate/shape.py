@@ -13,7 +13,7 @@ from sctseg7t.simulate.scene import CordScene, Draw, SliceScene
 @effect("anatomy", "cord", "neck", required=True)
 def subject(scene: SliceScene, draw: Draw, *, source_weights=None) -> None:
     """A slice of the anatomy bank; ``source_weights`` gives each source its share."""
-    weights = scene.bank.weights(source_weights)
+    weights = torch.from_numpy(scene.bank.weights(source_weights))
     drawn = torch.multinomial(weights, draw.count, replacement=True, generator=draw.gen)
     scene.index = draw.keep("slice", getattr(scene, "index", drawn))
 
@@ -91,8 +91,8 @@ def ventral_horns(scene: CordScene, draw: Draw, *, p=0.1, shrink=(0.6, 0.95)) ->
     x, y = scene.gray
     on = draw.chance("on", p)
     less = on * (1 / draw.uniform("shrink", *shrink) - 1)
-    horn_x, horn_y = scene.bank.of(scene.index, "ventral_x"), scene.bank.of(scene.index, "ventral_y")
-    near = edge(y - scene.bank.of(scene.index, "commissure_y"), 0.3) * edge(x.abs() - 0.6, 0.15)
+    horn_x, horn_y = scene.horn(scene.index, "ventral_x"), scene.horn(scene.index, "ventral_y")
+    near = edge(y - scene.horn(scene.index, "commissure_y"), 0.3) * edge(x.abs() - 0.6, 0.15)
     scene.gray = (x + near * less * (x - torch.sign(x) * horn_x), y + near * less * (y - horn_y))
 
 
@@ -130,9 +130,9 @@ def slab(scene: CordScene, draw: Draw, *, thickness=(1.0, 7.0), tilt_sd=6.0, ins
     parts = []
     for depth in (-0.35, 0.0, 0.35):
         away = depth * thick
-        near = scene.bank.neighbour(scene.index, away.flatten())
+        near = torch.from_numpy(scene.bank.neighbours(scene.index.numpy(), away.flatten().numpy()))
         dx, dy = away * tilt[0], away * tilt[1]
-        maps = scene.bank.maps[near].float()
+        maps = scene.maps_of(near)
         cord_map = maps[:, :1] / 255
         sc = _sharpen(sample_mm(cord_map, x + dx, y + dy, SPACING_MM), 0.5)
         label = _sharpen(sample_mm(cord_map, x * inset + dx, y * inset + dy, SPACING_MM), 0.5) if inset_mm else sc
@@ -146,15 +146,15 @@ def slab(scene: CordScene, draw: Draw, *, thickness=(1.0, 7.0), tilt_sd=6.0, ins
 
 def _gray(scene, gray_map, near, x, y):
     """Gray matter of bank slices at positions in its frame, its horns as the effects made them."""
-    gm, bank = _sharpen(sample_mm(gray_map, x, y, SPACING_MM), scene.gray_level), scene.bank
+    gm = _sharpen(sample_mm(gray_map, x, y, SPACING_MM), scene.gray_level)
     if "bridge" in scene.horns:
-        off = (y - bank.of(near, "commissure_y")).abs()
+        off = (y - scene.horn(near, "commissure_y")).abs()
         middle = edge(1.3 - x.abs(), 0.15)
         gm = gm * (1 - middle * (1 - edge(scene.horns["bridge"] - off, 0.08)))
     if "dorsal" in scene.horns:
         horn = scene.horns["dorsal"]
         for side in ("left", "right"):
-            tx, ty, ux, uy, room = (bank.of(near, f"{side}_{k}") for k in ("x", "y", "ux", "uy", "room"))
+            tx, ty, ux, uy, room = (scene.horn(near, f"{side}_{k}") for k in ("x", "y", "ux", "uy", "room"))
             far = horn["reach"] * (room - horn["margin"]).clamp(min=0)
             line = segment_distance(x, y, tx - 0.4 * ux, ty - 0.4 * uy, tx + far * ux, ty + far * uy)
             gm = torch.maximum(gm, edge(horn["half_width"] - line, 0.06))

@@ -106,9 +106,9 @@ class TestAnatomy:
         bank = load_bank(["masks", "parametric"], {"masks": self.folder(tmp_path)})
         assert len(bank) == len(bank.stack) == len(bank.step_mm) == len(bank.source) == 164
         assert bank.stack[3] != bank.stack[4]
-        weights = anatomy.slice_weights(bank, {"masks": 3.0, "parametric": 1.0})
+        weights = bank.weights({"masks": 3.0, "parametric": 1.0})
         assert weights[:4].sum() / weights.sum() == pytest.approx(0.75)
-        equal = anatomy.slice_weights(bank, None)
+        equal = bank.weights()
         assert equal[:4].sum() == pytest.approx(equal[4:].sum())
         with pytest.raises(InputError, match="'AMU7T'"):
             CordSimulator(bank, {"subject": {"source_weights": {"AMU7T": 1.0}}})
@@ -209,7 +209,6 @@ class TestCord:
     def test_neighbours_stay_within_their_stack(self):
         maps = np.zeros((6, 3, SIZE, SIZE), np.uint8)
         stack, step = np.array([0, 0, 0, 1, 1, 1]), np.full(6, 1.0, np.float32)
-        simulator = CordSimulator(AnatomyBank(maps, stack, step, np.full(6, "x")), size=32)
-        index = torch.arange(6)
-        assert simulator.bank.neighbour(index, torch.full((6,), 1.0)).tolist() == [1, 2, 2, 4, 5, 5]
-        assert simulator.bank.neighbour(index, torch.full((6,), -2.0)).tolist() == [0, 0, 0, 3, 4, 3]
+        bank = AnatomyBank(maps, stack, step, np.full(6, "x"))
+        assert bank.neighbours(np.arange(6), np.full(6, 1.0)).tolist() == [1, 2, 2, 4, 5, 5]
+        assert bank.neighbours(np.arange(6), np.full(6, -2.0)).tolist() == [0, 0, 0, 3, 4, 3]
