@@ -171,10 +171,11 @@ def _structures(names):
     from sctseg7t.compare.matching import structure_named
     from sctseg7t.errors import UsageError
 
-    found = [structure_named(name) for name in names or ()]
-    if None in found:
-        raise UsageError(f"-structure {names[found.index(None)]}: choose of SC, GM, WM and LESION")
-    return found or None
+    found = {name: structure_named(name) for name in names or ()}
+    for name, structure in found.items():
+        if structure is None:
+            raise UsageError(f"-structure {name}: choose of SC, GM, WM and LESION")
+    return list(filter(None, found.values())) or None
 
 
 def _scans(args):

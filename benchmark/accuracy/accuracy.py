@@ -118,7 +118,9 @@ def repeatability(comparison, structure, method):
     table = comparison.agreement.set_index(["structure", "method", "against", "measure"])[["value", "n"]]
     names = ("csa_scan_rescan_cov_slice", "csa_scan_rescan_cov_scan")
     keys = [(structure, method, "second run", name) for name in names]
-    return [tuple(table.loc[key]) for key in keys] if keys[0] in table.index else None
+    if keys[0] not in table.index:
+        return None
+    return [(float(table.value[key]), int(table.n[key])) for key in keys]
 
 
 def _cells(row):
@@ -163,7 +165,7 @@ def evaluation_rows(comparison):
         if repeated := repeatability(comparison, structure, OURS):
             text = "scan-rescan coefficient of variation of the CSA"
             for what, (value, n) in zip(("per slice", "mean of a scan"), repeated):
-                found.append(_row(structure, f"{text}, {what}", [value], "%", int(n)))
+                found.append(_row(structure, f"{text}, {what}", [value], "%", n))
     return found
 
 

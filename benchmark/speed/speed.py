@@ -52,7 +52,7 @@ def main():
     os.environ.setdefault("SCT7T_MIRROR", str(Path(args.data).absolute() / "peers"))
     networks = _peers(folder)
     if PEER in networks:
-        peer = [*ours, "-c", "gm", "-m", PEER]
+        peer = [*ours, "-ofolder", str(folder / "peer"), "-c", "gm", "-m", PEER]
         # It finds no gray matter in the example, which is exit code 1; its network has run all the same.
         both = paired(ours, peer, runs=args.runs, warmup=1, accept=(0, 1))
         _row("sct7t_deepseg, 20 slices of 416 x 416", both["a"])

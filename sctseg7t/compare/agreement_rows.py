@@ -99,13 +99,13 @@ def case_values(
 def _sizes(loaded: LoadedCase) -> Iterator[_Record]:
     """Area of each mask in each slice, mm2; load of each lesion mask, mL."""
     for (method, structure), mask in loaded.masks.items():
-        if structure == LESION:
+        if structure == LESION and loaded.lesion_grid:
             load = float(mask.sum()) * voxel_mm3(loaded.lesion_grid.affine) / 1000
             yield structure, method, "", "scan", None, {"load_ml": load}
-            continue
-        areas = mask.sum((0, 1)) * loaded.grid.pixel_area_mm2
-        for k in np.flatnonzero(areas):
-            yield structure, method, "", "slice", int(k), {"area_mm2": areas[k]}
+        elif loaded.grid:
+            areas = mask.sum((0, 1)) * loaded.grid.pixel_area_mm2
+            for k in np.flatnonzero(areas):
+                yield structure, method, "", "slice", int(k), {"area_mm2": areas[k]}
 
 
 # --- tissues -----------------------------------------------------------------------------

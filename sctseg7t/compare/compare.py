@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sctseg7t.compare.agreement_rows import case_values, pairs_of
@@ -12,6 +13,8 @@ from sctseg7t.compare.types import COLUMNS, LESION, STRUCTURES, Case, Comparison
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from sctseg7t.image.grid import Grid
 
 # Masks that were made apart are hardly ever the same to the voxel: from so many slices, and such a share, it is told.
 _SAME_SLICES, _SAME_SHARE = 3, 0.1
@@ -63,25 +66,30 @@ def compare(
         if progress:
             progress()
     values = pd.concat([part for part in parts if len(part)] or [pd.DataFrame(columns=COLUMNS)], ignore_index=True)
-    comparison = _analysed(values, grids, tuple(cases), tuple(methods), reference, settings)
+    comparison = analyse(values, cases, methods, reference, settings, grids)
     found += [*_identical(comparison), *_copies(inputs), *_alone(having, comparison)]
-    return _replace(comparison, problems=tuple(found), provenance={**(provenance or {}), "inputs": inputs})
+    return replace(comparison, problems=tuple(found), provenance={**(provenance or {}), "inputs": inputs})
 
 
-def analyse(comparison: Comparison) -> Comparison:
-    """The same comparison with the summaries and tests of its (changed) values; repeatability is left out."""
-    of = comparison
-    made = _analysed(of.values, {}, of.cases, of.methods, of.reference, of.settings)
-    return _replace(made, problems=of.problems, provenance=of.provenance)
+def analyse(
+    values: pd.DataFrame,
+    cases: Sequence[Case],
+    methods: Sequence[str],
+    reference: str | None,
+    settings: Settings,
+    grids: Mapping[str, Grid] | None = None,
+) -> Comparison:
+    """Make a comparison of a long table: its summaries, tests and agreement.
 
-
-def _replace(comparison: Comparison, **changes: Any) -> Comparison:
-    from dataclasses import replace
-
-    return replace(comparison, **changes)
-
-
-def _analysed(values: pd.DataFrame, grids, cases, methods, reference, settings) -> Comparison:
+    Parameters
+    ----------
+    values : DataFrame
+        With the columns of the long table.
+    cases, methods, reference, settings
+        As for :func:`compare`.
+    grids : dict of str to Grid
+        Of the tissues' masks, by case: where areas are repeatable is known of these alone.
+    """
     from sctseg7t.compare import analysis
 
     compared = set(values[["structure", "method", "against"]].drop_duplicates().itertuples(index=False, name=None))
@@ -89,9 +97,9 @@ def _analysed(values: pd.DataFrame, grids, cases, methods, reference, settings) 
     pairs = tuple(pair for pair in pairs_of(every, methods, reference) if pair in compared)
     bare = Comparison(
         settings=settings,
-        methods=methods,
+        methods=tuple(methods),
         reference=reference,
-        cases=cases,
+        cases=tuple(cases),
         pairs=pairs,
         values=values,
         problems=(),
@@ -101,12 +109,12 @@ def _analysed(values: pd.DataFrame, grids, cases, methods, reference, settings) 
         agreement=values[:0],
     )
     sizes = values[values.against == ""]
-    return _replace(
+    return replace(
         bare,
         summary=analysis.summarise(bare.rows, pairs, settings),
         lesion_summary=analysis.summarise_lesions(bare.lesion_rows, pairs, settings.confidence),
         tests=analysis.tests_between(bare.rows, bare.lesion_rows, sizes, methods, reference),
-        agreement=analysis.size_agreement(sizes, pairs, cases, grids, settings.confidence),
+        agreement=analysis.size_agreement(sizes, pairs, cases, grids or {}, settings.confidence),
     )
 
 

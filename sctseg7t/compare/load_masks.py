@@ -115,7 +115,8 @@ def _read_all(case, settings, reference, loaded) -> dict[_Key, tuple[np.ndarray,
 
 
 def _problem(kind, case, key, text, left_out=True):
-    return Problem(kind, text, left_out, case.name, *key, str(case.masks[key]))
+    method, structure = key
+    return Problem(kind, text, left_out, case.name, method, structure, str(case.masks[key]))
 
 
 def _one_volume(mask: Mask, path) -> np.ndarray:

@@ -215,14 +215,14 @@ def mask_files(source: Source) -> tuple[list[MaskFile], list[Problem]]:
     if not source.path.is_dir():
         name = parse_name(source.path)
         structure = source.structure or name.structure
-        if structure in (None, *_NOT_TISSUES):
+        if structure is None or structure in _NOT_TISSUES:
             raise UsageError(f"{_option(source)} {source.path}: its name does not say of which tissue; {_say(source)}")
         return [MaskFile(source.method, structure, source.path, "", name)], []
     names = [(relative, parse_name(source.path / relative)) for relative in _files_of(source)]
     files = [
         MaskFile(
             source.method,
-            source.structure or name.structure,
+            source.structure or name.structure or "",
             source.path / relative,
             PurePosixPath(relative).parent.as_posix().removeprefix("."),
             name,

@@ -169,7 +169,7 @@ def _lesion_list(comparison, cases):
     whole = ["id", "n_voxels", "slice", "first_slice", "last_slice"]
     rows = _with_case(comparison.unmatched, cases).astype(dict.fromkeys(whole, "Int64"))
     rows["what"] = [what_of(comparison, kind) for kind in rows.kind]
-    columns = list(ITEMS)
+    columns: list[str] = list(ITEMS)
     columns.insert(columns.index("volume_mm3") + 1, "size")
     return [*_CASE, "method", "against", "what", *columns], rows
 

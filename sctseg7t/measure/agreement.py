@@ -120,7 +120,7 @@ def compare_masks(
     reference, mask = union_box(reference, mask)
     counts = mask_counts(reference, mask)
     distances = mask_distances(reference, mask, spacing)
-    voxel = float(np.prod(spacing))
+    voxel = float(np.prod(spacing_mm))
     return Agreement(
         dice=counts.dice,
         jaccard=counts.jaccard,
@@ -176,13 +176,13 @@ def compare_levels(
     ValueError
         As :func:`compare_masks`, and if `levels` does not fit the third axis.
     """
-    reference, mask, spacing = _checked(reference, mask, spacing_mm)
+    reference, mask, _ = _checked(reference, mask, spacing_mm)
     if reference.ndim != 3 or len(levels) != reference.shape[2]:
         raise ValueError(f"{len(levels)} levels do not fit masks of shape {reference.shape}; give one for each slice")
     found = {}
     for level in sorted({int(level) for level in levels if level}):
         part = np.array([one == level for one in levels])
-        found[level] = compare_masks(reference & part, mask & part, spacing, tolerance_mm=tolerance_mm)
+        found[level] = compare_masks(reference & part, mask & part, spacing_mm, tolerance_mm=tolerance_mm)
     return found
 
 

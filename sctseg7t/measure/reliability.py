@@ -1,9 +1,9 @@
 """Intraclass correlation: how well measurements by several raters or methods agree."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sctseg7t.measure.statistics import NAN, check_confidence
 
@@ -21,7 +21,7 @@ class Icc:
     left_out: int
 
 
-def icc(measurements: Sequence[Sequence[float]], confidence: float = 0.95) -> Icc:
+def icc(measurements: ArrayLike, confidence: float = 0.95) -> Icc:
     """Intraclass correlation ICC(A,1): two-way, absolute agreement, single measurement.
 
     McGraw and Wong, Psychological Methods 1996; ICC(2,1) of Shrout and Fleiss, Psychological Bulletin 1979. A constant
@@ -43,14 +43,14 @@ def icc(measurements: Sequence[Sequence[float]], confidence: float = 0.95) -> Ic
     ------
     ValueError
     """
-    measurements = np.asarray(measurements, float)
-    if measurements.ndim != 2:
-        raise ValueError(f"measurements have shape {measurements.shape}; give subjects x raters")
+    given = np.asarray(measurements, float)
+    if given.ndim != 2:
+        raise ValueError(f"measurements have shape {given.shape}; give subjects x raters")
     check_confidence(confidence)
-    used = measurements[np.isfinite(measurements).all(1)]
+    used = given[np.isfinite(given).all(1)]
     n, k = used.shape
-    found = _absolute_agreement(used, (1 - confidence) / 2) if n > 1 and k > 1 else (NAN, NAN, NAN)
-    return Icc(*(float(r) for r in found), float(confidence), n, k, len(measurements) - n)
+    value, low, high = _absolute_agreement(used, (1 - confidence) / 2) if n > 1 and k > 1 else (NAN, NAN, NAN)
+    return Icc(float(value), float(low), float(high), float(confidence), n, k, len(given) - n)
 
 
 def _absolute_agreement(x: np.ndarray, alpha: float) -> tuple[float, float, float]:

@@ -4,11 +4,11 @@ A value that is nan is left out (of a paired test with its pair). Infinite value
 is larger, and an infinite distance is larger than any other.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from math import comb
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 NAN = float("nan")
 # Up to as many values p is exact where no two are equal, and up to as many arrangements where some are.
@@ -62,7 +62,7 @@ class Wilcoxon:
     effect: float
 
 
-def mann_whitney(a: Sequence[float], b: Sequence[float]) -> MannWhitney:
+def mann_whitney(a: ArrayLike, b: ArrayLike) -> MannWhitney:
     """Mann-Whitney U test (Wilcoxon rank-sum), two-sided, by SciPy.
 
     p is exact with at most 50 values of which no two are equal, and where ties leave at most 20,000 arrangements to
@@ -80,11 +80,11 @@ def mann_whitney(a: Sequence[float], b: Sequence[float]) -> MannWhitney:
     """
     from scipy.stats import PermutationMethod, mannwhitneyu
 
-    a, b = (_known(values) for values in (a, b))
-    n_a, n_b = len(a), len(b)
+    known = [_known(values) for values in (a, b)]
+    n_a, n_b = map(len, known)
     if not n_a or not n_b:
         return MannWhitney(n_a, n_b, NAN, NAN, NAN)
-    together = np.concatenate([a, b])
+    together = np.concatenate(known)
     ties = len(np.unique(together)) < len(together)
     if not ties:
         method = "exact" if len(together) <= EXACT_UP_TO else "asymptotic"
@@ -100,7 +100,7 @@ def mann_whitney(a: Sequence[float], b: Sequence[float]) -> MannWhitney:
     return MannWhitney(n_a, n_b, u, p, 2 * u / (n_a * n_b) - 1)
 
 
-def wilcoxon_signed_rank(a: Sequence[float], b: Sequence[float]) -> Wilcoxon:
+def wilcoxon_signed_rank(a: ArrayLike, b: ArrayLike) -> Wilcoxon:
     """Wilcoxon signed-rank test of paired samples, two-sided, by SciPy.
 
     Pairs that are equal take ranks, which are then left out (Pratt, JASA 1959): many ties speak for no difference.
@@ -133,7 +133,7 @@ def wilcoxon_signed_rank(a: Sequence[float], b: Sequence[float]) -> Wilcoxon:
     return Wilcoxon(n, n_zero, plus, minus, min(1.0, p), (plus - minus) / (plus + minus))
 
 
-def holm(p_values: Sequence[float]) -> np.ndarray:
+def holm(p_values: ArrayLike) -> np.ndarray:
     """P-values corrected for many tests: family-wise error rate (Holm, Scand J Statist 1979).
 
     Parameters
@@ -146,14 +146,14 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     (N,) array
         In the order given, not above 1.
     """
-    p_values = np.asarray(p_values, float)
-    known = ~np.isnan(p_values)
-    p = p_values[known]
-    if p_values.ndim != 1 or ((p < 0) | (p > 1)).any():
+    given = np.asarray(p_values, float)
+    known = ~np.isnan(given)
+    p = given[known]
+    if given.ndim != 1 or ((p < 0) | (p > 1)).any():
         raise ValueError("p-values must be a list of numbers from 0 to 1")
     order = np.argsort(p, kind="stable")
     p[order] = np.minimum(np.maximum.accumulate(np.arange(len(p), 0, -1) * p[order]), 1)
-    found = np.full(p_values.shape, np.nan)
+    found = np.full(given.shape, np.nan)
     found[known] = p
     return found
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 NAN = float("nan")
 
@@ -32,7 +33,7 @@ class Summary:
     mean_high: float
 
 
-def summary(values: Sequence[float], trim: float = 0.0, confidence: float = 0.95) -> Summary:
+def summary(values: ArrayLike, trim: float = 0.0, confidence: float = 0.95) -> Summary:
     """Describe a sample.
 
     The mean's interval is Student's t; with trimming that of Tukey and McLaughlin, Sankhya A
@@ -57,18 +58,18 @@ def summary(values: Sequence[float], trim: float = 0.0, confidence: float = 0.95
     ValueError
         `values` is no list, or `trim` or `confidence` is out of range.
     """
-    values = np.asarray(values, float)
-    if values.ndim != 1:
-        raise ValueError(f"values have shape {values.shape}; give a list")
+    given = np.asarray(values, float)
+    if given.ndim != 1:
+        raise ValueError(f"values have shape {given.shape}; give a list")
     if not 0 <= trim < 0.5:
         raise ValueError(f"trim {trim}: the share cut at each end must be at least 0 and below 0.5")
     check_confidence(confidence)
-    kept = np.sort(values[np.isfinite(values)])
+    kept = np.sort(given[np.isfinite(given)])
     n = len(kept)
     trimmed, *mean_interval = _trimmed_mean(kept, int(trim * n), confidence)
     return Summary(
         n=n,
-        missing=len(values) - n,
+        missing=len(given) - n,
         mean=float(kept.mean()) if n else NAN,
         sd=_sd(kept),
         median=float(np.median(kept)) if n else NAN,
@@ -80,7 +81,7 @@ def summary(values: Sequence[float], trim: float = 0.0, confidence: float = 0.95
     )
 
 
-def subject_means(values: Sequence[float], subjects: Sequence[str]) -> dict[str, float]:
+def subject_means(values: ArrayLike, subjects: Sequence[str]) -> dict[str, float]:
     """Mean of each subject's values: one independent value a subject.
 
     Parameters
@@ -95,11 +96,11 @@ def subject_means(values: Sequence[float], subjects: Sequence[str]) -> dict[str,
     dict of subject to float
         In order of first appearance; nan for a subject without a finite value.
     """
-    values = np.asarray(values, float)
-    if values.ndim != 1 or len(values) != len(subjects):
-        raise ValueError(f"{len(subjects)} subjects do not fit values of shape {values.shape}; give one for each value")
+    given = np.asarray(values, float)
+    if given.ndim != 1 or len(given) != len(subjects):
+        raise ValueError(f"{len(subjects)} subjects do not fit values of shape {given.shape}; give one for each value")
     own = {subject: [] for subject in subjects}
-    for subject, value in zip(subjects, values):
+    for subject, value in zip(subjects, given):
         if np.isfinite(value):
             own[subject].append(value)
     return {subject: float(np.mean(found)) if found else NAN for subject, found in own.items()}
@@ -136,7 +137,7 @@ class BlandAltman:
     slope_p: float
 
 
-def bland_altman(a: Sequence[float], b: Sequence[float]) -> BlandAltman:
+def bland_altman(a: ArrayLike, b: ArrayLike) -> BlandAltman:
     """Bias and limits of agreement (Bland and Altman, Lancet 1986; in percent: Stat Methods Med Res 1999).
 
     Standard errors are those of the 1999 paper: ``SD / sqrt(n)`` of the bias and
@@ -153,20 +154,31 @@ def bland_altman(a: Sequence[float], b: Sequence[float]) -> BlandAltman:
         nan where undefined: no pair at all, an SD of one pair, a slope's p of two pairs or
         a slope of equal means.
     """
-    a, b = _pairs(a, b)
-    difference, mean, n = a - b, (a + b) / 2, len(a)
+    x, y = _pairs(a, b)
+    difference, mean, n = x - y, (x + y) / 2, len(x)
     bias, sd, lower, upper = _limits(difference)
     # A pair of zeros agrees; a mean of 0 otherwise has no percentage.
-    percent = np.divide(200 * (a - b), a + b, out=np.where(a == b, 0.0, np.nan), where=a + b != 0)
+    percent = np.divide(200 * difference, x + y, out=np.where(x == y, 0.0, np.nan), where=x + y != 0)
     t = _t_quantile(0.95, n - 1)
     of_bias = t * sd / np.sqrt(n) if n > 1 else NAN
     of_limit = t * sd * np.sqrt(1 / n + 1.96**2 / (2 * (n - 1))) if n > 1 else NAN
     intervals = [(bias, of_bias), (lower, of_limit), (upper, of_limit)]
     bounds = [float(value + side * half) for value, half in intervals for side in (-1, 1)]
-    return BlandAltman(n, bias, sd, lower, upper, *_limits(percent), *bounds, *_line(mean, difference))
+    names = ("bias", "lower", "upper")
+    in_percent = dict(zip(("bias", "sd", "lower", "upper"), _limits(percent)))
+    return BlandAltman(
+        n=n,
+        bias=bias,
+        sd=sd,
+        lower=lower,
+        upper=upper,
+        **{f"{name}_percent": value for name, value in in_percent.items()},
+        **dict(zip((f"{name}_{end}" for name in names for end in ("low", "high")), bounds)),
+        **dict(zip(("slope", "intercept", "slope_p"), _line(mean, difference))),
+    )
 
 
-def scan_rescan_cov(first: Sequence[float], second: Sequence[float], *more: Sequence[float]) -> float:
+def scan_rescan_cov(first: ArrayLike, second: ArrayLike, *more: ArrayLike) -> float:
     """Within-subject coefficient of variation of repeated measurements, percent.
 
     Root mean square over the subjects of SD / mean, where the SD (n - 1) is that of a subject's

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sctseg7t.files import write_bytes
 
@@ -114,11 +115,11 @@ def _encoded(figure: Figure, kind: str, dpi: int = 150) -> bytes:
 
 def violins(
     axis: Axes,
-    groups: Sequence[Sequence[float]],
+    groups: Sequence[ArrayLike],
     labels: Sequence[str] | None = None,
     *,
     colours: Sequence[str] = PALETTE,
-    outliers: Sequence[Sequence[float]] = (),
+    outliers: Sequence[ArrayLike] = (),
     outliers_above: bool = False,
     violin: bool = True,
     most: int = 180,
@@ -158,8 +159,9 @@ def violins(
             _box(axis, place, values)
         else:
             axis.plot([place - 0.12, place + 0.12], [np.median(values)] * 2, color="black", linewidth=1.4)
-    if any(len(some) for some in outliers):
-        _outlier_strip(axis, outliers, outliers_above, most)
+    crosses = [np.asarray(some, float) for some in outliers]
+    if any(len(some) for some in crosses):
+        _outlier_strip(axis, crosses, outliers_above, most)
     axis.set_xlim(-0.6, len(groups) - 0.4)
     axis.set_xticks(range(len(groups)), labels or [""] * len(groups), fontsize=7)
 
@@ -196,7 +198,7 @@ def _box(axis: Axes, place: float, values: np.ndarray) -> None:
     )
 
 
-def _outlier_strip(axis: Axes, outliers: Sequence[Sequence[float]], above: bool, most: int) -> None:
+def _outlier_strip(axis: Axes, outliers: Sequence[np.ndarray], above: bool, most: int) -> None:
     low, high = axis.get_ylim()
     room = (high - low) * _STRIP / (1 - _STRIP)
     axis.set_ylim(low - room * (not above), high + room * above)
@@ -205,7 +207,7 @@ def _outlier_strip(axis: Axes, outliers: Sequence[Sequence[float]], above: bool,
     axis.axhspan(start, start + _STRIP, transform=axis.transAxes, color="0.93", linewidth=0, zorder=0)
     axis.text(0.01, start + _STRIP / 2, "outliers", transform=axis.transAxes, fontsize=6, color="0.4", va="center")
     for place, some in enumerate(outliers):
-        _, places = thinned(np.asarray(some, float), most // 2)
+        _, places = thinned(some, most // 2)
         heights = start + _STRIP * (0.15 + 0.7 * (((places + 1) * 0.754878) % 1))
         axis.plot(place + _aside(places, len(some)), heights, "x", color="#a83200", markersize=4, transform=across)
 

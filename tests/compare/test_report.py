@@ -117,9 +117,10 @@ def test_the_slices_warning_stands_by_the_tests(page):
     assert page.index("Tests over subjects") < page.index("Slices of one subject") < page.index("Tests over slices, as")
 
 
-def changed(compared, **columns):
-    """The comparison with other values in its long table, analysed anew."""
-    return analyse(dataclasses.replace(compared, values=compared.values.assign(**columns)))
+def of_values(compared, values, cases=None):
+    """The comparison with another long table."""
+    of = compared
+    return analyse(values, of.cases if cases is None else cases, of.methods, of.reference, of.settings)
 
 
 def test_hostile_names_do_nothing(tmp_path):
@@ -127,8 +128,11 @@ def test_hostile_names_do_nothing(tmp_path):
     compared = make_comparison(tmp_path, 2, methods)
     name, old = "</style></svg><script>alert(1)</script>", compared.cases[0].name
     cases = (dataclasses.replace(compared.cases[0], name=name, group=HOSTILE), *compared.cases[1:])
-    compared = changed(compared, case=compared.values.case.replace(old, name))
-    compared = dataclasses.replace(compared, cases=cases, provenance={"command": HOSTILE, name: {name: name}})
+    values = compared.values[compared.values.structure == "SC"]
+    values = values.assign(case=values.case.replace(old, name))
+    compared = dataclasses.replace(
+        of_values(compared, values, cases), provenance={"command": HOSTILE, name: {name: name}}
+    )
     text = render(compared)
     assert "<script" not in text and "<img src=x" not in text and "&lt;img src=x" in text
     found = Outline(text)
@@ -139,13 +143,13 @@ def test_hostile_names_do_nothing(tmp_path):
 def test_names_that_are_no_text_can_be_written(tmp_path, compared):
     name = compared.cases[0].name
     values = compared.values[(compared.values.case == name) & (compared.values.structure == "SC")]
-    odd = analyse(dataclasses.replace(compared, values=values.assign(case=name + "\udce9"), cases=()))
-    odd = dataclasses.replace(odd, cases=(dataclasses.replace(compared.cases[0], name=name + "\udce9"),))
+    case = dataclasses.replace(compared.cases[0], name=name + "\udce9")
+    odd = of_values(compared, values.assign(case=case.name), (case,))
     assert b"sub-01_run-1?" in write_report(odd, tmp_path / "out").read_bytes()
 
 
 def test_nothing_to_compare_makes_a_page_still(compared):
-    nothing = analyse(dataclasses.replace(compared, values=compared.values[:0]))
+    nothing = of_values(compared, compared.values[:0])
     text = render(nothing, [])
     assert "No slice could be compared" in text and Outline(text).wrong == []
     assert "none." in render_markdown(nothing)
@@ -154,7 +158,7 @@ def test_nothing_to_compare_makes_a_page_still(compared):
 def test_one_slice_has_no_spread_and_says_so(tmp_path):
     values = (compared := make_comparison(tmp_path, 1, {"ours": (0.0, 0.3, 0.0)}, runs=False)).values
     one = values[(values.level == "slice") & (values["index"] == 2) & (values.structure == "GM")]
-    single = analyse(dataclasses.replace(compared, values=one))
+    single = of_values(compared, one)
     (table,) = tables.headline_tables(single)
     row = dict(zip(table.columns, cells(table)[0]))
     assert row["Slices"] == "1" and row["Dice SD"] == "-" and row["Limits of agreement (mm²)"] == "-"
@@ -165,7 +169,7 @@ def test_one_slice_has_no_spread_and_says_so(tmp_path):
 
 
 def test_the_report_is_written_with_its_figures(tmp_path, compared):
-    small = analyse(dataclasses.replace(compared, values=compared.values[compared.values.structure == "GM"]))
+    small = of_values(compared, compared.values[compared.values.structure == "GM"])
     path = write_report(small, tmp_path / "new" / "out")
     assert path == tmp_path / "new" / "out" / "report.html"
     names = {p.name for p in (path.parent / "figures").iterdir()}
@@ -312,7 +316,7 @@ def test_figures_are_of_the_slices_and_say_so_in_words(compared):
 
 def test_equal_values_are_drawn(compared):
     dice = compared.values.metric == "dice"
-    flat = changed(compared, value=compared.values.value.where(~dice, 1.0))
+    flat = of_values(compared, compared.values.assign(value=compared.values.value.where(~dice, 1.0)))
     (violins,) = (plot for plot in plots(flat) if plot.name == "violins_dice")
     assert "median 1.000" in violins.text
 
