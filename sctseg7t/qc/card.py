@@ -29,6 +29,7 @@ _PROVENANCE = (
     "locator",
     "brain",
     "input",
+    "inputs",
     "options",
     "device",
     "threads",

@@ -83,6 +83,10 @@ def write_record(folder, name, scan, outputs, files, more):
     content = {
         "tool": {"name": "sctseg7t", "version": "1.2.3"},
         "input": {"file": scan.name, "path": scan.name, "sha256": digest(scan)},
+        "inputs": {
+            "scan": {"file": scan.name},
+            "second": {"file": "t1.nii.gz", "path": "t1.nii.gz", "sha256": "ab" * 32},
+        },
         "outputs": outputs,
         "usable": True,
         "warnings": [],

@@ -46,7 +46,8 @@ def test_worst_first_with_the_reason_in_words(page):
     assert page.locator("#mosaic .tile").count() == 6
     assert page.locator("#side svg.plot").count() == 2 and page.locator("#side svg.plot .band").count() == 2
     assert page.locator("#side tr[data-k]").count() == 6
-    assert "cord_gm_sc 9.9" in page.inner_text("#side .facts")
+    facts = page.inner_text("#side .facts")
+    assert "cord_gm_sc 9.9" in facts and "t1.nii.gz · sha256 abab" in facts
 
 
 def test_next_and_previous(page):

@@ -172,9 +172,10 @@
     const changed = Object.entries(from.options || {}).filter(([, value]) => value !== null && value !== false).map(([name, value]) => `${name} ${typeof value === 'object' ? JSON.stringify(value) : value}`);
     const masks = Object.entries(card.masks).map(([tissue, mask]) => [tissue, `${mask.file} \u00b7 ${mask.changed ? 'CHANGED after it was written' : mask.verified ? 'as it was written' : 'no hash to compare with'}${mask.soft ? ' \u00b7 soft, outlined at 0.5' : ''} \u00b7 sha256 ${(mask.sha256 || '\u2013').slice(0, 16)}`]);
     const prepared = Object.entries(from.brain || {}).filter(([, value]) => typeof value !== 'object').map(([name, value]) => `${name.replaceAll('_', ' ')} ${value}`);
+    const others = Object.entries(from.inputs || {}).filter(([role]) => role !== 'scan').map(([role, given]) => [role, `${given.file} \u00b7 sha256 ${(given.sha256 || '\u2013').slice(0, 16)}`]);
     const seconds = Object.values(from.seconds || {}).reduce((sum, s) => sum + Number(s), 0);
     const facts = [
-      ['scan', card.image], ['sha256', ((from.input || {}).sha256 || '').slice(0, 16)], ['record', card.id],
+      ['scan', card.image], ['sha256', ((from.input || {}).sha256 || '').slice(0, 16)], ...others, ['record', card.id],
       ['pixel', card.mm ? `${card.mm.slice(0, 2).map((s) => number(s, 2)).join(' \u00d7 ')} mm, slices ${number(card.mm[2], 2)} mm` : null], ...masks,
       ['model', named(from.model)], ['locator', card.kind === 'brain' ? null : named(from.locator)], ['brain', prepared.join(', ')], ['tool', named(from.tool)], ['device', [from.device, from.threads ? `${from.threads} threads` : null].filter(Boolean).join(', ')],
       ['options', changed.join(', ')], ['finished', from.finished], ['time', seconds ? `${number(seconds)} s` : null],
