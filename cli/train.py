@@ -110,8 +110,8 @@ def _check(args):
 def _train(args):
     import dataclasses
 
-    from sctseg7t.train.labelled_scans import find_scans
     from sctseg7t.train.loop import train
+    from sctseg7t.train.real_scans import find_scans
     from sctseg7t.train.recipe import read_recipe
     from sctseg7t.train.task import task_of
 

@@ -1,6 +1,5 @@
 """Device, number format and threads of a training."""
 
-import contextlib
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -10,8 +9,6 @@ from sctseg7t.errors import DeviceError, UsageError
 from sctseg7t.runtime.session import usable_cpus
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-# Compute capability from which tensor cores multiply bfloat16 (NVIDIA Ampere).
-_BFLOAT16_FROM = (8, 0)
 
 
 @dataclass(frozen=True)
@@ -36,11 +33,9 @@ class Place:
         """``cpu`` or ``cuda``."""
         return torch.device(self.device).type
 
-    def products(self) -> contextlib.AbstractContextManager:
+    def products(self) -> torch.autocast:
         """Context in which the network runs while it learns."""
-        if self.precision == "float32":
-            return contextlib.nullcontext()
-        return torch.autocast(self.kind, torch.bfloat16)
+        return torch.autocast(self.kind, torch.bfloat16, enabled=self.precision == "bfloat16")
 
     def network(self, network: torch.nn.Module) -> torch.nn.Module:
         """The network on the device. Channels-last takes two thirds of the time on a CPU, and suits tensor cores."""
@@ -66,14 +61,12 @@ def choose_place(device: str = "cpu", precision: str = "auto", threads: int | No
     Raises
     ------
     DeviceError
-        torch cannot use the device, or not with this precision.
+        torch cannot use the device.
     UsageError
-        An unknown precision, or fewer than one thread.
+        An unknown precision.
     """
     if precision not in PRECISIONS:
         raise UsageError(f"precision {precision}: not a precision; use {', '.join(PRECISIONS)}")
-    if threads is not None and threads < 1:
-        raise UsageError(f"threads {threads}: give a number of CPU threads, 1 or more")
     try:
         kind = torch.device(device).type
         if kind not in ("cpu", "cuda"):
@@ -83,9 +76,9 @@ def choose_place(device: str = "cpu", precision: str = "auto", threads: int | No
         reason = str(err).strip().splitlines()[0]
         raise DeviceError(f"device {device}: torch cannot use it ({reason}); use the device cpu") from err
     if precision == "auto":
-        precision = "bfloat16" if kind == "cuda" and _multiplies_bfloat16(device) else "float32"
-    elif precision == "bfloat16" and kind == "cuda" and not _multiplies_bfloat16(device):
-        raise DeviceError(f"precision bfloat16: {device} is too old for it; use float32")
+        # Tensor cores multiply bfloat16 from NVIDIA's Ampere on.
+        fast = kind == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+        precision = "bfloat16" if fast else "float32"
     if kind == "cuda":
         # Each simulating thread works alone: together they fill the cores.
         torch.set_num_threads(1)
@@ -98,7 +91,3 @@ def choose_place(device: str = "cpu", precision: str = "auto", threads: int | No
 
 def _layout(*tensors: torch.Tensor) -> torch.memory_format:
     return torch.channels_last_3d if max(t.dim() for t in tensors) == 5 else torch.channels_last
-
-
-def _multiplies_bfloat16(device: str) -> bool:
-    return torch.cuda.get_device_capability(device) >= _BFLOAT16_FROM

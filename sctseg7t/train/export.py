@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sctseg7t.errors import InputError, ModelError, OutputError
+from sctseg7t.errors import InputError, ModelError
 from sctseg7t.train import checkpoint
 from sctseg7t.train.manifest_entry import OPSET, finished_entry, starting_entry, training_record
 from sctseg7t.train.model_card import write_card
@@ -74,10 +74,7 @@ def export(run: str | Path, *, manifest: str | Path | None = None, version: str 
     # Before anything is written: the entry that says what the network's input and outputs are.
     source = starting_entry(manifest, recipe, version)
     folder = Path(manifest).resolve().parent / "sctseg7t/weights" if manifest else run
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as err:
-        raise OutputError(f"{folder}: cannot be made ({err.strerror or err}); choose another folder") from err
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{recipe.model}-{source['version']}.onnx"
     shape = task_of(recipe).input_shape(recipe)
     difference = _write_checked(network, path, shape)
@@ -87,15 +84,30 @@ def export(run: str | Path, *, manifest: str | Path | None = None, version: str 
         put_model(manifest, entry)
     else:
         write_entry(path.with_suffix(".json"), entry)
-    write_card(entry, path)
+    write_card(entry, folder)
     return path
 
 
 def _write_checked(network: torch.nn.Module, path: Path, shape: InputShape) -> float:
-    """Write the ONNX file if ONNX Runtime agrees with torch; the largest difference."""
+    """Write the ONNX file, with free batch size, if ONNX Runtime agrees with torch; returns the largest difference."""
+    axes = {"image": {0: "n"}, "probability": {0: "n"}}
+    if shape.free:
+        names = ("height", "width") if len(shape.size) == 2 else ("x", "y", "z")
+        for name in axes:
+            axes[name] |= dict(enumerate(names, 2))
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        write_onnx(network, temporary, shape)
+        # The tracing exporter folds batch normalisation into the convolutions before it.
+        torch.onnx.export(
+            _Probabilities(network).eval(),
+            (torch.zeros(2, shape.channels, *shape.size),),
+            str(temporary),
+            input_names=["image"],
+            output_names=["probability"],
+            dynamic_axes=axes,
+            opset_version=OPSET,
+            dynamo=False,
+        )
         difference = parity(network, temporary, shape)
         if not difference < PARITY:
             raise ModelError(f"{path}: ONNX Runtime differs from torch by {difference:.2g}; not written")
@@ -103,26 +115,6 @@ def _write_checked(network: torch.nn.Module, path: Path, shape: InputShape) -> f
     finally:
         temporary.unlink(missing_ok=True)
     return difference
-
-
-def write_onnx(network: torch.nn.Module, path: Path, shape: InputShape) -> None:
-    """Write a network that returns probabilities, with free batch size (and free image size where the shape says)."""
-    axes = {"image": {0: "n"}, "probability": {0: "n"}}
-    if shape.free:
-        names = ("height", "width") if len(shape.size) == 2 else ("x", "y", "z")
-        for name in axes:
-            axes[name] |= dict(enumerate(names, 2))
-    # The tracing exporter folds batch normalisation into the convolutions before it.
-    torch.onnx.export(
-        _Probabilities(network).eval(),
-        (torch.zeros(2, shape.channels, *shape.size),),
-        str(path),
-        input_names=["image"],
-        output_names=["probability"],
-        dynamic_axes=axes,
-        opset_version=OPSET,
-        dynamo=False,
-    )
 
 
 def parity(network: torch.nn.Module, path: Path, shape: InputShape) -> float:

@@ -20,18 +20,17 @@ from sctseg7t.errors import InputError
 from sctseg7t.train import curves
 from sctseg7t.train.checkpoint import STATE, WEIGHTS
 from sctseg7t.train.device import Place, choose_place
-from sctseg7t.train.labelled_scans import LabelledScan
 from sctseg7t.train.manifest_entry import spec_in_training
 from sctseg7t.train.networks import count_parameters, update_average
-from sctseg7t.train.progress import Progress, Stopped, duration, stop_requests
-from sctseg7t.train.real_scans import prepare
+from sctseg7t.train.progress import Progress, Stopped, stop_requests
+from sctseg7t.train.real_scans import LabelledScan, prepare
 from sctseg7t.train.recipe import TrainRecipe
-from sctseg7t.train.run_folder import State, claim, open_state, record_sitting
+from sctseg7t.train.run_folder import State, claim, open_state
 from sctseg7t.train.task import BatchSource, Folders, Task, task_of
 from sctseg7t.train.validation import Validator, held_out
 
-# Drawing takes about a second; runs whose validations come faster than this skip some.
-_DRAW_SECONDS = 30
+# Steps between two reports of progress beside those of the validations.
+_REPORT_EVERY = 50
 
 
 def train(
@@ -45,7 +44,6 @@ def train(
     start: str | Path | None = None,
     scans: Sequence[LabelledScan] = (),
     scans_every: int = 1,
-    report_every: int = 50,
     log: TextIO = sys.stderr,
 ) -> Path:
     """Train to ``recipe.steps``, resuming from ``out/last.pt`` when it is there.
@@ -69,8 +67,6 @@ def train(
         Real scans to measure the averaged network on. They never choose the weights.
     scans_every : int
         Measure at every so many-th validation, and at the last.
-    report_every : int
-        Steps between two lines of progress.
 
     Returns
     -------
@@ -95,21 +91,16 @@ def train(
     place = choose_place(device, precision, threads)
     out = Path(out)
     with claim(out):
-        state = open_state(out, recipe, task, place, start)
-        record_sitting(out, recipe, place, state, start, scans)
-        progress = Progress(log, recipe.steps, state.step, recipe.batch, report_every)
+        state = open_state(out, recipe, task, place, start, [scan.name for scan in scans])
         size = f"{count_parameters(state.network)} parameters, {place.device}, {place.precision}"
-        progress.say(f"{size}, from step {state.step} of {recipe.steps}")
-        artist = _Artist(out, recipe, progress)
-        if not (out / curves.PICTURE).exists():
-            artist.draw()
+        print(f"{size}, from step {state.step} of {recipe.steps}", file=log, flush=True)
         if state.step < recipe.steps:
+            spec = spec_in_training(recipe)
             # First: a scan that cannot be used should not cost the minutes that the anatomy takes.
-            real = prepare(scans, spec_in_training(recipe), scans_every) if scans else None
+            cases = [prepare(scan, spec) for scan in scans]
             source = task.simulator(recipe, folders, out.resolve().parent, log)
-            validator = Validator(out, recipe, task, place, held_out(source, recipe), real)
-            _run(source, state, validator, progress, artist)
-        artist.draw()
+            batches = held_out(source, recipe)
+            _run(source, state, Validator(out, recipe, task, place, batches, spec, cases, scans_every), log)
     return out / WEIGHTS
 
 
@@ -126,32 +117,37 @@ def batches_ahead(source: BatchSource, recipe: TrainRecipe, first: int, workers:
         pool.shutdown(cancel_futures=True)
 
 
-def _run(source: BatchSource, state: State, validator: Validator, progress: Progress, artist: "_Artist") -> None:
+def _run(source: BatchSource, state: State, validator: Validator, log: TextIO) -> None:
     """Steps from the state's to the last."""
     recipe, task, place, out = validator.recipe, validator.task, validator.place, validator.out
     begun = time.time() - state.seconds
-    progress.begun = time.monotonic()
-    with stop_requests() as asked:
+    progress = Progress(log, recipe.steps, state.step)
+    with progress.bar, stop_requests() as asked:
         for step, batch in batches_ahead(source, recipe, state.step, place.workers):
             loss = _learn(state, place.batch(batch), step, recipe, place, task)
             # On the device, in double precision: reading every loss would make a GPU wait.
             state.running = loss if not state.step else 0.98 * state.running + 0.02 * loss
             state.step = done = step + 1
+            progress.bar.update()
             due, stop = done % recipe.validate_every == 0 or done == recipe.steps, bool(asked)
-            if due or stop or progress.due(done):
-                _check_loss(state, recipe, out)
-                state.seconds = time.time() - begun
-            if progress.due(done):
-                progress.report(done, state.running.item())
+            if not (due or stop or done % _REPORT_EVERY == 0):
+                continue
+            running = state.running.item()
+            if not math.isfinite(running):
+                raise InputError(
+                    f"{out}: the loss is no number any more at step {done}; "
+                    f"take a learning_rate below {recipe.learning_rate} in another folder"
+                )
+            progress.report(running)
+            state.seconds = time.time() - begun
             said = validator.validate(state) if due else []
             if due or stop:
-                state.save(recipe, out)
+                state.save(out)
             for text in said:
-                progress.say(f"{text}  {duration(progress.left(done))} left")
+                progress.say(text)
             if due:
-                artist.draw(least=_DRAW_SECONDS)
+                curves.draw(out, recipe)
             if stop and done < recipe.steps:
-                artist.draw()
                 raise Stopped(
                     f"stopped after step {done} of {recipe.steps}; {out / STATE} holds the state: "
                     "the same command goes on from there",
@@ -173,32 +169,3 @@ def _learn(state: State, batch: Any, step: int, recipe: TrainRecipe, place: Plac
     state.optimiser.step()
     update_average(state.average, state.network, min(recipe.ema, (step + 1) / (step + 20)))
     return loss.detach().double()
-
-
-def _check_loss(state: State, recipe: TrainRecipe, out: Path) -> None:
-    if not math.isfinite(state.running.item()):
-        raise InputError(
-            f"{out}: the loss is no number any more at step {state.step}; "
-            f"take a learning_rate below {recipe.learning_rate} in another folder"
-        )
-
-
-class _Artist:
-    """Draws the curves now and then; says once if it cannot."""
-
-    def __init__(self, out: Path, recipe: TrainRecipe, progress: Progress) -> None:
-        self.out, self.recipe, self.progress = out, recipe, progress
-        self.able, self.last = True, time.monotonic()
-
-    def draw(self, least: float = 0) -> None:
-        """Draw unless that was done less than ``least`` seconds ago."""
-        if not self.able or time.monotonic() - self.last < least:
-            return
-        self.last = time.monotonic()
-        try:
-            curves.draw(self.out, self.recipe)
-        except Exception as err:  # noqa: BLE001
-            # A picture must never cost a training.
-            self.able = False
-            reason = " ".join(f"{type(err).__name__}: {err}".split())
-            self.progress.say(f"no {curves.PICTURE} is drawn ({reason}); the numbers are in {curves.SIMULATED}")

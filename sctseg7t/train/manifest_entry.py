@@ -1,16 +1,18 @@
 """The zoo entry of a trained network: from which one it derives, and what its training was."""
 
 import copy
-import hashlib
+import json
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from sctseg7t.train import curves
 from sctseg7t.train.recipe import TrainRecipe
-from sctseg7t.train.run_folder import RECIPE, read_sittings
+from sctseg7t.train.run_folder import RECIPE, SITTINGS
 from sctseg7t.train.task import InputShape, task_of
 from sctseg7t.version import __version__
+from sctseg7t.zoo.cache import file_digest
 from sctseg7t.zoo.edit import pin
 from sctseg7t.zoo.manifest import load_manifest, parse_model
 from sctseg7t.zoo.self_test import known_image, summary
@@ -87,42 +89,26 @@ def training_record(run: Path, recipe: TrainRecipe, parameters: int, difference:
     difference : float
         Largest difference of probability between torch and ONNX Runtime.
     """
-    rows = curves.read(run / curves.SIMULATED)
-    # Of equal losses the last one: its weights are those in model.pt.
-    best = min(reversed(rows), key=lambda row: float(row["loss"]))
-    return {
+    best = curves.best(curves.read(run / curves.SIMULATED))
+    told = json.loads((run / SITTINGS).read_text())
+    record = {
         "data": task_of(recipe).training_data(recipe),
-        "n": recipe.batch * int(best["step"]),
+        "n": recipe.batch * best["step"],
         "seed": recipe.seed,
-        "config_sha256": hashlib.sha256((run / RECIPE).read_bytes()).hexdigest(),
+        "config_sha256": file_digest(run / RECIPE),
         "parameters": parameters,
-        "steps": int(best["step"]),
+        "steps": best["step"],
         "commit": _commit(),
         "tool_version": __version__,
         "onnx_parity": float(f"{difference:.1e}"),
-        "validation": {k: float(v) for k, v in best.items() if k not in ("step", "seconds")},
-        **_sittings(run),
+        "validation": {name: float(value) for name, value in best.items() if name not in ("step", "seconds")},
     }
-
-
-def _sittings(run: Path) -> dict[str, str]:
-    """Precision and starting weights, from ``run.json``; nothing for a run without one."""
-    told = read_sittings(run)
-    try:
-        found = {"precision": {sitting["precision"] for sitting in told["sittings"]}}
-        found["device"] = {sitting["device_kind"] for sitting in told["sittings"]}
-        start = {"start": told["start"]["sha256"]} if told.get("start") else {}
-        return {name: ", ".join(sorted(values)) for name, values in found.items()} | start
-    except (KeyError, TypeError):
-        return {}
+    for name, key in (("precision", "precision"), ("device", "device_kind")):
+        record[name] = ", ".join(sorted({sitting[key] for sitting in told["sittings"]}))
+    return record | ({"start": told["start"]["sha256"]} if told["start"] else {})
 
 
 def _commit() -> str | None:
     """Commit of the checkout that exports; None outside one."""
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-        )
-    except OSError:
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    status, text = subprocess.getstatusoutput(f"git -C {shlex.quote(str(Path(__file__).parent))} rev-parse HEAD")
+    return text if status == 0 else None

@@ -56,19 +56,14 @@ def model_card(entry: dict[str, Any], folder: str | Path | None = None) -> str:
     return text.rstrip("\n") + "\n"
 
 
-def write_card(entry: dict[str, Any], weights: Path) -> Path:
-    """Write the model card beside the weights; its path."""
-    return write_bytes(weights.with_suffix(".md"), model_card(entry, weights.parent).encode())
+def write_card(entry: dict[str, Any], folder: Path) -> Path:
+    """Write the model card into the folder of the weights, beside them; its path."""
+    path = folder / Path(entry["files"][0]["name"]).with_suffix(".md")
+    return write_bytes(path, model_card(entry, folder).encode())
 
 
-def rewrite_card(manifest: str | Path, name: str) -> Path:
-    """Write the card of a manifest's model again, after its entry or its pictures of failures changed; its path."""
-    entry = load_manifest(manifest).model(name).raw
-    return write_card(entry, Path(manifest).resolve().parent / "sctseg7t/weights" / entry["files"][0]["name"])
-
-
-def record_evaluation(manifest: str | Path, name: str, rows: Sequence[dict[str, Any]]) -> None:
-    """Put measured results into a model's entry and rewrite its card.
+def record_evaluation(manifest: str | Path, name: str, rows: Sequence[dict[str, Any]]) -> Path:
+    """Put measured results into a model's entry and write its card again; the path of the card.
 
     Parameters
     ----------
@@ -78,8 +73,9 @@ def record_evaluation(manifest: str | Path, name: str, rows: Sequence[dict[str, 
     rows : list of dict
         As ``evaluation`` in the schema: dataset, role, structure, metric, n, mean, sd, units.
     """
-    put_model(manifest, {**load_manifest(manifest).model(name).raw, "evaluation": rows})
-    rewrite_card(manifest, name)
+    entry = {**load_manifest(manifest).model(name).raw, "evaluation": rows}
+    put_model(manifest, entry)
+    return write_card(entry, Path(manifest).resolve().parent / "sctseg7t/weights")
 
 
 def _cell(value: Any) -> str:

@@ -104,7 +104,15 @@ class MPUNetPP(nn.Module):
             for level in range(levels - column):
                 given = width * (column + 1) if column else width if level else inputs * fold**3
                 self.nodes[f"{level}{column}"] = _Node(given, width, (level + column) % 3)
-        self.heads = nn.ModuleList(_head(width, outputs * fold**3) for _ in range(levels - 1))
+        self.heads = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv3d(width, width, 1, bias=False),
+                nn.BatchNorm3d(width),
+                nn.ReLU(True),
+                nn.Conv3d(width, outputs * fold**3, 1, bias=False),
+            )
+            for _ in range(levels - 1)
+        )
         self.weights = nn.Parameter(torch.full((levels - 1,), 1 / (levels - 1)))
         self.bias = nn.Parameter(torch.zeros(outputs * fold**3))
 
@@ -127,26 +135,15 @@ class _Node(nn.Module):
         super().__init__()
         self.mix = nn.Sequential(nn.Conv3d(inputs, width, 1, bias=False), nn.BatchNorm3d(width), nn.PReLU())
         plane = [1 if axis == across else 3 for axis in range(3)]
-        self.plane, self.line = _convolution(width, plane), _convolution(width, [4 - n for n in plane])
+        sizes: Any = (plane, [4 - n for n in plane])
+        self.plane, self.line = (
+            nn.Conv3d(width, width, size, padding=[n // 2 for n in size], bias=False) for size in sizes
+        )
         self.norm, self.act = nn.BatchNorm3d(width), nn.PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.mix(x)
         return self.act(x + self.norm(self.line(self.plane(x))))
-
-
-def _convolution(width: int, size: Any) -> nn.Module:
-    padding: Any = [n // 2 for n in size]
-    return nn.Conv3d(width, width, size, padding=padding, bias=False)
-
-
-def _head(width: int, outputs: int) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv3d(width, width, 1, bias=False),
-        nn.BatchNorm3d(width),
-        nn.ReLU(True),
-        nn.Conv3d(width, outputs, 1, bias=False),
-    )
 
 
 # What a recipe's network calls its kind; of each number of dimensions the first is the default.
@@ -182,9 +179,7 @@ def build_network(recipe: "TrainRecipe", inputs: int, outputs: int, dimensions: 
 
 
 def fold_image(image: Tensor, fold: int) -> Tensor:
-    """(N, C, X, Y) to (N, C fold^2, X / fold, Y / fold), and the same in three dimensions."""
-    if fold == 1:
-        return image
+    """(N, C, X, Y) to (N, C fold^2, X / fold, Y / fold), or the same in three dimensions."""
     if image.dim() == 4:
         return F.pixel_unshuffle(image, fold)
     n, c, *size = image.shape
@@ -194,8 +189,6 @@ def fold_image(image: Tensor, fold: int) -> Tensor:
 
 def unfold_image(image: Tensor, fold: int) -> Tensor:
     """The way back from :func:`fold_image`."""
-    if fold == 1:
-        return image
     if image.dim() == 4:
         return F.pixel_shuffle(image, fold)
     n, c, *size = image.shape

@@ -1,12 +1,13 @@
-"""Progress lines of a training, and requests to stop it."""
+"""Progress of a training, and requests to stop it."""
 
 import contextlib
+import io
 import signal
 import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TextIO
+
+from tqdm import tqdm
 
 
 class Stopped(KeyboardInterrupt):
@@ -49,64 +50,30 @@ def stop_requests() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-@dataclass
 class Progress:
-    """Progress of a sitting: in place on a terminal, else a line every ``every`` steps.
+    """Progress of a sitting: a bar on a terminal, else a line now and then.
 
-    Attributes
+    Parameters
     ----------
     log : text stream
     total, first : int
-        Steps of the recipe, and the step that this sitting began at.
-    batch : int
-        Images per step.
+        Steps of the recipe, and the step that this sitting begins at.
     """
 
-    log: TextIO
-    total: int
-    first: int
-    batch: int
-    every: int = 50
+    def __init__(self, log: TextIO, total: int, first: int) -> None:
+        self.log = log
+        self.terminal = getattr(log, "isatty", bool)()
+        file = log if self.terminal else io.StringIO()
+        # The mean pace of the sitting tells the time left, validations included.
+        self.bar = tqdm(total=total, initial=first, unit="step", smoothing=0, file=file, mininterval=1)
 
-    def __post_init__(self) -> None:
-        self.terminal = getattr(self.log, "isatty", bool)()
-        self.begun = time.monotonic()
-        self._mark, self._width = (self.first, self.begun), 0
-
-    def due(self, done: int) -> bool:
-        """Whether step ``done`` is one to report."""
-        return done % self.every == 0
-
-    def report(self, done: int, loss: float) -> None:
-        """Say where the training is."""
-        now = time.monotonic()
-        step, then = self._mark
-        self._mark = (done, now)
-        speed = (done - step) * self.batch / max(now - then, 1e-9)
-        left = self.left(done, now)
-        end = time.strftime("%a %H:%M", time.localtime(time.time() + left))
-        text = f"step {done}/{self.total}  loss {loss:.4f}  {speed:.3g} images/s  {duration(left)} left, ends {end}"
-        if self.terminal:
-            self.log.write(f"\r{text:<{self._width}}")
-            self.log.flush()
-            self._width = len(text)
-        else:
-            self.say(text)
+    def report(self, loss: float) -> None:
+        """Tell the loss, with the step, the pace and the time left."""
+        self.bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+        if not self.terminal:
+            self.say(str(self.bar))
 
     def say(self, text: str) -> None:
         """A line that stays."""
-        cleared = f"\r{'':<{self._width}}\r" if self._width else ""
-        self._width = 0
-        self.log.write(f"{cleared}{text}\n")
+        tqdm.write(text, self.log)
         self.log.flush()
-
-    def left(self, done: int, now: float | None = None) -> float:
-        """Seconds to the last step at this sitting's mean pace, validations included."""
-        now = time.monotonic() if now is None else now
-        return (now - self.begun) / max(done - self.first, 1) * (self.total - done)
-
-
-def duration(seconds: float) -> str:
-    """``h:mm:ss``."""
-    seconds = int(round(seconds))
-    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"

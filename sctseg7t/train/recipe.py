@@ -1,8 +1,7 @@
 """The recipe of a training: everything that its weights depend on, in one JSON file."""
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+import json
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,7 @@ from sctseg7t.errors import InputError
 from sctseg7t.simulate.recipe_file import read_recipe_file
 
 RECIPES = Path(__file__).parent / "recipes"
-# A task is a file, see sctseg7t.train.task; to know their names none is imported.
-TASKS = tuple(sorted(path.stem for path in Path(__file__).parent.glob("tasks/[a-z]*.py")))
+_SCHEMA = Path(__file__).parent / "assets/recipe.schema.json"
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class TrainRecipe:
     model : str
         Name of the model that comes out of it.
     task : str
-        One of ``TASKS``: what the network learns, and from what.
+        What the network learns, and from what: see :mod:`sctseg7t.train.task`.
     anatomy : list of str
         Sources of the anatomy that is simulated.
     warmup : int
@@ -74,39 +72,11 @@ def read_recipe(name: str | Path) -> TrainRecipe:
     InputError
         No such recipe, an unreadable file, an unknown or missing name in it, or an impossible value.
     """
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
     path, values = read_recipe_file(name, RECIPES)
-    wrong = sorted(set(values) - {f.name for f in fields(TrainRecipe)})
+    wrong = best_match(Draft202012Validator(json.loads(_SCHEMA.read_text())).iter_errors(values))
     if wrong:
-        raise InputError(f"{path}: unknown name {wrong[0]!r} in the recipe")
-    missing = [name for name in ("model", "task", "anatomy") if name not in values]
-    if missing:
-        raise InputError(f"{path}: the recipe lacks {missing[0]!r}")
-    recipe = TrainRecipe(**values)
-    for name, (need, met) in _NEEDS.items():
-        if not met(getattr(recipe, name)):
-            raise InputError(f"{path}: {name} is {getattr(recipe, name)!r} in the recipe; it must be {need}")
-    return recipe
-
-
-def _number(low: float, high: float = math.inf, kind: Any = (int, float)) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, kind) and not isinstance(value, bool) and low <= value <= high
-
-
-_COUNT = ("a whole number, 1 or more", _number(1, kind=int))
-_NEEDS = {
-    "model": ("a name", lambda value: isinstance(value, str) and value != ""),
-    "task": (f"one of {', '.join(TASKS)}", lambda value: value in TASKS),
-    "anatomy": ("a list of sources", lambda value: isinstance(value, list) and value != []),
-    "network": ("an object", lambda value: isinstance(value, dict)),
-    "simulation": ("an object", lambda value: isinstance(value, dict)),
-    "steps": _COUNT,
-    "batch": _COUNT,
-    "validate_every": _COUNT,
-    "validation_images": _COUNT,
-    "warmup": ("a whole number, 0 or more", _number(0, kind=int)),
-    "seed": ("a whole number, 0 or more", _number(0, kind=int)),
-    "learning_rate": ("a number above 0", _number(1e-12)),
-    "weight_decay": ("a number, 0 or more", _number(0)),
-    "decay": ("between 0 and 1", _number(0, 1)),
-    "ema": ("between 0 and 1", _number(0, 1)),
-}
+        raise InputError(f"{path}: {wrong.json_path.removeprefix('$.')}: {wrong.message}")
+    return TrainRecipe(**values)

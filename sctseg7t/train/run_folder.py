@@ -5,7 +5,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,22 +17,22 @@ from sctseg7t.files import write_bytes, write_json
 from sctseg7t.train import checkpoint, curves
 from sctseg7t.train.checkpoint import STATE, WEIGHTS
 from sctseg7t.train.device import Place
-from sctseg7t.train.labelled_scans import LabelledScan
-from sctseg7t.train.recipe import TrainRecipe
+from sctseg7t.train.recipe import TrainRecipe, read_recipe
 from sctseg7t.train.task import Task
 from sctseg7t.version import __version__
+from sctseg7t.zoo.cache import file_digest
 
 RECIPE, SITTINGS = "recipe.json", "run.json"
 _STATEFUL = ("network", "average", "optimiser")
-_KEPT = ("step", "best", "seconds", "start")
+_KEPT = ("step", "best", "seconds", "running")
+_REMEDY = "delete it to train again from step 0, or choose another folder"
 
 
 @contextlib.contextmanager
-def claim(folder: str | Path) -> Iterator[Path]:
+def claim(folder: Path) -> Iterator[None]:
     """Hold a run folder, made if absent, so that one training at a time writes to it (OutputError if held)."""
     import filelock
 
-    folder = Path(folder)
     lock = filelock.FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -46,14 +46,14 @@ def claim(folder: str | Path) -> Iterator[Path]:
     except OSError as err:
         raise OutputError(f"{folder}: cannot be written to ({err.strerror or err}); choose another folder") from err
     try:
-        yield folder
+        yield
     finally:
         lock.release()
 
 
 @dataclass(eq=False)
 class State:
-    """Everything that a step changes, and the weights that the run started from.
+    """Everything that a step changes.
 
     Attributes
     ----------
@@ -65,8 +65,6 @@ class State:
         Of all sittings.
     running : tensor
         Smoothed training loss, double precision, on the device; nan before the first step.
-    start : str or None
-        SHA-256 of the file with the weights that the run started from.
     """
 
     network: torch.nn.Module
@@ -76,17 +74,17 @@ class State:
     best: float = math.inf
     seconds: float = 0.0
     running: torch.Tensor = field(default_factory=lambda: torch.tensor(math.nan))
-    start: str | None = None
 
-    def save(self, recipe: TrainRecipe, out: Path) -> None:
+    def save(self, out: Path) -> None:
         """Write ``last.pt``."""
         parts = {name: getattr(self, name).state_dict() for name in _STATEFUL}
-        kept = {name: getattr(self, name) for name in _KEPT}
-        checkpoint.save({**kept, "running": self.running.item(), "recipe": asdict(recipe), **parts}, out / STATE)
+        checkpoint.save({**parts, **{name: getattr(self, name) for name in _KEPT}}, out / STATE)
 
 
-def open_state(out: Path, recipe: TrainRecipe, task: Task, place: Place, start: str | Path | None = None) -> State:
-    """The state that a run begins with, or goes on from.
+def open_state(
+    out: Path, recipe: TrainRecipe, task: Task, place: Place, start: str | Path | None, scans: list[str]
+) -> State:
+    """The state that a run begins with, or goes on from; recipe and sitting are written down.
 
     Parameters
     ----------
@@ -94,6 +92,8 @@ def open_state(out: Path, recipe: TrainRecipe, task: Task, place: Place, start: 
         Run folder.
     start : path, optional
         Run folder or ``.pt`` file with the weights to start from.
+    scans : list of str
+        Names of the real scans, for the record.
 
     Raises
     ------
@@ -101,102 +101,71 @@ def open_state(out: Path, recipe: TrainRecipe, task: Task, place: Place, start: 
         The folder holds a run of another recipe, of other starting weights, or a damaged one; the starting weights
         are not there or do not fit.
     """
+    saved = _read_state(out / STATE) if (out / STATE).exists() else None
+    _check_recipe(out, recipe, saved["step"] if saved else 0)
     torch.manual_seed(recipe.seed)
     network = place.network(task.network(recipe))
     average = place.network(task.network(recipe)).eval()
-    weights, path, sha256 = checkpoint.starting_weights(start) if start else (None, None, None)
     optimiser = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
-    state = State(network, average, optimiser, start=sha256)
-    if (out / STATE).exists():
-        _resume(state, out, recipe, place)
+    state = State(network, average, optimiser)
+    path = checkpoint.start_from(network, start) if start else None
+    begin = {"path": str(start), "sha256": file_digest(path)} if path else None
+    if saved:
+        told = json.loads((out / SITTINGS).read_text())
+        if begin and begin["sha256"] != (told["start"] or {}).get("sha256"):
+            raise InputError(f"{out}: holds a run that did not start from these weights; choose another folder")
+        _resume(state, saved, out / STATE, place)
     else:
-        _check_empty(out, recipe)
-        if path:
-            checkpoint.fit(network, weights, path, "give the recipe the network of those weights")
+        told = {"start": begin, "sittings": []}
         average.load_state_dict(network.state_dict())
-    # What was written after the last saved state will be written again.
-    for name in (curves.SIMULATED, curves.REAL):
-        curves.drop_after(out / name, state.step)
+        for name in (curves.SIMULATED, curves.REAL):
+            (out / name).unlink(missing_ok=True)
+    if state.step < recipe.steps:
+        told["sittings"].append(_sitting(state, place, scans))
+    write_json(out / SITTINGS, told)
+    write_bytes(out / RECIPE, json.dumps(asdict(recipe), indent=2).encode())
     return state
 
 
-def _resume(state: State, out: Path, recipe: TrainRecipe, place: Place) -> None:
-    """Load what an earlier sitting saved."""
-    path = out / STATE
-    remedy = "delete it to train again from step 0, or choose another folder"
-    saved = checkpoint.read(path, remedy)
-    if not isinstance(saved, dict) or not {"recipe", "running", *_KEPT, *_STATEFUL} <= set(saved):
-        raise InputError(f"{path}: is not the state of a training; {remedy}")
-    old, new = dict(saved["recipe"]), asdict(recipe)
-    # Only the length may change, and only before the learning rate began to fall.
-    lengths = ("steps", "decay")
-    same = all(old.get(k) == new[k] for k in new if k not in lengths)
-    fallen = saved["step"] > old.get("steps", 0) * (1 - old.get("decay", 0))
-    if not same or (fallen and any(old.get(k) != new[k] for k in lengths)):
-        raise InputError(f"{out}: holds a run of another recipe; choose another folder")
-    if state.start and state.start != saved["start"]:
-        raise InputError(f"{out}: holds a run that did not start from these weights; choose another folder")
-    checkpoint.fit(state.network, saved["network"], path, remedy)
-    checkpoint.fit(state.average, saved["average"], path, remedy)
-    try:
-        state.optimiser.load_state_dict(saved["optimiser"])
-    except (KeyError, ValueError, TypeError) as err:
-        raise InputError(f"{path}: its optimiser state does not fit ({checkpoint.told(err)}); {remedy}") from err
-    for name in _KEPT:
-        setattr(state, name, saved[name])
-    state.running = torch.tensor(saved["running"], dtype=torch.float64, device=place.device)
+def _read_state(path: Path) -> dict[str, Any]:
+    saved = checkpoint.read(path, _REMEDY)
+    if not isinstance(saved, dict) or not {*_KEPT, *_STATEFUL} <= set(saved):
+        raise InputError(f"{path}: is not the state of a training; {_REMEDY}")
+    return saved
 
 
-def _check_empty(out: Path, recipe: TrainRecipe) -> None:
-    """Refuse a folder with the weights of another recipe and no state to go on from."""
-    if (out / WEIGHTS).exists() and (out / RECIPE).exists():
-        if _read_json(out / RECIPE) != json.loads(json.dumps(asdict(recipe))):
-            raise InputError(f"{out}: holds a run of another recipe; choose another folder")
-
-
-def record_sitting(
-    out: Path,
-    recipe: TrainRecipe,
-    place: Place,
-    state: State,
-    start: str | Path | None,
-    scans: Sequence[LabelledScan],
-) -> None:
-    """Write the recipe, and a line of ``run.json`` on this sitting unless the run is finished."""
-    write_bytes(out / RECIPE, json.dumps(asdict(recipe), indent=2).encode())
-    told = {"start": None, "sittings": []}
-    if state.step:
-        told |= read_sittings(out)
-    if start and not told["start"]:
-        told["start"] = {"path": str(start), "sha256": state.start}
-    if state.step >= recipe.steps:
+def _check_recipe(out: Path, recipe: TrainRecipe, step: int) -> None:
+    """Refuse a folder with the weights of another recipe."""
+    if not (out / RECIPE).exists() or not (step or (out / WEIGHTS).exists()):
         return
-    told["sittings"].append(
-        {
-            "begun": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "from_step": state.step,
-            "device": str(place.device),
-            "device_kind": place.kind,
-            "precision": place.precision,
-            "threads": torch.get_num_threads(),
-            "simulating": place.workers,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "tool_version": __version__,
-            "real_scans": [scan.name for scan in scans],
-        }
-    )
-    write_json(out / SITTINGS, told)
+    old, new = asdict(read_recipe(out / RECIPE)), json.loads(json.dumps(asdict(recipe)))
+    changed = {name for name in new if old[name] != new[name]}
+    # Only the length may change, and only before the learning rate began to fall.
+    fallen = step > old["steps"] * (1 - old["decay"])
+    if changed - {"steps", "decay"} or (changed and fallen):
+        raise InputError(f"{out}: holds a run of another recipe; choose another folder")
 
 
-def read_sittings(out: Path) -> dict[str, Any]:
-    """What ``run.json`` says; empty where there is none, or it was damaged."""
-    told = _read_json(out / SITTINGS)
-    return told if isinstance(told, dict) else {}
+def _resume(state: State, saved: dict[str, Any], path: Path, place: Place) -> None:
+    """Load what an earlier sitting saved."""
+    checkpoint.fit(state.network, saved["network"], path, _REMEDY)
+    checkpoint.fit(state.average, saved["average"], path, _REMEDY)
+    state.optimiser.load_state_dict(saved["optimiser"])
+    state.step, state.best, state.seconds = saved["step"], saved["best"], saved["seconds"]
+    state.running = torch.as_tensor(saved["running"], dtype=torch.float64, device=place.device)
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
+def _sitting(state: State, place: Place, scans: list[str]) -> dict[str, Any]:
+    return {
+        "begun": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "from_step": state.step,
+        "device": place.device,
+        "device_kind": place.kind,
+        "precision": place.precision,
+        "threads": torch.get_num_threads(),
+        "simulating": place.workers,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "tool_version": __version__,
+        "real_scans": scans,
+    }

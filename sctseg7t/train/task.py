@@ -18,10 +18,12 @@ from sctseg7t.errors import InputError
 from sctseg7t.runtime import Session
 from sctseg7t.train.networks import build_network
 from sctseg7t.train.real_scans import Case
-from sctseg7t.train.recipe import TASKS, TrainRecipe
+from sctseg7t.train.recipe import TrainRecipe
 from sctseg7t.zoo.manifest import load_manifest
 from sctseg7t.zoo.spec import ModelSpec
 
+# To know their names none is imported.
+TASKS = tuple(sorted(path.stem for path in Path(__file__).parent.glob("tasks/[a-z]*.py")))
 # Folder of each source that a simulator reads.
 Folders = Mapping[str, str | Path]
 # What an entry tells of one set of weights: of others it says nothing.

@@ -13,10 +13,11 @@ import torch
 from sctseg7t.runtime import Session
 from sctseg7t.train import checkpoint, curves
 from sctseg7t.train.device import Place
-from sctseg7t.train.real_scans import RealScans, TorchSession, mean_of
+from sctseg7t.train.real_scans import Case, TorchSession, mean_of
 from sctseg7t.train.recipe import TrainRecipe
 from sctseg7t.train.run_folder import State
 from sctseg7t.train.task import Batch, BatchSource, Task
+from sctseg7t.zoo.spec import ModelSpec
 
 VALIDATION_SEED = 10_000_000
 
@@ -50,8 +51,10 @@ class Validator:
         Run folder.
     batches : list of Batch
         Simulated and held out.
-    real : RealScans, optional
-        Measured at every so many-th validation, and at the last.
+    spec : ModelSpec
+        By which the real scans are segmented.
+    cases : list of Case
+        Real scans, measured at every ``cases_every``-th validation and at the last.
     """
 
     out: Path
@@ -59,7 +62,9 @@ class Validator:
     task: Task
     place: Place
     batches: Sequence[Batch]
-    real: RealScans | None = None
+    spec: ModelSpec
+    cases: Sequence[Case] = ()
+    cases_every: int = 1
 
     def validate(self, state: State) -> list[str]:
         """Validate the averaged network; what there is to tell, a line each."""
@@ -67,19 +72,18 @@ class Validator:
         scores = {"train_loss": round(state.running.item(), 5)}
         scores |= validate(state.average, self.batches, self.task, self.place)
         curves.append(self.out / curves.SIMULATED, [{"step": done, "seconds": round(state.seconds), **scores}])
-        said = f"step {done}: {_told(scores)}"
+        said = [f"step {done}: {_told(scores)}"]
         if scores["loss"] <= state.best:
             state.best = scores["loss"]
             checkpoint.save(state.average.state_dict(), self.out / checkpoint.WEIGHTS)
-            said += "  best so far"
+            said[0] += "  best so far"
         count = -(-done // recipe.validate_every)
-        real = self.real
-        if not real or (count % real.every and done < recipe.steps):
-            return [said]
-        session = cast(Session, TorchSession(state.average, self.place))
-        rows = [{"scan": case.name, **self.task.score_scan(case, session, real.spec)} for case in real.cases]
-        curves.append(self.out / curves.REAL, [{"step": done, **row} for row in rows])
-        return [said, f"step {done}: real scans (n = {len(rows)}): {_told(mean_of(rows))}"]
+        if self.cases and (count % self.cases_every == 0 or done == recipe.steps):
+            session = cast(Session, TorchSession(state.average, self.place))
+            rows = [{"scan": case.name, **self.task.score_scan(case, session, self.spec)} for case in self.cases]
+            curves.append(self.out / curves.REAL, [{"step": done, **row} for row in rows])
+            said.append(f"step {done}: real scans (n = {len(rows)}): {_told(mean_of(rows))}")
+        return said
 
 
 def _told(row: dict[str, float]) -> str:

@@ -17,7 +17,6 @@ from sctseg7t.train.task import Folders, InputShape, Task
 class BrainLesionTask(Task):
     """Probability of a lesion in each voxel."""
 
-    outputs = 1
     example_model = "brain_lesion_unet"
 
     def data_folders(self, items: Sequence[str]) -> Folders:

@@ -23,7 +23,6 @@ from sctseg7t.zoo.spec import ModelSpec
 class LocatorTask(Task):
     """A heat map around the cord's centre, empty where there is no cord."""
 
-    outputs = 1
     example_model = "cord_locator"
     scan_columns = ("median_mm", "within_3mm")
 
