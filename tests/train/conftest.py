@@ -3,7 +3,6 @@
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the [train] extra")
-pytest.importorskip("onnx", reason="needs the [train] extra")
 
 from train_helpers import RECIPE, Discs, Log  # noqa: E402
 
@@ -22,44 +21,29 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning"))
 
 
-@pytest.fixture(scope="session")
-def _one_thread():
-    """The same bits on any machine."""
+@pytest.fixture(scope="session", autouse=True)
+def small_trainings():
+    """Discs in place of the anatomy ``parametric``; curves are not drawn; the same bits on any machine."""
+
+    def made(simulator, discs):
+        return lambda self, recipe, *args: discs if recipe.anatomy == ["parametric"] else simulator(self, recipe, *args)
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        for task, name in ((CordTask, "cord"), (LocatorTask, "locator")):
+            patch.setattr(task, "simulator", made(task.simulator, Discs(name)))
+        patch.setattr(curves, "draw", lambda run, recipe: None)
+        patch.delenv("SCT7T_MANIFEST", raising=False)
+        yield
     torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
-def _discs(_one_thread):
-    with pytest.MonkeyPatch.context() as patch:
-        for task, name in ((CordTask, "cord"), (LocatorTask, "locator")):
-            patch.setattr(task, "simulator", _without_anatomy(task.simulator, Discs(name)))
-        patch.delenv("SCT7T_MANIFEST", raising=False)
-        yield
-
-
-def _without_anatomy(simulator, discs):
-    def made(self, recipe, *args):
-        return discs if recipe.anatomy == ["parametric"] else simulator(self, recipe, *args)
-
-    return made
-
-
-@pytest.fixture(autouse=True)
-def quick(_discs, monkeypatch):
-    """Discs in place of the anatomy ``parametric``; curves are not drawn, which takes longer than the trainings."""
-    monkeypatch.setattr(curves, "draw", lambda run, recipe: None)
-
-
-@pytest.fixture(scope="session")
-def run(_discs, tmp_path_factory):
+def run(small_trainings, tmp_path_factory):
     """A finished run of six steps."""
     out = tmp_path_factory.mktemp("run")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(curves, "draw", lambda run, recipe: None)
-        train(RECIPE, {}, out, log=Log())
+    train(RECIPE, {}, out, log=Log())
     return out
 
 
@@ -67,7 +51,7 @@ def run(_discs, tmp_path_factory):
 def half(tmp_path):
     """Folder of a run that was broken off after three of its six steps."""
     with pytest.raises(KeyboardInterrupt):
-        train(RECIPE, {}, tmp_path, log=Log(stop_after=1))
+        train(RECIPE, {}, tmp_path, log=Log(stop_at="step 3: "))
     return tmp_path
 
 

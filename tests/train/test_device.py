@@ -1,34 +1,24 @@
 """Device and precision: chosen, recorded, and no part of a run's identity."""
 
-import json
-
 import pytest
 import torch
-from train_helpers import RECIPE, Log, rows_of, weights
+from train_helpers import RECIPE, Log, read_json, rows_of, weights
 
-from sctseg7t.errors import DeviceError, UsageError
+from sctseg7t.errors import DeviceError
 from sctseg7t.train import export
 from sctseg7t.train.device import choose_place
 from sctseg7t.train.loop import train
 from sctseg7t.train.manifest_entry import training_record
 
 
-def sittings(run):
-    return json.loads((run / "run.json").read_text())["sittings"]
-
-
-def test_cpu_is_float32_unless_asked(run):
-    assert choose_place().precision == sittings(run)[0]["precision"] == "float32"
-
-
 def test_bfloat16_trains_near_float32_and_a_sitting_may_change_it(run, tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        train(RECIPE, {}, tmp_path, precision="bfloat16", log=Log(stop_after=1))
+        train(RECIPE, {}, tmp_path, precision="bfloat16", log=Log(stop_at="step 3: "))
     state = weights(tmp_path / "last.pt")
     assert all(v.dtype == torch.float32 for v in state["network"].values() if v.is_floating_point())
     ours, theirs = (float(rows_of(folder / "curves.csv")[0]["loss"]) for folder in (tmp_path, run))
     assert ours != theirs and ours == pytest.approx(theirs, rel=0.05)
-    train(RECIPE, {}, tmp_path, precision="float32", log=Log())
+    train(RECIPE, {}, tmp_path, log=Log())
     assert (tmp_path / "recipe.json").read_bytes() == (run / "recipe.json").read_bytes()
     assert training_record(tmp_path, RECIPE, 1, 0.0)["precision"] == "bfloat16, float32"
 
@@ -40,15 +30,13 @@ def test_auto_takes_bfloat16_where_the_gpu_has_it(monkeypatch):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda name, found=capability: found)
         found = choose_place("cuda", threads=5)
         assert (found.precision, found.workers, found.kind) == (expected, 5, "cuda")
-    with pytest.raises(DeviceError, match="use float32"):
-        choose_place("cuda", "bfloat16")
 
 
-def test_wrong_precision_and_threads():
-    with pytest.raises(UsageError, match="auto, float32, bfloat16"):
-        choose_place(precision="half")
-    with pytest.raises(UsageError, match="1 or more"):
-        choose_place(threads=0)
+@pytest.mark.parametrize("device", ["cuda:99", "nonsense"])
+def test_device_that_is_not_there(tmp_path, device):
+    with pytest.raises(DeviceError, match="use the device cpu") as caught:
+        train(RECIPE, {}, tmp_path / "run", device=device, log=Log())
+    assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 
 
 @pytest.mark.gpu
@@ -61,5 +49,5 @@ def test_cuda_trains_as_the_cpu_does(run, tmp_path):
         torch.set_num_threads(threads)
     ours, theirs = (float(rows_of(folder / "curves.csv")[-1]["loss"]) for folder in (tmp_path, run))
     assert ours == pytest.approx(theirs, rel=0.1)
-    assert sittings(tmp_path)[0]["device_kind"] == "cuda"
+    assert read_json(tmp_path / "run.json")["sittings"][0]["device_kind"] == "cuda"
     export.export(tmp_path)

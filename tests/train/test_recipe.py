@@ -11,10 +11,8 @@ from sctseg7t.errors import InputError
 from sctseg7t.train.recipe import RECIPES, read_recipe
 from sctseg7t.zoo.manifest import load_manifest
 
-SHIPPED = sorted(path.stem for path in RECIPES.glob("*.json"))
 
-
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.json")))
 def test_shipped_recipes_are_whole(name):
     recipe = read_recipe(name)
     assert name.startswith(recipe.model) and load_manifest().versions(recipe.model)
@@ -27,14 +25,12 @@ def test_shipped_recipes_are_whole(name):
         ("{", "not a readable JSON"),
         ("[]", "not a recipe"),
         ('{"model": "a", "task": "cord"}', "'anatomy'"),
-        ('{"model": "a", "task": "cord", "anatomy": [], "stepz": 1}', "'stepz'"),
-        ('{"model": "a", "task": "brain", "anatomy": ["PAM50"]}', "one of brain_lesion, cord, locator"),
-        ('{"model": "a", "task": "cord", "anatomy": ["PAM50"], "steps": "many"}', "steps is 'many'"),
-        ('{"model": "a", "task": "cord", "anatomy": ["PAM50"], "batch": 0}', "1 or more"),
-        ('{"model": "a", "task": "cord", "anatomy": ["PAM50"], "validate_every": true}', "validate_every"),
-        ('{"model": "a", "task": "cord", "anatomy": ["PAM50"], "learning_rate": NaN}', "above 0"),
+        ('{"model": "a", "task": "cord", "anatomy": ["PAM50"], "stepz": 1}', "'stepz'"),
+        ('{"model": "a", "task": "cord", "anatomy": ["PAM50"], "steps": "many"}', "steps: 'many'"),
+        ('{"model": "a", "task": "cord", "anatomy": ["PAM50"], "learning_rate": 0}', "learning_rate: 0"),
         ('{"base": 3}', "name or the file"),
         ('{"base": "mine.json"}', "leads back"),
+        ('{"base": "cord"}', "no such recipe.*cord_gm_sc, cord_gm_sc_base, cord_locator"),
     ],
 )
 def test_broken_recipe_is_an_input_error(tmp_path, text, word):
@@ -42,15 +38,7 @@ def test_broken_recipe_is_an_input_error(tmp_path, text, word):
     path.write_text(text)
     with pytest.raises(InputError, match=word) as caught:
         read_recipe(path)
-    assert "mine.json" in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_unknown_recipe_lists_the_shipped_ones(tmp_path):
-    with pytest.raises(InputError, match="cord_gm_sc, cord_gm_sc_base, cord_locator"):
-        read_recipe("cord")
-    (tmp_path / "mine.json").write_text('{"base": "cord"}')
-    with pytest.raises(InputError, match="cord: no such recipe"):
-        read_recipe(tmp_path / "mine.json")
+    assert "\n" not in str(caught.value)
 
 
 def test_base_is_merged_and_null_removes(tmp_path):
@@ -66,11 +54,6 @@ def test_base_is_merged_and_null_removes(tmp_path):
     assert recipe.steps == 3000 and recipe.network == {"fold": 2}
     slab = {"inset_mm": 0.1, "thickness": [3]}
     assert recipe.simulation == {"slab": slab, "blur": {"sd": 1}, "noise": {"snr": 9}}
-
-
-def test_recipe_of_a_user_s_own_says_only_what_differs(tmp_path):
-    (tmp_path / "mine.json").write_text('{"base": "cord_gm_sc", "model": "mine"}')
-    assert read_recipe(tmp_path / "mine.json") == replace(read_recipe("cord_gm_sc"), model="mine")
 
 
 def test_learning_rate_rises_holds_and_falls_to_nearly_zero():

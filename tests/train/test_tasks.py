@@ -4,7 +4,6 @@ import sys
 from dataclasses import dataclass, replace
 from types import ModuleType, SimpleNamespace
 
-import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -13,7 +12,7 @@ from train_helpers import RECIPE, Log, rows_of
 from sctseg7t.errors import InputError
 from sctseg7t.simulate import anatomy
 from sctseg7t.simulate.brain.patches import BrainBatch
-from sctseg7t.train import export, recipe, task
+from sctseg7t.train import export, task
 from sctseg7t.train.loop import train
 from sctseg7t.train.recipe import RECIPES, read_recipe
 from sctseg7t.train.task import task_of
@@ -71,14 +70,11 @@ def test_lesion_loss_counts_small_lesions():
     missed[1] = -8
     nothing = torch.full_like(right, -8.0)
     assert LESION.loss(right, batch) < 0.05 < LESION.loss(missed, batch) < LESION.loss(nothing, batch)
-
-
-def test_lesion_loss_of_an_empty_patch_grows_with_what_is_found():
-    target = torch.zeros(1, 1, 8, 8, 8)
-    few, many = torch.full_like(target, -9.0), torch.full_like(target, -9.0)
+    # Of a patch without lesions the loss grows with what is found.
+    few, many = nothing[1:].clone(), nothing[1:].clone()
     few[..., :1, :1, :1], many[..., :4, :4, :4] = 9, 9
-    batch = BrainBatch(target, target)
-    assert LESION.loss(few, batch) < LESION.loss(many, batch)
+    empty = BrainBatch(few * 0, few * 0)
+    assert LESION.loss(few, empty) < LESION.loss(many, empty)
 
 
 def test_cord_scores():
@@ -111,25 +107,15 @@ def test_lesion_scores_of_a_perfect_and_of_an_empty_answer():
 # ---- simulators ----------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def bank():
-    return anatomy.load_bank(["parametric"])
-
-
-@pytest.fixture
-def small_template(monkeypatch):
-    """A block of tissue in place of the MNI152 maps, which take seconds to load."""
-    maps = nib.Nifti1Image(np.ones((20, 20, 30), np.float32), np.diag([2.0, 2, 2, 1]))
-    for name in ("gm_template", "wm_template", "brain_mask"):
-        monkeypatch.setattr(f"nilearn.datasets.load_mni152_{name}", lambda resolution: maps)
-
-
 @pytest.mark.parametrize("name", [path.stem for path in sorted(RECIPES.glob("cord*.json"))])
-def test_shipped_cord_recipes_simulate(bank, small_template, monkeypatch, name):
-    """With cords that only bear the names of the recipe's sources."""
+def test_shipped_cord_recipes_simulate(monkeypatch, name):
+    """With cords that are two discs, and only bear the names of the recipe's sources."""
     shipped = read_recipe(name)
-    named = replace(bank, source=np.resize(shipped.anatomy, len(bank)))
-    monkeypatch.setattr(anatomy, "load_bank", lambda *args, **options: named)
+    at = (np.arange(anatomy.SIZE) - anatomy.SIZE / 2) * anatomy.SPACING_MM
+    away = np.hypot(*np.meshgrid(at, at))
+    maps = np.stack([255 * (away < 5), 255 * (away < 3), 0 * away]).astype(np.uint8)[None].repeat(4, 0)
+    bank = anatomy.AnatomyBank(maps, np.zeros(4, int), np.ones(4, np.float32), np.resize(shipped.anatomy, 4))
+    monkeypatch.setattr(anatomy, "load_bank", lambda *args, **options: bank)
     task = task_of(shipped)
     batch = task.simulator(shipped, {}, None, None).batch(2, 1)
     shape = task.input_shape(shipped)
@@ -202,8 +188,7 @@ def test_a_new_task_is_one_file_with_its_object(tmp_path, monkeypatch):
     module = ModuleType("sctseg7t.train.tasks.new_lesions")
     module.TASK = NewLesions()
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    for place in (recipe, task):
-        monkeypatch.setattr(place, "TASKS", ("cord", "new_lesions"))
+    monkeypatch.setattr(task, "TASKS", ("cord", "new_lesions"))
     own = replace(RECIPE, model="mine", task="new_lesions", network={"widths": [16, 16]})
     train(own, {}, tmp_path, log=Log())
     assert list(rows_of(tmp_path / "curves.csv")[0])[-2:] == ["loss", "false_share"]
