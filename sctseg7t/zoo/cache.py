@@ -3,22 +3,20 @@
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from sctseg7t.files import write_bytes
 from sctseg7t.zoo.manifest import PACKAGE_DIR
-from sctseg7t.zoo.spec import AnyPath, FileSpec
+from sctseg7t.zoo.spec import KERAS, AnyPath, FileSpec
 
 log = logging.getLogger("sctseg7t.zoo")
-ALGORITHMS = ("sha256", "git_blob_sha1", "commit")
 # How a file of each format begins: all that can be checked of one without a hash.
-_SIGNATURES = {"keras-hdf5": b"\x89HDF\r\n\x1a\n"}
+_SIGNATURES = {KERAS: b"\x89HDF\r\n\x1a\n"}
 
 
-def cache_dir(cache: AnyPath | None = None) -> Path:
-    """Return the cache folder: the argument, else ``SCT7T_CACHE``, else the user's own."""
-    named = cache or os.environ.get("SCT7T_CACHE")
+def cache_dir() -> Path:
+    """Return the cache folder: ``SCT7T_CACHE``, else the user's own."""
+    named = os.environ.get("SCT7T_CACHE")
     if named:
         return Path(named).expanduser()
     import platformdirs
@@ -26,15 +24,22 @@ def cache_dir(cache: AnyPath | None = None) -> Path:
     return Path(platformdirs.user_cache_dir("sctseg7t", appauthor=False))
 
 
-def mirror_dir(mirror: AnyPath | None = None) -> Path | None:
-    """Return the mirror folder (the argument, else ``SCT7T_MIRROR``), or None."""
-    named = mirror or os.environ.get("SCT7T_MIRROR")
+def mirror_dir() -> Path | None:
+    """Return the mirror folder, ``SCT7T_MIRROR``, or None."""
+    named = os.environ.get("SCT7T_MIRROR")
     return Path(named).expanduser() if named else None
 
 
-def cached_path(file: FileSpec, cache: AnyPath | None = None) -> Path:
+def cached_path(file: FileSpec) -> Path:
     """Return ``<cache>/<algorithm>/<hash>/<name>``, whether or not it exists."""
-    return cache_dir(cache) / file.algorithm / file.digest / file.name
+    return cache_dir() / file.algorithm / file.digest / file.name
+
+
+def lock_path(digest: str) -> Path:
+    """Return the lock of the file of that hash; its folder is made."""
+    folder = cache_dir() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{digest}.lock"
 
 
 def file_digest(path: AnyPath, algorithm: str = "sha256") -> str:
@@ -57,7 +62,12 @@ def matches(path: AnyPath, file: FileSpec, *, new: bool = False) -> bool:
             return False
         if file.algorithm != "commit":
             return file_digest(path, file.algorithm) == file.digest
-        return _begins_well(path, file) if new else as_recorded(path)
+        if not new:
+            return as_recorded(path)
+        signature = _SIGNATURES.get(file.format or "", b"")
+        with open(path, "rb") as stream:
+            start = stream.read(len(signature) or 1)
+        return bool(start) and start.startswith(signature)
     except OSError:
         return False
 
@@ -83,64 +93,37 @@ def describe(file: FileSpec) -> str:
     return f"{size}{file.algorithm.replace('_', ' ')} {file.digest}"
 
 
-def find_in_package(file: FileSpec) -> Path | None:
-    """Return the verified path of a file that ships with the installation, or None."""
-    for url in file.urls:
-        if url.startswith("package:"):
-            path = PACKAGE_DIR / url.removeprefix("package:")
-            if matches(path, file):
-                return path
-            if path.exists():
-                log.warning("%s: not the file that the manifest names (%s)", path, describe(file))
-    return None
+def find_local(file: FileSpec) -> Path | None:
+    """Return the verified path of a file on this machine: in the installation, the mirror or the cache; or None.
 
-
-def find_in_mirror(file: FileSpec, mirror: AnyPath | None = None) -> Path | None:
-    """Return the verified path of a file in the mirror folder, or None.
-
-    Looked for by its relative path, then by its name, at the top and in each direct subfolder. What is found is used
-    in place. Files of that name with another content are reported in a warning, and passed over.
+    In the mirror folder it is looked for by its relative path, then by its name, at the top and in each direct
+    subfolder. What is found there and in the installation is used in place. Files of that name with another content
+    are reported in a warning, and passed over.
     """
-    folder = mirror_dir(mirror)
-    if folder is None:
-        return None
-    if not folder.is_dir():
-        log.warning("%s: the mirror folder (SCT7T_MIRROR) does not exist", folder)
-        return None
-    wrong = []
-    for candidate in _mirror_candidates(folder, file):
-        if matches(candidate, file, new=True):
-            if file.algorithm == "commit":
-                log.warning("%s: taken for what its name says; no hash of it is known", candidate)
-            return candidate
-        if candidate.is_file():
-            wrong.append(candidate)
-    for candidate in wrong:
-        log.warning("%s: not the file that the manifest names (%s); passed over", candidate, describe(file))
-    return None
-
-
-def find_local(file: FileSpec, mirror: AnyPath | None = None, cache: AnyPath | None = None) -> Path | None:
-    """Return the verified path of a file wherever it lies on this machine, or None."""
-    found = find_in_package(file) or find_in_mirror(file, mirror)
-    if found:
-        return found
-    path = cached_path(file, cache)
+    for places in (_shipped, _in_mirror):
+        there = [path for path in places(file) if path.is_file()]
+        for path in there:
+            if matches(path, file, new=True):
+                if file.algorithm == "commit":
+                    log.warning("%s: taken for what its name says; no hash of it is known", path)
+                return path
+        for path in there:
+            log.warning("%s: not the file that the manifest names (%s); passed over", path, describe(file))
+    path = cached_path(file)
     return path if matches(path, file) else None
 
 
-def _begins_well(path: AnyPath, file: FileSpec) -> bool:
-    signature = _SIGNATURES.get(file.format or "", b"")
-    with open(path, "rb") as stream:
-        start = stream.read(max(len(signature), 1))
-    return bool(start) and start.startswith(signature)
+def _shipped(file: FileSpec) -> list[Path]:
+    return [PACKAGE_DIR / url.removeprefix("package:") for url in file.urls if url.startswith("package:")]
 
 
-def _mirror_candidates(folder: Path, file: FileSpec) -> Iterator[Path]:
-    relative = list(dict.fromkeys((file.path, file.name)))
-    yield from (folder / name for name in relative)
+def _in_mirror(file: FileSpec) -> list[Path]:
+    folder = mirror_dir()
+    if folder is None:
+        return []
     try:
-        subfolders = sorted(entry for entry in folder.iterdir() if entry.is_dir())
-    except OSError:
-        return
-    yield from (sub / name for sub in subfolders for name in relative)
+        folders = [folder, *sorted(entry for entry in folder.iterdir() if entry.is_dir())]
+    except OSError as error:
+        log.warning("%s: the mirror folder (SCT7T_MIRROR) cannot be used: %s", folder, error.strerror)
+        return []
+    return [place / name for place in folders for name in dict.fromkeys((file.path, file.name))]

@@ -1,5 +1,6 @@
 """Keras weights of the zoo as verified ONNX: converted once, kept in the cache."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -7,39 +8,34 @@ from pathlib import Path
 
 from sctseg7t.errors import ModelError
 from sctseg7t.zoo.cache import as_recorded, cache_dir, log, record
-from sctseg7t.zoo.download import fetch, locked_for, writing_into
-from sctseg7t.zoo.spec import AnyPath, ModelSpec
+from sctseg7t.zoo.download import fetch, writing_to_cache
+from sctseg7t.zoo.spec import ModelSpec
 
 # A change of what the converter makes of the same file gets a new number.
-CONVERTER = 1
+CONVERTER = 2
 FOLDER = "converted"
 
 
-def converted_path(spec: ModelSpec, cache: AnyPath | None = None) -> Path:
+def converted_path(spec: ModelSpec) -> Path:
     """Return where the ONNX network of a Keras model lies, whether or not it exists.
 
     The name holds the digest of the source, the converter's version and a hash of what the entry says about
     the layers and the test, so that a change of any makes another file.
     """
     file = spec.files[0]
-    said = {
-        "architecture": file.architecture and [file.architecture.name, file.architecture.parameters],
-        "lambdas": file.lambdas,
-        "test": [spec.test_input, spec.test_output],
-    }
+    said = [file.architecture, file.lambdas, spec.test_input, spec.test_output]
     key = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:12]
-    stem = file.name.rpartition(".")[0] or file.name
-    return cache_dir(cache) / FOLDER / file.digest / f"v{CONVERTER}-{key}" / f"{stem}.onnx"
+    return cache_dir() / FOLDER / file.digest / f"v{CONVERTER}-{key}" / f"{Path(file.name).stem}.onnx"
 
 
-def converted(spec: ModelSpec, *, cache: AnyPath | None = None, **options) -> Path:
+def converted(spec: ModelSpec, *, offline: bool = False) -> Path:
     """Return the ONNX network of a Keras model, made and checked at the first call.
 
     Parameters
     ----------
     spec : ModelSpec
-    cache, **options
-        Those of :func:`sctseg7t.zoo.download.fetch`.
+    offline : bool
+        As for :func:`sctseg7t.zoo.download.fetch`.
 
     Raises
     ------
@@ -48,23 +44,17 @@ def converted(spec: ModelSpec, *, cache: AnyPath | None = None, **options) -> Pa
     ModelError
         It cannot be converted, or the network does not give the entry's ``test_output``; nothing is kept.
     """
-    file, final = spec.files[0], converted_path(spec, cache)
+    file, final = spec.files[0], converted_path(spec)
     if as_recorded(final):
         return final
     if final.exists():
         log.warning("%s: damaged; it will be converted again", final)
-    source = fetch(file, cache=cache, **options)
-    with writing_into(cache_dir(cache)), locked_for(file, cache):
+    source = fetch(file, offline=offline)
+    with writing_to_cache(file):
         # Another process may have converted it while this one waited.
         if not as_recorded(final):
             _convert(spec, source, final)
     return final
-
-
-def status(spec: ModelSpec, cache: AnyPath | None = None) -> str:
-    """Return ``"ok"``, ``"damaged"`` or ``"missing"`` for the converted network of a Keras model."""
-    path = converted_path(spec, cache)
-    return "ok" if as_recorded(path) else "damaged" if path.exists() else "missing"
 
 
 def _convert(spec: ModelSpec, source: Path, final: Path) -> None:
@@ -79,19 +69,13 @@ def _convert(spec: ModelSpec, source: Path, final: Path) -> None:
     final.parent.mkdir(parents=True, exist_ok=True)
     part = final.with_name(f".{final.name}.{os.getpid()}.part")
     try:
-        to_onnx(source, part, file.architecture, file.lambdas)
+        to_onnx(source, part, file.architecture, dict(file.lambdas))
         check_network(part, spec)
         os.replace(part, final)
         record(final)
     finally:
-        Path(part).unlink(missing_ok=True)
-        if not final.exists():
-            _remove_empty(final.parent)
-
-
-def _remove_empty(folder: Path) -> None:
-    for empty in (folder, folder.parent):
-        try:
-            empty.rmdir()
-        except OSError:
-            return
+        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            # The folders, where they are empty.
+            final.parent.rmdir()
+            final.parent.parent.rmdir()

@@ -38,15 +38,13 @@ def put_model(manifest_path: AnyPath, entry: dict) -> None:
     """
     path = Path(manifest_path).resolve()
     raw = read_json(path, "manifest")
-    same = [i for i, old in enumerate(raw["models"]) if _key(old) == _key(entry)]
-    if entry.get("default"):
-        for old in raw["models"]:
-            if old["id"] == entry["id"]:
-                old["default"] = False
-    if same:
-        raw["models"][same[0]] = entry
-    else:
-        raw["models"].append(entry)
+    models = raw["models"]
+    for old in models:
+        if entry.get("default") and old["id"] == entry["id"]:
+            old["default"] = False
+    labels = [(old["id"], old["version"]) for old in models] + [(entry["id"], entry["version"])]
+    at = labels.index(labels[-1])
+    models[at : at + 1] = [entry]
     raw["updated"] = date.today().isoformat()
     problem = schema_problem(raw)
     if problem:
@@ -57,10 +55,6 @@ def put_model(manifest_path: AnyPath, entry: dict) -> None:
 def write_entry(path: AnyPath, value: dict) -> None:
     """Write JSON that a person can read: what fits on one line stays on one line."""
     write_bytes(Path(path), (_format(value, 0) + "\n").encode())
-
-
-def _key(entry: dict) -> tuple[str, str]:
-    return entry["id"], entry["version"]
 
 
 def _format(value, indent: int) -> str:

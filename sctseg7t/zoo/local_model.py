@@ -3,7 +3,6 @@
 import json
 import os
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 from sctseg7t.errors import ModelError
@@ -16,8 +15,6 @@ SCHEMA_PATH = Path(__file__).with_name("models.schema.json")
 
 def spec_from_onnx(path: AnyPath) -> ModelSpec:
     """Return the :class:`~sctseg7t.zoo.spec.ModelSpec` of a network given by its path.
-
-    Both files are read and the weights are hashed at the first call only, and again after a change.
 
     Parameters
     ----------
@@ -37,7 +34,21 @@ def spec_from_onnx(path: AnyPath) -> ModelSpec:
     entry_path = path.with_suffix(".json")
     if not entry_path.is_file():
         raise ModelError(f"{path}: needs {entry_path.name} beside it, one entry in the format of models.json")
-    return _read(path, entry_path, _stamp(path), _stamp(entry_path))
+    raw = read_json(entry_path, "model entry")
+    problem = schema_problem(raw, "model")
+    if problem:
+        raise ModelError(f"{entry_path}: {problem}")
+    try:
+        spec = parse_model(raw, entry_path.resolve().parent)
+    except ValueError as error:
+        raise ModelError(f"{entry_path}: {error}") from error
+    if not matches(path, spec.files[0]):
+        raise ModelError(
+            f"{path}: not the file that {entry_path.name} describes "
+            f"({describe(spec.files[0])}): export the model again, or correct the entry "
+            f"(the file has {path.stat().st_size} bytes, sha256 {file_digest(path)})"
+        )
+    return check_tool_version(replace(spec, local_path=path.resolve()))
 
 
 def schema_problem(raw, part: str | None = None) -> str | None:
@@ -61,28 +72,3 @@ def schema_problem(raw, part: str | None = None) -> str | None:
     if error is None:
         return None
     return f"{error.json_path}: {error.message[:200]}"
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
-
-
-@lru_cache(maxsize=16)
-def _read(path: Path, entry_path: Path, *_stamps: tuple[int, int]) -> ModelSpec:
-    """The checked spec of two files with these sizes and times of change."""
-    raw = read_json(entry_path, "model entry")
-    problem = schema_problem(raw, "model")
-    if problem:
-        raise ModelError(f"{entry_path}: {problem}")
-    try:
-        spec = parse_model(raw, entry_path.resolve().parent)
-    except ValueError as error:
-        raise ModelError(f"{entry_path}: {error}") from error
-    if not matches(path, spec.files[0]):
-        raise ModelError(
-            f"{path}: not the file that {entry_path.name} describes "
-            f"({describe(spec.files[0])}): export the model again, or correct the entry "
-            f"(the file has {path.stat().st_size} bytes, sha256 {file_digest(path)})"
-        )
-    return check_tool_version(replace(spec, local_path=path.resolve()))

@@ -1,19 +1,20 @@
 """The files of whole models and data sets: bring, verify, prune and export them."""
 
+import contextlib
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
 from sctseg7t.errors import DownloadError, ModelError, OutputError
-from sctseg7t.zoo.cache import ALGORITHMS, cache_dir, cached_path, find_local
+from sctseg7t.files import writing
+from sctseg7t.zoo.cache import as_recorded, cache_dir, cached_path, find_local, lock_path
 from sctseg7t.zoo.convert import FOLDER, converted_path
-from sctseg7t.zoo.convert import status as converted_status
 from sctseg7t.zoo.download import fetch
 from sctseg7t.zoo.manifest import Manifest, load_manifest
-from sctseg7t.zoo.spec import AnyPath, DatasetSpec, FileSpec, ModelSpec
+from sctseg7t.zoo.spec import PINS, AnyPath, DatasetSpec, FileSpec, ModelSpec
 from sctseg7t.zoo.weights import weights
 
 
@@ -58,7 +59,7 @@ def files_of(manifest: Manifest, name: str) -> list[FileSpec]:
     return [file for spec in parts_of(manifest, name) for file in spec.files]
 
 
-def bring(spec: ModelSpec | DatasetSpec, file: FileSpec, **options) -> list[Path]:
+def bring(spec: ModelSpec | DatasetSpec, file: FileSpec, *, offline: bool = False) -> list[Path]:
     """Fetch one file of a model or data set, and convert Keras weights to ONNX.
 
     Parameters
@@ -66,8 +67,8 @@ def bring(spec: ModelSpec | DatasetSpec, file: FileSpec, **options) -> list[Path
     spec : ModelSpec or DatasetSpec
     file : FileSpec
         One of its files.
-    **options
-        Those of :func:`sctseg7t.zoo.download.fetch`.
+    offline : bool
+        As for :func:`sctseg7t.zoo.download.fetch`.
 
     Returns
     -------
@@ -81,19 +82,13 @@ def bring(spec: ModelSpec | DatasetSpec, file: FileSpec, **options) -> list[Path
     ModelError
         A Keras file could not be converted.
     """
-    path = fetch(file, **options)
+    path = fetch(file, offline=offline)
     if isinstance(spec, ModelSpec) and spec.is_foreign and file == spec.files[0]:
-        return [path, weights(spec, **options)]
+        return [path, weights(spec, offline=offline)]
     return [path]
 
 
-def verify(
-    name: str = "all",
-    manifest: Manifest | None = None,
-    *,
-    mirror: AnyPath | None = None,
-    cache: AnyPath | None = None,
-) -> list[FileStatus]:
+def verify(name: str = "all", manifest: Manifest | None = None) -> list[FileStatus]:
     """Check the files on this machine against the manifest; nothing is downloaded or converted.
 
     Parameters
@@ -106,41 +101,43 @@ def verify(
         files = [file for spec in (*manifest.models, *manifest.datasets) for file in spec.files]
     else:
         files = files_of(manifest, name)
-    return [_status(file, mirror, cache) for file in dict.fromkeys(files)]
+    return [_status(file) for file in dict.fromkeys(files)]
 
 
-def verify_converted(
-    name: str = "all", manifest: Manifest | None = None, *, cache: AnyPath | None = None
-) -> list[FileStatus]:
+def verify_converted(name: str = "all", manifest: Manifest | None = None) -> list[FileStatus]:
     """Check the ONNX networks that were made from Keras weights on this machine.
 
     Those not made yet are left out; ``file`` is the Keras file.
     """
     manifest = manifest or load_manifest()
     specs = manifest.models if name == "all" else parts_of(manifest, name)
-    foreign = [spec for spec in specs if isinstance(spec, ModelSpec) and spec.is_foreign]
-    rows = [FileStatus(spec.files[0], converted_status(spec, cache), converted_path(spec, cache)) for spec in foreign]
-    return [row for row in rows if row.status != "missing"]
+    made = {spec.files[0]: converted_path(spec) for spec in specs if isinstance(spec, ModelSpec) and spec.is_foreign}
+    return [
+        FileStatus(file, "ok" if as_recorded(path) else "damaged", path) for file, path in made.items() if path.exists()
+    ]
 
 
-def prune(manifest: Manifest | None = None, *, cache: AnyPath | None = None, dry_run: bool = False) -> list[Removed]:
+def prune(manifest: Manifest | None = None, *, dry_run: bool = False) -> list[Removed]:
     """Remove from the cache what no current version uses, and what killed downloads left.
 
     Current is the default version of each model, and every data set. The older
     versions of a model stay for as long as its current one is not here and verified.
     """
-    manifest = manifest or load_manifest()
-    keep = _to_keep(manifest, cache)
-    removed = []
-    for kind in (*ALGORITHMS, FOLDER):
-        for held in sorted((cache_dir(cache) / kind).glob("*")):
-            if re.fullmatch("[0-9a-f]{40,64}", held.name):
-                others = [path for path in sorted(held.glob("*")) if path.name not in keep.get(held, ())]
-                removed += _remove(held.name, others if held in keep else [held], cache, dry_run)
-    return removed
+    keep = _to_keep(manifest or load_manifest())
+    unused = defaultdict(list)
+    for kind in (*PINS, FOLDER):
+        for path in sorted((cache_dir() / kind).glob("*/*")):
+            digest = path.parent.name
+            if re.fullmatch("[0-9a-f]{40,64}", digest) and path not in keep:
+                files = path.rglob("*") if path.is_dir() else (path,)
+                size = sum(file.stat().st_size for file in files if file.is_file())
+                unused[digest].append(Removed(path, size))
+    if not dry_run:
+        unused = {digest: rows for digest, rows in unused.items() if _remove(digest, rows)}
+    return [row for rows in unused.values() for row in rows]
 
 
-def export(name: str, folder: AnyPath, manifest: Manifest | None = None, **options) -> list[Path]:
+def export(name: str, folder: AnyPath, manifest: Manifest | None = None, *, offline: bool = False) -> list[Path]:
     """Copy all that a model or data set needs into a folder that then serves as a mirror.
 
     The folder, named in ``SCT7T_MIRROR`` at a site without network, holds the files
@@ -151,8 +148,8 @@ def export(name: str, folder: AnyPath, manifest: Manifest | None = None, **optio
     name : str
     folder : path-like
         Made if absent; other contents stay.
-    **options
-        Those of :func:`sctseg7t.zoo.download.fetch`.
+    offline : bool
+        As for :func:`sctseg7t.zoo.download.fetch`.
 
     Returns
     -------
@@ -165,77 +162,55 @@ def export(name: str, folder: AnyPath, manifest: Manifest | None = None, **optio
         The folder cannot be written to.
     """
     manifest = manifest or load_manifest()
-    top = Path(folder) / name if name in {s.name for s in manifest.datasets} else Path(folder)
-    sources = [(file, fetch(file, **options)) for file in files_of(manifest, name)]
+    top = Path(folder) / name if isinstance(entry(manifest, name), DatasetSpec) else Path(folder)
+    copies = {top / file.path: fetch(file, offline=offline) for file in files_of(manifest, name)}
+    copies[Path(folder) / "models.json"] = manifest.path
     try:
-        written = [_copy(source, top / file.path) for file, source in sources]
-        return [*written, _copy(manifest.path, Path(folder) / "models.json")]
+        for target, source in copies.items():
+            # A file onto itself stays as it is.
+            if not (target.exists() and os.path.samefile(source, target)):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with open(source, "rb") as content, writing(target) as stream:
+                    shutil.copyfileobj(content, stream)
     except OSError as error:
         raise OutputError(f"{folder}: cannot export into it: {error.strerror or error}") from error
+    return list(copies)
 
 
-def _status(file: FileSpec, mirror: AnyPath | None, cache: AnyPath | None) -> FileStatus:
-    path = find_local(file, mirror, cache)
+def _status(file: FileSpec) -> FileStatus:
+    path = find_local(file)
     if path:
         return FileStatus(file, "ok", path)
-    path = cached_path(file, cache)
+    path = cached_path(file)
     return FileStatus(file, "damaged", path) if path.exists() else FileStatus(file, "missing", None)
 
 
-def _to_keep(manifest: Manifest, cache: AnyPath | None) -> dict[Path, set[str]]:
-    """What stays: the names in each folder of the cache that holds a wanted file, or networks made from one."""
-    files = [file for dataset in manifest.datasets for file in dataset.files]
+def _to_keep(manifest: Manifest) -> set[Path]:
+    """What stays in the cache: the wanted files with their recorded hashes, the folders of networks made from them."""
+    files = {file for dataset in manifest.datasets for file in dataset.files}
     for spec in manifest.models:
-        current = [s for s in manifest.versions(spec.id) if s.default and not s.deprecated]
-        here = current and all(find_local(file, cache=cache) for s in current for file in s.files)
-        if spec in current or not here:
-            files += spec.files
-    keep: dict[Path, set[str]] = {}
-    for file in files:
-        keep.setdefault(cached_path(file, cache).parent, set()).update((file.name, f"{file.name}.sha256"))
-    digests = {file.digest for file in files}
-    for spec in manifest.models:
-        if spec.is_foreign and spec.files[0].digest in digests:
-            made = converted_path(spec, cache).parent
-            keep.setdefault(made.parent, set()).add(made.name)
-    return keep
+        current = manifest.current(spec.id)
+        if spec == current or current is None or not all(map(find_local, current.files)):
+            files.update(spec.files)
+    paths = {cached_path(file) for file in files}
+    recorded = {path.with_name(f"{path.name}.sha256") for path in paths}
+    made = {converted_path(s).parent for s in manifest.models if s.is_foreign and s.files[0] in files}
+    return paths | recorded | made
 
 
-def _remove(digest: str, targets: Iterable[Path], cache: AnyPath | None, dry_run: bool) -> list[Removed]:
-    """Remove ``targets`` under the lock of their file; leave one that is being downloaded."""
+def _remove(digest: str, rows: list[Removed]) -> bool:
+    """Remove parts of the cache under the lock of their file; leave one that is being downloaded (False)."""
     import filelock
 
-    removed = [Removed(path, _bytes_below(path)) for path in targets]
-    if dry_run or not removed:
-        return removed
-    locks = cache_dir(cache) / "locks"
     try:
-        locks.mkdir(parents=True, exist_ok=True)
-        with filelock.FileLock(locks / f"{digest}.lock", timeout=0):
-            for path, _ in removed:
+        with filelock.FileLock(lock_path(digest), timeout=0):
+            for path, _ in rows:
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    # Where nothing else is in it.
+                    path.parent.rmdir()
     except filelock.Timeout:
-        return []
+        return False
     except OSError as error:
-        raise DownloadError(f"{cache_dir(cache)}: cannot prune the cache folder: {error.strerror or error}") from error
-    return removed
-
-
-def _bytes_below(path: Path) -> int:
-    paths = path.rglob("*") if path.is_dir() else (path,)
-    return sum(file.stat().st_size for file in paths if file.is_file())
-
-
-def _copy(source: Path, target: Path) -> Path:
-    """Copy by way of a temporary name beside the target; a file onto itself stays as it is."""
-    if target.exists() and os.path.samefile(source, target):
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        shutil.copyfile(source, temporary)
-        os.replace(temporary, target)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    return target
+        raise DownloadError(f"{cache_dir()}: cannot prune the cache folder: {error.strerror or error}") from error
+    return True

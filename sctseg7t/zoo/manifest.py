@@ -10,14 +10,15 @@ file and is checked where an entry was not made by this project
 import json
 import os
 import re
+from collections import Counter
 from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from sctseg7t.errors import ModelError
 from sctseg7t.zoo.spec import (
+    PINS,
     AnyPath,
-    Architecture,
     DatasetSpec,
     DerivedSpec,
     FileSpec,
@@ -29,7 +30,6 @@ from sctseg7t.zoo.spec import (
 
 PACKAGE_DIR = Path(__file__).resolve().parents[1]
 SCHEMA_VERSION = 1
-_HEX_LENGTH = {"sha256": 64, "git_blob_sha1": 40, "commit": 40}
 # What a contrast is called in BIDS names, for entries that do not say so.
 _BIDS_SUFFIXES = {"T2star": "T2starw", "FLAIR": "FLAIR", "T1": "T1w", "T2": "T2w"}
 T = TypeVar("T", FileSpec, InputSpec, OutputSpec, DerivedSpec, ModelSpec, DatasetSpec)
@@ -44,8 +44,16 @@ class Manifest:
     datasets: tuple[DatasetSpec, ...]
     task_entries: dict = field(repr=False)
 
+    def versions(self, model_id: str) -> tuple[ModelSpec, ...]:
+        """Return every version of a model, as listed."""
+        return tuple(spec for spec in self.models if spec.id == model_id)
+
+    def current(self, model_id: str) -> ModelSpec | None:
+        """Return the version of a model that its bare name stands for, None where all are deprecated."""
+        return next((spec for spec in self.versions(model_id) if spec.default and not spec.deprecated), None)
+
     def model(self, name: str) -> ModelSpec:
-        """Return the spec of ``"id"`` (its default version) or ``"id@version"``.
+        """Return the spec of ``"id"`` (its current version) or ``"id@version"``.
 
         Raises
         ------
@@ -53,25 +61,17 @@ class Manifest:
             Unknown name or version, or a model that needs a newer sctseg7t.
         """
         wanted, _, version = name.partition("@")
-        versions = [spec for spec in self.models if spec.id == wanted]
+        versions = self.versions(wanted)
         if not versions:
             known = ", ".join(sorted({spec.id for spec in self.models}))
             raise ModelError(f"no model is called '{wanted}'; the models are: {known}")
-        if version:
-            found = [spec for spec in versions if spec.version == version]
-            if not found:
-                known = ", ".join(spec.version for spec in versions)
-                raise ModelError(f"{wanted} has no version {version}; its versions are: {known}")
-        else:
-            found = [spec for spec in versions if spec.default and not spec.deprecated]
-            if not found:
-                known = ", ".join(spec.label for spec in versions)
-                raise ModelError(f"every version of {wanted} is deprecated; ask for one by name: {known}")
-        return check_tool_version(found[0])
-
-    def versions(self, model_id: str) -> tuple[ModelSpec, ...]:
-        """Return every version of a model, as listed."""
-        return tuple(spec for spec in self.models if spec.id == model_id)
+        found = next((s for s in versions if s.version == version), None) if version else self.current(wanted)
+        if found is None:
+            known = ", ".join(spec.label for spec in versions)
+            raise ModelError(
+                f"{wanted} has no {f'version {version}' if version else 'current version'}; it has: {known}"
+            )
+        return check_tool_version(found)
 
     def default_for_task(self, task: str) -> ModelSpec:
         """Return the model that ``task`` uses unless told otherwise (ModelError if unknown)."""
@@ -100,14 +100,6 @@ class Manifest:
         wanted = set(self.task_entries[task].get("outputs", ()))
         given = {part.name for part in (*spec.outputs, *spec.derived)}
         return spec.task == task or (bool(for_users) and bool(wanted) and wanted <= given)
-
-    def dataset(self, name: str) -> DatasetSpec:
-        """Return a data set by name (ModelError listing the names if unknown)."""
-        for spec in self.datasets:
-            if spec.name == name:
-                return spec
-        known = ", ".join(spec.name for spec in self.datasets)
-        raise ModelError(f"no data set is called '{name}'; the data sets are: {known}")
 
 
 def load_manifest(path: AnyPath | None = None) -> Manifest:
@@ -145,18 +137,25 @@ def read_json(path: AnyPath, what: str) -> dict:
 
 def parse_model(raw: dict, folder: Path) -> ModelSpec:
     """Return the :class:`ModelSpec` of an entry; relative URLs in it start at ``folder``."""
-    given = _parse_input(raw["input"])
+    given = raw["input"]
+    sampling = Sampling(**given.get("sampling", {}))
     return _record(
         ModelSpec,
         raw,
         # Entries of before these two fields do not have them.
-        organ=raw.get("organ") or ("brain" if given.sampling.method == "patches" else "cord"),
-        bids_suffix=raw["bids_suffix"] if "bids_suffix" in raw else _BIDS_SUFFIXES.get(given.contrasts[0]),
+        organ=raw.get("organ") or ("brain" if sampling.method == "patches" else "cord"),
+        bids_suffix=raw["bids_suffix"] if "bids_suffix" in raw else _BIDS_SUFFIXES.get(given["contrasts"][0]),
         files=tuple(parse_file(entry, folder) for entry in raw["files"]),
-        input=given,
+        input=_record(
+            InputSpec,
+            given,
+            axes=given.get("axes", "xyz"[: len(given["spacing_mm"])]),
+            normalisation={"parameters": {}, **given["normalisation"]},
+            sampling=sampling,
+        ),
         outputs=tuple(_record(OutputSpec, entry) for entry in raw["outputs"]),
         derived=tuple(_record(DerivedSpec, entry) for entry in raw.get("derived", ())),
-        postprocess=tuple({"op": step["op"], "params": step.get("params", {})} for step in raw.get("postprocess", ())),
+        postprocess=tuple({"params": {}, **step} for step in raw.get("postprocess", ())),
         raw=raw,
         local_path=None,
     )
@@ -171,24 +170,29 @@ def parse_file(raw: dict, folder: Path) -> FileSpec:
         The path leaves its folder, or the hash is not exactly one well-formed digest:
         both become local paths, so neither may be anything else. A commit that its URLs do not name.
     """
-    path = raw.get("path", raw["name"])
-    if not _is_plain_relative(path) or not _is_plain_relative(raw["name"]) or "/" in raw["name"]:
-        raise ValueError(f"'{path}' is not a relative path inside its folder")
-    given = {name: raw[name] for name in _HEX_LENGTH if raw.get(name)}
+    name, urls = raw["name"], raw.get("urls", [])
+    path = raw.get("path", name)
+    shipped = [url.removeprefix("package:") for url in urls if url.startswith("package:")]
+    for one in (path, name, *shipped):
+        if not _is_plain_relative(one) or (one == name and "/" in name):
+            raise ValueError(f"'{one}' is not a relative path inside its folder")
+    given = [(pin, raw[pin]) for pin in PINS if raw.get(pin)]
     if len(given) != 1:
-        raise ValueError(f"{raw['name']}: give exactly one of sha256, git_blob_sha1, commit")
-    ((algorithm, digest),) = given.items()
-    if not re.fullmatch(rf"[0-9a-f]{{{_HEX_LENGTH[algorithm]}}}", digest):
-        raise ValueError(f"{raw['name']}: '{digest}' is not a {algorithm} in lower-case hex")
-    if algorithm == "commit" and not (raw.get("urls") and all(digest in url.split("/") for url in raw["urls"])):
-        raise ValueError(f"{raw['name']}: without a hash, every address must name the commit {digest}")
+        raise ValueError(f"{name}: give exactly one of {', '.join(PINS)}")
+    ((algorithm, digest),) = given
+    if not re.fullmatch(rf"[0-9a-f]{{{PINS[algorithm]}}}", digest):
+        raise ValueError(f"{name}: '{digest}' is not a {algorithm} in lower-case hex")
+    if algorithm == "commit" and not (urls and all(digest in url.split("/") for url in urls)):
+        raise ValueError(f"{name}: without a hash, every address must name the commit {digest}")
     return _record(
         FileSpec,
         raw,
         path=path,
         bytes=raw.get("bytes"),
-        urls=tuple(_absolute_url(url, folder) for url in raw.get("urls", ())),
-        architecture=_parse_architecture(raw.get("architecture")),
+        algorithm=algorithm,
+        digest=digest,
+        urls=tuple(url if re.match(r"package:|(?i:[a-z][a-z0-9+.-]+://)", url) else str(folder / url) for url in urls),
+        architecture=(raw.get("architecture") or {}).get("name"),
         lambdas=tuple((step["layer"], float(step["divide_by"])) for step in raw.get("lambdas", ())),
     )
 
@@ -212,32 +216,21 @@ def check_tool_version(spec: ModelSpec) -> ModelSpec:
 
 def _parse_manifest(raw: dict, path: Path) -> Manifest:
     if raw["schema_version"] > SCHEMA_VERSION:
-        raise ModelError(
-            f"{path}: manifest schema {raw['schema_version']} is newer than this sctseg7t "
-            f"understands ({SCHEMA_VERSION}); update sctseg7t"
-        )
+        raise ValueError(f"its schema {raw['schema_version']} is newer than {SCHEMA_VERSION}; update sctseg7t")
     folder = path.resolve().parent
-    manifest = Manifest(
-        path=path,
-        models=tuple(parse_model(entry, folder) for entry in raw["models"]),
-        datasets=tuple(
-            _record(DatasetSpec, entry, files=tuple(parse_file(file, folder) for file in entry["files"]), raw=entry)
-            for entry in raw.get("datasets", ())
-        ),
-        task_entries=raw["tasks"],
+    models = tuple(parse_model(entry, folder) for entry in raw["models"])
+    for what, names in (
+        ("is listed twice", [spec.label for spec in models]),
+        ("has two default versions", [spec.id for spec in models if spec.default]),
+    ):
+        ((name, count),) = Counter(names).most_common(1) or [("", 0)]
+        if count > 1:
+            raise ValueError(f"{name} {what}")
+    datasets = tuple(
+        _record(DatasetSpec, entry, files=tuple(parse_file(file, folder) for file in entry["files"]), raw=entry)
+        for entry in raw.get("datasets", ())
     )
-    _check_unique(manifest)
-    return manifest
-
-
-def _check_unique(manifest: Manifest) -> None:
-    labels = [spec.label for spec in manifest.models]
-    for label in labels:
-        if labels.count(label) > 1:
-            raise ValueError(f"{label} is listed twice")
-    for model_id in {spec.id for spec in manifest.models}:
-        if sum(spec.default for spec in manifest.versions(model_id)) > 1:
-            raise ValueError(f"{model_id} has two default versions")
+    return Manifest(path, models, datasets, raw["tasks"])
 
 
 def _record(kind: type[T], raw: dict, /, **converted) -> T:
@@ -246,32 +239,7 @@ def _record(kind: type[T], raw: dict, /, **converted) -> T:
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}, **converted)
 
 
-def _parse_architecture(raw: dict | None) -> Architecture | None:
-    return Architecture(raw["name"], tuple(sorted(raw.get("parameters", {}).items()))) if raw else None
-
-
-def _parse_input(raw: dict) -> InputSpec:
-    return _record(
-        InputSpec,
-        raw,
-        axes=raw.get("axes", "xyz"[: len(raw["spacing_mm"])]),
-        spacing_mm=tuple(float(value) for value in raw["spacing_mm"]),
-        normalisation={"parameters": {}, **raw["normalisation"]},
-        sampling=Sampling(**raw.get("sampling", {})),
-    )
-
-
 def _is_plain_relative(path: str) -> bool:
     parts = PurePosixPath(path).parts
     plain = not re.search(r'[\\:*?"<>|\x00-\x1f]', path)
     return bool(parts) and plain and not path.startswith("/") and ".." not in parts
-
-
-def _absolute_url(url: str, folder: Path) -> str:
-    if url.startswith("package:"):
-        if not _is_plain_relative(url.removeprefix("package:")):
-            raise ValueError(f"'{url}' does not name a file inside the package")
-        return url
-    if re.match(r"(?i)[a-z][a-z0-9+.-]+://", url):
-        return url
-    return str(folder / url)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 AnyPath = str | os.PathLike[str]
 KERAS = "keras-hdf5"
+# What may pin a file, and how many hexadecimal digits it has.
+PINS = {"sha256": 64, "git_blob_sha1": 40, "commit": 40}
 # Fields of an entry that no result depends on.
 _NO_EFFECT = set(
     "$schema default deprecated description licence citation upstream training evaluation intended_use "
@@ -20,19 +22,8 @@ _NO_EFFECT = set(
 
 
 @dataclass(frozen=True)
-class Architecture:
-    """A description of layers that ships with the package, for a file that holds weights only.
-
-    ``parameters``: pairs of name and whole number that the description leaves open.
-    """
-
-    name: str
-    parameters: tuple[tuple[str, int], ...] = ()
-
-
-@dataclass(frozen=True)
 class FileSpec:
-    """One file, pinned by its hash.
+    """One file, and what pins it.
 
     Attributes
     ----------
@@ -42,18 +33,18 @@ class FileSpec:
         Relative path in its repository or release, with forward slashes.
     bytes : int or None
         Size; None where upstream never published it (then the hash alone pins it).
-    sha256, git_blob_sha1 : str or None
-        ``git_blob_sha1`` is the SHA-1 that git gives a blob: over ``blob <size>\\0`` and the content.
-    commit : str or None
-        Where upstream's file was never hashed: the git commit that all of ``urls`` name.
-        Exactly one of these three is given.
+    algorithm : str
+        ``sha256``; ``git_blob_sha1``, the SHA-1 that git gives a blob: over ``blob <size>\\0`` and the content; or
+        ``commit``, where upstream's file was never hashed: the git commit that all of ``urls`` name.
+    digest : str
+        The hash, or the commit, in hexadecimal.
     urls : tuple of str
         In order of preference: ``https://``, ``file://``, a plain path, or
         ``package:weights/NAME`` for a file that ships inside the installation.
     format : str or None
         ``onnx``, or ``keras-hdf5``, which becomes ONNX on this machine.
-    architecture : Architecture or None
-        For Keras weights without a description of their own.
+    architecture : str or None
+        Name of the description of layers that ships with the package, for Keras weights without one of their own.
     lambdas : tuple of (str, float)
         Keras layers that hold code, and what each divides its input by; the code is never run.
     """
@@ -61,23 +52,12 @@ class FileSpec:
     name: str
     path: str
     bytes: int | None
+    algorithm: str
+    digest: str
     urls: tuple[str, ...]
-    sha256: str | None = None
-    git_blob_sha1: str | None = None
-    commit: str | None = None
     format: str | None = None
-    architecture: Architecture | None = None
+    architecture: str | None = None
     lambdas: tuple[tuple[str, float], ...] = ()
-
-    @property
-    def algorithm(self) -> str:
-        """``sha256``, ``git_blob_sha1`` or ``commit``: what ``digest`` is."""
-        return "sha256" if self.sha256 else "git_blob_sha1" if self.git_blob_sha1 else "commit"
-
-    @property
-    def digest(self) -> str:
-        """What pins the file, in hexadecimal."""
-        return self.sha256 or self.git_blob_sha1 or self.commit or ""
 
 
 @dataclass(frozen=True)

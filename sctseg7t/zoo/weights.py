@@ -5,7 +5,7 @@ from pathlib import Path
 from sctseg7t.zoo.spec import ModelSpec
 
 
-def weights(spec: ModelSpec, **options) -> Path:
+def weights(spec: ModelSpec, *, offline: bool = False) -> Path:
     """Return the path of a model's verified weights.
 
     Keras weights become ONNX first, once (:func:`sctseg7t.zoo.convert.converted`).
@@ -14,8 +14,8 @@ def weights(spec: ModelSpec, **options) -> Path:
     ----------
     spec : ModelSpec
         From the zoo, or given by path (:func:`sctseg7t.zoo.local_model.spec_from_onnx`).
-    **options
-        Those of :func:`sctseg7t.zoo.download.fetch`.
+    offline : bool
+        As for :func:`sctseg7t.zoo.download.fetch`.
 
     Raises
     ------
@@ -27,13 +27,13 @@ def weights(spec: ModelSpec, **options) -> Path:
     if spec.local_path:
         from sctseg7t.zoo.local_model import spec_from_onnx
 
-        # To notice a change; a file without one is not read again.
+        # To notice a change.
         spec_from_onnx(spec.local_path)
         return spec.local_path
     if spec.is_foreign:
         from sctseg7t.zoo.convert import converted
 
-        return converted(spec, **options)
+        return converted(spec, offline=offline)
     from sctseg7t.zoo.download import fetch
 
-    return fetch(spec.files[0], **options)
+    return fetch(spec.files[0], offline=offline)

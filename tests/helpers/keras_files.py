@@ -23,11 +23,42 @@ def image(*shape):
     return layer("InputLayer", "input_1", batch_input_shape=[None, *shape])
 
 
-def model(layers, end=None):
-    """The description of a model; the last layer is its output unless another is named."""
-    outputs = [[end or layers[-1]["name"], 0, 0]]
+def model(layers):
+    """The description of a model; the last layer is its output."""
+    outputs = [[layers[-1]["name"], 0, 0]]
     config = {"name": "m", "layers": layers, "input_layers": [["input_1", 0, 0]], "output_layers": outputs}
     return {"class_name": "Model", "config": config}
+
+
+def unet(space, channels=2, maps=2):
+    """A small U-Net with every kind of layer that real ones have: 2D channels last, or 3D channels first."""
+    axes, last = len(space), len(space) == 2
+    shared = {"axes": axes, "data_format": "channels_last" if last else "channels_first"}
+    axis = -1 if last else 1
+    two = {"strides": [2] * axes, "padding": "valid", "data_format": shared["data_format"]}
+
+    def block(name, source, width, **config):
+        return [
+            conv(f"{name}_conv", source, width, **shared, **config),
+            layer("BatchNormalization", f"{name}_norm", [f"{name}_conv"], axis=axis, epsilon=1e-3),
+            layer("Activation", f"{name}_relu", [f"{name}_norm"], activation="relu"),
+            layer("Dropout", name, [f"{name}_relu"], rate=0.4),
+        ]
+
+    up = layer("Conv2DTranspose", "up", ["b"], filters=3, kernel_size=[2, 2], **two)
+    return model(
+        [
+            image(*space, channels) if last else image(channels, *space),
+            *block("a", "input_1", 3),
+            layer(f"MaxPooling{axes}D", "pool", ["a"], pool_size=[2] * axes, **two),
+            *block("b", "pool", 5, dilation_rate=[2] * axes),
+            up if last else layer("UpSampling3D", "up", ["b"], size=[2] * 3),
+            layer("Concatenate", "join", ["up", "a"], axis=axis),
+            conv("end", "join", maps, size=1, **shared),
+            layer("Lambda", "lambda_7", ["end"], function=["code", None, [1.0]]),
+            layer("Activation", "sigmoid", ["lambda_7"], activation="sigmoid"),
+        ]
+    )
 
 
 def write(path, described, weights):
@@ -46,17 +77,13 @@ def write(path, described, weights):
     return path
 
 
-def random_weights(described, seed=0):
+def random_weights(described, channels):
     """Weights of every convolution and BatchNorm of a description, channels followed from layer to layer."""
-    rng, channels, found = np.random.default_rng(seed), {}, {}
-    for one in described["config"]["layers"]:
+    rng, widths, found = np.random.default_rng(0), {"input_1": channels}, {}
+    for one in described["config"]["layers"][1:]:
         kind, name, config = one["class_name"], one["name"], one["config"]
-        sources = [channels[source[0]] for source in one["inbound_nodes"][0]] if one["inbound_nodes"] else []
-        width = sum(sources)
-        if kind == "InputLayer":
-            shape = config["batch_input_shape"]
-            width = shape[1] if described.get("first") else shape[-1]
-        elif kind.startswith("Conv"):
+        width = sum(widths[source[0]] for source in one["inbound_nodes"][0])
+        if kind.startswith("Conv"):
             filters = config["filters"]
             ends = (filters, width) if "Transpose" in kind else (width, filters)
             kernel = rng.normal(0, 0.3, (*config["kernel_size"], *ends))
@@ -65,5 +92,5 @@ def random_weights(described, seed=0):
         elif kind == "BatchNormalization":
             low = {"gamma": 0.5, "beta": -0.5, "moving_mean": -0.5, "moving_variance": 0.5}
             found[name] = {key: rng.uniform(value, value + 1, width) for key, value in low.items()}
-        channels[name] = width
+        widths[name] = width
     return found

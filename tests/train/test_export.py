@@ -40,7 +40,7 @@ def test_into_the_run_folder_and_used_at_once(run, tmp_path, small, deepseg):
     code, _, _ = deepseg("-i", small, "-m", path, "-ofolder", tmp_path / "out", "-v", "0")
     # Six steps teach it nothing: the masks may be empty (1), but the run itself must work.
     assert code in (0, 1)
-    assert read_json(tmp_path / "out/t2s_deepseg.json")["model"]["sha256"] == spec.files[0].sha256
+    assert read_json(tmp_path / "out/t2s_deepseg.json")["model"]["sha256"] == spec.files[0].digest
 
 
 def test_onnx_agrees_with_torch_for_any_number_of_images(run):
