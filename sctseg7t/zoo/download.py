@@ -169,9 +169,9 @@ def _retrieve_http(url: str, file: FileSpec, folder: Path) -> Path:
         try:
             http(*request, **options)
         except requests.HTTPError as error:
-            if error.response.status_code in _WORTH_A_RETRY:
+            if getattr(error.response, "status_code", 0) in _WORTH_A_RETRY:
                 raise
-            raise SourceError(f"HTTP {error.response.status_code}") from error
+            raise SourceError(_reason(error)) from error
 
     pooch.get_logger().setLevel("WARNING")
     # No hash is given to pooch: it does not know git's, and what is wrong once need not be fetched again.
