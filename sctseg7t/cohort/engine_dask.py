@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import threading
 import time
@@ -34,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 from sctseg7t.cohort.job import Job
 from sctseg7t.cohort.worker import give_up, has_begun, run_scan, time_out
 from sctseg7t.errors import UsageError
+from sctseg7t.inference.record import read_record
 from sctseg7t.inference.scan_run import Outcome
 from sctseg7t.text import one_line
 
@@ -45,7 +45,7 @@ _CONNECT = 20
 
 
 def run_dask(
-    jobs: Iterable[Job], address: str, *, stop: Interrupts | None = None, say: Callable[[str], None] = print
+    jobs: Iterable[Job], address: str, *, stop: Interrupts, say: Callable[[str], None] = print
 ) -> Generator[tuple[Job, Outcome]]:
     """Run jobs on a cluster; see :func:`sctseg7t.cohort.engine_local.run_local` for what is yielded.
 
@@ -54,7 +54,7 @@ def run_dask(
     jobs : iterable of Job
     address : str
         Of the scheduler.
-    stop : Interrupts, optional
+    stop : Interrupts
     say : callable
         Is told, in one line, what the user is waiting for.
 
@@ -68,19 +68,26 @@ def run_dask(
     bystanders = []
     try:
         lonely = False
-        while True:
+        while stop.count < 2:
             room = sum(client.nthreads().values())
             if not room and not lonely:
                 say(f"{address}: has no workers yet; waiting for some")
             lonely = not room
-            while len(running) < room and not (stop and stop.count):
+            if stop.count:
+                # Scans not begun are withdrawn, those under way are waited for.
+                begun = {key for keys in client.processing().values() for key in keys}
+                idle = [future for future in running if future.key not in begun and not future.done()]
+                client.cancel(idle)
+                for future in idle:
+                    del running[future]
+            while len(running) < room and not stop.count:
                 job = bystanders.pop() if bystanders else next(waiting, None)
                 if job is None:
                     break
                 number += 1
                 key = f"sct7t-{job.run_id}-{number}"
                 running[client.submit(run_in_worker, job, key=key, pure=False)] = job
-            if (stop and stop.count) or (not running and room):
+            if not running and (room or stop.count):
                 break
             for future in _finished(client, running):
                 job = running.pop(future)
@@ -89,8 +96,6 @@ def run_dask(
                     bystanders.append(job)
                 else:
                     yield job, _outcome(job, future)
-        if stop and stop.count:
-            yield from _wind_up(client, running, stop)
     except (Exception, asyncio.CancelledError) as err:
         if isinstance(err, (OSError, asyncio.CancelledError)) or type(err).__module__.startswith("distributed"):
             raise UsageError(
@@ -108,29 +113,16 @@ def run_in_worker(job: Job) -> Outcome:
 
     The scheduler then gives the scan to another worker, which finds the record of it and hands that on.
     """
-    given_up = _given_up(job)
-    if given_up:
-        return given_up
-    watch = None
-    if job.timeout:
-        watch = threading.Timer(job.timeout, _expire, (job,))
-        watch.daemon = True
-        watch.start()
+    before = read_record(job.plan.sidecar)
+    if before.raw.get("run_id") == job.run_id and before.error_kind == "timeout":
+        return Outcome(before.status, before.error, before.error_kind)
+    watch = threading.Timer(job.timeout or threading.TIMEOUT_MAX, _expire, (job,))
+    watch.daemon = True
+    watch.start()
     try:
         return run_scan(job)
     finally:
-        if watch:
-            watch.cancel()
-
-
-def _given_up(job):
-    try:
-        raw = json.loads(job.plan.sidecar.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    if raw.get("run_id") == job.run_id and raw.get("error_kind") == "timeout":
-        return Outcome("failed", raw["error"], "timeout")
-    return None
+        watch.cancel()
 
 
 def _expire(job):
@@ -165,27 +157,13 @@ def _finished(client, running):
     return ended
 
 
-def _wind_up(client, running, stop):
-    """Interrupted: scans not begun are withdrawn, those under way are waited for."""
-    begun = {key for keys in client.processing().values() for key in keys}
-    idle = [future for future in running if future.key not in begun]
-    client.cancel(idle)
-    for future in idle:
-        del running[future]
-    while running and stop.count < 2:
-        for future in _finished(client, running):
-            job = running.pop(future)
-            yield job, _outcome(job, future)
-
-
 def _outcome(job: Job, future: Any) -> Outcome:
-    error = future.exception() if future.status != "finished" else None
-    if error is None and future.status == "finished":
+    if future.status == "finished":
         return future.result()
     if _killed(future):
         text = f"{job.plan.source}: every worker that had it died; run it alone with sct7t_deepseg to see more"
     else:
-        text = f"{job.plan.source}: lost with its worker ({_line(error) if error else future.status})"
+        text = f"{job.plan.source}: lost with its worker ({_line(future.exception())})"
     return give_up(job, text, "killed")
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from sctseg7t.cohort.job import Job
@@ -25,7 +27,7 @@ _TICK = 0.2
 _ON_GPU = 4
 
 
-def run_local(jobs: Iterable[Job], *, workers: int, stop: Interrupts | None = None) -> Generator[tuple[Job, Outcome]]:
+def run_local(jobs: Sequence[Job], *, workers: int, stop: Interrupts) -> Generator[tuple[Job, Outcome]]:
     """Run jobs in worker processes; each job's fate is its own.
 
     A scan that hangs past its limit, or that kills its worker, becomes a failed record; a new worker takes
@@ -33,9 +35,9 @@ def run_local(jobs: Iterable[Job], *, workers: int, stop: Interrupts | None = No
 
     Parameters
     ----------
-    jobs : iterable of Job
+    jobs : sequence of Job
     workers : int
-    stop : Interrupts, optional
+    stop : Interrupts
         ``stop.count``: 0 go on, 1 begin nothing new, 2 abandon what is running.
 
     Yields
@@ -45,16 +47,24 @@ def run_local(jobs: Iterable[Job], *, workers: int, stop: Interrupts | None = No
     """
     from pebble import ProcessPool
 
-    waiting = iter(_with_upcoming(jobs) if workers == 1 else jobs)
-    pool = ProcessPool(max_workers=workers, context=_context(), initializer=_end_with_parent)
-    running = {}
+    if workers == 1:
+        # A lone worker reads the next scan ahead.
+        jobs = [replace(job, upcoming=following.plan.source) for job, following in pairwise(jobs)] + [*jobs[-1:]]
+    methods = multiprocessing.get_all_start_methods()
+    # Never fork: the runtime's threads do not survive it.
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    pool = ProcessPool(max_workers=workers, context=context, initializer=_end_with_parent)
+    waiting, running = iter(jobs), {}
+
+    def top_up():
+        while len(running) < 2 * workers and (job := next(waiting, None)) is not None:
+            running[pool.schedule(run_scan, args=(job,), timeout=job.timeout)] = job
+
     try:
         with _no_interrupts_for_children():
-            _top_up(pool, running, waiting, 2 * workers)
-        while running:
-            if stop and stop.count > 1:
-                break
-            if stop and stop.count:
+            top_up()
+        while running and stop.count < 2:
+            if stop.count:
                 for future in [future for future in running if not future.running() and not future.done()]:
                     future.cancel()
                     del running[future]
@@ -62,8 +72,8 @@ def run_local(jobs: Iterable[Job], *, workers: int, stop: Interrupts | None = No
             for future in done:
                 job = running.pop(future)
                 yield job, _outcome(job, future)
-            if not (stop and stop.count):
-                _top_up(pool, running, waiting, 2 * workers)
+            if not stop.count:
+                top_up()
     finally:
         # Whoever still runs was abandoned, or the caller has given up: stopped, and swept up after.
         if running:
@@ -84,22 +94,6 @@ def default_workers(device: str = "auto", threads: int = 1) -> int:
     return min(count, _ON_GPU) if shared else count
 
 
-def _top_up(pool, running, waiting, most):
-    while len(running) < most and (job := next(waiting, None)) is not None:
-        running[pool.schedule(run_scan, args=(job,), timeout=job.timeout)] = job
-
-
-def _with_upcoming(jobs):
-    """Each job with the scan of the next: a lone worker reads it ahead."""
-    before = None
-    for job in jobs:
-        if before:
-            yield replace(before, upcoming=job.plan.source)
-        before = job
-    if before:
-        yield before
-
-
 def _outcome(job: Job, future: Any) -> Outcome:
     from pebble import ProcessExpired
 
@@ -109,18 +103,12 @@ def _outcome(job: Job, future: Any) -> Outcome:
     except TimeoutError:
         return time_out(job)
     except ProcessExpired as err:
-        text = f"{source}: killed its worker ({_how(err.exitcode)}); run it alone with sct7t_deepseg to see more"
+        # A negative code is the number of the signal that ended it.
+        how = "SIGKILL: out of memory?" if err.exitcode == -9 else f"exit code {err.exitcode}"
+        text = f"{source}: killed its worker ({how}); run it alone with sct7t_deepseg to see more"
     except Exception as err:  # noqa: BLE001
         text = f"{source}: lost with its worker ({type(err).__name__}: {err})"
     return give_up(job, text, "killed")
-
-
-def _how(code):
-    """How a process ended, in words."""
-    if code is not None and code < 0:
-        name = next((s.name for s in signal.Signals if s == -code), f"signal {-code}")
-        return f"{name}: out of memory?" if name == "SIGKILL" else name
-    return f"exit code {code}"
 
 
 def _end_with_parent():
@@ -135,20 +123,14 @@ def _end_with_parent():
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _context():
-    methods = multiprocessing.get_all_start_methods()
-    # Never fork: the runtime's threads do not survive it.
-    return multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-
-
-class _no_interrupts_for_children:
+@contextlib.contextmanager
+def _no_interrupts_for_children() -> Iterator[None]:
     """Children started within ignore Ctrl-C, which the terminal sends to all: only the parent decides."""
-
-    def __enter__(self):
-        self._mask = None
-        if hasattr(signal, "pthread_sigmask") and threading.current_thread() is threading.main_thread():
-            self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-
-    def __exit__(self, *_):
-        if self._mask is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -11,7 +11,6 @@ import numpy as np
 from sctseg7t.image.grid import Grid
 from sctseg7t.inference.postprocess import components
 from sctseg7t.measure.checks import TRUNCATED, usual_area
-from sctseg7t.measure.csa import slice_areas
 
 if TYPE_CHECKING:
     from sctseg7t.measure.lesions import LesionTable
@@ -54,7 +53,11 @@ def measure_features(
     flags : sequence of sequences of str, optional
         Flags of each slice; truncated slices enter no area.
     """
-    area = {tissue: slice_areas(masks[tissue], grid) for tissue in ("SC", "GM") if tissue in masks}
+    area = {
+        tissue: np.asarray(masks[tissue]).sum(axis=(0, 1), dtype=float) * grid.pixel_area_mm2
+        for tissue in ("SC", "GM")
+        if tissue in masks
+    }
     values, slices = {}, {}
 
     def put(key, value, where=()):
@@ -62,24 +65,30 @@ def measure_features(
             values[key] = float(value)
             slices[key] = tuple(int(k) for k in where)
 
-    whole = None if flags is None else np.array([not TRUNCATED.intersection(some) for some in flags])
+    def put_count(key, which):
+        put(key, np.count_nonzero(which), np.flatnonzero(which))
+
+    whole = np.array([not TRUNCATED.intersection(some) for some in flags or [()] * grid.shape[2]])
     for tissue, per_slice in area.items():
-        put(f"{tissue.lower()}_area_mm2", _median(per_slice, whole))
-    if len(area) == 2:
-        put("gm_sc_ratio", _median(_divide(area["GM"], area["SC"]), whole))
-    if "SC" in masks:
-        put("sc_jump", *_largest_jump(area["SC"]))
-        put("edge_mm", *_edge_distance(masks["SC"], grid.spacing_mm))
-    for tissue in area:
-        put(f"{tissue.lower()}_asymmetry", _asymmetry(masks[tissue], masks.get("SC", masks[tissue])))
-        put(f"{tissue.lower()}_pieces", *_pieces(masks[tissue]))
+        inside, small = np.asarray(masks[tissue]) >= 0.5, tissue.lower()
+        put(f"{small}_area_mm2", _median(per_slice, whole))
+        put(f"{small}_asymmetry", _asymmetry(masks[tissue], masks.get("SC", masks[tissue])))
+        if inside.any():
+            labels = components(inside, corners=True)
+            pieces = np.array([len(np.unique(labels[..., k][inside[..., k]])) for k in range(inside.shape[2])])
+            put(f"{small}_pieces", pieces.max(), np.flatnonzero(pieces == pieces.max()) if pieces.max() > 1 else ())
     if "SC" in area:
-        put("sc_empty", *_count(area["SC"] == 0))
+        put("sc_jump", *_largest_jump(area["SC"]))
+        put("edge_mm", *_edge_distance(np.asarray(masks["SC"]) >= 0.5, grid.spacing_mm))
+        put_count("sc_empty", area["SC"] == 0)
     if "GM" in area:
-        put("gm_empty", *_count((area["GM"] == 0) & (area["SC"] > 0) if "SC" in area else area["GM"] == 0))
+        put_count("gm_empty", (area["GM"] == 0) & (area.get("SC", np.ones(grid.shape[2])) > 0))
+    if len(area) == 2:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            put("gm_sc_ratio", _median(area["GM"] / area["SC"], whole))
     for key, flag in (("window_edge", "touches_window_edge"), ("unsure", "locator_unsure")):
         if flags is not None:
-            put(key, *_count(np.array([flag in some for some in flags])))
+            put_count(key, [flag in some for some in flags])
     return Features(name, values, slices)
 
 
@@ -98,38 +107,35 @@ def lesion_features(table: LesionTable, *, name: str = "", brain_ml: float | Non
     Features
         Slices are those of the canonical grid.
     """
-    total = table.summary()
     cut = [round(lesion.centroid_z_vox) for lesion in table.lesions if lesion.touches_edge]
-    values = {"load_ml": total["load_ml"], "lesions": total["n_lesions"], "lesions_at_edge": len(cut)}
-    # An implausible number of pieces is one whatever their size.
-    values["lesion_pieces"] = len(table.lesions)
-    if brain_ml is not None:
-        values["brain_ml"] = brain_ml
-    return Features(
-        name, {key: float(value) for key, value in values.items()}, {"lesions_at_edge": tuple(sorted(set(cut)))}
-    )
+    values = {
+        "load_ml": sum(lesion.volume_mm3 for lesion in table.lesions) / 1000,
+        "lesions": sum(lesion.counted for lesion in table.lesions),
+        # An implausible number of pieces is one whatever their size.
+        "lesion_pieces": len(table.lesions),
+        "lesions_at_edge": len(cut),
+        "brain_ml": brain_ml,
+    }
+    known = {key: float(value) for key, value in values.items() if value is not None}
+    return Features(name, known, {"lesions_at_edge": tuple(sorted(set(cut)))})
 
 
 def _median(values, whole):
     known = np.isfinite(values) & (values > 0)
-    if whole is not None and (known & whole).any():
+    if (known & whole).any():
         known &= whole
     return float(np.median(values[known])) if known.any() else None
-
-
-def _divide(a, b):
-    return np.divide(a, b, out=np.full(len(a), np.nan), where=b > 0)
 
 
 def _largest_jump(area):
     """Largest relative difference of a slice's area from the usual one around it, and where."""
     known = {int(k): float(area[k]) for k in np.flatnonzero(area > 0)}
     usual = {k: usual_area(k, known) for k in known}
-    jumps = {k: abs(known[k] - expected) / expected for k, expected in usual.items() if expected is not None}
+    jumps = [(abs(known[k] - expected) / expected, k) for k, expected in usual.items() if expected is not None]
     if not jumps:
         return None, ()
-    worst = max(jumps, key=jumps.__getitem__)
-    return jumps[worst], (worst,)
+    jump, worst = max(jumps, key=lambda found: found[0])
+    return jump, (worst,)
 
 
 def _asymmetry(mask, cord):
@@ -147,29 +153,11 @@ def _asymmetry(mask, cord):
     return float(np.median(found)) if found else None
 
 
-def _pieces(mask):
-    """Most connected pieces in any slice, and where."""
-    mask = np.asarray(mask) >= 0.5
-    if not mask.any():
-        return None, ()
-    labels = components(mask, corners=True)
-    count = np.array([len(np.unique(labels[..., k][mask[..., k]])) for k in range(mask.shape[2])])
-    return count.max(), np.flatnonzero(count == count.max()) if count.max() > 1 else ()
-
-
 def _edge_distance(mask, spacing_mm):
-    """Least in-plane distance from the mask to the image's border, mm, and where."""
-    mask = np.asarray(mask) >= 0.5
-    best, where = None, ()
-    for k in np.flatnonzero(mask.any(axis=(0, 1))):
-        for axis in (0, 1):
-            line = np.flatnonzero(mask[..., k].any(axis=1 - axis))
-            distance = min(line[0], mask.shape[axis] - 1 - line[-1]) * float(spacing_mm[axis])
-            if best is None or distance < best:
-                best, where = distance, (k,)
-    return best, where
-
-
-def _count(which):
-    where = np.flatnonzero(which)
-    return len(where), where
+    """Least in-plane distance from the mask to the image's border, mm, and where; infinite if the mask is empty."""
+    sides = []
+    for axis in (0, 1):
+        line = mask.any(axis=1 - axis)
+        sides += [line[way].argmax(axis=0) * float(spacing_mm[axis]) for way in (slice(None), slice(None, None, -1))]
+    nearest = np.where(mask.any(axis=(0, 1)), np.min(sides, axis=0), np.inf)
+    return nearest.min(), (nearest.argmin(),)

@@ -1,17 +1,18 @@
 """Figures of a cohort: areas along the cord by group, how each measure is distributed, and lesion loads."""
 
-import csv
-import itertools
-from collections.abc import Iterator
-from importlib.util import find_spec
-from pathlib import Path
+from __future__ import annotations
 
-import numpy as np
+import itertools
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sctseg7t.errors import UsageError
 from sctseg7t.measure.checks import TRUNCATED
 from sctseg7t.measure.columns import CSA_MEASURES, LOAD_COLUMNS, TISSUES
 from sctseg7t.report import plotting
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 # The angles come last: they are those of the centre line, the same for every tissue.
 _LABELS = {
@@ -45,15 +46,16 @@ def draw_cohort(out: str | Path, group: str | None = None) -> list[Path]:
     Raises
     ------
     UsageError
-        No matplotlib, no such column, or nothing to draw.
+        No such column, or nothing to draw.
     """
-    if find_spec("matplotlib") is None:
-        raise UsageError("figures need matplotlib; pip install 'sctseg7t[figures]'")
-    rows = list(_slices(Path(out) / "cohort_slices.csv", group))
-    loads = list(_loads(Path(out) / "cohort_scans.csv", group))
-    if not rows and not loads:
+    out = Path(out)
+    rows = _read(out / "cohort_slices.csv", ("level", "slice", *_LABELS), "area_mm2", group)
+    loads = _read(out / "cohort_scans.csv", tuple(_LESIONS), "load_ml", group)
+    if len(rows):
+        rows = rows[~rows["flags"].str.contains("|".join(TRUNCATED), na=False)]
+    if not len(rows) and not len(loads):
         raise UsageError(f"{out}: has no measured slice and no lesion load to draw")
-    folder = Path(out) / "figures"
+    folder = out / "figures"
     folder.mkdir(exist_ok=True)
     files = []
     for name, draw, data in (
@@ -61,108 +63,76 @@ def draw_cohort(out: str | Path, group: str | None = None) -> list[Path]:
         ("cohort_measures", _draw_measures, rows),
         ("cohort_lesions", _draw_lesions, loads),
     ):
-        if data:
+        if len(data):
             files += plotting.save(draw(data), folder / f"{name}.png", folder / f"{name}.svg")
     return files
 
 
-# --- what is drawn --------------------------------------------------------------------
+def _read(path: Path, columns: tuple[str, ...], measured: str, group: str | None) -> DataFrame:
+    """Rows of a table in which something is measured; none if there is no such table."""
+    import pandas
 
-
-def _read(path: Path, group: str | None) -> Iterator[dict]:
-    """Rows of a table that has the column to part by; none if there is no such table."""
     if not path.is_file():
-        return
-    with open(path, encoding="utf-8", newline="") as stream:
-        reader = csv.DictReader(stream)
-        if group and group not in (reader.fieldnames or ()):
-            raise UsageError(f"{path}: has no column {group} to part the figures by")
-        for row in reader:
-            part = (row[group] or "unknown") if group else "all"
-            yield {**row, "subject": row["subject"] or row["scan"], "group": part}
+        return pandas.DataFrame()
+    texts = {name: str for name in ("subject", "scan", "tissue", "flags", group) if name}
+    # Only an empty cell is missing: a subject may be called NA.
+    table = pandas.read_csv(
+        path, usecols=lambda name: name in (*columns, *texts), dtype=texts, keep_default_na=False, na_values=[""]
+    )
+    if group and group not in table:
+        raise UsageError(f"{path}: has no column {group} to part the figures by")
+    table["subject"] = table["subject"].fillna(table["scan"])
+    table["group"] = table[group].fillna("unknown") if group else "all"
+    if measured not in table:
+        return pandas.DataFrame()
+    return table[table[measured].notna()]
 
 
-def _slices(path: Path, group: str | None) -> Iterator[dict]:
-    """Measured rows of the slice table: only what is drawn, as numbers."""
-    for row in _read(path, group):
-        if row["area_mm2"] and not TRUNCATED.intersection(row["flags"].split(";")):
-            yield {
-                **{name: row[name] for name in ("subject", "group", "tissue")},
-                "level": int(row["level"]) if row["level"] else None,
-                "slice": int(row["slice"]),
-                **{name: float(row[name]) for name in _LABELS if row[name]},
-            }
-
-
-def _loads(path: Path, group: str | None) -> Iterator[dict]:
-    """Rows of the scan table that have a lesion load: only what is drawn, as numbers."""
-    for row in _read(path, group):
-        if row.get("load_ml"):
-            yield {**{name: row[name] for name in ("subject", "group")}, **{n: float(row[n]) for n in _LESIONS}}
-
-
-def _groups(rows: list[dict]) -> list[str]:
-    return sorted({row["group"] for row in rows})
-
-
-def _means(rows: list[dict], measure: str, *keys: str, **only: str) -> dict[tuple, float]:
-    """Mean of a measure over the rows that share the keys, of the rows with these values only."""
-    values: dict[tuple, list[float]] = {}
-    for row in rows:
-        if measure in row and all(row[key] == value for key, value in only.items()):
-            values.setdefault(tuple(row[key] for key in keys), []).append(row[measure])
-    return {key: sum(some) / len(some) for key, some in values.items()}
-
-
-def _subjects(rows: list[dict], measure: str, **only: str) -> list[list[float]]:
+def _subjects(rows: DataFrame, measure: str, groups: list[str]) -> list[list[float]]:
     """The subjects' means of a measure, of each group."""
-    return [list(_means(rows, measure, "subject", group=name, **only).values()) for name in _groups(rows)]
+    means = rows.groupby(["group", "subject"])[measure].mean().dropna()
+    return [list(means.get(name, ())) for name in groups]
 
 
 # --- the figures ----------------------------------------------------------------------
 
 
-def _draw_areas(rows):
-    place = "level" if any(row["level"] is not None for row in rows) else "slice"
-    measure = "area_corrected_mm2" if any("area_corrected_mm2" in row for row in rows) else "area_mm2"
-    placed = [row for row in rows if row[place] is not None]
-    tissues = [tissue for tissue in TISSUES if any(row["tissue"] == tissue for row in rows)]
+def _draw_areas(rows: DataFrame):
+    place = "level" if rows["level"].notna().any() else "slice"
+    measure = "area_corrected_mm2" if rows["area_corrected_mm2"].notna().any() else "area_mm2"
+    tissues = [tissue for tissue in TISSUES if tissue in set(rows["tissue"])]
     figure, axes = plotting.new_figure(1, len(tissues), 3.4, 3.0)
     for axis, tissue in zip(axes[0], tissues):
-        for colour, name in zip(itertools.cycle(plotting.PALETTE), _groups(rows)):
-            by_place = {}
-            means = _means(placed, measure, "subject", place, tissue=tissue, group=name)
-            for (_, at), mean in means.items():
-                by_place.setdefault(at, []).append(mean)
-            if by_place:
-                at = sorted(by_place)
-                spread = [float(np.std(by_place[x], ddof=1)) if len(by_place[x]) > 1 else 0.0 for x in at]
-                label = f"{name} (n={len({subject for subject, _ in means})})"
-                line = [float(np.mean(by_place[x])) for x in at]
-                plotting.curve(axis, at, line, spread=spread, colour=colour, marker="o", label=label)
+        for colour, (name, part) in zip(itertools.cycle(plotting.PALETTE), rows.groupby("group")):
+            means = part[part["tissue"] == tissue].groupby([place, "subject"])[measure].mean().dropna()
+            if len(means):
+                label = f"{name} (n={means.index.unique('subject').size})"
+                along = means.groupby(level=place)
+                line, spread = along.mean(), along.std().fillna(0)
+                plotting.curve(axis, line.index, line, spread=spread, colour=colour, marker="o", label=label)
         axis.set_title(tissue)
         axis.set_xlabel("vertebral level" if place == "level" else "slice, inferior to superior")
         axis.set_ylim(bottom=0)
         if place == "level":
             # Superior at the left, as the levels are numbered.
-            axis.set_xticks(sorted({row[place] for row in placed}))
+            axis.set_xticks(sorted(rows[place].dropna().unique()))
     axes[0][0].set_ylabel(_LABELS[measure])
     axes[0][0].legend(frameon=False, fontsize=8)
     return figure
 
 
-def _draw_measures(rows):
+def _draw_measures(rows: DataFrame):
     from matplotlib.patches import Patch
 
-    tissues = [tissue for tissue in TISSUES if any(row["tissue"] == tissue for row in rows)]
-    groups = _groups(rows)
+    tissues = [tissue for tissue in TISSUES if tissue in set(rows["tissue"])]
+    groups = sorted(set(rows["group"]))
     figure, axes = plotting.new_figure(len(tissues), len(_LABELS), 1.3 + 0.25 * len(groups), 2.0)
     for line, tissue in zip(axes, tissues):
         for axis, (measure, label) in zip(line, _LABELS.items()):
             if measure.startswith("angle") and tissue != tissues[0]:
                 axis.set_visible(False)
                 continue
-            plotting.violins(axis, _subjects(rows, measure, tissue=tissue))
+            plotting.violins(axis, _subjects(rows[rows["tissue"] == tissue], measure, groups))
             axis.set_xticks([])
             axis.set_title(f"{tissue} {label}", fontsize=8)
     if len(groups) > 1:
@@ -171,17 +141,16 @@ def _draw_measures(rows):
     return figure
 
 
-def _draw_lesions(rows):
-    groups = _groups(rows)
+def _draw_lesions(rows: DataFrame):
+    groups = sorted(set(rows["group"]))
     figure, axes = plotting.new_figure(1, len(_LESIONS), 1.8 + 0.5 * len(groups), 3.0)
     for axis, (measure, label) in zip(axes[0], _LESIONS.items()):
-        values = _subjects(rows, measure)
+        values = _subjects(rows, measure, groups)
         # Linear up to 1, for a scan may have no lesion.
         axis.set_yscale("symlog", linthresh=1)
         named = [f"{name}\n(n={len(some)})" for name, some in zip(groups, values)]
         plotting.violins(axis, values, named, violin=False)
-        top = max(row[measure] for row in rows)
-        axis.set_yticks([tick for tick in _TICKS if tick <= max(top, 1)])
+        axis.set_yticks([tick for tick in _TICKS if tick <= max(rows[measure].max(), 1)])
         axis.yaxis.set_major_formatter("{x:g}")
         axis.set_ylim(bottom=-0.05)
         axis.set_ylabel(label)

@@ -87,25 +87,27 @@ def find_scans(
     root = Path(os.path.abspath(folder))
     if not root.is_dir():
         raise UsageError(f"{folder}: is no folder; give the folder of a data set")
-    bids = _is_bids(root)
+    bids = any(path.is_dir() for step in ("sub-*/anat", "sub-*/ses-*/anat") for path in root.glob(step))
     files = sorted(_nifti_files(root, leave, bids))
-    found = [name for name in files if _wanted(name, pattern, bids, suffix)]
-    if not found:
-        raise UsageError(_nothing(folder, pattern, files, bids, suffix))
-    scans = [_scan(root, name, bids) for name in found]
+    scans = []
+    for relative in files:
+        if _wanted(relative, pattern, bids, suffix):
+            entities, stem = entities_of(relative), split_name(relative)[0]
+            name = stem if bids and "/anat/" in relative and entities else _without_extension(relative)
+            scans.append(Scan(root / relative, relative, name, entities))
+    if not scans:
+        if not files:
+            raise UsageError(f"{folder}: holds no NIfTI file (.nii or .nii.gz); give the folder of a data set")
+        what = pattern or (f"*_{suffix or 'SUFFIX'}.nii.gz in sub-*/[ses-*/]anat" if bids else "scan")
+        kinds = Counter(split_name(name)[0].rpartition("_")[2] for name in files)
+        there = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common(6))
+        raise UsageError(f"{folder}: nothing matches {what}; there are {there}: choose another pattern")
     names = Counter(scan.name for scan in scans)
     return [scan if names[scan.name] == 1 else replace(scan, name=scan.relative) for scan in scans]
 
 
-def _scan(root, relative, bids):
-    stem = split_name(relative)[0]
-    named = bids and "/anat/" in relative and entities_of(relative)
-    name = stem if named else relative[: -len(PurePosixPath(relative).name)] + stem
-    return Scan(root / relative, relative, name, entities_of(relative))
-
-
-def _is_bids(root):
-    return any(path.is_dir() for step in ("sub-*/anat", "sub-*/ses-*/anat") for path in root.glob(step))
+def _without_extension(relative: str) -> str:
+    return relative.removesuffix(split_name(relative)[1])
 
 
 def _nifti_files(root, leave, bids):
@@ -120,18 +122,13 @@ def _nifti_files(root, leave, bids):
             and not (bids and top and not name.startswith("sub-"))
             and os.path.realpath(os.path.join(place, name)) != leave
         ]
-        if leave and os.path.realpath(place) == leave and not top:
-            continue
-        made = {name.removesuffix(SIDECAR) for name in files if name.endswith(SIDECAR)}
+        made = [name.removesuffix(SIDECAR) for name in files if name.endswith(SIDECAR)]
         for name in files:
             stem, extension = split_name(name)
-            if extension and not name.startswith(".") and not (made and _is_output(stem, made)):
+            # A record beside the file may say that it was made from another scan.
+            output = _looks_like_mask(stem) and any(stem != scan and stem.startswith(scan) for scan in made)
+            if extension and not name.startswith(".") and not output:
                 yield Path(os.path.relpath(os.path.join(place, name), root)).as_posix()
-
-
-def _is_output(stem, made):
-    """Whether a record beside the file says that it was made from another scan."""
-    return any(stem != name and stem.startswith(name) and _looks_like_mask(stem) for name in made)
 
 
 def _looks_like_mask(stem):
@@ -146,21 +143,10 @@ def _wanted(relative, pattern, bids, suffix):
             return "/anat/" in relative and stem.endswith(f"_{suffix}")
         return not _looks_like_mask(stem) and suffix in (None, entities_of(name).get("suffix", suffix))
     if "/" in pattern:
-        return any(
-            fnmatch.fnmatchcase(text, pattern) for text in (relative, relative[: len(relative) - len(name)] + stem)
-        )
+        return any(fnmatch.fnmatchcase(text, pattern) for text in (relative, _without_extension(relative)))
     if not any(mark in pattern for mark in "*?["):
         return f"_{stem}".endswith(f"_{pattern.removeprefix('_')}") and (not bids or "/anat/" in relative)
     return any(fnmatch.fnmatchcase(text, pattern) for text in (name, stem))
-
-
-def _nothing(folder, pattern, files, bids, suffix):
-    if not files:
-        return f"{folder}: holds no NIfTI file (.nii or .nii.gz); give the folder of a data set"
-    what = pattern or (f"*_{suffix or 'SUFFIX'}.nii.gz in sub-*/[ses-*/]anat" if bids else "scan")
-    kinds = Counter(split_name(name)[0].rpartition("_")[2] for name in files)
-    there = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common(6))
-    return f"{folder}: nothing matches {what}; there are {there}: choose another pattern"
 
 
 def select(
@@ -192,11 +178,11 @@ def select(
         A list cannot be read, or nothing is left.
     """
     notes: list[str] = []
-    taken = _matching(scans, _entries(include), "to include", notes) if include else None
-    left = _matching(scans, _entries(exclude), "to exclude", notes)
+    taken = _matching(scans, include, "to include", notes) if include else {scan.name for scan in scans}
+    left = _matching(scans, exclude, "to exclude", notes)
     if qc_fail:
         left |= _matching(scans, read_qc_fail(qc_fail), str(qc_fail), notes)
-    kept = [scan for scan in scans if (taken is None or scan.name in taken) and scan.name not in left]
+    kept = [scan for scan in scans if scan.name in taken - left]
     if not kept:
         raise UsageError("; ".join(["the lists of what to include and to exclude leave no scan", *notes]))
     return kept, notes
@@ -236,35 +222,31 @@ def read_qc_fail(path: str | Path) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _entries(items):
+def _matching(scans, items, source, notes):
+    """Names of the scans that any entry of a list means; entries that mean none are noted."""
     entries = []
     for item in items:
-        if not item.endswith(".txt"):
+        if item.endswith(".txt"):
+            try:
+                lines = [line.strip() for line in Path(item).read_text(encoding="utf-8-sig").splitlines()]
+            except (OSError, UnicodeDecodeError) as err:
+                raise UsageError(f"{item}: cannot be read; give names, globs or a text file of them") from err
+            entries += [line for line in lines if line and not line.startswith("#")]
+        else:
             entries.append(item)
-            continue
-        try:
-            lines = Path(item).read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as err:
-            raise UsageError(f"{item}: cannot be read; give names, globs or a text file of them") from err
-        entries += [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    return entries
-
-
-def _matching(scans, entries, source, notes):
-    """Names of the scans that any entry means; entries that mean none are noted."""
     aliases = {scan.name: scan.aliases() for scan in scans}
     found, unknown = set(), []
     for entry in entries:
         texts = {entry.rstrip("/"), split_name(entry)[0] if "/" not in entry else entry}
-        hits = {
-            name
-            for name, known in aliases.items()
-            if texts & known or any(fnmatch.filter(known, text) for text in texts)
-        }
+        hits = {name for name, known in aliases.items() if any(fnmatch.filter(known, text) for text in texts)}
         found |= hits
         if not hits:
             unknown.append(entry)
     if unknown:
-        some = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
-        notes.append(f"{source}: {some}: no scan of that name")
+        notes.append(f"{source}: {some(unknown)}: no scan of that name")
     return found
+
+
+def some(things: Sequence[str]) -> str:
+    """The first five of a list, in words."""
+    return ", ".join(things[:5]) + (f" and {len(things) - 5} more" if len(things) > 5 else "")

@@ -8,10 +8,10 @@ from typing import Any
 from sctseg7t.cohort.find import Scan
 from sctseg7t.errors import UsageError
 from sctseg7t.inference.outputs import Plan, split_name
-from sctseg7t.inference.pipeline import Choice
 from sctseg7t.inference.record import identity
 from sctseg7t.inference.scan_run import ScanTask
 from sctseg7t.inference.segmenter import Options
+from sctseg7t.zoo.spec import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,7 @@ class Settings:
     options: Options
     threads: int | None
     offline: bool
-    models: tuple[dict[str, Any], ...] = ()
-
-    def cache_key(self) -> str:
-        """Equal for settings that one open model serves."""
-        return repr((self.task, self.model, self.device, self.options, self.threads, self.offline))
+    models: tuple[dict[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -80,9 +76,9 @@ class Job:
         return list(self.settings.models)
 
 
-def models_of(chosen: Choice) -> tuple[dict[str, Any], ...]:
+def models_of(*specs: ModelSpec | None) -> tuple[dict[str, Any], ...]:
     """Identity of the networks of a run."""
-    return tuple(identity(spec) for spec in (chosen.spec, chosen.locator_spec) if spec)
+    return tuple(identity(spec) for spec in specs if spec)
 
 
 def file_beside(template: str, scan: Scan, root: str | Path) -> Path:
@@ -108,9 +104,14 @@ def file_beside(template: str, scan: Scan, root: str | Path) -> Path:
         Unknown field in the template.
     """
     relative, root = Path(scan.relative), Path(root).absolute()
-    values = {"sub": "", "ses": "", **scan.entities}
-    values |= {"folder": relative.parent.as_posix(), "stem": split_name(relative)[0]}
-    values["earlier"] = _earlier_session(scan, root) if "{earlier}" in template else ""
+    values = {
+        "sub": "",
+        "ses": "",
+        **scan.entities,
+        "folder": relative.parent.as_posix(),
+        "stem": split_name(relative)[0],
+        "earlier": _earlier_session(scan, root),
+    }
     try:
         return root / template.format(**values)
     except (KeyError, IndexError, ValueError) as err:

@@ -30,9 +30,11 @@ def alone_in(folder: str | Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as err:
-        raise UsageError(
-            f"{folder}: {_holder(folder)} is at work there; wait for it, or choose another output folder"
-        ) from err
+        holder = "another sct7t_batch"
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            owner = json.loads((folder / OWNER).read_text(encoding="utf-8"))
+            holder += f" (process {owner['pid']} on {owner['host']}, since {owner['since']})"
+        raise UsageError(f"{folder}: {holder} is at work there; wait for it, or choose another output folder") from err
     except OSError as err:
         raise UsageError(f"{folder}: cannot be locked ({err.strerror or err}); choose another output folder") from err
     try:
@@ -43,11 +45,3 @@ def alone_in(folder: str | Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             (folder / OWNER).unlink()
         lock.release()
-
-
-def _holder(folder):
-    try:
-        owner = json.loads((folder / OWNER).read_text(encoding="utf-8"))
-        return f"another sct7t_batch (process {owner['pid']} on {owner['host']}, since {owner['since']})"
-    except (OSError, ValueError, KeyError):
-        return "another sct7t_batch"

@@ -7,6 +7,7 @@ from typing import Any
 
 from sctseg7t.bids import derivative_stem
 from sctseg7t.cohort.find import Scan
+from sctseg7t.cohort.participants import read_json
 from sctseg7t.files import write_bytes, write_json
 from sctseg7t.inference.outputs import SIDECAR, TABLES, Plan, split_name
 from sctseg7t.inference.record import LABELS
@@ -62,10 +63,13 @@ def plan_scan(
     if names == "bids" and scan.entities:
         kind = "probseg" if soft else "mask"
         stem = derivative_stem(scan.entities)
+        masks = {t: f"{derivative_stem(scan.entities, t)}_{kind}{extension}" for t in suffixes}
         if LABELS in suffixes:
             # A subject's cord and brain can go to one folder: the brain's record keeps the name of its contrast.
             stem = f"{stem}_{scan.entities['suffix']}"
-        masks = {t: f"{_bids_name(scan.entities, t, kind)}{extension}" for t in suffixes}
+            # A scan's own description is kept before ours: without it two scans of one subject could share the name.
+            described = {**scan.entities, "desc": scan.entities.get("desc", "") + "lesions"}
+            masks[LABELS] = f"{derivative_stem(described)}_dseg{extension}"
     else:
         masks = {t: f"{stem}{suffix}{extension}" for t, suffix in suffixes.items()}
     return Plan(
@@ -74,13 +78,6 @@ def plan_scan(
         {table: place / (stem + TABLES[table]) for table in tables},
         place / (stem + SIDECAR),
     )
-
-
-def _bids_name(entities, tissue, kind):
-    if tissue != LABELS:
-        return f"{derivative_stem(entities, tissue)}_{kind}"
-    # A scan's own description is kept before ours: without it two scans of one subject could share the name.
-    return f"{derivative_stem({**entities, 'desc': entities.get('desc', '') + 'lesions'})}_dseg"
 
 
 def mask_metadata(plan_: Plan, relative: str) -> dict[Path, dict[str, Any]]:
@@ -103,9 +100,13 @@ def write_description(out: str | Path, source: str | Path, models: Sequence[Mapp
         Identity of every network: id, version, weights and hash.
     """
     out, source = Path(out), Path(source)
-    given = _json(source / "dataset_description.json")
+    given = read_json(source / "dataset_description.json")
     name = given.get("Name") or Path(os.path.abspath(source)).name
-    link = _link(source, out)
+    try:
+        link = Path(os.path.relpath(os.path.realpath(source), os.path.realpath(out))).as_posix()
+    except ValueError:
+        # Another drive, on Windows.
+        link = Path(os.path.abspath(source)).as_uri()
     write_json(
         out / "dataset_description.json",
         {
@@ -125,20 +126,3 @@ def write_description(out: str | Path, source: str | Path, models: Sequence[Mapp
         },
     )
     write_bytes(out / ".bidsignore", "".join(f"{line}\n" for line in _NOT_BIDS).encode())
-
-
-def _link(source, out):
-    try:
-        return Path(os.path.relpath(os.path.realpath(source), os.path.realpath(out))).as_posix()
-    except ValueError:
-        return Path(os.path.abspath(source)).as_uri()
-
-
-def _json(path):
-    import json
-
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

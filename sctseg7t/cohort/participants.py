@@ -6,10 +6,9 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sctseg7t.errors import UsageError
-
-PREFIX = "participant_"
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,6 @@ class Participants:
         """Cells of a subject by column of our tables; empty where nothing is known."""
         row = self.rows.get(subject, {})
         return {ours: row.get(theirs, "") for ours, theirs in self.columns.items()}
-
-
-NOBODY = Participants({}, {}, {})
 
 
 def read_participants(path: str | Path, taken: Iterable[str] = ()) -> Participants:
@@ -79,15 +75,18 @@ def read_participants(path: str | Path, taken: Iterable[str] = ()) -> Participan
     ours, known = {}, {name.casefold() for name in taken}
     for name in header:
         if name and name != "participant_id":
-            column = PREFIX + name if name.casefold() in known else name
+            column = f"participant_{name}" if name.casefold() in known else name
             known.add(column.casefold())
             ours[column] = name
-    return Participants(ours, rows, _descriptions(path.with_suffix(".json")))
+    described = read_json(path.with_suffix(".json"))
+    descriptions = {name: str(e.get("Description", "")) for name, e in described.items() if isinstance(e, dict)}
+    return Participants(ours, rows, descriptions)
 
 
-def _descriptions(path):
+def read_json(path: Path) -> dict[str, Any]:
+    """Content of a data set's JSON file; empty where it is missing or not as it should be."""
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-        return {name: str(entry.get("Description", "")) for name, entry in content.items() if isinstance(entry, dict)}
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError):
         return {}
+    return content if isinstance(content, dict) else {}

@@ -1,7 +1,6 @@
 """Exact resume: a scan is done if the same bytes, networks and options left files that are still as they were."""
 
 import json
-from pathlib import Path
 
 from sctseg7t.cohort.job import Job
 from sctseg7t.files import write_json
@@ -39,26 +38,22 @@ def state(job: Job, *, rehash: bool) -> str:
     paths = job.plan.inputs
     if not same or set(paths) != set(read):
         return "options or model changed"
-    touched = [name for name, path in paths.items() if not _same_times(path, read[name])]
-    if touched and not rehash:
-        return "unsure"
-    for name in touched:
+    touched = False
+    for name, path in paths.items():
         try:
-            seen = {**stamp(paths[name]), "sha256": file_digest(paths[name], "sha256")}
+            seen = stamp(path)
+            if seen.items() <= read[name].items():
+                continue
+            if not rehash:
+                return "unsure"
+            touched = True
+            if file_digest(path, "sha256") != read[name]["sha256"]:
+                return "input changed"
         except OSError:
-            return "input changed"
-        if seen["sha256"] != read[name]["sha256"]:
-            return "input changed"
+            return "input changed" if rehash else "unsure"
         read[name] |= seen
     if changed_outputs(job.plan.sidecar, files):
         return "outputs changed"
     if touched:
         write_json(job.plan.sidecar, raw)
     return "done"
-
-
-def _same_times(path: Path, recorded: dict) -> bool:
-    try:
-        return stamp(path) == {name: recorded[name] for name in ("bytes", "mtime_ns")}
-    except (OSError, KeyError):
-        return False

@@ -46,9 +46,9 @@ class Layout:
     root: Path
     out: Path
     suffixes: dict[str, str]
-    names: str = "bids"
-    templates: dict[str, str] = field(default_factory=dict)
-    tables: Callable[[Mapping[str, Path]], tuple[str, ...]] = lambda files: ("csa",)
+    names: str
+    templates: dict[str, str]
+    tables: Callable[[Mapping[str, Path]], tuple[str, ...]]
 
 
 @dataclass
@@ -115,7 +115,9 @@ def set_up(
         templates,
         segmenter_for(chosen.spec).tables,
     )
-    return layout, Settings(chosen.task, model, device, options, threads, offline, models_of(chosen))
+    return layout, Settings(
+        chosen.task, model, device, options, threads, offline, models_of(chosen.spec, chosen.locator_spec)
+    )
 
 
 def make_jobs(
@@ -161,7 +163,7 @@ def make_jobs(
                 "name": scan.name,
                 "entities": scan.entities,
                 "run_id": run_id,
-                **({"model": settings.models[0]} if settings.models else {}),
+                "model": settings.models[0],
             },
             notes=notes,
             metadata=mask_metadata(plan, scan.relative) if bids else {},

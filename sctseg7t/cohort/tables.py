@@ -2,12 +2,12 @@
 
 import csv
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sctseg7t.cohort.participants import NOBODY, Participants, read_participants
+from sctseg7t.cohort.find import some
+from sctseg7t.cohort.participants import Participants, read_participants
 from sctseg7t.errors import InputError
 from sctseg7t.files import write_csv
 from sctseg7t.inference.record import BRAIN, CORD, TABLES_OF, Record, read_record, sidecars
@@ -25,9 +25,6 @@ from sctseg7t.measure.columns import (
 )
 
 _OURS = {"sub": "subject", "ses": "session", "run": "run"}
-DICTIONARY = "cohort_dictionary"
-
-
 # Which of a scan's own tables each is put together from.
 _PARTS = {"cohort_slices": "csa", "cohort_levels": "levels", "cohort_lesions": "lesions"}
 _WORDS = {"csa": "area table", "lesions": "lesion table", "load": "table of lesion load"}
@@ -66,12 +63,25 @@ def write_tables(
     """
     out = Path(out)
     paths = sidecars(out) if paths is None else [path for path in map(Path, paths) if path.is_file()]
-    found = _survey(paths)
-    columns = {table: COHORT_TABLES[table] for table, part in _PARTS.items() if part in found.parts}
-    columns["cohort_scans"] = scan_columns(found.kinds or {CORD})
-    taken = {*found.entities, *(name for own in COHORT_TABLES.values() for name in names(own))}
-    people = read_participants(participants, taken) if participants else NOBODY
-    entities = [Column(name, description=f"BIDS entity {name}-") for name in found.entities]
+    entities: dict[str, Column] = {}
+    subjects, kinds, parts, missing = set(), set(), set(), {}
+    for record in map(read_record, paths):
+        # In the order of BIDS names; the suffix tells scans of different kinds apart.
+        for name in record.entities:
+            if name not in (*_OURS, "suffix"):
+                entities[name] = Column(name, description=f"BIDS entity {name}-")
+        subjects.add(record.entities.get("sub", ""))
+        parts.update(part for part in _PARTS.values() if record.table(part))
+        if record.kind:
+            kinds.add(record.kind)
+            for part in TABLES_OF[record.kind]:
+                path = record.table(part)
+                if not (path and path.is_file()):
+                    missing.setdefault(part, []).append(record.name)
+    columns = {table: COHORT_TABLES[table] for table, part in _PARTS.items() if part in parts}
+    columns["cohort_scans"] = scan_columns(kinds or {CORD})
+    taken = {*entities, *(name for own in COHORT_TABLES.values() for name in names(own))}
+    people = read_participants(participants, taken) if participants else Participants({}, {}, {})
     joined = [
         Column(ours, description=people.descriptions.get(theirs) or f"column {theirs} of participants.tsv")
         for ours, theirs in people.columns.items()
@@ -79,42 +89,26 @@ def write_tables(
     files, described = [], []
     for table, own in columns.items():
         first = len(WHO_COLUMNS)
-        header = [*own[:first], *entities, *own[first:], *joined]
+        header = [*own[:first], *entities.values(), *own[first:], *joined]
         files.append(write_csv(out / f"{table}.csv", header, _all_rows(paths, _PARTS.get(table), own, people)))
         described += [
             {"table": f"{table}.csv", "column": c.name, "unit": c.unit, "description": c.description} for c in header
         ]
     for table in _PARTS.keys() - columns.keys():
         (out / f"{table}.csv").unlink(missing_ok=True)
-    files.append(write_csv(out / f"{DICTIONARY}.csv", DICTIONARY_COLUMNS, described))
-    return files, _notes(people, found, participants)
-
-
-@dataclass(frozen=True)
-class _Survey:
-    """What the records have: entities and subjects in order, kinds of scan, kinds of table, and tables missing."""
-
-    entities: dict[str, None] = field(default_factory=dict)
-    subjects: dict[str, None] = field(default_factory=dict)
-    kinds: set[str] = field(default_factory=set)
-    parts: set[str] = field(default_factory=set)
-    missing: dict[str, list[str]] = field(default_factory=dict)
-
-
-def _survey(paths: Iterable[Path]) -> _Survey:
-    found = _Survey()
-    for record in map(read_record, paths):
-        # In the order of BIDS names; the suffix tells scans of different kinds apart.
-        found.entities.update(dict.fromkeys(key for key in record.entities if key not in (*_OURS, "suffix")))
-        found.subjects[record.entities.get("sub", "")] = None
-        found.parts.update(part for part in _PARTS.values() if record.table(part))
-        if record.kind:
-            found.kinds.add(record.kind)
-            for part in TABLES_OF[record.kind]:
-                path = record.table(part)
-                if not (path and path.is_file()):
-                    found.missing.setdefault(part, []).append(record.name)
-    return found
+    files.append(write_csv(out / "cohort_dictionary.csv", DICTIONARY_COLUMNS, described))
+    notes = [
+        f"no {_WORDS[part]} beside the masks of {some(scans)}; segment these scans again"
+        for part, scans in missing.items()
+    ]
+    if participants:
+        strangers = [f"sub-{subject}" for subject in sorted(subjects) if subject and subject not in people.rows]
+        if strangers:
+            notes.append(f"{participants}: no row for {some(strangers)}; their cells are empty")
+        renamed = [f"{theirs} is {ours}" for ours, theirs in people.columns.items() if ours != theirs]
+        if renamed:
+            notes.append(f"{participants}: names that the tables use themselves: {', '.join(renamed)}")
+    return files, notes
 
 
 def _all_rows(
@@ -124,21 +118,14 @@ def _all_rows(
     for record in map(read_record, paths):
         entities = {_OURS.get(key, key): value for key, value in record.entities.items() if key != "suffix"}
         common = {**people.of(record.entities.get("sub", "")), **entities, "scan": record.name}
-        rows = _part_rows(record, part, names(columns)) if part else [_scan_row(record)]
-        for row in rows:
+        for row in read_csv(record.table(part)) if part else [_scan_row(record)]:
+            row.pop("filename", None)
+            if unknown := row.keys() - set(names(columns)):
+                raise InputError(
+                    f"{record.table(part)}: has columns that this version does not know "
+                    f"({', '.join(sorted(unknown))}); run the scan again, or use the version that wrote it"
+                )
             yield {**row, **common}
-
-
-def _part_rows(record: Record, part: str, known: Collection[str]) -> Iterator[dict[str, str]]:
-    """Rows of a scan's own table but for the name of its file."""
-    for row in read_csv(record.table(part)):
-        row.pop("filename", None)
-        if not row.keys() <= set(known):
-            raise InputError(
-                f"{record.table(part)}: has columns that this version does not know "
-                f"({', '.join(sorted(row.keys() - set(known)))}); run the scan again, or use the version that wrote it"
-            )
-        yield row
 
 
 def _scan_row(record: Record) -> dict[str, Any]:
@@ -166,14 +153,14 @@ def _load(record: Record) -> dict[str, Any]:
     """Lesions of a brain, all in all: the row that the run wrote, with its flags counted."""
     row = next(iter(read_csv(record.table("load"))), {})
     content = {name: row.get(name) for name in names(LOAD_COLUMNS) if name not in ("filename", "tool_version")}
-    flags = Counter(flag for lesion in read_csv(record.table("lesions")) for flag in lesion["flags"].split(";") if flag)
-    content["flags"] = _counted(flags)
+    flags = (lesion["flags"].split(";") for lesion in read_csv(record.table("lesions")))
+    content["flags"] = _counted(flag for own in flags for flag in own if flag)
     volume = (record.raw.get("brain") or {}).get("brain_ml")
     return content | {"brain_volume_ml": volume if volume is None else float(volume)}
 
 
-def _counted(flags: Mapping[str, int]) -> str:
-    return ";".join(f"{flag}:{count}" for flag, count in sorted(flags.items()))
+def _counted(flags: Iterable[str]) -> str:
+    return ";".join(f"{flag}:{count}" for flag, count in sorted(Counter(flags).items()))
 
 
 def summary(rows: Iterable[Mapping[str, str]]) -> dict[str, Any]:
@@ -188,44 +175,37 @@ def summary(rows: Iterable[Mapping[str, str]]) -> dict[str, Any]:
     dict
         Keys of the scan table from ``n_slices`` to ``gm_sc_area_ratio``. Slices that an edge cuts are in no area.
     """
-    slices = {}
+    slices: dict[tuple[str, str], dict[str, Mapping[str, str]]] = {}
+    flags: dict[tuple[str, str], set[str]] = {}
     for row in rows:
-        slices.setdefault((row["volume"], row["slice"]), {})[row["tissue"]] = row
+        place = row["volume"], row["slice"]
+        slices.setdefault(place, {})[row["tissue"]] = row
+        flags.setdefault(place, set()).update(filter(None, row["flags"].split(";")))
     if not slices:
         return {}
-    flags = {
-        place: {flag for row in tissues.values() for flag in row["flags"].split(";") if flag}
-        for place, tissues in slices.items()
-    }
-    kept = {place: tissues for place, tissues in slices.items() if not flags[place] & TRUNCATED}
-    counts = Counter(flag for found in flags.values() for flag in found)
+    kept = [tissues for place, tissues in slices.items() if not flags[place] & TRUNCATED]
     content = {
         "n_slices": len(slices),
-        "n_averaged": sum(any(row["area_mm2"] for row in _leading(tissues)) for tissues in kept.values()),
+        # The row of SC, or of the only tissue, says whether a slice was measured.
+        "n_averaged": sum(
+            any(row["area_mm2"] for name, row in tissues.items() if name == "SC" or "SC" not in tissues)
+            for tissues in kept
+        ),
         "n_flagged": sum(map(bool, flags.values())),
-        "flags": _counted(counts),
+        "flags": _counted(flag for found in flags.values() for flag in found),
     }
-    averaged = [column.name for column in CSA_MEASURES if column.averaged]
     for tissue in TISSUES:
-        for name in averaged:
-            values = [float(t[tissue][name]) for t in kept.values() if tissue in t and t[tissue].get(name)]
+        for name in (column.name for column in CSA_MEASURES if column.averaged):
+            values = [float(t[tissue][name]) for t in kept if tissue in t and t[tissue].get(name)]
             if values:
                 stem = f"{tissue.lower()}_{name}"
-                content |= {f"{stem}_mean": sum(values) / len(values), f"{stem}_min": min(values)}
-                content[f"{stem}_max"] = max(values)
-    both = [
-        (float(t["GM"]["area_mm2"]), float(t["SC"]["area_mm2"]))
-        for t in kept.values()
-        if {"SC", "GM"} <= set(t) and t["GM"]["area_mm2"] and t["SC"]["area_mm2"]
-    ]
-    if both and sum(sc for _, sc in both) > 0:
-        content["gm_sc_area_ratio"] = sum(gm for gm, _ in both) / sum(sc for _, sc in both)
+                content[f"{stem}_mean"] = sum(values) / len(values)
+                content |= {f"{stem}_min": min(values), f"{stem}_max": max(values)}
+    both = [t for t in kept if {"SC", "GM"} <= set(t) and t["GM"]["area_mm2"] and t["SC"]["area_mm2"]]
+    gm, sc = (sum(float(t[tissue]["area_mm2"]) for t in both) for tissue in ("GM", "SC"))
+    if sc > 0:
+        content["gm_sc_area_ratio"] = gm / sc
     return content
-
-
-def _leading(tissues):
-    """The row that says whether a slice was measured: that of SC, or of the only tissue."""
-    return [tissues["SC"]] if "SC" in tissues else list(tissues.values())
 
 
 def read_csv(path: str | Path | None) -> list[dict[str, str]]:
@@ -234,22 +214,3 @@ def read_csv(path: str | Path | None) -> list[dict[str, str]]:
         return []
     with open(path, encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
-
-
-def _notes(people, found, participants):
-    notes = []
-    strangers = sorted(subject for subject in found.subjects if subject and subject not in people.rows)
-    if participants and strangers:
-        some = _some([f"sub-{subject}" for subject in strangers])
-        notes.append(f"{participants}: no row for {some}; their cells are empty")
-    renamed = [f"{theirs} is {ours}" for ours, theirs in people.columns.items() if ours != theirs]
-    if renamed:
-        notes.append(f"{participants}: names that the tables use themselves: {', '.join(renamed)}")
-    for part, scans in found.missing.items():
-        notes.append(f"no {_WORDS[part]} beside the masks of {_some(scans)}; segment these scans again")
-    return notes
-
-
-def _some(things: Sequence[str]) -> str:
-    """The first five of a list, in words."""
-    return ", ".join(things[:5]) + (f" and {len(things) - 5} more" if len(things) > 5 else "")

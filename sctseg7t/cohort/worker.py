@@ -11,17 +11,18 @@ import threading
 import time
 from dataclasses import replace
 
-from sctseg7t.cohort.job import Job, Settings
+from sctseg7t.cohort.job import Job, Settings, models_of
 from sctseg7t.cohort.resume import state
 from sctseg7t.errors import UserError
-from sctseg7t.inference.record import identity, now, stamp
+from sctseg7t.inference.record import now, stamp
 from sctseg7t.inference.scan_run import Outcome, fail, segment_to_files
 from sctseg7t.inference.segmenter import Segmenter, load_scan
 from sctseg7t.version import __version__
 
 # One scan at a time in a process: a model's threads and a log of crashes belong to one.
 _BUSY = threading.Lock()
-_open = {}
+# Settings, and the segmenter that they opened.
+_open = []
 _ahead = {}
 
 
@@ -62,8 +63,7 @@ def open_model(settings: Settings) -> Segmenter:
     from sctseg7t.errors import ModelError
     from sctseg7t.inference.pipeline import open_segmenter
 
-    key = settings.cache_key()
-    if key not in _open:
+    if not _open or _open[0] != settings:
         segmenter = open_segmenter(
             settings.task,
             settings.model,
@@ -72,16 +72,13 @@ def open_model(settings: Settings) -> Segmenter:
             threads=settings.threads,
             offline=settings.offline,
         )
-        _open.clear()
-        _open[key] = segmenter
-    model = _open[key].model
-    found = tuple(identity(spec) for spec in (model.spec, model.locator_spec) if spec)
-    if settings.models and found != tuple(settings.models):
-        raise ModelError(
-            f"{platform.node()}: its networks are not those that the run was planned with; "
-            "install the same version of sctseg7t and of the model there"
-        )
-    return _open[key]
+        if models_of(segmenter.model.spec, segmenter.model.locator_spec) != settings.models:
+            raise ModelError(
+                f"{platform.node()}: its networks are not those that the run was planned with; "
+                "install the same version of sctseg7t and of the model there"
+            )
+        _open[:] = settings, segmenter
+    return _open[1]
 
 
 def _read_ahead(job, segmenter):
@@ -89,48 +86,43 @@ def _read_ahead(job, segmenter):
     ahead = _ahead.pop(job.plan.source, None)
     _ahead.clear()
     if job.upcoming:
-        options, axial = segmenter.model.options, segmenter.axial
-        _ahead[job.upcoming] = _Ahead(job.upcoming, lambda path: load_scan(path, options, axial=axial))
-    return ahead.volume() if ahead else None
+        _ahead[job.upcoming] = _Ahead(job.upcoming, segmenter)
+    if ahead:
+        ahead.join()
+        # A scan that changed since is read again.
+        if ahead.seen == stamp(job.plan.source):
+            return ahead.volume
+    return None
 
 
 class _Ahead(threading.Thread):
     """Reads a scan in the background; what goes wrong is left for the reader in the foreground to say."""
 
-    def __init__(self, source, load):
+    def __init__(self, source, segmenter):
         super().__init__(daemon=True)
-        self._source, self._load, self._volume = source, load, None
+        self.source, self.segmenter, self.seen, self.volume = source, segmenter, None, None
         self.start()
 
     def run(self):
         with contextlib.suppress(Exception):
-            seen = stamp(self._source)
-            self._volume = self._load(self._source), seen
-
-    def volume(self):
-        self.join()
-        if self._volume:
-            volume, seen = self._volume
-            # A scan that changed since is read again.
-            return volume if seen == stamp(self._source) else None
-        return None
+            self.seen = stamp(self.source)
+            self.volume = load_scan(self.source, self.segmenter.model.options, axial=self.segmenter.axial)
 
 
 @contextlib.contextmanager
 def _log(job, started):
     """A log of its own for each scan, that also gets what is known about a crash or a hang."""
-    stream = None
     try:
         job.log.parent.mkdir(parents=True, exist_ok=True)
-        stream = open(job.log, "w", encoding="utf-8")  # noqa: SIM115
+        # Each line at once: it may be the last.
+        stream = open(job.log, "w", encoding="utf-8", buffering=1)  # noqa: SIM115
     except OSError:
         # The scan's own folder may still be writable; a log is not worth losing it for.
         yield lambda text: None
         return
 
     def log(text):
-        stream.write(f"{now()} {text}\n")
-        stream.flush()
+        print(now(), text, file=stream)
 
     with stream:
         log(f"{job.task.label} on {platform.node()}, process {os.getpid()}, sctseg7t {__version__}, run {job.run_id}")
@@ -154,7 +146,7 @@ def give_up(job: Job, text: str, kind: str) -> Outcome:
     with contextlib.suppress(OSError):
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with open(job.log, "a", encoding="utf-8") as stream:
-            stream.write(f"{now()} {text}\n")
+            print(now(), text, file=stream)
     return fail(job.task, text, kind)
 
 

@@ -17,6 +17,7 @@ from sctseg7t.image.frame import Frame
 BEND_SD_PER_MM = 1 / 150
 CURVATURE_SD_PER_MM = 1 / 200
 JITTER_SD_MM = 0.2
+# Length over which the curvature keeps; larger is smoother.
 SMOOTH_MM = 40.0
 # An angle known no better than this is withheld; 6 degrees is 0.5 % of an area.
 MAX_ANGLE_SD_DEG = 6.0
@@ -42,13 +43,11 @@ class Centreline:
     slope_sd: np.ndarray
 
 
-def fit_centreline(
-    centroid_ij: np.ndarray, area: np.ndarray, frame: Frame, *, smooth_mm: float = SMOOTH_MM
-) -> Centreline:
+def fit_centreline(centroid_ij: np.ndarray, area: np.ndarray, frame: Frame) -> Centreline:
     """Fit a smooth line through per-slice centroids.
 
     A straight line, a parabola with a prior on its curvature (SD 1/150 per mm) and
-    a Gaussian process with a squared-exponential kernel of length `smooth_mm`
+    a Gaussian process with a squared-exponential kernel of length 40 mm
     (curvature SD 1/200 per mm), seen through 0.2 mm of noise: universal kriging
     (Rasmussen & Williams, Gaussian Processes for Machine Learning, 2006, sections
     2.7 and 9.4). Hence short stacks get a nearly straight line, long ones follow
@@ -63,19 +62,14 @@ def fit_centreline(
     area : (Z,) array
         Tissue area of each slice, any unit (relative weights).
     frame : Frame
-    smooth_mm : float
-        Length over which the cord's curvature keeps; larger is smoother.
 
     Returns
     -------
     Centreline
     """
-    if not smooth_mm > 0:
-        raise ValueError(f"smooth_mm must be positive, not {smooth_mm}")
     n_slices = len(centroid_ij)
     height = frame.step_mm * np.arange(n_slices)
-    known = np.isfinite(centroid_ij).all(axis=1)
-    index = np.flatnonzero(known)
+    index = np.flatnonzero(np.isfinite(centroid_ij).all(axis=1))
     nothing = np.full((n_slices, 2), np.nan), np.full(n_slices, np.inf)
     if not len(index):
         return Centreline(np.full((n_slices, 3), np.nan), *nothing)
@@ -90,7 +84,7 @@ def fit_centreline(
 
     typical = np.median(area[index])
     noise = JITTER_SD_MM**2 * np.maximum(1, typical / np.maximum(area[index], 1e-6 * typical))
-    smoother = _Smoother(height[index], noise, smooth_mm)
+    smoother = _Smoother(height[index], noise)
     _, slope_sd = smoother.slope_weights(height)
     smoother = _downweight_outliers(smoother, offset, noise)
     slope = smoother.slope_weights(height)[0] @ offset
@@ -98,11 +92,6 @@ def fit_centreline(
     inside = np.clip(height, height[index[0]], height[index[-1]])
     place = smoother.value_weights(inside) @ offset
     return Centreline(_to_world(place, height, origin, frame), slope, slope_sd)
-
-
-def cosine_from_slope(slope: np.ndarray) -> np.ndarray:
-    """Cosine between centreline and slice normal: ``1 / sqrt(1 + tan^2 AP + tan^2 RL)``."""
-    return 1 / np.sqrt(1 + np.sum(np.square(slope), axis=-1))
 
 
 def _to_world(offset, height, origin, frame):
@@ -117,18 +106,18 @@ def _downweight_outliers(smoother, offset, noise):
         # 1.1774 is the median of a 2D residual's length in units of its SD.
         scale = max(JITTER_SD_MM, float(np.median(residual)) / 1.1774)
         weight = np.minimum(1, _HUBER_SDS * scale / np.maximum(residual, 1e-9))
-        smoother = _Smoother(smoother.height, noise * (scale / JITTER_SD_MM) ** 2 / weight**2, smoother.length)
+        smoother = _Smoother(smoother.height, noise * (scale / JITTER_SD_MM) ** 2 / weight**2)
     return smoother
 
 
 class _Smoother:
     """Linear smoother: line + bend + Gaussian process, for noisy values at ``height`` (mm)."""
 
-    def __init__(self, height, noise, length):
-        self.height, self.length = height, length
+    def __init__(self, height, noise):
+        self.height = height
         # A squared-exponential process has curvature variance 3 A^2 / length^4.
         self.bend = BEND_SD_PER_MM**2 / 4
-        self.variance = (CURVATURE_SD_PER_MM * length**2) ** 2 / 3
+        self.variance = (CURVATURE_SD_PER_MM * SMOOTH_MM**2) ** 2 / 3
         self.basis = np.column_stack([np.ones_like(height), height])
         self.inverse = np.linalg.inv(self._kernel(height) + np.diag(noise))
         self.gram = np.linalg.inv(self.basis.T @ self.inverse @ self.basis)
@@ -139,8 +128,7 @@ class _Smoother:
         return self.bend * np.multiply.outer(at**2, self.height**2) + self._local(at)
 
     def _local(self, at):
-        gap = np.subtract.outer(at, self.height)
-        return self.variance * np.exp(-0.5 * (gap / self.length) ** 2)
+        return self.variance * np.exp(-0.5 * (np.subtract.outer(at, self.height) / SMOOTH_MM) ** 2)
 
     def value_weights(self, at):
         basis = np.column_stack([np.ones_like(at), at])
@@ -148,13 +136,13 @@ class _Smoother:
 
     def slope_weights(self, at):
         """Weights (len(at), n) of the values in the slope, and the slope's SD."""
-        kernel = -np.subtract.outer(at, self.height) / self.length**2 * self._local(at)
+        kernel = -np.subtract.outer(at, self.height) / SMOOTH_MM**2 * self._local(at)
         kernel += 2 * self.bend * np.multiply.outer(at, self.height**2)
         basis = np.array([0.0, 1.0])
         known = kernel @ self.inverse
         unexplained = basis - known @ self.basis
         variance = (
-            self.variance / self.length**2
+            self.variance / SMOOTH_MM**2
             + 4 * self.bend * at**2
             - np.sum(known * kernel, axis=1)
             + np.sum(unexplained @ self.gram * unexplained, axis=1)

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sctseg7t.measure.columns import TISSUES
+
 if TYPE_CHECKING:
     from sctseg7t.measure.csa import CsaTable
 
@@ -50,23 +52,29 @@ def check_areas(table: CsaTable) -> list[AreaWarning]:
     list of AreaWarning
         By slice, then tissue.
     """
-    area = {}
-    found = []
+    area, found = {}, []
+
+    def add(flag, k, tissue, text):
+        found.append(AreaWarning(flag, k, tissue, f"slice {k}: {text}"))
+
     for row in table.rows:
         area.setdefault(row.tissue, {})[row.slice] = row.area_mm2
         if "empty" in row.reason:
-            text = f"slice {row.slice}: no {row.tissue} found"
-            found.append(AreaWarning(f"empty_{row.tissue}", row.slice, row.tissue, text))
+            add(f"empty_{row.tissue}", row.slice, row.tissue, f"no {row.tissue} found")
     cord = {k: value for k, value in area.get("SC", {}).items() if value is not None}
     for k, value in cord.items():
-        found += _check_cord(k, value, cord)
+        usual = usual_area(k, cord)
+        if usual is not None and abs(value - usual) > max(JUMP_MM2, JUMP_FRACTION * usual):
+            add("sc_area_jump", k, "SC", f"SC {value:.1f} mm2, its neighbours {usual:.1f} mm2")
+        low, high = SC_AREA_MM2
+        if not low <= value <= high:
+            add("sc_area_implausible", k, "SC", f"SC {value:.1f} mm2 is outside {low:.0f} to {high:.0f} mm2")
         gm = area.get("GM", {}).get(k)
         low, high = GM_SC_RATIO
         if gm is not None and not low <= gm / value <= high:
-            text = f"slice {k}: GM is {100 * gm / value:.1f} % of SC (expected {100 * low:.0f} to {100 * high:.0f} %)"
-            found.append(AreaWarning("gm_sc_ratio_implausible", k, "GM", text))
-    order = {"SC": 0, "GM": 1, "WM": 2}
-    return sorted(found, key=lambda w: (w.slice, order[w.tissue]))
+            text = f"GM is {100 * gm / value:.1f} % of SC (expected {100 * low:.0f} to {100 * high:.0f} %)"
+            add("gm_sc_ratio_implausible", k, "GM", text)
+    return sorted(found, key=lambda warning: (warning.slice, TISSUES.index(warning.tissue)))
 
 
 def usual_area(k: int, areas: Mapping[int, float]) -> float | None:
@@ -93,16 +101,3 @@ def usual_area(k: int, areas: Mapping[int, float]) -> float | None:
     ordered = sorted(areas[m] for _, m in near)
     middle = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
     return min(middle, key=lambda area: abs(areas[k] - area))
-
-
-def _check_cord(k: int, value: float, cord: Mapping[int, float]) -> list[AreaWarning]:
-    found = []
-    usual = usual_area(k, cord)
-    if usual is not None and abs(value - usual) > max(JUMP_MM2, JUMP_FRACTION * usual):
-        text = f"slice {k}: SC {value:.1f} mm2, its neighbours {usual:.1f} mm2"
-        found.append(AreaWarning("sc_area_jump", k, "SC", text))
-    low, high = SC_AREA_MM2
-    if not low <= value <= high:
-        text = f"slice {k}: SC {value:.1f} mm2 is outside {low:.0f} to {high:.0f} mm2"
-        found.append(AreaWarning("sc_area_implausible", k, "SC", text))
-    return found

@@ -1,17 +1,17 @@
 """Cross-sectional area (CSA) and shape of SC, GM and WM, slice by slice and per level."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sctseg7t.image.frame import frame_of
-from sctseg7t.image.grid import Grid, bounding_box
-from sctseg7t.measure.centreline import MAX_ANGLE_SD_DEG, cosine_from_slope, fit_centreline
+from sctseg7t.image.grid import bounding_box
+from sctseg7t.measure.centreline import MAX_ANGLE_SD_DEG, fit_centreline
 from sctseg7t.measure.checks import TRUNCATED, check_areas
 from sctseg7t.measure.columns import CSA_MEASURES, TISSUES, names
 from sctseg7t.measure.levels import slice_levels
-from sctseg7t.measure.shape import Shape, slice_moments, slice_shape
+from sctseg7t.measure.shape import slice_moments, slice_shape
 
 MEASURES = names(CSA_MEASURES)
 # What the codes in a row's `reason` mean.
@@ -32,7 +32,7 @@ REASONS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class CsaRow(Shape):
+class CsaRow:
     """One tissue in one slice: place, area and shape. None where unmeasured: `reason` says why (see REASONS).
 
     Diameters, eccentricity and orientation are those of the section perpendicular
@@ -50,7 +50,13 @@ class CsaRow(Shape):
     area_corrected_mm2: float | None = None
     angle_ap_deg: float | None = None
     angle_rl_deg: float | None = None
+    diameter_ap_mm: float | None = None
+    diameter_rl_mm: float | None = None
+    eccentricity: float | None = None
+    orientation_deg: float | None = None
+    solidity: float | None = None
     length_mm: float | None = None
+    reason: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
 
 
@@ -126,61 +132,48 @@ def measure_csa(
         If names, shapes or values break the above.
     """
     fractions = _checked_fractions(fractions)
-    n_slices = next(iter(fractions.values())).shape[2]
+    shape = next(iter(fractions.values())).shape
     frame = frame_of(affine)
-    slice_flags = _checked_flags(flags, n_slices)
-    if levels is not None and np.shape(levels) != next(iter(fractions.values())).shape:
+    if flags is not None and len(flags) != shape[2]:
+        raise ValueError(f"flags has {len(flags)} entries; it needs one for each of {shape[2]} slices")
+    if levels is not None and np.shape(levels) != shape:
         raise ValueError(f"levels have shape {np.shape(levels)}, the fractions another")
 
-    stacks = {name: _cropped(array) for name, array in fractions.items()}
-    moments = {name: _stack_moments(*stack) for name, stack in stacks.items()}
+    moments, sums = {}, {}
+    for name, array in fractions.items():
+        moments[name], sums[name] = _slices(array)
     source, source_moments = _centreline_source(fractions, moments)
-    line = fit_centreline(*_centroids(source_moments), frame)
+    centroid = np.array([m.centroid if m else (np.nan, np.nan) for m in source_moments])
+    line = fit_centreline(centroid, np.array([m.pixels if m else 0.0 for m in source_moments]), frame)
     note = () if source == "SC" else (f"centreline_from_{source}",)
     n_known = sum(m is not None for m in source_moments)
     angle_reason = {0: "no_centreline", 1: "single_slice"}.get(n_known, "angle_uncertain")
-    cord = fractions.get("SC")
-    level = [None] * n_slices if levels is None else slice_levels(levels, cord, frame.step_mm)
+    level = [None] * shape[2] if levels is None else slice_levels(levels, fractions.get("SC"), frame.step_mm)
 
     edge = {name: _touches_edge(array) for name, array in fractions.items()}
-    sums = {name: crop.sum(axis=(1, 2), dtype=float) for name, (crop, _) in stacks.items()}
     rows = []
-    for k in range(n_slices):
+    for k in range(shape[2]):
         height = line.position_mm[k, 2]
+        slope = line.slope[k] if np.degrees(line.slope_sd[k]) <= MAX_ANGLE_SD_DEG else None
         for name in fractions:
-            z_mm = None if np.isnan(height) else float(height)
-            row = CsaRow(tissue=name, slice=k, level=level[k], z_mm=z_mm, flags=slice_flags[k])
+            row = {"level": level[k], "z_mm": None if np.isnan(height) else float(height), "reason": ("empty",)}
+            own = () if flags is None else tuple(flags[k])
             found = moments[name][k]
-            if found is None:
-                rows.append(replace(row, reason=("empty",)))
-                continue
-            if edge[name][k] and "touches_image_edge" not in row.flags:
-                row = replace(row, flags=(*row.flags, "touches_image_edge"))
-            area = float(sums[name][k]) * frame.pixel_area_mm2
-            slope = _known_slope(line, k)
-            row = replace(row, area_mm2=area, **_angles(slope, area, frame.step_mm))
-            shape = slice_shape(found, frame.voxel_to_frame, slope)
-            values = {field.name: getattr(shape, field.name) for field in fields(shape)}
-            values["reason"] = (*(() if slope is not None else (angle_reason,)), *note, *shape.reason)
-            rows.append(replace(row, **values))
-    return _finished_table(rows)
-
-
-def slice_areas(mask: np.ndarray, grid: Grid) -> np.ndarray:
-    """Area of each slice, mm2: its sum of fractions times the area of a pixel, sheared or not.
-
-    Parameters
-    ----------
-    mask : (X, Y, Z) array
-        Bool, or fractions in 0..1.
-    grid : Grid
-
-    Returns
-    -------
-    (Z,) array
-        0 where the slice is empty.
-    """
-    return np.asarray(mask).sum(axis=(0, 1), dtype=float) * grid.pixel_area_mm2
+            if found is not None:
+                own += ("touches_image_edge",) if edge[name][k] else ()
+                area = float(sums[name][k]) * frame.pixel_area_mm2
+                row |= {"area_mm2": area, **_tilted(slope, area, frame.step_mm)}
+                row |= slice_shape(found, frame.voxel_to_frame, slope)
+                row["reason"] = (*(() if slope is not None else (angle_reason,)), *note, *row["reason"])
+            rows.append(CsaRow(tissue=name, slice=k, flags=own, **row))
+    doubts = {}
+    for warning in check_areas(CsaTable(tuple(rows), ())):
+        doubts.setdefault((warning.slice, warning.tissue), []).append(warning.flag)
+    for n, row in enumerate(rows):
+        more = doubts.get((row.slice, row.tissue), ())
+        # A flag that was given and is found again stands once.
+        rows[n] = replace(row, flags=tuple(dict.fromkeys((*row.flags, *more))))
+    return CsaTable(tuple(rows), tuple(_level_rows(rows)))
 
 
 def _checked_fractions(fractions):
@@ -200,23 +193,15 @@ def _checked_fractions(fractions):
     return arrays
 
 
-def _checked_flags(flags, n_slices) -> list[tuple[str, ...]]:
-    flags = [()] * n_slices if flags is None else [tuple(some) for some in flags]
-    if len(flags) != n_slices:
-        raise ValueError(f"flags has {len(flags)} entries; it needs one for each of {n_slices} slices")
-    return flags
-
-
-def _cropped(array):
-    """The stack as (Z, I, J), cropped to what is not zero, and the crop's first (i, j)."""
+def _slices(array):
+    """Moments of each slice, None where it is empty, and its sum."""
     box = bounding_box(array.any(axis=2))
     if box is None:
-        return np.zeros((array.shape[2], 1, 1)), (0, 0)
-    return np.ascontiguousarray(np.moveaxis(array[box], 2, 0)), tuple(part.start for part in box)
-
-
-def _stack_moments(crop, corner):
-    return [m and replace(m, centroid=m.centroid + corner) for m in map(slice_moments, crop)]
+        return [None] * array.shape[2], np.zeros(array.shape[2])
+    crop = np.ascontiguousarray(np.moveaxis(array[box], 2, 0))
+    corner = tuple(part.start for part in box)
+    moments = [m and replace(m, centroid=m.centroid + corner) for m in map(slice_moments, crop)]
+    return moments, crop.sum(axis=(1, 2), dtype=float)
 
 
 def _centreline_source(fractions, moments):
@@ -225,14 +210,9 @@ def _centreline_source(fractions, moments):
     inner = [name for name in fractions if name != "SC" and any(moments[name])]
     if len(inner) == 2:
         union = np.minimum(fractions["GM"] + fractions["WM"], 1)
-        return "GM+WM", _stack_moments(*_cropped(union))
+        return "GM+WM", _slices(union)[0]
     name = inner[0] if inner else next(iter(fractions))
     return name, moments[name]
-
-
-def _centroids(moments):
-    centroid = np.array([m.centroid if m else (np.nan, np.nan) for m in moments])
-    return centroid, np.array([m.pixels if m else 0.0 for m in moments])
 
 
 def _touches_edge(array):
@@ -241,15 +221,11 @@ def _touches_edge(array):
     return np.maximum(*rims) >= 0.5
 
 
-def _known_slope(line, k):
-    known = np.degrees(line.slope_sd[k]) <= MAX_ANGLE_SD_DEG
-    return line.slope[k] if known else None
-
-
-def _angles(slope, area, step_mm):
+def _tilted(slope, area, step_mm):
+    """What follows from the slope of the centreline; nothing where it is not known."""
     if slope is None:
         return {}
-    cosine = float(cosine_from_slope(slope))
+    cosine = float(1 / np.sqrt(1 + np.sum(np.square(slope))))
     rl, ap = np.degrees(np.arctan(slope)).tolist()
     return {
         "angle_ap_deg": ap,
@@ -257,17 +233,6 @@ def _angles(slope, area, step_mm):
         "area_corrected_mm2": area * cosine,
         "length_mm": step_mm / cosine,
     }
-
-
-def _finished_table(rows):
-    found = {}
-    for warning in check_areas(CsaTable(tuple(rows), ())):
-        found.setdefault((warning.slice, warning.tissue), []).append(warning.flag)
-    flagged = []
-    for row in rows:
-        more = [flag for flag in found.get((row.slice, row.tissue), ()) if flag not in row.flags]
-        flagged.append(replace(row, flags=(*row.flags, *more)) if more else row)
-    return CsaTable(tuple(flagged), tuple(_level_rows(flagged)))
 
 
 def _level_rows(rows):
@@ -285,8 +250,7 @@ def _level_row(tissue, level, members):
     mean, sd = {}, {}
     for name in MEASURES:
         values = np.array([v for row in whole if (v := getattr(row, name)) is not None])
-        summarise = _axial_mean_sd if name == "orientation_deg" else _mean_sd
-        mean[name], sd[name] = summarise(values)
+        mean[name], sd[name] = _mean_sd(values, axial=name == "orientation_deg")
     lengths = [row.length_mm for row in measured]
     length = None if not lengths or None in lengths else sum(lengths)
     codes = {code for row in measured for code in row.reason}
@@ -296,16 +260,14 @@ def _level_row(tissue, level, members):
     return LevelRow(tissue, level, len(members), len(whole), length, mean, sd, tuple(reason))
 
 
-def _mean_sd(values):
+def _mean_sd(values, axial):
+    """Mean and standard deviation (n - 1); of the angles of axes if `axial`: 179 and 1 degrees give 0."""
     if not len(values):
         return None, None
-    return float(values.mean()), float(values.std(ddof=1)) if len(values) > 1 else None
-
-
-def _axial_mean_sd(degrees):
-    if not len(degrees):
-        return None, None
-    mean = 0.5 * np.degrees(np.angle(np.exp(2j * np.radians(degrees)).sum()))
-    spread = (degrees - mean + 90) % 180 - 90
-    sd = float(np.sqrt(np.sum(spread**2) / (len(degrees) - 1))) if len(degrees) > 1 else None
+    mean = values.mean()
+    spread = values - mean
+    if axial:
+        mean = 0.5 * np.degrees(np.angle(np.exp(2j * np.radians(values)).sum()))
+        spread = (values - mean + 90) % 180 - 90
+    sd = float(np.sqrt(np.sum(spread**2) / (len(values) - 1))) if len(values) > 1 else None
     return float(mean), sd

@@ -35,14 +35,7 @@ class Regions:
     source: str = ""
 
 
-def locate(
-    voxels: np.ndarray,
-    start: np.ndarray,
-    linear: np.ndarray,
-    regions: Regions | None,
-    ventricle_mm: float = VENTRICLE_MM,
-    cortex_mm: float = CORTEX_MM,
-) -> list[dict]:
+def locate(voxels: np.ndarray, start: np.ndarray, linear: np.ndarray, regions: Regions | None) -> list[dict]:
     """Location class of each lesion, and the numbers it follows from.
 
     In this order: infratentorial, with at least half of the volume in that region; periventricular, in
@@ -59,8 +52,6 @@ def locate(
     linear : (3, 3) array
         Voxel to mm.
     regions : Regions or None
-    ventricle_mm, cortex_mm : float
-        Gaps that still count as contact.
 
     Returns
     -------
@@ -78,16 +69,16 @@ def locate(
     below /= np.diff(start, append=len(voxels))
     near = (
         below >= _INFRATENTORIAL_SHARE,
-        to_ventricles <= ventricle_mm + _SLACK_MM,
-        to_cortex <= cortex_mm + _SLACK_MM,
+        to_ventricles <= VENTRICLE_MM + _SLACK_MM,
+        to_cortex <= CORTEX_MM + _SLACK_MM,
     )
     names = ("infratentorial", "periventricular", "juxtacortical_cortical")
     chosen = np.select(near, names, "deep_white_matter")
     return [
         {
             "location": str(location),
-            "distance_ventricles_mm": _finite(ventricles),
-            "distance_cortex_mm": _finite(cortex),
+            "distance_ventricles_mm": float(ventricles) if np.isfinite(ventricles) else None,
+            "distance_cortex_mm": float(cortex) if np.isfinite(cortex) else None,
             "infratentorial_fraction": float(share),
         }
         for location, ventricles, cortex, share in zip(chosen, to_ventricles, to_cortex, below)
@@ -99,12 +90,13 @@ def _gaps_mm(region, voxels, linear):
 
     The boxes' gap is the distance of the voxel's centre from the region grown by one voxel every way.
     """
+    from scipy.ndimage import binary_dilation
     from scipy.spatial import KDTree
 
     gaps = np.full(len(voxels), np.inf)
     if not region.any():
         return gaps
-    grown = _grown(region)
+    grown = binary_dilation(region, np.ones((3, 3, 3)))
     touching = grown[tuple(voxels.T)]
     gaps[touching] = 0
     if not touching.all():
@@ -113,20 +105,6 @@ def _gaps_mm(region, voxels, linear):
     return gaps
 
 
-def _grown(region):
-    region = region.copy()
-    for axis in range(3):
-        lower, upper = np.moveaxis(region, axis, 0)[:-1], np.moveaxis(region, axis, 0)[1:]
-        lower_before = lower.copy()
-        lower |= upper
-        upper |= lower_before
-    return region
-
-
 def _inside(region):
     region = np.asarray(region)
     return region if region.dtype == bool else region >= 0.5
-
-
-def _finite(value):
-    return float(value) if np.isfinite(value) else None

@@ -5,21 +5,17 @@ A lesion is a 26-connected component: voxels that share a face, an edge or a cor
 Lancet Neurology 2018, glossary; MAGNIMS: Filippi et al., Brain 2019); a smaller one is listed and adds to the load.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from sctseg7t.image.grid import bounding_box
 from sctseg7t.measure.columns import LOCATIONS
-from sctseg7t.measure.lesion_location import CORTEX_MM, VENTRICLE_MM, Regions, locate
+from sctseg7t.measure.lesion_location import Regions, locate
 
 CONNECTIVITY = {6: 1, 18: 2, 26: 3}
 TOUCHES_EDGE = "touches_image_edge"
-# What the codes in a table's `reason` mean.
-REASONS = {
-    "no_lesions": "the mask is empty: counts and volumes are zero, there is no largest lesion",
-    "no_regions": "no maps of ventricles, cortex and infratentorial brain: no location class",
-}
 # Float noise of an affine must not uncount a lesion of exactly the limit.
 _SLACK_MM = 1e-4
 # Up to as many corners all distances are quicker than their convex hull.
@@ -30,10 +26,10 @@ _FEW_CORNERS = 150
 class Lesion:
     """One lesion. None where there is no value: the table's `reason` says why.
 
-    `id` is its value in the label map. `diameter_mm` is the largest distance between corners of its voxels;
-    `sphere_diameter_mm` that of the sphere of its volume. The centroid is given in scanner coordinates
-    (mm; R, A, S positive) and in voxels of the canonical grid. Distances are the gaps between the lesion and the
-    region, 0 where they touch.
+    `id` is its value in the label map; `flags` are the doubts about it, as codes. `diameter_mm` is the largest
+    distance between corners of its voxels; `sphere_diameter_mm` that of the sphere of its volume. The centroid is given
+    in scanner coordinates (mm; R, A, S positive) and in voxels of the canonical grid. Distances are the gaps between
+    the lesion and the region, 0 where they touch.
     """
 
     id: int
@@ -54,18 +50,12 @@ class Lesion:
     infratentorial_fraction: float | None = None
     probability_max: float | None = None
     probability_mean: float | None = None
-    touches_edge: bool = False
+    flags: tuple[str, ...] = ()
 
     @property
-    def flags(self) -> tuple[str, ...]:
-        """Doubts about the lesion, as codes."""
-        return (TOUCHES_EDGE,) if self.touches_edge else ()
-
-    def cells(self) -> dict:
-        """Its values by column of the lesion table."""
-        values = {**asdict(self), "counted": int(self.counted), "flags": self.flags}
-        del values["touches_edge"]
-        return values
+    def touches_edge(self) -> bool:
+        """Whether the image's edge may cut it."""
+        return TOUCHES_EDGE in self.flags
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +70,8 @@ class LesionTable:
     min_diameter_mm : float
     connectivity : {6, 18, 26}
     reason : tuple of str
-        See REASONS.
+        ``no_lesions``: the mask is empty, so that counts and volumes are zero, and there is no largest lesion.
+        ``no_regions``: without maps of ventricles, cortex and infratentorial brain there is no location class.
     """
 
     lesions: tuple[Lesion, ...]
@@ -95,10 +86,9 @@ class LesionTable:
         Counts are of counted lesions, `n_small` of the others; volumes are of all of them, so that those of
         the locations sum to the load. An empty mask has zeros. None where there is no value.
         """
-        counted = [lesion for lesion in self.lesions if lesion.counted]
         small = [lesion for lesion in self.lesions if not lesion.counted]
-        total = {
-            "n_lesions": len(counted),
+        total: dict[str, Any] = {
+            "n_lesions": len(self.lesions) - len(small),
             "n_small": len(small),
             "load_ml": _load_ml(self.lesions),
             "load_small_ml": _load_ml(small),
@@ -110,12 +100,11 @@ class LesionTable:
             total[f"{name}_ml"] = None if unknown else _load_ml(here)
         total["largest_volume_mm3"] = max((lesion.volume_mm3 for lesion in self.lesions), default=None)
         total["largest_diameter_mm"] = max((lesion.diameter_mm for lesion in self.lesions), default=None)
-        flags = sorted({flag for lesion in self.lesions for flag in lesion.flags})
         return total | {
             "min_diameter_mm": self.min_diameter_mm,
             "connectivity": self.connectivity,
             "reason": list(self.reason),
-            "flags": flags,
+            "flags": sorted({flag for lesion in self.lesions for flag in lesion.flags}),
         }
 
 
@@ -126,8 +115,6 @@ def measure_lesions(
     *,
     min_diameter_mm: float = 3.0,
     probability: np.ndarray | None = None,
-    ventricle_mm: float = VENTRICLE_MM,
-    cortex_mm: float = CORTEX_MM,
     connectivity: int = 26,
 ) -> LesionTable:
     """Label and measure the lesions of a mask.
@@ -144,8 +131,6 @@ def measure_lesions(
         Lesions below are listed, not counted.
     probability : (X, Y, Z) array, optional
         Of lesion, for the largest and mean value in each.
-    ventricle_mm, cortex_mm : float
-        Gaps that are still contact, see there.
     connectivity : {6, 18, 26}
         Neighbours: by faces; faces and edges; faces, edges and corners.
 
@@ -158,10 +143,13 @@ def measure_lesions(
     ValueError
         Shapes or values do not fit.
     """
-    mask, affine = boolean_mask(mask), _checked_affine(affine)
-    for name, array in _maps(regions, probability).items():
-        if np.shape(array) != mask.shape:
-            raise ValueError(f"{name} has shape {np.shape(array)}, the mask {mask.shape}; give both on one grid")
+    mask, affine = boolean_mask(mask), np.asarray(affine, np.float64)
+    if affine.shape != (4, 4) or not voxel_mm3(affine) > 0:
+        raise ValueError("the affine must be a (4, 4) matrix, voxel to world, that can be inverted")
+    maps = {} if regions is None else vars(regions)
+    for name, array in (maps | {"probability": probability}).items():
+        if isinstance(array, np.ndarray) and array.shape != mask.shape:
+            raise ValueError(f"{name} has shape {array.shape}, the mask {mask.shape}; give both on one grid")
     labels = label_lesions(mask, connectivity)
     voxels, start = _voxels_by_lesion(labels)
     reason = () if len(start) else ("no_lesions",)
@@ -169,7 +157,7 @@ def measure_lesions(
         reason += ("no_regions",)
     known = zip(
         np.split(voxels, start[1:]) if len(start) else [],
-        locate(voxels, start, affine[:3, :3], regions, ventricle_mm, cortex_mm),
+        locate(voxels, start, affine[:3, :3], regions),
         _chances(voxels, start, probability),
     )
     lesions = tuple(
@@ -203,8 +191,8 @@ def label_lesions(mask: np.ndarray, connectivity: int = 26) -> np.ndarray:
         return labels
     found = np.zeros(mask[box].shape, np.int32)
     label(mask[box], generate_binary_structure(3, CONNECTIVITY[connectivity]), output=found)
-    count = int(found.max())
     _, first, size = np.unique(found[found > 0], return_index=True, return_counts=True)
+    count = len(size)
     rank = np.zeros(count + 1, np.int16 if count <= np.iinfo(np.int16).max else np.int32)
     rank[1 + np.lexsort((first, -size))] = np.arange(1, count + 1)
     labels = labels.astype(rank.dtype, copy=False)
@@ -230,8 +218,11 @@ def largest_distance_mm(voxels: np.ndarray, linear: np.ndarray) -> float:
     from scipy.spatial import ConvexHull
     from scipy.spatial.distance import pdist
 
-    steps = np.stack(np.meshgrid((0, 1), (0, 1), (0, 1)), axis=-1).reshape(-1, 3)
-    corners = (_column_ends(voxels)[:, None] + steps).reshape(-1, 3)
+    # Of each column along z the first and the last voxel: no other can be extreme.
+    voxels = voxels[np.lexsort(voxels.T[::-1])]
+    new = np.flatnonzero((np.diff(voxels[:, :2], axis=0) != 0).any(axis=1)) + 1
+    ends = voxels[np.unique(np.concatenate([[0], new, new - 1, [len(voxels) - 1]]))]
+    corners = (ends[:, None] + list(np.ndindex(2, 2, 2))).reshape(-1, 3)
     if len(corners) > _FEW_CORNERS:
         corners = corners[ConvexHull(corners).vertices]
     return float(pdist(corners @ np.asarray(linear).T).max())
@@ -269,18 +260,10 @@ def _lesion(number, voxels, affine, shape, min_diameter_mm, extra):
         volume_mm3=volume,
         diameter_mm=diameter,
         sphere_diameter_mm=float(np.cbrt(6 * volume / np.pi)),
-        touches_edge=bool((voxels == 0).any() or (voxels == np.array(shape) - 1).any()),
+        flags=(TOUCHES_EDGE,) if (voxels == 0).any() or (voxels == np.array(shape) - 1).any() else (),
         **dict(zip(names, map(float, place))),
         **extra,
     )
-
-
-def _column_ends(voxels):
-    """First and last voxel of each column along z: no other can be extreme."""
-    voxels = voxels[np.lexsort(voxels.T[::-1])]
-    new = np.flatnonzero((np.diff(voxels[:, :2], axis=0) != 0).any(axis=1)) + 1
-    ends = np.concatenate([[0], new, new - 1, [len(voxels) - 1]])
-    return voxels[np.unique(ends)]
 
 
 def _voxels_by_lesion(labels):
@@ -301,26 +284,9 @@ def _load_ml(lesions):
 def _chances(voxels, start, probability):
     if probability is None or not len(start):
         return [{}] * len(start)
-    values = np.asarray(probability)[tuple(voxels.T)].astype(np.float64)
+    values = probability[tuple(voxels.T)].astype(np.float64)
     mean = np.add.reduceat(values, start) / np.diff(start, append=len(voxels))
     return [
         {"probability_max": float(most), "probability_mean": float(some)}
         for most, some in zip(np.maximum.reduceat(values, start), mean)
     ]
-
-
-# --- what is given -------------------------------------------------------------------
-
-
-def _maps(regions, probability):
-    maps = {} if probability is None else {"probability": probability}
-    if regions is not None:
-        maps |= {name: getattr(regions, name) for name in ("ventricles", "cortex", "infratentorial")}
-    return maps
-
-
-def _checked_affine(affine):
-    affine = np.asarray(affine, np.float64)
-    if affine.shape != (4, 4) or not voxel_mm3(affine) > 0:
-        raise ValueError("the affine must be a (4, 4) matrix, voxel to world, that can be inverted")
-    return affine

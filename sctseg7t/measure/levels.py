@@ -35,24 +35,18 @@ def slice_levels(levels: np.ndarray, cord: np.ndarray | None, step_mm: float) ->
     ValueError
         If labels are negative or not whole.
     """
-    levels = np.asarray(levels)
-    if not np.issubdtype(levels.dtype, np.integer):
-        if not np.array_equal(levels, np.round(levels)):
-            raise ValueError("vertebral levels must be whole numbers")
-        levels = levels.astype(int)
-    if levels.min(initial=0) < 0:
-        raise ValueError("vertebral levels must not be negative")
-    labelled = levels > 0
+    whole = np.asarray(levels).astype(int)
+    if not np.array_equal(levels, whole) or whole.min(initial=0) < 0:
+        raise ValueError("vertebral levels must be whole numbers, and not negative")
+    levels, labelled = whole, whole > 0
     counts = labelled.sum(axis=(0, 1))
     marked = np.flatnonzero(counts)
-    if not len(marked):
-        return [None] * levels.shape[2]
-    found = [None] * levels.shape[2]
+    found: list[int | None] = [None] * levels.shape[2]
     for k in marked:
         inside = labelled[..., k] & (cord[..., k] >= 0.5) if cord is not None else labelled[..., k]
         chosen = inside if inside.any() else labelled[..., k]
         found[k] = int(np.bincount(levels[..., k][chosen]).argmax())
-    if np.median(counts[marked]) < _POINT_VOXELS:
+    if len(marked) and np.median(counts[marked]) < _POINT_VOXELS:
         reach = POINT_REACH_MM / step_mm
         for k in range(levels.shape[2]):
             if marked[0] - reach <= k <= marked[-1] + reach:

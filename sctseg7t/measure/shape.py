@@ -4,6 +4,7 @@ All lengths are in mm, so anisotropic and sheared pixels need no resampling.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -37,24 +38,6 @@ class Moments:
     patch: np.ndarray
 
 
-@dataclass(frozen=True)
-class Shape:
-    """Shape measures; None where undefined, with the codes why in `reason`.
-
-    The diameters are the axes of the ellipse with the same second moments; the axis
-    nearer to antero-posterior is AP, as in sct_process_segmentation (for WM, a ring,
-    they exceed the outline by some 5 %). `orientation_deg` is the angle of the major
-    axis to right-left, in (-90, 90], positive if its right end points anterior.
-    """
-
-    diameter_ap_mm: float | None = None
-    diameter_rl_mm: float | None = None
-    eccentricity: float | None = None
-    orientation_deg: float | None = None
-    solidity: float | None = None
-    reason: tuple[str, ...] = ()
-
-
 def slice_moments(fraction: np.ndarray) -> Moments | None:
     """Moments of a 2D fraction map (X, Y); None if no fraction reaches 0.01.
 
@@ -81,8 +64,13 @@ def slice_moments(fraction: np.ndarray) -> Moments | None:
     return Moments(centroid, covariance, float(total), patch)
 
 
-def slice_shape(moments: Moments, pixel: np.ndarray, slope: np.ndarray | None = None) -> Shape:
+def slice_shape(moments: Moments, pixel: np.ndarray, slope: np.ndarray | None = None) -> dict[str, Any]:
     """Shape in the plane perpendicular to the cord, or in the slice.
+
+    The diameters are the axes of the ellipse with the same second moments; the axis
+    nearer to antero-posterior is AP, as in sct_process_segmentation (for WM, a ring,
+    they exceed the outline by some 5 %). `orientation_deg` is the angle of the major
+    axis to right-left, in (-90, 90], positive if its right end points anterior.
 
     Parameters
     ----------
@@ -96,64 +84,51 @@ def slice_shape(moments: Moments, pixel: np.ndarray, slope: np.ndarray | None = 
 
     Returns
     -------
-    Shape
+    dict
+        ``diameter_ap_mm``, ``diameter_rl_mm``, ``eccentricity``, ``orientation_deg``, ``solidity``: those that are
+        defined; ``reason``: the codes why the others are not.
     """
     if moments.pixels < _MIN_PIXELS:
-        return Shape(reason=("shape_too_small",))
-    step = pixel if slope is None else _squash(slope) @ pixel
+        return {"reason": ("shape_too_small",)}
+    step = pixel
+    if slope is not None:
+        cosine = 1 / np.sqrt(1 + slope @ slope)
+        tangent = slope * cosine
+        step = (np.eye(2) - np.outer(tangent, tangent) / (1 + cosine)) @ pixel
     covariance = step @ moments.covariance @ step.T
     (small, large), vectors = np.linalg.eigh(covariance)
     if small <= 1e-6 * large or large <= 0:
-        return Shape(reason=("shape_degenerate",))
+        return {"reason": ("shape_degenerate",)}
     minor, major = 4 * float(np.sqrt(small)), 4 * float(np.sqrt(large))
-    solidity = _solidity(moments)
+    # Area over that of the convex hull of the half-height outline: both scale alike under an affine map, so indices do.
+    hull = _hull_area(_outline_extremes(moments.patch))
+    shape = {"solidity": min(1.0, moments.pixels / hull) if hull > 0 else None, "reason": ()}
     if large - small < 1e-6 * large:
         # A circle has diameters but no axes.
-        return Shape(
-            diameter_ap_mm=major,
-            diameter_rl_mm=major,
-            eccentricity=0.0,
-            solidity=solidity,
-            reason=("shape_isotropic",),
-        )
+        return shape | {
+            "diameter_ap_mm": major,
+            "diameter_rl_mm": major,
+            "eccentricity": 0.0,
+            "reason": ("shape_isotropic",),
+        }
     x, y = vectors[:, 1] if vectors[0, 1] > 0 else -vectors[:, 1]
     orientation = float(np.degrees(np.arctan2(y, x)))
     orientation = 90.0 if orientation <= -90 else orientation
-    lateral = abs(orientation) < 45
-    return Shape(
-        diameter_ap_mm=minor if lateral else major,
-        diameter_rl_mm=major if lateral else minor,
-        eccentricity=float(np.sqrt(1 - small / large)),
-        orientation_deg=orientation,
-        solidity=solidity,
-    )
-
-
-def _squash(slope):
-    """In-plane map (2, 2) from the slice to the plane perpendicular to the centreline."""
-    cosine = 1 / np.sqrt(1 + slope @ slope)
-    tangent = slope * cosine
-    return np.eye(2) - np.outer(tangent, tangent) / (1 + cosine)
-
-
-def _solidity(moments):
-    """Area over the area of the convex hull of the half-height outline.
-
-    Both scale alike under an affine map, so indices do.
-    """
-    hull = _hull_area(_outline_extremes(moments.patch))
-    return min(1.0, moments.pixels / hull) if hull > 0 else None
+    ap, rl = (minor, major) if abs(orientation) < 45 else (major, minor)
+    return shape | {
+        "diameter_ap_mm": ap,
+        "diameter_rl_mm": rl,
+        "eccentricity": float(np.sqrt(1 - small / large)),
+        "orientation_deg": orientation,
+    }
 
 
 def _outline_extremes(patch):
     """Outermost half-height crossings of every row and column, as (n, 2) points."""
-    padded = np.zeros((patch.shape[0] + 2, patch.shape[1] + 2))
-    padded[1:-1, 1:-1] = patch
+    padded = np.pad(patch, 1)
     i, lo, hi = _row_crossings(padded)
     j, left, right = _row_crossings(padded.T)
-    first = np.concatenate([i, i, left, right])
-    second = np.concatenate([lo, hi, j, j])
-    return np.column_stack([first, second])
+    return np.column_stack([np.concatenate([i, i, left, right]), np.concatenate([lo, hi, j, j])])
 
 
 def _row_crossings(padded, level=0.5):
@@ -174,6 +149,5 @@ def _hull_area(points):
 
     Never too large; too small by at most 0.04 % for a smooth outline.
     """
-    corner = points[(_DIRECTIONS @ points.T).argmax(axis=1)]
-    x, y = corner.T
+    x, y = points[(_DIRECTIONS @ points.T).argmax(axis=1)].T
     return 0.5 * abs(float(x[:-1] @ y[1:] - x[1:] @ y[:-1] + x[-1] * y[0] - x[0] * y[-1]))

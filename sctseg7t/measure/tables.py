@@ -1,7 +1,6 @@
 """Tables of one scan on disk: areas per slice and per level, lesions, lesion load."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from sctseg7t.measure.columns import (
     SCT_MEASURES,
     Column,
 )
-from sctseg7t.measure.csa import CsaRow, CsaTable
+from sctseg7t.measure.csa import CsaTable
 
 if TYPE_CHECKING:
     from sctseg7t.measure.lesions import LesionTable
@@ -65,22 +64,27 @@ def write_csa_csv(
     volumes = _numbered(tables)
     rows = [(n, r) for n, table in volumes for r in table.rows if tissues is None or r.tissue in tissues]
     if fmt == "tidy":
-        write_csv(path, CSA_COLUMNS, (_tidy_row(n, r, filename, tool_version) for n, r in rows))
+        about = {"tool_version": tool_version}
+        own = ({**vars(r), **about, "filename": _name(filename, r.tissue), "volume": n} for n, r in rows)
+        write_csv(path, CSA_COLUMNS, own)
         return
     if fmt != "sct":
         raise ValueError(f'fmt must be "tidy" or "sct", not {fmt!r}')
     if isinstance(filename, str) and len({r.tissue for _, r in rows}) > 1:
         raise ValueError('fmt "sct" with several tissues needs filename as a dict, one mask name for each')
-    about = {
-        "Timestamp": datetime.now().strftime("%Y-%m-%d %H:%M:%S"),
-        "SCT Version": tool_version,
-    }
-    many = any(n is not None for n, _ in volumes)
-    records = (
-        {**about, "Filename": _name(filename, row.tissue), **_sct_row(row), **({"Volume": n} if many else {})}
-        for n, row in rows
-    )
-    write_csv(path, (*SCT_COLUMNS, Column("Volume")) if many else SCT_COLUMNS, records)
+    about = {"Timestamp": datetime.now().strftime("%Y-%m-%d %H:%M:%S"), "SCT Version": tool_version}
+    volume = [Column("Volume")] if any(n is not None for n, _ in volumes) else []
+    records = []
+    for n, row in rows:
+        record = {**about, **{column.name: n for column in volume}, "Filename": _name(filename, row.tissue)}
+        record |= {"Slice (I->S)": row.slice, "VertLevel": row.level, "SUM(length)": row.length_mm}
+        for column in SCT_MEASURES:
+            value = getattr(row, column.name)
+            if value is not None:
+                record[f"MEAN({column.sct})"] = column.to_sct(value) if column.to_sct else value
+                record[f"STD({column.sct})"] = 0.0
+        records.append(record)
+    write_csv(path, [*SCT_COLUMNS, *volume], records)
 
 
 def write_level_csv(
@@ -138,7 +142,8 @@ def write_lesion_csv(table: "LesionTable", path: str | Path, *, filename: str = 
         If the file cannot be written; an existing one is then untouched.
     """
     shared = {"filename": filename, "tool_version": tool_version, "reason": table.reason}
-    write_csv(path, LESION_COLUMNS, ({**shared, **lesion.cells()} for lesion in table.lesions))
+    rows = ({**shared, **vars(lesion), "counted": int(lesion.counted)} for lesion in table.lesions)
+    write_csv(path, LESION_COLUMNS, rows)
 
 
 def write_load_csv(summaries: Mapping[str, Mapping[str, Any]], path: str | Path, *, tool_version: str = "") -> None:
@@ -166,26 +171,3 @@ def _numbered(tables: CsaTable | Sequence[CsaTable]) -> list[tuple[int | None, C
 
 def _name(filename, tissue: str) -> str:
     return filename if isinstance(filename, str) else filename[tissue]
-
-
-def _tidy_row(volume, row: CsaRow, filename, tool_version: str) -> dict:
-    values = {field.name: getattr(row, field.name) for field in fields(row)}
-    return {
-        **values,
-        "filename": _name(filename, row.tissue),
-        "volume": volume,
-        "tool_version": tool_version,
-    }
-
-
-def _sct_row(row: CsaRow) -> dict:
-    return {"Slice (I->S)": row.slice, "VertLevel": row.level, "SUM(length)": row.length_mm, **dict(_sct_cells(row))}
-
-
-def _sct_cells(row: CsaRow) -> Iterator[tuple[str, float | None]]:
-    for column in SCT_MEASURES:
-        value = getattr(row, column.name)
-        if value is not None and column.to_sct:
-            value = column.to_sct(value)
-        yield f"MEAN({column.sct})", value
-        yield f"STD({column.sct})", None if value is None else 0.0

