@@ -4,125 +4,120 @@ import argparse
 import importlib
 import re
 import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import Any
 
 from . import COMMANDS
 from .parser import Parser
 
+# Templates (Jinja), with the name, the arguments and the options of each command. Where nothing is offered, bash and
+# fish complete file names.
+_BASH = """\
+{% macro offer(words) %}COMPREPLY=($(compgen -W "{{ words | join(" ") }}" -- "$2")){% endmacro %}
+{% for name, first, later, options in commands %}
+_{{ name }}() {
+  COMPREPLY=()
+  case $3 in
+{% for option in options if option.takes_value %}
+    {{ option.names | join("|") }}) {{ offer(option.words) + "; " if option.words }}return ;;
+{% endfor %}
+  esac
+  if [[ $2 == -* ]]; then {{ offer(options | sum("names", [])) }}
+{% if first %}
+  elif [[ $COMP_CWORD == 1 ]]; then {{ offer(first) }}
+{% endif %}
+{% if later %}
+  else {{ offer(later) }}
+{% endif %}
+  fi
+}
+complete -o default -F _{{ name }} {{ name }}
+{% endfor %}
+"""
+_ZSH = """\
+(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }
+{% for name, first, later, options in commands %}
+_{{ name }}() {
+  _arguments \\
+{% if first %}
+    '1:first:({{ first | join(" ") }})' \\
+{% endif %}
+{% for option in options %}
+{% set words = option.words | join(" ") %}
+{% set values = "(" + words + ")" if option.only else "{compadd " + words + "; _files}" if words else "_files" %}
+{% for name in option.names %}
+    {{ ("*" + name + "[" + option.text | escaped + "]" + (":value:" + values) * option.takes_value) | quote }} \\
+{% endfor %}
+{% endfor %}
+    '*:name:{{ "(" + later | join(" ") + ")" if later else "_files" }}'
+}
+compdef _{{ name }} {{ name }}
+{% endfor %}
+"""
+# Single letters are old-style words too (-o): otherwise -csa-format would be -c with a value.
+_FISH = """\
+{% for name, first, later, options in commands %}
+{% if first %}
+complete -c {{ name }} -n __fish_is_first_arg -x -a '{{ first | join(" ") }}'
+{% endif %}
+{% if later %}
+complete -c {{ name }} -n 'not __fish_is_first_arg' -a '{{ later | join(" ") }}'
+{% endif %}
+{% for option in options %}
+complete -c {{ name }}
+{%- for word in option.names %} {{ "-l" if word.startswith("--") else "-o" }} {{ word.lstrip("-") }}{% endfor %}
+ -d {{ option.text | quote }}
+{%- if option.takes_value %}{{ " -x" if option.only else " -r -F" }}{% endif %}
+{%- if option.words %} -a '{{ option.words | join(" ") }}'{% endif %}
 
-@dataclass(frozen=True)
-class Option:
-    """One option as a shell sees it; ``words`` are values to offer, ``only`` says that there are no others."""
-
-    names: tuple[str, ...]
-    takes_value: bool
-    words: tuple[str, ...]
-    only: bool
-    text: str
-
-
-@dataclass(frozen=True)
-class Command:
-    """One command as a shell sees it; ``first`` and ``later`` are words that its arguments can be."""
-
-    name: str
-    first: tuple[str, ...]
-    later: tuple[str, ...]
-    options: tuple[Option, ...]
+{% endfor %}
+{% endfor %}
+"""
 
 
 def script(shell: str) -> str:
     """The script that makes ``shell`` (bash, zsh or fish) complete the options of all commands."""
-    head, lines = {
-        "bash": ([], _bash),
-        "zsh": (["(( $+functions[compdef] )) || { autoload -Uz compinit && compinit; }"], _zsh),
-        "fish": ([], _fish),
-    }[shell]
+    from jinja2 import Environment
+
+    environment = Environment(trim_blocks=True, lstrip_blocks=True)
+    environment.filters["quote"] = shlex.quote
+    environment.filters["escaped"] = lambda text: re.sub(r"([\[\]:\\])", r"\\\1", text)
+    template = environment.from_string({"bash": _BASH, "zsh": _ZSH, "fish": _FISH}[shell])
     known = _known()
-    return "\n".join([*head, *(line for name in COMMANDS for line in lines(_command(name, known)))])
+    return template.render(commands=[_command(name, known) for name in COMMANDS]).strip()
 
 
-def _known() -> dict[str, tuple[str, ...]]:
+def _known() -> dict[str, list[str]]:
     """What the zoo offers: values of arguments, by their names in the parsers."""
     from sctseg7t.zoo.manifest import load_manifest
 
     manifest = load_manifest()
-    models = tuple(dict.fromkeys(spec.id for spec in manifest.models))
-    names = (*models, *(spec.name for spec in manifest.datasets))
-    tasks = tuple(name for name, entry in manifest.tasks().items() if entry["outputs"])
-    return {"task": tasks, "model": models, "name": names, "names": names}
+    models = list(dict.fromkeys(spec.id for spec in manifest.models))
+    tasks = [name for name, entry in manifest.tasks().items() if entry["outputs"]]
+    return {"task": tasks, "model": models, "names": [*models, *(spec.name for spec in manifest.datasets)]}
 
 
-def _command(name: str, known: dict[str, tuple[str, ...]]) -> Command:
+def _command(name: str, known: dict[str, list[str]]) -> tuple[str, list[str], list[str], list[dict[str, Any]]]:
+    """A command as a shell sees it: its name, words that its first and later arguments can be, and its options."""
     parser: Parser = importlib.import_module(f".{name}", __package__).parser()
-    verbs = parser.verbs.choices if parser.verbs else {}
     # The options of all verbs together: a shell offers some too many rather than none.
-    actions = [action for each in (parser, *verbs.values()) for action in each.actions()]
-    arguments = [action for action in actions if not action.option_strings]
-    first = next((action.choices for action in arguments if action.choices), ())
-    later = next((known[action.dest] for action in arguments if action.dest in known), ())
-    options = {action.option_strings[0]: _option(action, known) for action in actions if action.option_strings}
-    return Command(f"sct7t_{name}", tuple(first), later, tuple(options.values()))
-
-
-def _option(action: argparse.Action, known: dict[str, tuple[str, ...]]) -> Option:
-    # The first clause of the help.
-    text = re.split(r"; | \(", (action.help or "").replace("%%", "%"))[0].strip()
-    choices = tuple(map(str, action.choices or ()))
-    words = choices or known.get(action.dest, ())
-    return Option(tuple(action.option_strings), action.nargs != 0, words, bool(choices), text)
-
-
-def _bash(command: Command) -> Iterator[str]:
-    def offer(words):
-        return f'COMPREPLY=($(compgen -W "{" ".join(words)}" -- "$2"))'
-
-    # Where nothing is offered, bash completes file names.
-    yield f"_{command.name}() {{"
-    yield "  COMPREPLY=()"
-    yield "  case $3 in"
-    for option in command.options:
-        if option.takes_value:
-            words = f"{offer(option.words)}; " if option.words else ""
-            yield f"    {'|'.join(option.names)}) {words}return ;;"
-    yield "  esac"
-    yield f"  if [[ $2 == -* ]]; then {offer(name for option in command.options for name in option.names)}"
-    if command.first:
-        yield f"  elif [[ $COMP_CWORD == 1 ]]; then {offer(command.first)}"
-    if command.later:
-        yield f"  else {offer(command.later)}"
-    yield "  fi"
-    yield "}"
-    yield f"complete -o default -F _{command.name} {command.name}"
-
-
-def _zsh(command: Command) -> Iterator[str]:
-    yield f"_{command.name}() {{"
-    yield "  _arguments \\"
-    if command.first:
-        yield f"    '1:first:({' '.join(command.first)})' \\"
-    for option in command.options:
-        text = re.sub(r"([\[\]:\\])", r"\\\1", option.text)
-        values = f"({' '.join(option.words)})" if option.words else "_files"
-        if option.words and not option.only:
-            values = f"{{compadd {' '.join(option.words)}; _files}}"
-        for name in option.names:
-            yield f"    {shlex.quote(f'*{name}[{text}]' + f':value:{values}' * option.takes_value)} \\"
-    later = f"({' '.join(command.later)})" if command.later else "_files"
-    yield f"    '*:name:{later}'"
-    yield "}"
-    yield f"compdef _{command.name} {command.name}"
-
-
-def _fish(command: Command) -> Iterator[str]:
-    if command.first:
-        yield f"complete -c {command.name} -n __fish_is_first_arg -x -a '{' '.join(command.first)}'"
-    if command.later:
-        yield f"complete -c {command.name} -n 'not __fish_is_first_arg' -a '{' '.join(command.later)}'"
-    for option in command.options:
-        # Single letters are old-style words too (-o): otherwise -csa-format would be -c with a value.
-        names = " ".join(f"{'-l' if name.startswith('--') else '-o'} {name.lstrip('-')}" for name in option.names)
-        value = (" -x" if option.only else " -r -F") if option.takes_value else ""
-        offered = f" -a '{' '.join(option.words)}'" if option.words else ""
-        yield f"complete -c {command.name} {names} -d {shlex.quote(option.text)}{value}{offered}"
+    parsers = (parser, *parser.verbs.values())
+    arguments = [action for each in parsers for action in each._actions if not action.option_strings]
+    words = {word: action for each in parsers for word, action in each.words.items()}
+    named: dict[argparse.Action, list[str]] = {}
+    for word, action in words.items():
+        named.setdefault(action, []).append(word)
+    options = [
+        {
+            "names": names,
+            "takes_value": action.nargs != 0,
+            # Values to offer, and whether there are no others.
+            "words": list(action.choices or known.get(action.dest, ())),
+            "only": bool(action.choices),
+            # The first clause of the help.
+            "text": re.split(r"; | \(", action.help or "")[0].strip(),
+        }
+        for action, names in named.items()
+    ]
+    first = list(next((action.choices for action in arguments if action.choices), ()))
+    later = next((known[action.dest] for action in arguments if action.dest in known), [])
+    return f"sct7t_{name}", first, later, options

@@ -3,10 +3,13 @@
 import contextlib
 import os
 import sys
+from pathlib import Path
+
+from sctseg7t.errors import OutputError, UsageError, UserError
 
 from . import options as shared
-from .parser import Parser
-from .run import Progress, exit_code, make_folder, process
+from .parser import Option, Parser
+from .run import Command, Progress, make_folder
 
 EPILOG = """
 examples:
@@ -18,37 +21,35 @@ examples:
 
 def parser() -> Parser:
     """The arguments of the command."""
-    p = Parser(
+    return Parser(
         prog="sct7t_deepseg",
         usage="%(prog)s -i FILE [FILE ...] [-c TASK] [options]",
         description="Segment spinal cord (SC), gray (GM) and white matter (WM) on axial T2*-weighted slices, "
         "and measure cross-sectional areas. Research use only.",
         epilog=EPILOG,
+        groups={
+            "input and output": (
+                Option(
+                    "-i --input FILE ...", "one or many NIfTI scans (2D, 3D or 4D), or DICOM folders", required=True
+                ),
+                shared.SERIES,
+                shared.TASK,
+                Option("-o --output FILE", "base name of the outputs (one input); with one tissue, the mask's name"),
+                Option("-ofolder FOLDER", "output folder (default: beside the input)"),
+                Option(
+                    "-csa-format tidy|sct",
+                    "tidy: a row per slice and tissue (default); sct: the columns of sct_process_segmentation",
+                    default="tidy",
+                ),
+                Option("-no-csa", "write no area table"),
+                Option("-qc FOLDER", "write the QC page of the run there, or add to it"),
+                Option("-report FILE", "write a JSON report of the whole run"),
+            ),
+            "model and device": (shared.MODEL, *shared.device()),
+            "segmentation": (*shared.SEGMENTATION, *shared.files()),
+            "other": (shared.LIST_TASKS, shared.VERBOSE, *shared.ANSWERS),
+        },
     )
-    files = p.add_argument_group("input and output")
-    files.option("-i --input FILE ...", "one or many NIfTI scans (2D, 3D or 4D), or DICOM folders", required=True)
-    shared.add_series_option(files)
-    shared.add_task_option(files)
-    files.option("-o --output FILE", "base name of the outputs (one input); with one tissue, the mask's name")
-    files.option("-ofolder FOLDER", "output folder (default: beside the input)")
-    files.option(
-        "-csa-format tidy|sct",
-        "tidy: a row per slice and tissue (default); sct: the columns of sct_process_segmentation",
-        default="tidy",
-    )
-    files.option("-no-csa", "write no area table")
-    files.option("-qc FOLDER", "write the QC page of the run there, or add to it")
-    files.option("-report FILE", "write a JSON report of the whole run")
-    shared.add_model_options(p)
-    how = shared.add_segmentation_options(p)
-    shared.add_file_options(how)
-    shared.add_other_options(p, list_tasks=True)
-    return p
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    return exit_code(parser(), _run, argv, interrupted="interrupted; what was written is complete")
 
 
 def _run(args):
@@ -58,8 +59,8 @@ def _run(args):
     from sctseg7t.inference.segmenter import check_files
 
     options, files = shared.pipeline_options(args), shared.given_files(args)
-    args.input, unreadable = _converted(args)
-    _check_single(args, files)
+    inputs, unreadable = _converted(args)
+    _check_single(args.output, files, len(inputs))
     segmenter = open_segmenter(args.task, args.model, args.device, options, threads=args.threads, offline=args.offline)
     model = segmenter.model
     check_files(model.spec, files)
@@ -73,62 +74,27 @@ def _run(args):
             tables=() if args.no_csa else segmenter.tables(files),
             others=files,
         )
-        for path in args.input
+        for path in inputs
     ]
-    _check_report(args.report, plans)
+    if args.report:
+        _check_report(args.report, plans)
     if args.qc:
         make_folder("-qc", args.qc)
     refused = {**outputs.conflicts(plans), **unreadable}
-    outcomes, progress = [], Progress(len(plans), shown=args.verbose > 0)
-    for plan in plans:
-        outcomes.append(_one(plan, segmenter, record, args, refused.get(plan.source), progress))
-        progress.update()
-    progress.close()
-    code = _closing(plans, outcomes, args)
-    if args.qc:
-        _write_qc(args, plans, outcomes)
-    runs = [_reported(plan, outcome) for plan, outcome in zip(plans, outcomes)]
-    return _report(args.report, {"options": record, "runs": runs}) or code
-
-
-def _check_single(args, files):
-    """What belongs to one scan is not given for many; ``-o`` names a file (UsageError otherwise)."""
-    from sctseg7t.errors import UsageError
-
-    count, output = len(args.input), args.output
-    for name, path in files.items():
-        if count > 1:
-            raise UsageError(f"-{name} {path}: belongs to one scan but there are {count} inputs; run them one by one")
-    if output and count > 1:
-        raise UsageError(f"-o names one output but there are {count} inputs; use -ofolder")
-    if output and (output.endswith(("/", os.sep)) or os.path.isdir(output)):
-        raise UsageError(f"-o {output}: is a folder; name a file, or use -ofolder {output}")
-
-
-def _check_report(report, plans):
-    """The run's report has a place of its own, in a folder that can be written (OutputError otherwise)."""
-    from pathlib import Path
-
-    from sctseg7t.errors import OutputError
-    from sctseg7t.inference.outputs import file_key
-
-    if not report:
-        return
-    taken = [path for plan in plans for path in (*plan.inputs.values(), *plan.files())]
-    if file_key(report) in {file_key(path) for path in taken}:
-        raise OutputError(f"-report {report}: would overwrite another file of this run; choose another name")
-    if Path(report).is_dir() or not Path(report).absolute().parent.is_dir():
-        raise OutputError(
-            f"-report {report}: is a folder, or its folder does not exist; name a file in an existing one"
-        )
+    outcomes = []
+    with Progress(len(plans), shown=args.verbose > 0) as progress:
+        for plan in plans:
+            outcomes.append(_one(plan, segmenter, record, args, refused.get(plan.source), progress))
+            progress.update()
+    _say_where(plans, outcomes, args.verbose)
+    code = 1 if any(outcome.error for outcome in outcomes) else 0
+    if args.qc or args.report:
+        return _write_pages(plans, outcomes, record, args) or code
+    return code
 
 
 def _converted(args):
     """The inputs, DICOM folders replaced by what became of them beside the outputs, and why some could not be."""
-    from pathlib import Path
-
-    from sctseg7t.errors import UserError
-
     inputs, problems = [], {}
     for path in args.input:
         if os.path.isdir(path):
@@ -150,34 +116,30 @@ def _converted(args):
     return inputs, problems
 
 
-def _report(path, content):
-    """Write the report of the run, if one is wanted; 1 if that failed."""
-    from sctseg7t.errors import OutputError
-    from sctseg7t.files import write_json
+def _check_single(output, files, count):
+    """What belongs to one scan is there, and not given for many; ``-o`` names a file (UsageError otherwise)."""
+    for name, path in files.items():
+        if count > 1:
+            raise UsageError(f"-{name} {path}: belongs to one scan but there are {count} inputs; run them one by one")
+        if not os.path.exists(path):
+            raise UsageError(f"-{name} {path}: does not exist; check the path")
+    if output and count > 1:
+        raise UsageError(f"-o names one output but there are {count} inputs; use -ofolder")
+    if output and (output.endswith(("/", os.sep)) or os.path.isdir(output)):
+        raise UsageError(f"-o {output}: is a folder; name a file, or use -ofolder {output}")
 
-    try:
-        if path:
-            write_json(path, content)
-    except OutputError as err:
-        print(f"error: {err}", file=sys.stderr)
-        return 1
-    return 0
 
+def _check_report(report, plans):
+    """The run's report has a place of its own, in a folder that is there (OutputError otherwise)."""
+    from sctseg7t.inference.outputs import file_key
 
-def _write_qc(args, plans, outcomes):
-    """Write the QC page of the run; a scan that failed is on it too."""
-    from sctseg7t.inference.record import FAILED, failure, read_record, record_of
-    from sctseg7t.qc import write_page
-
-    records = [
-        record_of(plan.sidecar, failure(plan, outcome.error, outcome.kind))
-        if outcome.status == FAILED
-        else read_record(plan.sidecar)
-        for plan, outcome in zip(plans, outcomes)
-    ]
-    page = write_page(records, args.qc)
-    if args.verbose:
-        print(f"QC page: {page}")
+    taken = {file_key(path) for plan in plans for path in (*plan.inputs.values(), *plan.files())}
+    if file_key(report) in taken:
+        raise OutputError(f"-report {report}: would overwrite another file of this run; choose another name")
+    if Path(report).is_dir() or not Path(report).absolute().parent.is_dir():
+        raise OutputError(
+            f"-report {report}: is a folder, or its folder does not exist; name a file in an existing one"
+        )
 
 
 def _one(plan, segmenter, record, args, refused, progress):
@@ -201,44 +163,19 @@ def _one(plan, segmenter, record, args, refused, progress):
     return outcome
 
 
-def _reported(plan, outcome):
-    """What the report of the run says of one scan."""
-    from sctseg7t.inference.record import FAILED, read_record
-
-    about = {
-        "input": str(plan.source),
-        "ok": outcome.error is None,
-        "status": outcome.status,
-        "error": outcome.error,
-    }
-    if outcome.status == FAILED:
-        return about
-    raw = read_record(plan.sidecar).raw
-    return {
-        **about,
-        "outputs": [str(path) for path in plan.files()],
-        **{name: raw[name] for name in ("model", "locator", "device", "seconds", "warnings")},
-        "input_sha256": raw["input"]["sha256"],
-    }
-
-
-def _closing(plans, outcomes, args):
-    """Say where things are; the exit code."""
-    failed = [outcome for outcome in outcomes if outcome.error]
-    if args.verbose:
-        for plan, outcome in zip(plans, outcomes):
-            if outcome.status != "failed":
-                print(f"{plan.source} ->")
-                for path in plan.files():
-                    print(f"  {path}")
+def _say_where(plans, outcomes, verbose):
+    """Say where things are, and again at the end what failed."""
+    if verbose:
+        for plan in (plan for plan, outcome in zip(plans, outcomes) if outcome.status != "failed"):
+            print(f"{plan.source} ->")
+            for path in plan.files():
+                print(f"  {path}")
         shown = next((plan for plan, outcome in zip(plans, outcomes) if outcome.status == "ok"), None)
         if shown:
             print(f"view: {_view_command(shown)}")
-    if failed and len(outcomes) > 1:
-        print(f"{len(failed)} of {len(outcomes)} inputs failed:", file=sys.stderr)
-        for outcome in failed:
-            print(f"  {outcome.error}", file=sys.stderr)
-    return 1 if failed else 0
+    errors = [outcome.error for outcome in outcomes if outcome.error]
+    if errors and len(outcomes) > 1:
+        print(f"{len(errors)} of {len(outcomes)} inputs failed:", *errors, sep="\n  ", file=sys.stderr)
 
 
 def _view_command(plan):
@@ -253,11 +190,43 @@ def _view_command(plan):
     return " ".join(parts) + " &"
 
 
-def command() -> None:
-    """Run the command as a process of its own, and leave at once when it is done."""
-    # All files are closed. Taking the runtime and its threads apart would take longer than writing the masks did.
-    process(main, at_once=True)
+def _write_pages(plans, outcomes, options, args):
+    """Write the QC page and the report of the run, failed scans on both; the exit code."""
+    from sctseg7t.files import write_json
+    from sctseg7t.inference.record import FAILED, failure, read_record, record_of
 
+    records, runs = [], []
+    for plan, outcome in zip(plans, outcomes):
+        ok = outcome.error is None
+        runs.append({"input": str(plan.source), "ok": ok, "status": outcome.status, "error": outcome.error})
+        if outcome.status == FAILED:
+            records.append(record_of(plan.sidecar, failure(plan, outcome.error, outcome.kind)))
+        else:
+            records.append(read_record(plan.sidecar))
+            raw = records[-1].raw
+            runs[-1] |= {
+                "outputs": [str(path) for path in plan.files()],
+                **{name: raw[name] for name in ("model", "locator", "device", "seconds", "warnings")},
+                "input_sha256": raw["input"]["sha256"],
+            }
+    if args.qc:
+        from sctseg7t.qc import write_page
+
+        page = write_page(records, args.qc)
+        if args.verbose:
+            print(f"QC page: {page}")
+    try:
+        if args.report:
+            write_json(args.report, {"options": options, "runs": runs})
+    except OutputError as err:
+        print(f"error: {err}", file=sys.stderr)
+        return 1
+    return 0
+
+
+# All files are closed. Taking the runtime and its threads apart would take longer than writing the masks did.
+main = Command(parser, _run, "interrupted; what was written is complete", at_once=True)
+command = main.process
 
 if __name__ == "__main__":
     command()

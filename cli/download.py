@@ -1,12 +1,15 @@
 """sct7t_download: list, fetch, check and pack the models and data sets of the zoo."""
 
+import json
 import sys
+from pathlib import Path
+from typing import Any
 
-from sctseg7t.errors import DownloadError, OutputError
+from sctseg7t.errors import DownloadError, ModelError, OutputError
 
 from . import options as shared
-from .parser import Parser
-from .run import exit_code, process
+from .parser import Option, Parser
+from .run import Command
 
 EPILOG = """
 examples:
@@ -30,51 +33,40 @@ def parser() -> Parser:
         description="List, fetch, check and pack the models and data sets of the zoo.",
         epilog=EPILOG,
     )
-    verbs = p.add_subparsers(title="verbs (VERB -help tells more)", dest="verb", metavar="VERB", required=True)
-    verb = _verb(verbs, _list, "list [-json]", "show the models and data sets")
-    verb.option("-json", "print JSON")
-    verb = _verb(verbs, _info, "info NAME [-json]", "show one entry in full")
-    _add_names(verb)
-    verb.option("-json", "print JSON: what an entry of your own starts from")
-    verb = _verb(verbs, _install, "install NAME [NAME ...] [-offline]", "fetch models or data sets into the cache")
-    _add_names(verb, "+")
-    verb.option("-offline", "use only what is on this machine")
-    verb = _verb(verbs, _verify, "verify [NAME]", "check the files on this machine; fetches nothing")
-    _add_names(verb, "?", "model, MODEL@VERSION or data set (default: whatever is installed)")
-    verb = _verb(verbs, _prune, "prune [-dry-run]", "remove from the cache what no current version uses")
-    verb.option("-dry-run", "only say what would be removed")
-    usage = "export NAME [NAME ...] -o FOLDER [-offline]"
-    verb = _verb(verbs, _export, usage, "copy all that models need to a folder for offline use")
-    _add_names(verb, "+")
-    verb.option("-o --output FOLDER", "folder to fill", required=True)
-    verb.option("-offline", "use only what is on this machine")
-    shared.add_other_options(p, verbose=False)
+    title = "verbs (VERB -help tells more)"
+    verbs = p.add_subparsers(title=title, dest="verb", metavar="VERB", required=True, prog=p.prog)
+    p.verbs = verbs.choices
+    as_json = Option("-json", "print JSON; of info: what an entry of your own starts from")
+    offline = Option("-offline", "use only what is on this machine")
+    output = Option("-o --output FOLDER", "folder to fill", required=True)
+    dry_run = Option("-dry-run", "only say what would be removed")
+    # What a verb does, its usage, its help, how many names it takes (None: none), and its options.
+    for body, usage, text, names, options in (
+        (_list, "list [-json]", "show the models and data sets", None, [as_json]),
+        (_info, "info NAME [-json]", "show one entry in full", 1, [as_json]),
+        (_install, "install NAME [NAME ...] [-offline]", "fetch models or data sets into the cache", "+", [offline]),
+        (_verify, "verify [NAME]", "check the files on this machine, or those of NAME; fetches nothing", "?", []),
+        (_prune, "prune [-dry-run]", "remove from the cache what no current version uses", None, [dry_run]),
+        (
+            _export,
+            "export NAME [NAME ...] -o FOLDER [-offline]",
+            "copy all that models need to a folder for offline use",
+            "+",
+            [output, offline],
+        ),
+    ):
+        verb = verbs.add_parser(
+            usage.partition(" ")[0],
+            help=text,
+            usage=f"%(prog)s {usage.partition(' ')[2]}",
+            description=f"{text[0].upper()}{text[1:]}.",
+            groups={"options": [*options, shared.HELP]},
+        )
+        verb.set_defaults(body=body)
+        if names:
+            verb.add_argument("names", metavar="NAME", nargs=names, help="model, MODEL@VERSION or data set")
+    p.add_options("other", shared.ANSWERS)
     return p
-
-
-def _verb(verbs, run, usage, text):
-    """Add a verb, which is the first word of its usage."""
-    name = usage.partition(" ")[0]
-    description = text[0].upper() + text[1:] + "."
-    verb = verbs.add_parser(name, help=text, usage=f"sct7t_download {usage}", description=description)
-    verb.set_defaults(run=run)
-    verb.add_argument("-h", "--help", action="help", help="print this help, and stop")
-    return verb
-
-
-def _add_names(verb, nargs=None, text="model, MODEL@VERSION or data set"):
-    verb.add_argument("names" if nargs == "+" else "name", metavar="NAME", nargs=nargs, help=text)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    return exit_code(
-        parser(),
-        lambda args: args.run(args),
-        argv,
-        interrupted="interrupted; run again: the files that are complete stay",
-        partial=(DownloadError, OutputError),
-    )
 
 
 def _list(args):
@@ -83,10 +75,11 @@ def _list(args):
 
     manifest = load_manifest()
     here = {row.file: row.status for row in verify("all", manifest)}
-    rows = [_row("model", s.id, s.version, s.task, s, here) for s in manifest.models]
+    rows = [
+        _row("model", s.id, s.version, s.task, s, here, default=s.default, deprecated=s.deprecated)
+        for s in manifest.models
+    ]
     rows += [_row("dataset", s.name, s.commit[:10], "", s, here) for s in manifest.datasets]
-    for row, spec in zip(rows, manifest.models):
-        row |= {"default": spec.default, "deprecated": spec.deprecated}
     if args.json:
         return _print_json(rows)
     name, version, task = (max(len(row[key]) for row in rows) for key in ("name", "version", "task"))
@@ -100,24 +93,19 @@ def _list(args):
     return 0
 
 
-def _row(kind, name, version, task, spec, here):
+def _row(kind, name, version, task, spec, here, **more) -> dict[str, Any]:
     states = {here[file] for file in spec.files}
     sizes = [file.bytes for file in spec.files]
-    status = "-"
-    if states == {"ok"}:
-        status = "installed"
-    elif "damaged" in states:
-        status = "damaged"
-    elif "ok" in states:
-        status = "partial"
+    status = "damaged" if "damaged" in states else "partial" if "ok" in states else "-"
     return {
         "kind": kind,
         "name": name,
         "version": version,
         "task": task,
-        "status": status,
+        "status": "installed" if states == {"ok"} else status,
         "bytes": None if None in sizes else sum(sizes),
         "description": spec.description,
+        **more,
     }
 
 
@@ -125,15 +113,14 @@ def _info(args):
     from sctseg7t.zoo.manage import entry, verify
     from sctseg7t.zoo.manifest import load_manifest
 
-    manifest = load_manifest()
-    raw = entry(manifest, args.name).raw
+    manifest, (name,) = load_manifest(), args.names
+    raw = entry(manifest, name).raw
     if args.json:
         # The entry and nothing else: it is what an entry of one's own starts from.
         return _print_json(raw)
-    rows = verify(args.name, manifest)
     _print_tree({key: value for key, value in raw.items() if value not in (None, [], {})})
     print("\nfiles on this machine:")
-    for row in rows:
+    for row in verify(name, manifest):
         print(f"  {_checked(row)}")
     return 0
 
@@ -158,6 +145,7 @@ def _export(args):
 
     manifest = load_manifest()
     for name in args.names:
+        # A wrong name is told before anything is copied.
         files_of(manifest, name)
     code = _for_each(args.names, lambda name: export(name, args.output, manifest, offline=args.offline))
     if code == 0:
@@ -167,42 +155,35 @@ def _export(args):
 
 def _for_each(items, action):
     """Print the paths that ``action`` gives for each item; go on past what fails."""
-    from sctseg7t.errors import ModelError
-
-    failed = 0
+    code = 0
     for item in items:
         try:
-            for path in action(item):
-                print(path)
+            print(*action(item), sep="\n")
         except (DownloadError, ModelError) as error:
-            failed += 1
+            code = 1
             print(f"sct7t_download: error: {error}", file=sys.stderr)
-    return 1 if failed else 0
+    return code
 
 
 def _verify(args):
-    from pathlib import Path
-
     from sctseg7t.zoo.manage import verify, verify_converted
 
-    rows = verify(args.name or "all")
-    if args.name is None:
-        # Not every model has to be installed: absent ones are no fault.
-        rows = [row for row in rows if row.status != "missing"]
+    name = args.names or "all"
+    # Not every model has to be installed: absent ones are no fault.
+    rows = [row for row in verify(name) if args.names or row.status != "missing"]
+    made = verify_converted(name)
     for row in rows:
         print(_checked(row))
-    made = verify_converted(args.name or "all")
     for row in made:
         print(f"{row.status:9}{Path(str(row.path)).name} (from {row.file.name})  {row.path}")
-    rows += made
-    bad = [row for row in rows if row.status != "ok"]
+    bad = [row for row in rows + made if row.status != "ok"]
     if bad:
         print(
-            f"sct7t_download: error: {len(bad)} of {len(rows)} files are damaged or missing; "
+            f"sct7t_download: error: {len(bad)} of {len(rows + made)} files are damaged or missing; "
             "'sct7t_download install NAME' fetches them again",
             file=sys.stderr,
         )
-    elif not rows:
+    elif not rows + made:
         print("nothing is installed")
     return 1 if bad else 0
 
@@ -219,32 +200,33 @@ def _prune(args):
 
 
 def _print_json(value):
-    import json
-
     print(json.dumps(value, indent=2, ensure_ascii=False))
     return 0
 
 
 def _print_tree(value, indent=0):
+    """Print an entry: a line a key, what a key holds below it."""
     pad = " " * indent
     for key, item in value.items():
+        items = item if isinstance(item, list) else [item]
         if isinstance(item, dict):
             print(f"{pad}{key}:")
             _print_tree(item, indent + 2)
-        elif isinstance(item, list) and any(isinstance(part, dict) for part in item):
+        elif any(isinstance(part, dict) for part in items):
             print(f"{pad}{key}:")
-            for part in item:
+            for part in items:
                 print(f"{pad}  - " + ", ".join(f"{k}: {v}" for k, v in part.items()))
-        elif isinstance(item, list):
-            print(f"{pad}{key}: {', '.join(map(str, item))}")
         else:
-            print(f"{pad}{key}: {item}")
+            print(f"{pad}{key}: {', '.join(map(str, items))}")
 
 
-def command() -> None:
-    """Run the command as a process of its own."""
-    process(main)
-
+main = Command(
+    parser,
+    lambda args: args.body(args),
+    "interrupted; run again: the files that are complete stay",
+    partial=(DownloadError, OutputError),
+)
+command = main.process
 
 if __name__ == "__main__":
     command()

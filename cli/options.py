@@ -1,40 +1,19 @@
 """The options that several commands have, each declared once."""
 
 import argparse
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sctseg7t.errors import UsageError
 from sctseg7t.inference.roles import ROLES
+from sctseg7t.version import __version__
 
-from .parser import Answer, Group, Parser, number, whole_number
+from .parser import COUNT, Answer, Option, number
 
 if TYPE_CHECKING:
-    from sctseg7t.inference.pipeline import Options
-
-
-def add_other_options(parser: Parser, *, list_tasks: bool = False, verbose: bool = True) -> Group:
-    """Add the options that every command ends with, to be called last; returns their group."""
-    group = parser.add_argument_group("other")
-    if list_tasks:
-        group.option("-list-tasks", "list tasks and models, and stop", action=Answer, answer=_tasks)
-    if verbose:
-        group.option("-v --verbose 0|1|2", "0 errors only, 1 normal (default), 2 with timings", default=1)
-    group.option(
-        "-completion bash|zsh|fish",
-        "print what makes this shell complete all sct7t commands, and stop; to be used as in "
-        f'eval "$({parser.prog} -completion bash)"; fish: {parser.prog} -completion fish | source',
-        action=Answer,
-        answer=_completion,
-        nargs=None,
-    )
-    group.option("-version", "print the version, and stop", action=Answer, answer=_version)
-    group.add_argument("-h", "--help", action="help", help="print this help, and stop")
-    return group
-
-
-def _version(_: object) -> str:
-    from sctseg7t.version import __version__
-
-    return __version__
+    from sctseg7t.cohort.participants import Participants
+    from sctseg7t.inference.segmenter import Options
 
 
 def _completion(shell: str) -> str:
@@ -48,45 +27,86 @@ def _tasks(_: object) -> str:
     from sctseg7t.zoo.manifest import load_manifest
 
     manifest = load_manifest()
-    width = max(map(len, manifest.tasks()))
+    tasks = {name: entry for name, entry in manifest.tasks().items() if entry["outputs"]}
+    width = max(map(len, tasks))
     lines = []
-    for name, entry in manifest.tasks().items():
-        if entry["outputs"]:
-            lines.append(f"{name:{width}} {entry['description']}")
-            for model in entry["models"]:
-                mark = " (default)" if model == entry["default"] else ""
-                lines.append(f"{'':{width}}   -m {manifest.model(model).label}{mark}")
+    for name, entry in tasks.items():
+        lines.append(f"{name:{width}} {entry['description']}")
+        for model in entry["models"]:
+            mark = " (default)" if model == entry["default"] else ""
+            lines.append(f"{'':{width}}   -m {manifest.model(model).label}{mark}")
     return "\n".join(lines)
 
 
-def add_device_options(group: Group, *, threads: str = "all this process may use") -> None:
-    """Add ``-device``, ``-threads`` and ``-offline``."""
-    group.option("-device NAME", "auto (default), cpu, cuda or cuda:N", default="auto")
-    group.option("-threads N", f"CPU threads (default: {threads})", type=whole_number())
-    group.option("-offline", "never download")
+def _size(text: str) -> dict[str, float]:
+    """Type of ``-remove-small``: 3, 3vox or 0.5mm3, as the post-processing step has it; {} for 0."""
+    match = re.fullmatch(r"(\d+\.?\d*|\.\d+)(vox|mm3)?", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text}: give a size such as 3, 3vox or 0.5mm3")
+    size = float(match[1])
+    return {"min_mm3" if match[2] == "mm3" else "min_voxels": size} if size else {}
 
 
-def add_model_options(parser: Parser, *, threads: str = "all this process may use") -> Group:
-    """Add the options that choose model and device; returns their group."""
-    group = parser.add_argument_group("model and device")
-    group.option(
-        "-m --model MODEL", "MODEL or MODEL@VERSION of the zoo, or an .onnx file with its .json entry beside it"
+# What commands end with.
+HELP = Option("-h --help", "print this help, and stop", action="help")
+ANSWERS = (
+    Option(
+        "-completion bash|zsh|fish",
+        "print what makes this shell complete all sct7t commands, and stop; to be used as in "
+        'eval "$(%(prog)s -completion bash)"; fish: %(prog)s -completion fish | source',
+        action=Answer,
+        answer=_completion,
+        nargs=None,
+    ),
+    Option("-version", "print the version, and stop", action="version", version=__version__),
+    HELP,
+)
+VERBOSE = Option("-v --verbose 0|1|2", "0 errors only, 1 normal (default), 2 with timings", default=1)
+LIST_TASKS = Option("-list-tasks", "list tasks and models, and stop", action=Answer, answer=_tasks)
+
+TASK = Option("-c --task TASK", "gm_sc, gm, sc, brain_lesion; see -list-tasks (default: that of the model, or gm_sc)")
+MODEL = Option("-m --model MODEL", "MODEL or MODEL@VERSION of the zoo, or an .onnx file with its .json entry beside it")
+SERIES = Option("-series NUMBER|NAME", "of a DICOM folder: the series, by number or description")
+STRIP = Option(
+    "-strip auto|stripped|hd-bet|template",
+    "brains: how the brain is found: auto (default), stripped, hd-bet or template; auto is: already "
+    "stripped, else HD-BET if installed, else the template",
+    default="auto",
+)
+SEGMENTATION = (
+    Option("-thr T", "threshold, above 0 and below 1 (default: the model's own rule)", type=number(above=0, below=1)),
+    Option("-soft", "save partial-volume fractions, within 1 mm of the mask, instead of the mask"),
+    Option("-largest 0|1", "keep the largest component of each slice (default: as the model has it)"),
+    Option("-fill-holes 0|1", "fill holes (default: as the model has it)"),
+    Option("-remove-small N[vox|mm3]", "remove smaller components; 0 removes none", type=_size),
+    Option(
+        "-bias auto|on|off",
+        "brains: N4 bias correction; auto (default): unless the scan looks corrected already",
+        default="auto",
+    ),
+    STRIP,
+    Option("-volumes each|mean", "4D scans: segment each volume (default) or their mean", default="each"),
+)
+DATA = Option(
+    "-data FOLDER",
+    "folder made by sct7t_download export, or SOURCE=FOLDER (AMU7T, PAM50, masks)",
+    action="append",
+    default=[],
+)
+
+
+def device(threads: str = "all this process may use") -> tuple[Option, ...]:
+    """``-device``, ``-threads`` and ``-offline``; ``threads`` says how many there are by default."""
+    return (
+        Option("-device NAME", "auto (default), cpu, cuda or cuda:N", default="auto"),
+        Option("-threads N", f"CPU threads (default: {threads})", type=COUNT),
+        Option("-offline", "never download"),
     )
-    add_device_options(group, threads=threads)
-    return group
 
 
-def add_task_option(group: Group) -> None:
-    """Add ``-c``, the task."""
-    group.option(
-        "-c --task TASK", "gm_sc, gm, sc, brain_lesion; see -list-tasks (default: that of the model, or gm_sc)"
-    )
-
-
-def add_file_options(group: Group, metavar: str = "FILE", suffix: str = "") -> None:
-    """Add an option for every file that can go with a scan."""
-    for role in ROLES.values():
-        group.option(f"-{role.name} {metavar}", role.help + suffix)
+def files(metavar: str = "FILE", suffix: str = "") -> tuple[Option, ...]:
+    """An option for every file that can go with a scan."""
+    return tuple(Option(f"-{role.name} {metavar}", role.help + suffix) for role in ROLES.values())
 
 
 def given_files(args: argparse.Namespace) -> dict[str, str]:
@@ -94,43 +114,8 @@ def given_files(args: argparse.Namespace) -> dict[str, str]:
     return {name: value for name in ROLES if (value := getattr(args, name))}
 
 
-def add_series_option(group: Group) -> None:
-    """Add ``-series``, which chooses one series of a DICOM folder."""
-    group.option("-series NUMBER|NAME", "of a DICOM folder: the series, by number or description")
-
-
-def add_strip_option(group: Group) -> None:
-    """Add ``-strip``, how the brain is found."""
-    group.option(
-        "-strip auto|stripped|hd-bet|template",
-        "brains: how the brain is found: auto (default), stripped, hd-bet or template; auto is: already "
-        "stripped, else HD-BET if installed, else the template",
-        default="auto",
-    )
-
-
-def add_segmentation_options(parser: Parser) -> Group:
-    """Add the options that change how a model works; returns their group."""
-    how = parser.add_argument_group("segmentation")
-    how.option(
-        "-thr T", "threshold, above 0 and below 1 (default: the model's own rule)", type=number(above=0, below=1)
-    )
-    how.option("-soft", "save partial-volume fractions, within 1 mm of the mask, instead of the mask")
-    how.option("-largest 0|1", "keep the largest component of each slice (default: as the model has it)")
-    how.option("-fill-holes 0|1", "fill holes (default: as the model has it)")
-    how.option("-remove-small N[vox|mm3]", "remove smaller components; 0 removes none")
-    how.option(
-        "-bias auto|on|off",
-        "brains: N4 bias correction; auto (default): unless the scan looks corrected already",
-        default="auto",
-    )
-    add_strip_option(how)
-    how.option("-volumes each|mean", "4D scans: segment each volume (default) or their mean", default="each")
-    return how
-
-
 def pipeline_options(args: argparse.Namespace) -> "Options":
-    """The pipeline's :class:`Options` that parsed arguments amount to (UsageError if malformed)."""
+    """The pipeline's :class:`Options` that parsed arguments amount to."""
     from sctseg7t.inference.segmenter import Options
 
     return Options(
@@ -141,34 +126,24 @@ def pipeline_options(args: argparse.Namespace) -> "Options":
         strip=args.strip,
         largest=None if args.largest is None else bool(args.largest),
         fill_holes=None if args.fill_holes is None else bool(args.fill_holes),
-        remove_small=remove_small_option(args.remove_small),
+        remove_small=args.remove_small,
     )
 
 
-def remove_small_option(text: str | None) -> dict[str, float] | None:
-    """Read ``-remove-small``: 3, 3vox or 0.5mm3; None as given, {} for 0."""
-    from sctseg7t.errors import UsageError
+def participants(args: argparse.Namespace) -> tuple[Path | None, "Participants"]:
+    """The participants.tsv that is given, else that of the data set; (None, nobody) if it has none.
 
-    if text is None:
-        return None
-    name, size = "min_voxels", text
-    for unit, key in (("vox", "min_voxels"), ("mm3", "min_mm3")):
-        if text.endswith(unit):
-            name, size = key, text.removesuffix(unit)
-    try:
-        value = float(size)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise UsageError(f"-remove-small {text}: give a size such as 3, 3vox or 0.5mm3")
-    return {name: value} if value > 0 else {}
+    Raises
+    ------
+    UsageError
+        It cannot be read, or does not have the column that ``-group`` names.
+    """
+    from sctseg7t.cohort.participants import NOBODY, read_participants
 
-
-def add_data_option(group: Group) -> None:
-    """Add ``-data``, the folders of the anatomy that is simulated from."""
-    group.option(
-        "-data FOLDER",
-        "folder made by sct7t_download export, or SOURCE=FOLDER (AMU7T, PAM50, masks)",
-        action="append",
-        default=[],
-    )
+    own = Path(args.input or "", "participants.tsv")
+    path = Path(args.participants) if args.participants else own if args.input and own.is_file() else None
+    found = read_participants(path) if path else NOBODY
+    if args.group and args.group not in found.columns:
+        known = f"; it has {', '.join(found.columns)}" if found.columns else ""
+        raise UsageError(f"-group {args.group}: no such column in {path or 'any participants.tsv'}{known}")
+    return path, found

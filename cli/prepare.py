@@ -1,10 +1,12 @@
 """sct7t_prepare: the steps before a brain network, each alone."""
 
+from pathlib import Path
+
 from sctseg7t.errors import InputError, UsageError
 
 from . import options as shared
-from .parser import Parser, number
-from .run import exit_code, process
+from .parser import Option, Parser, number
+from .run import Command
 
 EPILOG = """
 steps:
@@ -24,7 +26,8 @@ examples:
   sct7t_prepare resample -i flair_01.nii.gz -o flair_1mm.nii.gz \\
       -brainmask flair_brainmask.nii.gz
 
-sct7t_deepseg -c brain_lesion does all of them by itself, and leaves out what it sees was done.
+sct7t_deepseg -c brain_lesion does all of them by itself, and leaves out what
+it sees was done.
 """
 STEPS = ("dicom", "bias", "mask", "normalise", "resample")
 
@@ -36,54 +39,58 @@ def parser() -> Parser:
         usage="%(prog)s STEP -i PATH -o FILE [options]",
         description="Prepare a brain scan, one step at a time. Research use only.",
         epilog=EPILOG,
+        groups={
+            "input and output": (
+                Option("-i --input PATH", "NIfTI scan, or a folder of DICOM files", required=True),
+                Option("-o --output FILE", "NIfTI file to write", required=True),
+                Option("-brainmask FILE", "brain mask (default: found in the scan)"),
+            ),
+            "how": (
+                shared.SERIES,
+                shared.STRIP,
+                Option(
+                    "-range LOW HIGH",
+                    "normalise: percentiles over the brain that become 0 and 1 (default 0 100: plain min-max)",
+                    type=number(at_least=0, at_most=100),
+                    default=(0.0, 100.0),
+                ),
+                Option(
+                    "-spacing MM",
+                    "resample: voxel size (default 1)",
+                    type=number(at_least=0.2, at_most=5),
+                    default=1.0,
+                ),
+            ),
+            "other": (shared.VERBOSE, *shared.ANSWERS),
+        },
     )
     p.add_argument("step", choices=STEPS, metavar="STEP", help=", ".join(STEPS))
-    files = p.add_argument_group("input and output")
-    files.option("-i --input PATH", "NIfTI scan, or a folder of DICOM files", required=True)
-    files.option("-o --output FILE", "NIfTI file to write", required=True)
-    files.option("-brainmask FILE", "brain mask (default: found in the scan)")
-    how = p.add_argument_group("how")
-    shared.add_series_option(how)
-    shared.add_strip_option(how)
-    how.option(
-        "-range LOW HIGH",
-        "normalise: percentiles over the brain that become 0 and 1 (default 0 100: plain min-max)",
-        type=number(at_least=0, at_most=100),
-        default=(0.0, 100.0),
-    )
-    how.option("-spacing MM", "resample: voxel size (default 1)", type=number(at_least=0.2, at_most=5), default=1.0)
-    shared.add_other_options(p)
     return p
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    return exit_code(parser(), _main, argv, interrupted="interrupted; nothing was written", partial=(InputError,))
-
-
-def _main(args):
-    from pathlib import Path
-
-    if not args.range[0] < args.range[1]:
-        raise UsageError(f"-range {args.range[0]:g} {args.range[1]:g}: give the lower percentile first")
+def _run(args):
+    low, high = args.range
+    if not low < high:
+        raise UsageError(f"-range {low:g} {high:g}: give the lower percentile first")
     if Path(args.output).resolve() == Path(args.input).resolve():
         raise UsageError(f"-o {args.output}: is the input; choose another name")
-    done = _dicom(args) if args.step == "dicom" else _step(args)
+    if args.step == "dicom":
+        from sctseg7t.brain.dicom import to_nifti
+
+        to_nifti(args.input, args.output, series=args.series)
+        done = f"from {args.input}"
+    else:
+        from sctseg7t.image.nifti import save
+
+        image, done = _step(args)
+        save(image, args.output)
     if args.verbose:
         print(f"{args.output}: {done}")
     return 0
 
 
-def _dicom(args):
-    """Convert a DICOM folder; what was done, in words."""
-    from sctseg7t.brain.dicom import to_nifti
-
-    to_nifti(args.input, args.output, series=args.series)
-    return f"from {args.input}"
-
-
 def _step(args):
-    """Do one step on a NIfTI scan; what was done, in words."""
+    """Do one step on a NIfTI scan; the image that it makes, and what was done, in words."""
     import nibabel as nib
     import numpy as np
 
@@ -91,7 +98,6 @@ def _step(args):
     from sctseg7t.brain.normalise import normalise
     from sctseg7t.brain.segmenter import prepare
     from sctseg7t.image.masks import labels_on_scan
-    from sctseg7t.image.nifti import save
     from sctseg7t.image.volume import load, to_native
 
     volume = load(args.input, axial=False)
@@ -99,33 +105,26 @@ def _step(args):
         raise InputError(f"{volume.name}: has {volume.data.shape[3]} volumes; give one of them")
     data, affine = volume.data[..., 0], volume.affine
     mask = labels_on_scan(args.brainmask, volume)[0] > 0 if args.brainmask else None
-    brain = ""
     if mask is None or args.step in ("bias", "mask"):
         bias = "on" if args.step == "bias" else "off"
         ready = prepare(data, affine, name=volume.name, mask=mask, bias=bias, strip=args.strip)
         mask = ready.mask
-        data = ready.data if args.step == "bias" else data
-        brain = f"brain mask ({ready.details['brain_mask']}), {ready.details['brain_ml']:.0f} mL"
-    if args.step == "bias":
-        save(to_native(volume, data, np.float32), args.output)
-        return "bias corrected (N4)"
-    if args.step == "mask":
-        save(to_native(volume, mask, np.uint8), args.output)
-        return brain
+        if args.step == "bias":
+            return to_native(volume, ready.data, np.float32), "bias corrected (N4)"
+        if args.step == "mask":
+            said = f"brain mask ({ready.details['brain_mask']}), {ready.details['brain_ml']:.0f} mL"
+            return to_native(volume, mask, np.uint8), said
     if args.step == "normalise":
         low, high = args.range
         values = normalise(data, mask, "percentile", {"low": low, "high": high})
-        save(to_native(volume, values, np.float32), args.output)
-        return "0 to 1 over the brain"
+        return to_native(volume, values, np.float32), "0 to 1 over the brain"
     grid = grid_around(mask, affine, spacing_mm=args.spacing)
-    save(nib.Nifti1Image(to_grid(data, affine, grid), grid.affine), args.output)
-    return f"{' x '.join(map(str, grid.shape))} voxels of {args.spacing:g} mm"
+    said = f"{' x '.join(map(str, grid.shape))} voxels of {args.spacing:g} mm"
+    return nib.Nifti1Image(to_grid(data, affine, grid), grid.affine), said
 
 
-def command() -> None:
-    """Run the command as a process of its own."""
-    process(main)
-
+main = Command(parser, _run, "interrupted; nothing was written", partial=(InputError,))
+command = main.process
 
 if __name__ == "__main__":
     command()

@@ -1,10 +1,15 @@
 """sct7t_qc: make the quality-control page of segmented scans, or compare two raters."""
 
+import json
+import os
 import sys
+from pathlib import Path
+
+from sctseg7t.errors import InputError, UsageError
 
 from . import options as shared
-from .parser import Parser, whole_number
-from .run import Progress, exit_code, process
+from .parser import COUNT, Option, Parser
+from .run import Command, Progress
 
 EPILOG = """
 examples:
@@ -18,56 +23,47 @@ A record that cannot be read is on the page too, and makes the exit code 1.
 
 def parser() -> Parser:
     """The arguments of the command."""
-    p = Parser(
+    return Parser(
         prog="sct7t_qc",
         usage="%(prog)s -i OUT [OUT ...] -o FOLDER [options]\n       %(prog)s -agreement A B [-json]",
         description="Make the quality-control page of segmented scans: every saved mask over its scan, the most "
         "unusual first, to be rated in a browser without a network. Research use only.",
         epilog=EPILOG,
+        groups={
+            "page": (
+                Option("-i --input OUT ...", "folders of results, searched to their depth, or *_deepseg.json"),
+                Option("-o --output FOLDER", "folder of the page; scans that it shows already stay on it"),
+                Option("-title TEXT", "title of the page (default: that it has, or QC)"),
+                Option(
+                    "-per-page N",
+                    "more scans than this make several pages and an index (default 200)",
+                    type=COUNT,
+                    default=200,
+                ),
+                Option("-fresh", "leave out the scans that the page shows already"),
+            ),
+            "raters": (
+                Option(
+                    "-agreement A B",
+                    "compare two raters' exports (JSON or CSV) and stop: Cohen's kappa, and weighted kappa of the "
+                    "ratings 1-4",
+                ),
+                Option("-json", "with -agreement: print JSON"),
+            ),
+            "other": (shared.VERBOSE, *shared.ANSWERS),
+        },
     )
-    page = p.add_argument_group("page")
-    page.option("-i --input OUT ...", "folders of results, searched to their depth, or *_deepseg.json")
-    page.option("-o --output FOLDER", "folder of the page; scans that it shows already stay on it")
-    page.option("-title TEXT", "title of the page (default: that it has, or QC)")
-    page.option(
-        "-per-page N",
-        "more scans than this make several pages and an index (default 200)",
-        type=whole_number(),
-        default=200,
-    )
-    page.option("-fresh", "leave out the scans that the page shows already")
-    raters = p.add_argument_group("raters")
-    raters.option(
-        "-agreement A B",
-        "compare two raters' exports (JSON or CSV) and stop: Cohen's kappa, and weighted kappa of the ratings 1-4",
-    )
-    raters.option("-json", "with -agreement: print JSON")
-    shared.add_other_options(p)
-    return p
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    return exit_code(parser(), _run, argv, interrupted="interrupted; an earlier page is as it was")
 
 
 def _run(args):
-    from sctseg7t.errors import UsageError
-
     if args.agreement:
         return _agreement(args)
     if not (args.input and args.output):
         raise UsageError("-i and -o are required: sct7t_qc -i results -o qc")
-    return _page(args)
-
-
-def _page(args):
-    from sctseg7t.errors import InputError
+    from sctseg7t.cohort import read_record
     from sctseg7t.qc import write_page
 
-    records = _records(args.input)
-    if not records:
-        raise InputError(f"{', '.join(args.input)}: no results here (*_deepseg.json); run sct7t_deepseg first")
+    records = [read_record(path) for path in _sidecars(args.input)]
     with Progress(len(records), shown=args.verbose > 0) as bar:
         page = write_page(
             records, args.output, title=args.title, per_page=args.per_page, fresh=args.fresh, progress=bar.reach
@@ -81,45 +77,31 @@ def _page(args):
     return 1 if broken else 0
 
 
-def _records(inputs):
-    """Records of folders and sidecars, each once."""
-    import os
-    from pathlib import Path
-
-    from sctseg7t.cohort import find_records, read_record
-    from sctseg7t.errors import InputError
+def _sidecars(inputs):
+    """Sidecars in folders, and those that are given, each once."""
+    from sctseg7t.inference.record import sidecars
 
     found = {}
     for given in map(Path, inputs):
-        if given.is_dir():
-            some = find_records(given)
-        elif given.is_file() and given.name.endswith(".json"):
-            some = [read_record(given)]
-        elif given.exists():
-            raise InputError(f"{given}: is no folder and no sidecar; give a folder of results or a *_deepseg.json")
-        else:
-            raise InputError(f"{given}: does not exist; give a folder of results or a *_deepseg.json")
-        found.update((os.path.realpath(record.path), record) for record in some)
-    return list(found.values())
+        if not (given.is_dir() or (given.is_file() and given.suffix == ".json")):
+            problem = "is no folder and no sidecar" if given.exists() else "does not exist"
+            raise InputError(f"{given}: {problem}; give a folder of results or a *_deepseg.json")
+        found |= {os.path.realpath(path): path for path in (sidecars(given) if given.is_dir() else [given])}
+    if not found:
+        raise InputError(f"{', '.join(inputs)}: no results here (*_deepseg.json); run sct7t_deepseg first")
+    return found.values()
 
 
 def _agreement(args):
     from sctseg7t.qc.ratings import compare_raters, describe, read_ratings
 
     found = compare_raters(*(read_ratings(path) for path in args.agreement))
-    if args.json:
-        import json
-
-        print(json.dumps(found, indent=2))
-    else:
-        print(describe(found))
+    print(json.dumps(found, indent=2) if args.json else describe(found))
     return 0
 
 
-def command() -> None:
-    """Run the command as a process of its own."""
-    process(main)
-
+main = Command(parser, _run, "interrupted; an earlier page is as it was")
+command = main.process
 
 if __name__ == "__main__":
     command()

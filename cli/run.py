@@ -6,106 +6,105 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
 from sctseg7t.errors import OutputError, UserError
 
 
-def exit_code(
-    parser: argparse.ArgumentParser,
-    body: Callable[[argparse.Namespace], int],
-    argv: Sequence[str] | None,
-    *,
-    interrupted: str,
-    partial: tuple[type[UserError], ...] = (),
-    extra: str = "",
-) -> int:
-    """Parse the arguments and run a command's body; returns the exit code.
+@dataclass(frozen=True)
+class Command:
+    """A command: called with its arguments, it does its work and returns the exit code.
 
     An error of the user's is one line on stderr, without a traceback.
 
-    Parameters
+    Attributes
     ----------
+    parser : function
+        Makes the argument parser.
     body : function
-        Does the work with the parsed arguments, and returns the exit code.
-    argv : list of str, or None
-        The arguments (default: those of the process).
+        Does the work with the parsed arguments, and returns the exit code. ``args.argv`` is what was typed.
     interrupted : str
         What is said after Ctrl-C: what is left, and how to go on.
     partial : tuple of error classes
         Errors that are the input's and give exit code 1; all others give 2.
     extra : str
         Extra of the package that holds the libraries of this command.
+    at_once : bool
+        End the process without taking the interpreter apart. Only where all files are closed.
     """
-    start = time.monotonic()
-    try:
+
+    parser: Callable[[], argparse.ArgumentParser]
+    body: Callable[[argparse.Namespace], int]
+    interrupted: str
+    partial: tuple[type[UserError], ...] = ()
+    extra: str = ""
+    at_once: bool = False
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int:
+        """Run with these arguments (default: those of the process); returns the exit code."""
+        start = time.monotonic()
+        parser = self.parser()
+        argv = sys.argv[1:] if argv is None else list(argv)
         try:
-            args = parser.parse_args(argv)
+            args = parser.parse_args(argv, argparse.Namespace(argv=argv))
+            code = self.body(args)
+            if getattr(args, "verbose", 1) > 1:
+                print(f"{parser.prog}: {time.monotonic() - start:.1f} s", file=sys.stderr)
+            return code
         except SystemExit as end:
             # After wrong usage, or an answer such as -help.
             return int(end.code or 0)
-        code = body(args)
-        if getattr(args, "verbose", 1) > 1:
-            print(f"{parser.prog}: {time.monotonic() - start:.1f} s", file=sys.stderr)
-        return code
-    except UserError as err:
-        print(f"{parser.prog}: error: {err}", file=sys.stderr)
-        return 1 if isinstance(err, partial) else 2
-    except ImportError as err:
-        if not extra:
-            raise
-        print(f"{parser.prog}: error: {err}; install it: pip install 'sctseg7t[{extra}]'", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt as err:
-        # A terminal shows ^C on a line of its own.
-        first = "\n" if sys.stderr.isatty() else ""
-        print(f"{first}{parser.prog}: {err if err.args else interrupted}", file=sys.stderr)
-        # Another signal than Ctrl-C carries its number.
-        return 128 + getattr(err, "number", 2)
+        except UserError as err:
+            print(f"{parser.prog}: error: {err}", file=sys.stderr)
+            return 1 if isinstance(err, self.partial) else 2
+        except ImportError as err:
+            if not self.extra:
+                raise
+            print(f"{parser.prog}: error: {err}; install it: pip install 'sctseg7t[{self.extra}]'", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt as err:
+            # A terminal shows ^C on a line of its own.
+            first = "\n" if sys.stderr.isatty() else ""
+            print(f"{first}{parser.prog}: {err if err.args else self.interrupted}", file=sys.stderr)
+            # Another signal than Ctrl-C carries its number.
+            return 128 + getattr(err, "number", 2)
 
-
-def process(main: Callable[[], int], *, at_once: bool = False) -> NoReturn:
-    """Run a command as a process of its own, and end the process.
-
-    Parameters
-    ----------
-    main : function
-        The command; returns the exit code.
-    at_once : bool
-        Do not take the interpreter apart. Use it only where all files are closed.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A name that the terminal cannot show must not end the command.
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        code = main()
-        for stream in (sys.stdout, sys.stderr):
-            # A stream that was closed by the shell (>&-) is None.
-            if stream is not None:
+    def process(self) -> NoReturn:
+        """Run as a process of its own, and end the process."""
+        # A stream that was closed by the shell (>&-) is None.
+        streams = [stream for stream in (sys.stdout, sys.stderr) if stream is not None]
+        for stream in streams:
+            if isinstance(stream, io.TextIOWrapper):
+                # A name that the terminal cannot show must not end the command.
+                stream.reconfigure(errors="backslashreplace")
+        try:
+            code = self()
+            for stream in streams:
                 stream.flush()
-    except BrokenPipeError:
-        # The reader of the pipe (head, less) has seen enough. Ended as by the signal, and without a word.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for stream in filter(None, (sys.stdout, sys.stderr)):
-            os.dup2(nowhere, stream.fileno())
-        code = 141
-    if at_once:
-        os._exit(code)
-    sys.exit(code)
+        except BrokenPipeError:
+            # The reader of the pipe (head, less) has seen enough. Ended as by the signal, and without a word.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            for stream in streams:
+                os.dup2(nowhere, stream.fileno())
+            code = 141
+        if self.at_once:
+            os._exit(code)
+        sys.exit(code)
 
 
 def make_folder(option: str, path: str | Path) -> Path:
     """Make the folder that an option names, before any work is done for it (OutputError if it cannot be written)."""
     folder = Path(path)
+    reason = "no permission to write there"
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
     except OSError as err:
-        raise OutputError(f"{option} {folder}: cannot be made ({err.strerror or err}); choose another folder") from err
-    if not os.access(folder, os.W_OK):
-        raise OutputError(f"{option} {folder}: cannot be written; choose another folder")
-    return folder
+        reason = err.strerror or str(err)
+    raise OutputError(f"{option} {folder}: cannot be made or written ({reason}); choose another folder")
 
 
 class Progress:
@@ -119,22 +118,23 @@ class Progress:
         False shows no bar on a terminal either.
     """
 
-    def __init__(self, total: int, *, shown: bool = True, unit: str = "scan") -> None:
+    def __init__(self, total: int, *, shown: bool = True) -> None:
         self._bar: Any = None
         if shown and total > 1 and sys.stderr.isatty():
             from tqdm import tqdm
 
             # The mean pace: the bar's own estimate forgets slow starts.
-            self._bar = tqdm(total=total, unit=unit, file=sys.stderr, smoothing=0)
+            self._bar = tqdm(total=total, unit="scan", file=sys.stderr, smoothing=0)
 
     def __enter__(self) -> "Progress":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        if self._bar is not None:
+            self._bar.close()
 
-    def update(self, *_: object) -> None:
-        """One step is done. Arguments are ignored, so that it can be a callback."""
+    def update(self) -> None:
+        """One step is done."""
         if self._bar is not None:
             self._bar.update()
 
@@ -150,8 +150,3 @@ class Progress:
             self._bar.write(text, file=sys.stderr)
         else:
             print(text, file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """Leave the bar as it is, and go to the next line."""
-        if self._bar is not None:
-            self._bar.close()

@@ -1,8 +1,14 @@
 """sct7t_train: train a network on simulated images and export it."""
 
+import argparse
+import dataclasses
+import re
+
+from sctseg7t.errors import UsageError
+
 from . import options as shared
-from .parser import Parser, whole_number
-from .run import exit_code, process
+from .parser import COUNT, Option, Parser
+from .run import Command
 
 EPILOG = """
 examples:
@@ -19,71 +25,91 @@ examples:
   brain lesions; brains are simulated first:
     sct7t_train -config brain_lesion_unet -o runs/lesion -data data
 
-A folder of -val is searched for manual masks named SCAN_seg-manual.nii.gz or SCAN_label-SC_seg.nii.gz (cord) and
-SCAN_gmseg-manual.nii.gz or SCAN_label-GM_seg.nii.gz (gray matter), beside SCAN.nii.gz or in the derivatives of a BIDS
-data set; other names are given as IMAGE:SC=MASK:GM=MASK. What is measured on them (real.csv, curves.png) is for you to
-look at: the weights are always chosen on simulated images. Scans whose masks are also the anatomy that is simulated
-from (-data, source masks) flatter the network: give others.
+A folder of -val is searched for manual masks named SCAN_seg-manual.nii.gz or
+SCAN_label-SC_seg.nii.gz (cord) and SCAN_gmseg-manual.nii.gz or
+SCAN_label-GM_seg.nii.gz (gray matter), beside SCAN.nii.gz or in the
+derivatives of a BIDS data set; other names are given as
+IMAGE:SC=MASK:GM=MASK. What is measured on them (real.csv, curves.png) is for
+you to look at: the weights are always chosen on simulated images. Scans whose
+masks are also the anatomy that is simulated from (-data, source masks) flatter
+the network: give others.
 
-Ctrl-C ends the training after the step at hand and saves its state; the same command goes on from there. SIGTERM, which
-a cluster sends at the time limit, does the same, with exit code 143.
+Ctrl-C ends the training after the step at hand and saves its state; the same
+command goes on from there. SIGTERM, which a cluster sends at the time limit,
+does the same, with exit code 143.
 
 The libraries that it needs come with pip install 'sctseg7t[train]'.
 """
 
 
+def _version(text):
+    """Type of ``-model-version``."""
+    if not re.fullmatch(r"\d+\.\d+\.\d+([.+-][0-9A-Za-z.-]+)?", text):
+        raise argparse.ArgumentTypeError(f"{text}: give three numbers, such as 1.1.0")
+    return text
+
+
 def parser() -> Parser:
     """The arguments of the command."""
-    p = Parser(
+    return Parser(
         prog="sct7t_train",
         usage="%(prog)s -config RECIPE -o FOLDER [-data FOLDER] [options]",
         description="Train a network on simulated images, resuming where an earlier run stopped, and export it.",
         epilog=EPILOG,
+        groups={
+            "run": (
+                Option(
+                    "-config RECIPE",
+                    "a JSON file, or the name of a shipped recipe (cord_gm_sc, cord_locator, brain_lesion_unet, "
+                    "brain_lesion_mpunetpp); not needed to export only",
+                ),
+                Option("-o --output FOLDER", "run folder: checkpoints, curves, exports", required=True),
+                shared.DATA,
+                Option(
+                    "-start RUN|FILE.pt",
+                    "start from the averaged weights of another run (fine-tuning); the recipe must have its network",
+                ),
+                Option("-steps N", "train this many steps instead of the recipe's", type=COUNT),
+            ),
+            "real scans": (
+                Option(
+                    "-val SCANS ...",
+                    "folders of scans with manual masks, or IMAGE:SC=MASK:GM=MASK; measured at validations, "
+                    "their images are never trained on",
+                ),
+                Option("-val-every N", "at every Nth validation (default 1)", type=COUNT, default=1),
+            ),
+            "machine": (
+                Option("-device NAME", "cpu or cuda[:N] (default cpu)", default="cpu"),
+                Option(
+                    "-precision P",
+                    "float32, bfloat16 or auto (default): bfloat16 on GPUs that are built for it, else float32",
+                    default="auto",
+                ),
+                Option(
+                    "-threads N",
+                    "CPU threads; on a GPU those that simulate (default: all)",
+                    type=COUNT,
+                ),
+            ),
+            "export": (
+                Option(
+                    "-export",
+                    "write the best weights as ONNX, with entry and card; with -config after training to the end",
+                ),
+                Option("-manifest FILE", "with -export: the models.json to update"),
+                Option("-model-version X.Y.Z", "with -export: its version (default: as it is)", type=_version),
+            ),
+            "other": shared.ANSWERS,
+        },
     )
-    run = p.add_argument_group("run")
-    run.option(
-        "-config RECIPE",
-        "a JSON file, or the name of a shipped recipe (cord_gm_sc, cord_locator, brain_lesion_unet, "
-        "brain_lesion_mpunetpp); not needed to export only",
-    )
-    run.option("-o --output FOLDER", "run folder: checkpoints, curves, exports", required=True)
-    shared.add_data_option(run)
-    run.option(
-        "-start RUN|FILE.pt",
-        "start from the averaged weights of another run (fine-tuning); the recipe must have its network",
-    )
-    run.option("-steps N", "train this many steps instead of the recipe's", type=whole_number())
-    real = p.add_argument_group("real scans")
-    real.option(
-        "-val SCANS ...",
-        "folders of scans with manual masks, or IMAGE:SC=MASK:GM=MASK; measured at validations, "
-        "their images are never trained on",
-    )
-    real.option("-val-every N", "at every Nth validation (default 1)", type=whole_number(), default=1)
-    machine = p.add_argument_group("machine")
-    machine.option("-device NAME", "cpu or cuda[:N] (default cpu)", default="cpu")
-    machine.option(
-        "-precision P",
-        "float32, bfloat16 or auto (default): bfloat16 on GPUs that are built for it, else float32",
-        default="auto",
-    )
-    machine.option("-threads N", "CPU threads; on a GPU those that simulate (default: all)", type=whole_number())
-    out = p.add_argument_group("export")
-    out.option("-export", "write the best weights as ONNX, with entry and card; with -config after training to the end")
-    out.option("-manifest FILE", "with -export: the models.json to update")
-    out.option("-model-version X.Y.Z", "with -export: its version (default: as it is)")
-    shared.add_other_options(p, verbose=False)
-    return p
-
-
-def main(argv: list[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
-    interrupted = "interrupted; the state saved last is what the next run goes on from"
-    return exit_code(parser(), _run, argv, interrupted=interrupted, extra="train")
 
 
 def _run(args):
-    _check(args)
+    if not args.export and not args.config:
+        raise UsageError("-config is required: sct7t_train -config cord_gm_sc -o run")
+    if not args.export and (args.manifest or args.model_version):
+        raise UsageError("-manifest and -model-version are for exporting; add -export")
     if args.config:
         print(_train(args))
     if args.export:
@@ -93,23 +119,7 @@ def _run(args):
     return 0
 
 
-def _check(args):
-    import re
-
-    from sctseg7t.errors import UsageError
-
-    if not args.export and not args.config:
-        raise UsageError("-config is required: sct7t_train -config cord_gm_sc -o run")
-    for name in ("manifest", "model_version"):
-        if getattr(args, name) and not args.export:
-            raise UsageError(f"-{name.replace('_', '-')} is for exporting; add -export")
-    if args.model_version and not re.fullmatch(r"\d+\.\d+\.\d+([.+-][0-9A-Za-z.-]+)?", args.model_version):
-        raise UsageError(f"-model-version {args.model_version}: give three numbers, such as 1.1.0")
-
-
 def _train(args):
-    import dataclasses
-
     from sctseg7t.train.loop import train
     from sctseg7t.train.real_scans import find_scans
     from sctseg7t.train.recipe import read_recipe
@@ -131,10 +141,8 @@ def _train(args):
     )
 
 
-def command() -> None:
-    """Run the command as a process of its own."""
-    process(main)
-
+main = Command(parser, _run, "interrupted; the state saved last is what the next run goes on from", extra="train")
+command = main.process
 
 if __name__ == "__main__":
     command()

@@ -18,8 +18,8 @@ def test_ci_runs_the_readme_command(root):
 
 def options_of(parser):
     """Every word that the options of a command, and of its verbs, are known by."""
-    verbs = parser.verbs.choices.values() if parser.verbs else ()
-    return {name for each in (parser, *verbs) for name in each.options()}
+    verbs = parser.verbs.values()
+    return {name for each in (parser, *verbs) for name in each.words}
 
 
 def test_every_option_in_the_documents_exists(root):
