@@ -131,7 +131,7 @@ def _expire(job):
     os._exit(1)
 
 
-def _connect(address):
+def _connect(address: str) -> Any:
     try:
         from distributed import Client
     except ImportError as err:

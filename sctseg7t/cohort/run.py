@@ -194,13 +194,8 @@ def _files_beside(scan: Scan, layout: Layout) -> tuple[dict[str, Path], tuple[st
 def to_do(jobs: Iterable[Job], refused: Mapping[str, str]) -> Iterator[tuple[Job, str]]:
     """Why each job has to run, without opening a scan: ``(job, reason)``, reason ``up to date`` where it has not."""
     for job in jobs:
-        if job.name in refused:
-            yield job, "refused"
-        elif job.force:
-            yield job, "forced"
-        else:
-            found = state(job, rehash=False)
-            yield job, {"done": UNCHANGED, "unsure": "input touched"}.get(found, found)
+        found = "refused" if job.name in refused else "forced" if job.force else state(job, rehash=False)
+        yield job, {"done": UNCHANGED, "unsure": "input touched"}.get(found, found)
 
 
 def run_jobs(

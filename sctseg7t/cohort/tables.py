@@ -118,11 +118,12 @@ def _all_rows(
     for record in map(read_record, paths):
         entities = {_OURS.get(key, key): value for key, value in record.entities.items() if key != "suffix"}
         common = {**people.of(record.entities.get("sub", "")), **entities, "scan": record.name}
-        for row in read_csv(record.table(part)) if part else [_scan_row(record)]:
+        path = record.table(part) if part else None
+        for row in read_csv(path) if part else [_scan_row(record)]:
             row.pop("filename", None)
             if unknown := row.keys() - set(names(columns)):
                 raise InputError(
-                    f"{record.table(part)}: has columns that this version does not know "
+                    f"{path}: has columns that this version does not know "
                     f"({', '.join(sorted(unknown))}); run the scan again, or use the version that wrote it"
                 )
             yield {**row, **common}
