@@ -135,10 +135,8 @@ class _Node(nn.Module):
         super().__init__()
         self.mix = nn.Sequential(nn.Conv3d(inputs, width, 1, bias=False), nn.BatchNorm3d(width), nn.PReLU())
         plane = [1 if axis == across else 3 for axis in range(3)]
-        sizes: Any = (plane, [4 - n for n in plane])
-        self.plane, self.line = (
-            nn.Conv3d(width, width, size, padding=[n // 2 for n in size], bias=False) for size in sizes
-        )
+        kernels: Any = [(size, [n // 2 for n in size]) for size in (plane, [4 - n for n in plane])]
+        self.plane, self.line = (nn.Conv3d(width, width, n, padding=pad, bias=False) for n, pad in kernels)
         self.norm, self.act = nn.BatchNorm3d(width), nn.PReLU()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -152,18 +152,16 @@ def prepare(scan: LabelledScan, spec: ModelSpec) -> Case:
     centres = from_labels(references[lead], volume.affine, volume, str(scan.masks[lead])).centres_vox
     slices = np.flatnonzero(references[lead].any((0, 1)))
     keep = slice(slices[0], slices[-1] + 1)
-    data, affine, box = volume.data[..., 0], volume.affine.copy(), (slice(None), slice(None))
-    affine[:3, 3] += affine[:3, 2] * keep.start
-    centres = centres[keep]
+    centres, box = centres[keep], (slice(0, None), slice(0, None))
     if spec.input.size is not None:
         reach_mm = max(spec.input.size) * max(spec.input.spacing_mm)
-        box = box_around(centres, volume.frame, data.shape, reach_mm)
-        affine[:3, 3] += affine[:3, :2] @ [part.start for part in box]
-        centres = centres - [part.start for part in box]
-    cut = (*box, keep)
+        box = box_around(centres, volume.frame, volume.data.shape[:3], reach_mm)
+    cut, corner = (*box, keep), [part.start for part in (*box, keep)]
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ corner
     references = {tissue: mask[cut] for tissue, mask in references.items()}
-    marked = np.any(references[lead], (0, 1))
-    return Case(scan.name, np.asfortranarray(data[cut]), affine, centres, references, marked)
+    data, marked = np.asfortranarray(volume.data[..., 0][cut]), np.any(references[lead], (0, 1))
+    return Case(scan.name, data, affine, centres - corner[:2], references, marked)
 
 
 def mean_of(rows: Sequence[dict[str, Any]]) -> dict[str, float]:

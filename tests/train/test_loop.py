@@ -28,11 +28,6 @@ def test_writes_all_it_says(run):
     assert any((v != saved["average"][n]).any() for n, v in saved["network"].items() if v.is_floating_point())
 
 
-def test_same_recipe_same_run(run, tmp_path):
-    train(RECIPE, {}, tmp_path, log=Log())
-    assert_same_runs(tmp_path, run)
-
-
 @pytest.mark.parametrize(("losses", "best"), [((3.0, 1.0, 2.0), 1), ((3.0, 2.0, 2.0), 2)])
 def test_model_is_that_of_the_best_validation(tmp_path, monkeypatch, losses, best):
     seen, scripted = [], iter(losses)
