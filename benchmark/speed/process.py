@@ -47,7 +47,7 @@ def measure(command, runs=5, env=None, warmup=0):
     return _summary([_run_once(command, env) for _ in range(runs)])
 
 
-def paired(command_a, command_b, runs=5, env=None, warmup=0, accept=(0,)):
+def paired(command_a, command_b, runs=5, env=None, warmup=0):
     """Run two commands in turn (A B A B ...), so that load on the machine hits both.
 
     Parameters
@@ -58,8 +58,6 @@ def paired(command_a, command_b, runs=5, env=None, warmup=0, accept=(0,)):
         Pairs that count.
     env, warmup
         As for :func:`measure`; one warm-up is one pair.
-    accept : sequence of int
-        Exit codes that are results.
 
     Returns
     -------
@@ -78,7 +76,7 @@ def paired(command_a, command_b, runs=5, env=None, warmup=0, accept=(0,)):
     for number in range(warmup + runs):
         for key, command in (("a", command_a), ("b", command_b)):
             record = _run_once(command, env)
-            if record["exit_code"] not in accept:
+            if record["exit_code"]:
                 raise RuntimeError(f"{command[0]} ended with {record['exit_code']}: {record['stderr']}")
             if number >= warmup:
                 records[key].append(record)

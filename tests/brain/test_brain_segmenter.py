@@ -151,7 +151,7 @@ def test_slices_and_several_volumes_are_refused(net, brain):
     segmenter = open_segmenter(model=net, device="cpu", threads=1)
     with pytest.raises(InputError, match="1 slice"):
         segmenter.run(nib.Nifti1Image(image[:, :, 40:41], affine))
-    with pytest.raises(InputError, match="2 volumes; use -volumes mean"):
+    with pytest.raises(InputError, match="2 volumes; segment their mean"):
         segmenter.run(nib.Nifti1Image(np.stack([image] * 2, 3), affine))
 
 

@@ -49,12 +49,12 @@ ENTRY = {
 
 @pytest.fixture(scope="module")
 def recipe(root):
-    sys.path.insert(0, str(root / "benchmark"))
+    sys.path.insert(0, str(root / "benchmark" / "peers"))
     try:
-        import peer_sct_gm
+        import sct_gm
     finally:
         sys.path.pop(0)
-    return peer_sct_gm
+    return sct_gm
 
 
 @pytest.fixture(scope="module")
@@ -222,16 +222,14 @@ def test_an_entry_that_slices_cannot_serve_is_refused(network, changes, named):
 @pytest.mark.data
 @pytest.mark.parametrize("model", ["large", "challenge"])
 def test_the_imported_peer_gives_the_masks_of_its_recipe(tmp_path, recipe, data_dir, monkeypatch, dice, model):
-    """Weights through the importer and our sampler, against a graph built by hand and the recipe in scipy."""
-    pytest.importorskip("h5py")
+    """Our sampler against the recipe in scipy; tests/zoo holds the converted network to one built of torch layers."""
     monkeypatch.setenv("SCT7T_MIRROR", str(data_dir / "peers"))
     monkeypatch.setenv("SCT7T_CACHE", str(tmp_path / "cache"))
     folder = data_dir / "cord" / "sct-testing" / "t2s"
-    result = open_segmenter("gm", f"sct_gm_{model}", "cpu", threads=1).run(folder / "t2s.nii.gz")
+    segmenter = open_segmenter("gm", f"sct_gm_{model}", "cpu", threads=1)
+    result = segmenter.run(folder / "t2s.nii.gz")
     mask = np.asarray(result.masks["GM"].dataobj)
-    weights = data_dir / "peers" / f"{model}_model.hdf5"
-    recipe.build_onnx(weights, tmp_path / "hand.onnx")
-    expected = recipe.segment_gm(folder / "t2s.nii.gz", tmp_path / "hand.onnx", threads=1)
+    expected = recipe.segment_gm(folder / "t2s.nii.gz", segmenter.model.session.path, threads=1)
     np.testing.assert_array_equal(mask, np.asarray(expected.dataobj))
     reference = np.asarray(nib.load(folder / "t2s_gmseg_manual.nii.gz").dataobj) > 0
     found = dice(mask, reference)
