@@ -15,12 +15,14 @@ def test_picture_with_and_without_real_scans(tmp_path, simulated, real):
     for k in (1, 2):
         row = {"step": k, "seconds": k, "train_loss": 1 / k, "loss": 1 / k, **dict.fromkeys(simulated, 0.9)}
         curves.append(tmp_path / "curves.csv", [row])
-    for name, value in (("007", 0.5), ("NA", None)) if real else ():
-        known = curves.read(tmp_path / "real.csv").to_dict("records")
-        curves.append(tmp_path / "real.csv", [*known, {"step": 2, "scan": name, **dict.fromkeys(real, value)}])
+    if real:
+        scans = [
+            {"step": 2, "scan": name, **dict.fromkeys(real, value)} for name, value in (("007", 0.5), ("NA", None))
+        ]
+        curves.append(tmp_path / "real.csv", scans)
+        assert list(curves.read(tmp_path / "real.csv")["scan"]) == ["007", "NA"]
     DRAW(tmp_path, RECIPE)
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
-    assert not real or list(curves.read(tmp_path / "real.csv")["scan"]) == ["007", "NA"]
 
 
 def test_rows_of_a_step_replace_those_of_a_sitting_that_broke_off(tmp_path):
