@@ -17,10 +17,7 @@ def lesions_of(card):
     return [dict(zip(card["lesion_columns"], row)) for row in card["lesions"]]
 
 
-# ---------------------------------------------------------------- pictures
-
-
-@pytest.mark.parametrize("axes", ["RAS", "LPI", "PSR", "ASL"])
+@pytest.mark.parametrize("axes", ["RAS", "PSR"])
 def test_outlines_hold_the_saved_voxels_of_the_slices_shown(results, make, axes):
     mask = ellipsoids()
     write_brain(results, axes=axes)
@@ -63,25 +60,12 @@ def test_large_images_are_shown_smaller_and_the_outline_stays_that_of_the_voxels
     assert len(json.dumps(card)) < 450e3
 
 
-def test_worst_case_stays_light(results, make):
-    shape = (260, 320, 60)
-    rng = np.random.default_rng(0)
-    made = rng.normal(100, 30, shape).astype(np.float32)
-    mask = rng.random(shape) < 0.0002
-    write_brain(results, image=made, mask=mask, spacing_mm=(0.7, 0.7, 2.0))
-    card = only_card(make())
-    assert len(json.dumps(card)) < 450e3 and len(card["tiles"]) <= MOST
-
-
 def test_field_that_the_record_names(results, make):
     write_brain(results, raw={"brain": {"brain_ml": 1400.0, "box": [[10, 80], [12, 96], [15, 80]]}})
     card = only_card(make())
     # 4 mm around: three voxels on each side.
     assert card["size"] == [76, 90]
     assert min(t["k"] for t in card["tiles"] if not t["paths"]) >= 15
-
-
-# ---------------------------------------------------------------- which slices
 
 
 def areas_of(mask):
@@ -113,29 +97,19 @@ def test_more_lesions_than_slices_the_larger_ones_are_shown():
     assert sum(not labels[..., k].any() for k in view.slices) == EMPTY
 
 
-def test_no_lesion_gives_evenly_spaced_slices():
+def test_slices_where_no_lesion_asks_for_one():
     slices = choose_slices(np.zeros((0, 200)), np.zeros(200, bool), (20, 180))
-    assert len(slices) == EMPTY_TO and set(np.diff(slices)) == {10}
-    assert slices[0] >= 20 and slices[-1] < 180
-
-
-def test_one_lesion_on_all_slices_is_shown_along_its_length():
-    areas = np.full((1, 150), 40)
-    slices = choose_slices(areas, np.ones(150, bool), (10, 140))
+    assert len(slices) == EMPTY_TO and set(np.diff(slices)) == {10} and slices[0] >= 20 and slices[-1] < 180
+    # One lesion on all slices is shown along its length; where there are few slices, all are shown.
+    slices = choose_slices(np.full((1, 150), 40), np.ones(150, bool), (10, 140))
     assert len(slices) == EMPTY_TO and max(np.diff(slices)) <= 14
-
-
-def test_few_slices_are_all_shown():
     assert choose_slices(np.zeros((0, MOST)), np.zeros(MOST, bool), (0, MOST)) == tuple(range(MOST))
-
-
-# ---------------------------------------------------------------- numbers
 
 
 def test_numbers_are_those_of_the_mask_with_the_locations_of_the_table(results, make):
     write_brain(results)
     card = only_card(make())
-    first, *_, last = lesions_of(card)
+    first, _, third, last = lesions_of(card)
     mask, voxel = ellipsoids(), np.prod(SPACING_MM)
     assert card["load"]["load_ml"] == pytest.approx(mask.sum() * voxel / 1000)
     assert (card["load"]["n_lesions"], card["load"]["n_small"]) == (3, 1)
@@ -143,18 +117,13 @@ def test_numbers_are_those_of_the_mask_with_the_locations_of_the_table(results, 
     assert last["volume_mm3"] == pytest.approx(voxel, abs=0.01) and last["counted"] == 0
     assert card["load"]["locations"]["infratentorial"][0] == 1
     assert sum(ml for _, ml in card["load"]["locations"].values()) == pytest.approx(card["load"]["load_ml"], abs=1e-3)
-    summary = meta_of(make())["scans"][0]
-    assert summary["lesions"] == [3, pytest.approx(card["load"]["load_ml"])] and summary["areas"] == [None, None]
-
-
-def test_box_of_a_lesion_is_around_its_outline(results, make):
-    write_brain(results)
-    card = only_card(make())
-    lesion = lesions_of(card)[2]
-    tile = next(t for t in card["tiles"] if t["k"] == lesion["slice"])
+    # The box of a lesion is around its outline.
+    tile = next(t for t in card["tiles"] if t["k"] == third["slice"])
     found = np.argwhere(pixels(card, tile, "LESION"))
     low, high = found.min(axis=0), found.max(axis=0)
-    assert lesion["shown"] and lesion["box"] == [low[1], low[0], high[1] - low[1] + 1, high[0] - low[0] + 1]
+    assert third["shown"] and third["box"] == [low[1], low[0], high[1] - low[1] + 1, high[0] - low[0] + 1]
+    summary = meta_of(make())["scans"][0]
+    assert summary["lesions"] == [3, pytest.approx(card["load"]["load_ml"])] and summary["areas"] == [None, None]
 
 
 def test_brain_without_lesions(results, make):
@@ -236,9 +205,6 @@ def test_cords_and_brains_on_one_page(results, make):
     assert [cards[n]["kind"] for n in ("sub-01_FLAIR", "sub-01_T2starw", "sub-09_FLAIR")] == ["brain", "cord", None]
     assert len(cards["sub-01_T2starw"]["tiles"]) == 6 and "load" not in cards["sub-01_T2starw"]
     assert {scan["kind"] for scan in meta["scans"]} == {"brain", "cord", None}
-
-
-# ---------------------------------------------------------------- a real scan
 
 
 @pytest.mark.data

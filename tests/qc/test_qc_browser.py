@@ -34,9 +34,6 @@ def page(open_page, cohort):
     return open_page(cohort / "qc" / "index.html")
 
 
-# ---------------------------------------------------------------- looking
-
-
 def test_worst_first_with_the_reason_in_words(page):
     assert listed(page)[:2] == ["sub-99_T2starw", "sub-06_T2starw"]
     assert name(page) == "sub-99_T2starw"
@@ -52,15 +49,8 @@ def test_worst_first_with_the_reason_in_words(page):
 
 def test_next_and_previous(page):
     order = listed(page)
-    for key, at in (
-        ("j", 1),
-        ("ArrowDown", 2),
-        ("ArrowRight", 3),
-        ("k", 2),
-        ("ArrowUp", 1),
-        ("ArrowLeft", 0),
-        ("k", 0),
-    ):
+    keys = {"j": 1, "ArrowDown": 2, "ArrowRight": 3, "k": 2, "ArrowUp": 1, "ArrowLeft": 0}
+    for key, at in keys.items():
         page.keyboard.press(key)
         assert name(page) == order[at], key
     for _ in range(12):
@@ -170,9 +160,6 @@ def test_search_and_filter(page):
     assert listed(page)[-1] == "sub-06_T2starw"
 
 
-# ---------------------------------------------------------------- rating
-
-
 def test_rating_keys_undo_and_reload(page):
     page.fill("#rater", "Ann")
     page.keyboard.press("Enter")
@@ -208,23 +195,19 @@ def test_rating_keys_undo_and_reload(page):
     assert "Nothing to undo" in page.inner_text("#say")
 
 
-def test_auto_next_and_mouse(page):
+def test_mouse_and_keys_off(page):
     order = listed(page)
     page.click("#advance")
     page.click("[data-verdict=pass]")
     assert name(page) == order[1]
     page.click("[data-rating='3']")
     assert name(page) == order[1] and pressed(page) == ["3"]
-
-
-def test_shortcuts_can_be_switched_off(page):
-    before = name(page)
     page.keyboard.press("?")
     page.click("#keysOn")
     page.keyboard.press("Escape")
     page.keyboard.press("p")
     page.keyboard.press("j")
-    assert pressed(page) == [] and name(page) == before
+    assert pressed(page) == ["3"] and name(page) == order[1]
 
 
 def test_everything_without_a_mouse(page):
@@ -243,9 +226,6 @@ def test_everything_without_a_mouse(page):
             )
         )
     assert {"search", "notes", "zoom", "tile", "scroll"} <= reached
-
-
-# ---------------------------------------------------------------- out and in
 
 
 def rate_three(page):
@@ -332,14 +312,11 @@ def test_qc_fail_yml_is_that_of_sct(page, tmp_path):
     assert page.input_value("#notes") == "leaks: # here"
 
 
-@pytest.mark.parametrize(
-    "filename, text, words",
-    [("r.json", "{", "is not JSON"), ("r.json", "[]", "is not an export"), ("r.csv", "a,b\n1,2\n", 'no column "scan"')],
-)
-def test_what_is_no_export_is_refused(page, filename, text, words):
+def test_what_is_no_export_is_refused(page):
     page.click("#exchangeOpen")
-    give(page, "#importFile", filename, text)
-    page.wait_for_function(f"document.querySelector('#importSaid').textContent.includes('{words}')")
+    for file, text, words in (("r.json", "{", "is not JSON"), ("r.csv", "a,b\n1,2\n", 'no column "scan"')):
+        give(page, "#importFile", file, text)
+        page.wait_for_function(f"document.querySelector('#importSaid').textContent.includes('{words}')")
     assert "0 of 8" in page.inner_text("#progress")
 
 
@@ -380,17 +357,6 @@ def test_agreement_is_that_of_the_command(page, tmp_path):
     said = page.inner_text("#agreementSaid")
     assert f"{found['verdicts']['kappa']:.3f}" in said and f"{found['ratings']['weighted_kappa']:.3f}" in said
     assert page.locator("#agreementSaid li").count() == len(found["disagreements"])
-
-
-def test_agreement_with_the_ratings_on_the_page(page):
-    rate_three(page)
-    _, text = download(page, "[data-export=json]")
-    page.click("#agreementOpen")
-    give(page, "#raterA", "r.json", text)
-    page.wait_for_function("document.querySelector('#agreementSaid').textContent.includes('1.000')")
-
-
-# ---------------------------------------------------------------- again, and elsewhere
 
 
 def test_ratings_survive_a_new_page_and_turn_stale_with_the_mask(open_page, tmp_path):
@@ -437,17 +403,12 @@ def test_pages_do_not_share_ratings(open_page, tmp_path):
 
 def test_hostile_names_do_nothing(page):
     go(page, HOSTILE)
-    assert name(page) == HOSTILE
     assert "</script><script>alert(2)</script>" in page.inner_text("#side")
     assert page.locator("img[src=x]").count() == 0
     for key in ("p", "o", "x", "x"):
         page.keyboard.press(key)
     page.wait_for_timeout(200)
-
-
-def test_link_to_a_scan(open_page, cohort):
-    page = open_page(cohort / "qc" / "index.html", "#..%2Fout%2Fsub-03_T2starw_deepseg.json")
-    assert name(page) == "sub-03_T2starw"
+    assert name(page) == HOSTILE
 
 
 def test_many_pages_share_ratings_with_their_index(open_page, tmp_path):
@@ -475,11 +436,6 @@ def test_scan_in_which_nothing_was_found(open_page, tmp_path):
     assert "Nothing found" in page.inner_text("#side") and page.inner_text("#scans .score") == "nothing found"
 
 
-def test_page_without_scans(open_page, tmp_path):
-    page = open_page(write_page([], tmp_path / "qc"))
-    assert "no scans" in page.inner_text("#table")
-
-
 def test_storage_that_is_refused_is_told(context, cohort):
     page = context.new_page()
     page.add_init_script("Storage.prototype.setItem = () => { throw new Error('full'); };")
@@ -488,8 +444,7 @@ def test_storage_that_is_refused_is_told(context, cohort):
     assert page.is_visible("#storageNotice") and pressed(page) == ["✓ Pass"]
 
 
-@pytest.mark.parametrize("size", [LAPTOP, PHONE], ids=["laptop", "phone"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size, scheme", [(LAPTOP, "light"), (PHONE, "dark")], ids=["laptop", "phone"])
 def test_both_windows(page, size, scheme):
     page.set_viewport_size(size)
     page.emulate_media(color_scheme=scheme)
@@ -513,29 +468,3 @@ def test_both_windows(page, size, scheme):
         assert side["y"] >= mosaic["y"] + mosaic["height"]
     else:
         assert page.is_visible("#scans") and page.is_visible("#side .reasons")
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_can_be_read(page, scheme):
-    """Contrast of text and the pane behind it, WCAG AA: 4.5."""
-    page.emulate_media(color_scheme=scheme)
-    colours = page.evaluate(
-        """() => { const s = getComputedStyle(document.documentElement);
-          const probe = document.createElement('i'); document.body.append(probe);
-          const rgb = (name) => { probe.style.color = s.getPropertyValue(name);
-            return getComputedStyle(probe).color.match(/[\\d.]+/g).slice(0, 3).map(Number); };
-          return Object.fromEntries(['--ink', '--dim', '--bad', '--warn', '--pane', '--bg', '--warn-bg', '--pass',
-            '--fail', '--artefact', '--accent', '--accent-ink'].map((name) => [name, rgb(name)])); }"""
-    )
-
-    def light(rgb):
-        parts = [c / 255 / 12.92 if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in rgb]
-        return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
-
-    pairs = (
-        "ink pane, ink bg, dim pane, dim bg, bad pane, warn warn-bg, pane pass, pane fail, pane artefact, "
-        "accent-ink accent"
-    )
-    for text, behind in (("--" + one for one in pair.split()) for pair in pairs.split(", ")):
-        high, low = sorted((light(colours[text]), light(colours[behind])), reverse=True)
-        assert (high + 0.05) / (low + 0.05) >= 4.5, (text, behind)

@@ -28,7 +28,6 @@ from qc_helpers import (
 )
 
 from sctseg7t.cohort import find_records
-from sctseg7t.errors import OutputError
 from sctseg7t.qc import write_page
 
 NAME = "sub-01_T2starw"
@@ -54,11 +53,7 @@ def start_of(card, masks):
     return starts
 
 
-# ---------------------------------------------------------------- the masks shown
-
-
-@pytest.mark.parametrize("axes", ["RAS", "LAS", "LPI", "PSR", "ASL", "RIA"])
-@pytest.mark.parametrize("shift", [(0, 0), (-14, 11)])
+@pytest.mark.parametrize("axes, shift", [("RAS", (0, 0)), ("LPI", (-14, 11)), ("PSR", (-14, 11)), ("RIA", (0, 0))])
 def test_outlines_hold_exactly_the_saved_voxels(results, make, axes, shift):
     _, sc, gm = phantom(shift=shift)
     write_scan(results, axes=axes, shift=shift)
@@ -70,19 +65,6 @@ def test_outlines_hold_exactly_the_saved_voxels(results, make, axes, shift):
     window = start_of(card, masks)
     for tissue, mask in masks.items():
         assert np.array_equal(mask_of_card(card, tissue, mask.shape, window), mask), tissue
-
-
-def test_right_is_left_and_anterior_up(results, make):
-    shape = (40, 40, 3)
-    sc = np.zeros(shape, bool)
-    sc[15:25, 15:25] = True
-    gm = np.zeros(shape, bool)
-    gm[24, 24] = True
-    write_scan(results, image=phantom(shape)[0], masks={"SC": sc, "GM": gm})
-    card = only_card(make())
-    (right_anterior,) = np.argwhere(pixels(card, card["tiles"][0], "GM"))
-    square = np.argwhere(pixels(card, card["tiles"][0], "SC"))
-    assert tuple(right_anterior) == tuple(square.min(axis=0))
 
 
 def test_picture_of_every_slice_lies_under_its_outline_pixel_by_pixel(results, make):
@@ -127,16 +109,6 @@ def test_4d_scans_show_every_volume(results, make):
     assert [(r["t"], r["k"]) for r in card["rows"]] == [(t, k) for t in range(2) for k in range(6)]
 
 
-def test_one_slice(results, make):
-    image, sc, gm = phantom((30, 30, 1))
-    write_scan(results, image=image, masks={"SC": sc, "GM": gm})
-    card = only_card(make())
-    assert len(card["tiles"]) == 1 and card["problems"] == []
-
-
-# ---------------------------------------------------------------- numbers and doubts
-
-
 def test_numbers_are_those_of_the_masks(results, make):
     _, sc, gm = phantom()
     write_scan(results, flags={2: ["locator_unsure"]})
@@ -158,8 +130,12 @@ def test_table_of_other_masks_is_noticed(results, make):
 
 
 def test_changed_mask_is_told_shown_and_makes_ratings_stale(results, make):
-    write_scan(results)
+    sidecar = write_scan(results)
+    sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), "finished": "at noon"}))
     before = only_card(make())
+    sidecar.write_text(json.dumps({**json.loads(sidecar.read_text()), "finished": "later"}))
+    # The record alone changes nothing that was rated.
+    assert only_card(make())["hash"] == before["hash"] and before["provenance"]["finished"] == "at noon"
     _, sc, _ = phantom(radius=(6, 4))
     save(sc.astype(np.uint8), affine_of(), results / f"{NAME}_seg.nii.gz")
     after = only_card(make())
@@ -168,15 +144,6 @@ def test_changed_mask_is_told_shown_and_makes_ratings_stale(results, make):
     assert after["masks"]["GM"]["verified"] and before["masks"]["SC"]["verified"]
     assert any("was changed after it was written" in text for text in after["problems"])
     assert after["tiles"][0]["paths"]["SC"] != before["tiles"][0]["paths"]["SC"]
-
-
-def test_hash_stays_when_only_the_record_changes(results, make):
-    sidecar = write_scan(results)
-    before = only_card(make())
-    content = json.loads(sidecar.read_text())
-    sidecar.write_text(json.dumps({**content, "finished": "later"}))
-    after = only_card(make())
-    assert after["hash"] == before["hash"] and after["provenance"]["finished"] == "later"
 
 
 @pytest.mark.parametrize(
@@ -198,14 +165,8 @@ def test_what_is_wrong_with_the_files_is_told(results, make, harm, words):
     harm(results)
     cards = cards_of(make())
     assert any(words in text for text in cards[NAME]["problems"]) and cards[NAME]["tiles"]
+    assert cards[NAME]["tiles"][0]["paths"] and cards[NAME]["rows"]
     assert cards["sub-02_T2starw"]["problems"] == []
-
-
-def test_masks_are_shown_without_their_scan(results, make):
-    write_scan(results)
-    (results / "sub-01_T2starw.nii.gz").unlink()
-    card = only_card(make())
-    assert card["tiles"][0]["image"] is None and card["tiles"][0]["paths"]["SC"] and card["rows"][0]["SC"]
 
 
 def test_empty_masks_and_all_files_gone(results, make):
@@ -218,9 +179,6 @@ def test_empty_masks_and_all_files_gone(results, make):
     cards = cards_of(page)
     assert len(cards["empty"]["tiles"]) == 3 and cards["gone"]["tiles"] == []
     assert {s["name"]: s["score"] for s in meta_of(page)["scans"]}["gone"] == 100
-
-
-# ---------------------------------------------------------------- the cohort
 
 
 def test_failed_first_then_the_most_unusual(results, make):
@@ -273,10 +231,14 @@ def test_scans_listed_before_stay(results, tmp_path):
     again = write_page(find_records(results / "b"), tmp_path / "qc")
     assert {s["name"] for s in meta_of(again)["scans"]} == {"two"}
     assert second.is_file() and meta_of(again)["page"] == meta["page"]
+    write_scan(results / "a", "one")
+    write_page(find_records(results / "a"), tmp_path / "qc")
+    fresh = meta_of(write_page(find_records(results / "b"), tmp_path / "qc", fresh=True))
+    assert [s["name"] for s in fresh["scans"]] == ["two"] and fresh["page"] == meta["page"]
 
 
 def test_processes_that_add_to_one_page_lose_nothing(results, tmp_path):
-    names = [f"scan{n}" for n in range(4)]
+    names = [f"scan{n}" for n in range(3)]
     for name in names:
         write_scan(results / name, name)
     line = "import sys; from sctseg7t.cli.qc import main; sys.exit(main(sys.argv[1:]))"
@@ -288,15 +250,8 @@ def test_processes_that_add_to_one_page_lose_nothing(results, tmp_path):
         )
         for name in names
     ]
-    assert [run.wait(120) for run in runs] == [0] * 4
+    assert [run.wait(120) for run in runs] == [0] * 3
     assert set(cards_of(tmp_path / "qc" / "index.html")) == set(names)
-
-
-def test_fresh_forgets_the_others_and_keeps_the_page_id(results, tmp_path):
-    write_scan(results / "a", "one"), write_scan(results / "b", "two")
-    before = meta_of(write_page(find_records(results / "a"), tmp_path / "qc"))
-    after = meta_of(write_page(find_records(results / "b"), tmp_path / "qc", fresh=True))
-    assert [s["name"] for s in after["scans"]] == ["two"] and after["page"] == before["page"]
 
 
 def test_failure_of_a_single_run_stays_although_it_left_no_file(results, tmp_path, deepseg):
@@ -360,18 +315,13 @@ def test_many_scans_make_pages_and_an_index(results, make, tmp_path):
     assert [p.name for p in folder.glob("*.html")] == ["index.html"] and len(cards_of(page)) == 8
 
 
-# ---------------------------------------------------------------- safety
-
-
-@pytest.mark.parametrize(
-    "name", [HOSTILE, "</script><script>alert(1)</script>", '"><svg onload=alert(1)>', "a&lt;b'{{ 7*7 }}"]
-)
+@pytest.mark.parametrize("name", [HOSTILE, "</script><svg onload=alert(1)>", "a&lt;b\"'{{ 7*7 }}"])
 def test_names_and_texts_are_never_markup(results, make, name):
     # A slash cannot be in a file's name, but in any text.
     write_scan(results, name.replace("/", "∕"), raw={"warnings": [name], "name": name, "device": name})
     write_failed(results, "f", f"{name}: broken")
     page = make(title=name)
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     assert text.count("<script") == text.count("</script>") == 4  # meta, two cards, the page's own
     assert "<img" not in text and "<svg" not in text
     card = next(c for c in cards_of(page).values() if c["status"] == "ok")
@@ -396,22 +346,10 @@ def test_no_network_and_only_its_own_script(results, make):
     assert f"script-src 'sha256-{digest}'" in policy
 
 
-def test_numbers_that_json_has_no_word_for(results, make):
-    sidecar = write_scan(results)
-    content = json.loads(sidecar.read_text())
-    sidecar.write_text(json.dumps({**content, "seconds": {"load": float("nan"), "network": float("inf")}}))
-    assert only_card(make())["provenance"]["seconds"] == {"load": None, "network": None}
-
-
+@pytest.mark.skipif(sys.platform != "linux", reason="such names exist on Linux only")
 def test_names_that_are_no_text(results, make):
-    if os.name != "posix":
-        pytest.skip("such names exist on POSIX only")
-    results.mkdir()
     name = os.fsdecode(b"sub-\xff_T2starw")
-    try:
-        write_scan(results, name)
-    except (OSError, UnicodeEncodeError):
-        pytest.skip("this file system refuses such names")
+    write_scan(results, name)
     page = make()
     assert cards_of(page)[name]["tiles"]
     page.read_text(encoding="utf-8")
@@ -429,21 +367,13 @@ def test_page_of_sixty_scans_can_be_mailed(results, make):
     assert 60 * len(card) < 10e6
 
 
-def test_folder_that_cannot_be_made(results, tmp_path):
-    write_scan(results)
-    (tmp_path / "taken").write_text("a file")
-    with pytest.raises(OutputError, match="taken"):
-        write_page(find_records(results), tmp_path / "taken")
-
-
 def test_nothing_is_left_behind_and_pages_can_be_shared(results, make, tmp_path):
     write_scan(results)
     page = make()
     assert {p.name for p in (tmp_path / "qc").iterdir()} - {".lock"} == {"index.html", "records.json"}
-    if os.name == "posix":
-        umask = os.umask(0)
-        os.umask(umask)
-        assert page.stat().st_mode & 0o777 == 0o666 & ~umask
+    umask = os.umask(0)
+    os.umask(umask)
+    assert page.stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 def test_results_of_the_command_are_shown(deepseg, scan, tmp_path):

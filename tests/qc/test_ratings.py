@@ -18,18 +18,10 @@ def test_kappa_of_the_textbook():
     # 50 proposals, two readers: 20 yes-yes, 5 yes-no, 10 no-yes, 15 no-no: kappa 0.4.
     pairs = [("y", "y")] * 20 + [("y", "n")] * 5 + [("n", "y")] * 10 + [("n", "n")] * 15
     assert cohen_kappa(pairs) == pytest.approx(0.4)
-
-
-def test_perfect_chance_and_opposite():
     assert cohen_kappa([(n, n) for n in RATINGS], quadratic=True) == 1
-    assert cohen_kappa([("a", "a"), ("a", "b"), ("b", "a"), ("b", "b")]) == 0
     assert cohen_kappa([("a", "b"), ("b", "a")]) == -1
-
-
-def test_weights_forgive_small_disagreements():
-    near, far = [(1, 2), (2, 2), (3, 3), (4, 4)], [(1, 4), (2, 2), (3, 3), (4, 1)]
-    assert cohen_kappa(near, quadratic=True) > cohen_kappa(near)
-    assert cohen_kappa(far, quadratic=True) < cohen_kappa(far)
+    # Undefined where chance alone agrees.
+    assert cohen_kappa([]) is None and cohen_kappa([("pass", "pass")] * 5) is None
 
 
 def test_quadratic_kappa_is_the_concordance_of_population_moments():
@@ -37,11 +29,6 @@ def test_quadratic_kappa_is_the_concordance_of_population_moments():
     a, b = np.array([1, 2, 2, 3, 4, 4, 1, 3]), np.array([1, 1, 2, 4, 4, 3, 2, 3])
     expected = 2 * np.cov(a, b, ddof=0)[0, 1] / (a.var() + b.var() + (a.mean() - b.mean()) ** 2)
     assert cohen_kappa(list(zip(a.tolist(), b.tolist())), quadratic=True) == pytest.approx(expected)
-
-
-def test_kappa_is_undefined_where_chance_agrees_fully():
-    assert cohen_kappa([]) is None
-    assert cohen_kappa([("pass", "pass")] * 5) is None
 
 
 def test_only_common_scans_with_the_same_masks_count():
@@ -78,7 +65,6 @@ def test_json_and_csv_read_alike(tmp_path):
     "name, text, words",
     [
         ("a.json", "{", "is not JSON"),
-        ("a.json", '{"ratings": []}', "no export of ratings"),
         ("a.json", "[1]", "no export of ratings"),
         ("a.csv", "x,y\n1,2\n", "no column scan"),
         ("a.json", None, "cannot be read"),
