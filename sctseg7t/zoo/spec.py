@@ -89,8 +89,6 @@ class InputSpec:
 
     Attributes
     ----------
-    contrasts : tuple of str
-        Contrasts that the model is for.
     spacing_mm : tuple of float
         In-plane (two values) or of all three axes, in the order of ``axes``.
     normalisation : dict
@@ -108,7 +106,6 @@ class InputSpec:
         point), ``second`` (another contrast).
     """
 
-    contrasts: tuple[str, ...]
     spacing_mm: tuple[float, ...]
     normalisation: dict
     interpolation: str

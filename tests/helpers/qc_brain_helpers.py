@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from qc_helpers import save, write_record
+from qc_helpers import affine_of, save, write_record
 
 from sctseg7t.measure.lesion_location import Regions
 from sctseg7t.measure.lesions import measure_lesions
@@ -53,8 +53,6 @@ def write_brain(
     image=None,
     mask=None,
     spacing_mm=SPACING_MM,
-    affine=None,
-    regions=True,
     tables=True,
     soft=False,
     raw=None,
@@ -65,8 +63,8 @@ def write_brain(
     folder.mkdir(parents=True, exist_ok=True)
     made, ventricles = head(seed=seed) if image is None else (image, None)
     mask = ellipsoids(made.shape) if mask is None else mask
-    affine = np.diag([*spacing_mm, 1.0]) if affine is None else affine
-    table = measure_lesions(mask, affine, regions_of(ventricles) if regions and ventricles is not None else None)
+    affine = affine_of(spacing_mm)
+    table = measure_lesions(mask, affine, None if ventricles is None else regions_of(ventricles))
 
     scan = folder / f"{name}.nii.gz"
     save(made, affine, scan, axes)

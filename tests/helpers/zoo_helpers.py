@@ -23,7 +23,6 @@ class Answer:
     status: int = 200
     cut_at: int | None = None
     stall_s: float = 0.0
-    announce: bool = True
 
 
 class Server:
@@ -47,9 +46,6 @@ class Server:
         return self
 
     def __exit__(self, *args):
-        self.close()
-
-    def close(self):
         self._httpd.shutdown()
         self._httpd.server_close()
 
@@ -63,8 +59,7 @@ class Server:
                 answers = server.answers.get(self.path) or [Answer(status=404, body=b"")]
                 answer = answers.pop(0) if len(answers) > 1 else answers[0]
                 self.send_response(answer.status)
-                if answer.announce:
-                    self.send_header("Content-Length", str(len(answer.body)))
+                self.send_header("Content-Length", str(len(answer.body)))
                 self.end_headers()
                 try:
                     self.wfile.write(answer.body[: answer.cut_at])

