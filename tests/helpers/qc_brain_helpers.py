@@ -53,6 +53,7 @@ def write_brain(
     image=None,
     mask=None,
     spacing_mm=SPACING_MM,
+    regions=True,
     tables=True,
     soft=False,
     raw=None,
@@ -64,7 +65,7 @@ def write_brain(
     made, ventricles = head(seed=seed) if image is None else (image, None)
     mask = ellipsoids(made.shape) if mask is None else mask
     affine = affine_of(spacing_mm)
-    table = measure_lesions(mask, affine, None if ventricles is None else regions_of(ventricles))
+    table = measure_lesions(mask, affine, regions_of(ventricles) if regions and ventricles is not None else None)
 
     scan = folder / f"{name}.nii.gz"
     save(made, affine, scan, axes)

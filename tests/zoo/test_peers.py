@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import sys
 from pathlib import Path
 
 import keras_files as files
@@ -106,22 +105,6 @@ def test_published_files_have_the_blob_ids_that_their_repositories_give(peers):
         assert file_digest(peers / name) == listed[name].digest
 
 
-@pytest.mark.data
-def test_masks_equal_the_step_by_step_recipe(peers, tmp_path, monkeypatch, data_dir, deepseg, dice):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmark"))
-    import peer_sct_gm
-
-    scan = data_dir / "cord/sct-testing/t2s/t2s.nii.gz"
-    code, _, err = deepseg("-i", scan, "-c", "gm", "-m", "sct_gm_large", "-ofolder", tmp_path / "out")
-    assert code == 0, err
-    (mask,) = (tmp_path / "out").glob("*_gmseg.nii.gz")
-    network = peer_sct_gm.build_onnx(peers / "large_model.hdf5", tmp_path / "net.onnx")
-    got = np.asanyarray(nib.load(mask).dataobj)
-    np.testing.assert_array_equal(got, np.asanyarray(peer_sct_gm.segment_gm(scan, network).dataobj))
-    reference = nib.load(data_dir / "cord/sct-testing/t2s/t2s_gmseg_manual.nii.gz").get_fdata()
-    assert dice(got, reference) == pytest.approx(0.912, abs=0.01)
-
-
 def test_cord_entry_runs_a_network_of_its_shape(scan, deepseg, tmp_path, monkeypatch):
     clean_cache(tmp_path, monkeypatch)
     (tmp_path / "mirror").mkdir()
@@ -136,12 +119,11 @@ def test_cord_entry_runs_a_network_of_its_shape(scan, deepseg, tmp_path, monkeyp
 
 
 def test_public_7t_entry_runs_a_network_of_its_shape(scan, deepseg, tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(str(ROOT / "benchmark"))
-    sys.modules.pop("peer_unet7t", None)
-    import peer_unet7t
+    monkeypatch.syspath_prepend(str(ROOT / "benchmark" / "peers"))
+    import unet7t
 
     path = tmp_path / "net7t.onnx"
-    peer_unet7t.build_onnx(path)
+    unet7t.build_onnx(path)
     entry = dict(load_manifest().model("gm_sc_7t_t2star").raw)
     entry["files"] = [{**pin(path), "urls": [path.name], "format": "onnx"}]
     write_entry(path.with_suffix(".json"), entry)
