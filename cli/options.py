@@ -138,11 +138,11 @@ def participants(args: argparse.Namespace) -> tuple[Path | None, "Participants"]
     UsageError
         It cannot be read, or does not have the column that ``-group`` names.
     """
-    from sctseg7t.cohort.participants import NOBODY, read_participants
+    from sctseg7t.cohort.participants import Participants, read_participants
 
     own = Path(args.input or "", "participants.tsv")
     path = Path(args.participants) if args.participants else own if args.input and own.is_file() else None
-    found = read_participants(path) if path else NOBODY
+    found = read_participants(path) if path else Participants({}, {}, {})
     if args.group and args.group not in found.columns:
         known = f"; it has {', '.join(found.columns)}" if found.columns else ""
         raise UsageError(f"-group {args.group}: no such column in {path or 'any participants.tsv'}{known}")

@@ -46,6 +46,14 @@ def done(small, tmp_path_factory):
     return bids, folder / "out", out, err
 
 
+@pytest.fixture
+def again(done, tmp_path):
+    """The same with their times, to be worked on: data set and outputs."""
+    for part in ("bids", "out"):
+        shutil.copytree(done[0].parent / part, tmp_path / part)
+    return tmp_path / "bids", tmp_path / "out"
+
+
 def test_derivatives(done):
     bids, out, _, _ = done
     names = sorted(path.name for path in (out / "sub-01" / "anat").iterdir())
@@ -79,17 +87,6 @@ def test_progress_and_log(done):
     assert "sub-01/anat/sub-01_T2starw.nii.gz" in log and "network" in log and "ok after" in log
 
 
-def test_records(done):
-    bids, out, _, _ = done
-    records = find_records(out)
-    assert [r.name for r in records] == [f"sub-0{k}_T2starw" for k in (1, 2, 3)]
-    for r, subject in zip(records, ("01", "02", "03")):
-        assert r.status == "ok" and r.error is None and r.image == scan_of(bids, subject)
-        assert r.entities == {"sub": subject, "suffix": "T2starw"}
-        assert set(r.masks) == {"SC", "GM", "WM"} and all(path.is_file() for path in r.masks.values())
-        assert r.table("csa").is_file() and set(r.mask_sha256) == {"SC", "GM", "WM"}
-
-
 def test_tables(done):
     _, out, _, err = done
     slices, scans = rows(out / "cohort_slices.csv"), rows(out / "cohort_scans.csv")
@@ -114,14 +111,12 @@ def test_tables(done):
         assert described >= {(name, column) for column in rows(out / name)[0]}
 
 
-def test_a_second_run_does_nothing_and_a_third_only_what_changed(done, batch, tmp_path):
-    for part in ("bids", "out"):
-        shutil.copytree(done[0].parent / part, tmp_path / part)
-    bids, out = tmp_path / "bids", tmp_path / "out"
+def test_a_second_run_does_nothing_and_a_third_only_what_changed(again, batch):
+    bids, out = again
     times = {path: path.stat().st_mtime_ns for path in out.rglob("sub-*") if path.is_file()}
     code, said, _ = batch("-i", bids, "-o", out)
     assert code == 0 and "0 done, 3 up to date, 0 failed" in said
-    # Copied with their times; what is only touched is read, found the same, and remembered.
+    # What is only touched is read, found the same, and remembered.
     os.utime(scan_of(bids, "01"))
     code, said, _ = batch("-i", bids, "-o", out)
     assert code == 0 and "3 up to date" in said
@@ -174,26 +169,24 @@ def test_failures_are_rows_and_cost_nothing_else(bids, batch, tmp_path):
     assert code == 1 and "1 done, 1 up to date, 1 failed, 1 with nothing found" in said
 
 
-def test_a_scan_that_fails_later_takes_its_old_masks_along(done, batch, tmp_path):
-    for part in ("bids", "out"):
-        shutil.copytree(done[0].parent / part, tmp_path / part)
-    scan_of(tmp_path / "bids", "01").write_bytes(b"")
-    assert batch("-i", tmp_path / "bids", "-o", tmp_path / "out")[0] == 1
-    left = sorted(path.name for path in (tmp_path / "out" / "sub-01" / "anat").iterdir())
+def test_a_scan_that_fails_later_takes_its_old_masks_along(again, batch):
+    bids, out = again
+    scan_of(bids, "01").write_bytes(b"")
+    assert batch("-i", bids, "-o", out)[0] == 1
+    left = sorted(path.name for path in (out / "sub-01" / "anat").iterdir())
     assert left == ["sub-01_deepseg.json"]
-    assert {r["subject"] for r in rows(tmp_path / "out" / "cohort_slices.csv")} == {"02", "03"}
+    assert {r["subject"] for r in rows(out / "cohort_slices.csv")} == {"02", "03"}
 
 
-def test_a_mask_changed_by_hand_is_never_lost(done, batch, tmp_path):
-    for part in ("bids", "out"):
-        shutil.copytree(done[0].parent / part, tmp_path / part)
-    mask = tmp_path / "out" / "sub-01" / "anat" / "sub-01_label-GM_mask.nii.gz"
+def test_a_mask_changed_by_hand_is_never_lost(again, batch):
+    bids, out = again
+    mask = out / "sub-01" / "anat" / "sub-01_label-GM_mask.nii.gz"
     before = mask.read_bytes()
     mask.write_bytes(b"hours of work")
-    code, said, err = batch("-i", tmp_path / "bids", "-o", tmp_path / "out")
+    code, said, err = batch("-i", bids, "-o", out)
     assert code == 0 and "1 done, 2 up to date" in said and "replaced" in err
     assert mask.read_bytes() == before
-    (kept,) = (tmp_path / "out" / "replaced").rglob("*.nii.gz")
+    (kept,) = (out / "replaced").rglob("*.nii.gz")
     assert kept.read_bytes() == b"hours of work"
 
 
@@ -223,7 +216,7 @@ def test_two_scans_with_one_output_are_both_refused(batch, small, tmp_path):
 
 def test_outputs_within_the_data_set_are_no_scans(bids, batch):
     out = bids / "sub-derivatives"
-    assert batch("-i", bids, "-o", out, "-include", "01")[0] == 0
+    assert batch("-i", bids, "-o", out, "-include", "01", "-v", "0") == (0, "", "")
     code, said, _ = batch("-i", bids, "-o", out, "-dry-run")
     assert code == 0 and "2 of 3 scans to run" in said
 
@@ -280,9 +273,6 @@ def test_two_batches_in_one_folder(bids, batch, tmp_path):
         (["-i", "bids", "-o", "bids"], "derivatives"),
         (["-i", "bids", "-o", "out", "-pattern", "T1w"], "T2starw (3)"),
         (["-i", "bids", "-o", "out", "-include", "sub-99"], "sub-99: no scan"),
-        (["-i", "bids", "-o", "out", "-exclude-qc", "none.yml"], "none.yml"),
-        (["-i", "bids", "-o", "out", "-workers", "0"], "-workers"),
-        (["-i", "bids", "-o", "out", "-timeout", "0"], "-timeout"),
         (["-i", "bids", "-o", "out", "-engine", "dask"], "-scheduler"),
         (["-i", "bids", "-o", "out", "-group", "sex"], "-figures"),
         (["-i", "bids", "-o", "out", "-figures", "-group", "sex"], "sex"),
@@ -326,41 +316,29 @@ def test_a_scan_that_hangs_and_one_that_kills_its_worker(bids, tmp_path):
 
 
 @posix
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_and_taken_up_again(bids, tmp_path, number, batch):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_stopped_and_taken_up_again(bids, tmp_path, number, batch):
     out = tmp_path / "out"
     fifo(bids, "02stuck")
     process = start("-i", bids, "-o", out, "-workers", "1")
     worker = wait_for(lambda: worker_of(out, "02stuck"))
-    # A terminal sends Ctrl-C to the whole group.
-    os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
-    wait_for(lambda: "once more" in process.stderr.readline())
-    process.send_signal(number)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 130 and "Traceback" not in err and "interrupted" in err
-    assert record(out, "01")["status"] == "ok" and record(out, "02")["status"] == "ok"
-    assert not list(out.rglob(".sct7t-sub*")) and not (out / "sub-03").exists()
-    with pytest.raises(ProcessLookupError):
-        os.kill(worker, 0)
+    if number == signal.SIGKILL:
+        process.kill()
+        # Workers hold its pipes: this returns because none outlives it.
+        process.communicate(timeout=60)
+    else:
+        # A terminal sends Ctrl-C to the whole group.
+        os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+        wait_for(lambda: "once more" in process.stderr.readline())
+        process.send_signal(number)
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 130 and "Traceback" not in err and "interrupted" in err
+        assert record(out, "01")["status"] == "ok" and record(out, "02")["status"] == "ok"
+        assert not list(out.rglob(".sct7t-sub*")) and not (out / "sub-03").exists()
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker, 0)
     code, said, _ = batch("-i", bids, "-o", out, "-exclude", "02stuck")
     assert code == 0 and "1 done, 2 up to date" in said
-
-
-@posix
-def test_killed_outright_and_taken_up_again(bids, tmp_path, batch):
-    out = tmp_path / "out"
-    fifo(bids, "02stuck")
-    process = start("-i", bids, "-o", out, "-workers", "1")
-    wait_for(lambda: worker_of(out, "02stuck"))
-    process.kill()
-    # Workers hold its pipes: this returns because none outlives it.
-    process.communicate(timeout=60)
-    code, said, _ = batch("-i", bids, "-o", out, "-exclude", "02stuck")
-    assert code == 0 and "1 done, 2 up to date" in said
-
-
-def test_silent(bids, batch, tmp_path):
-    assert batch("-i", bids, "-o", tmp_path / "out", "-include", "01", "-v", "0") == (0, "", "")
 
 
 def test_prefetched_scans_are_the_scans(done, batch, tmp_path):
