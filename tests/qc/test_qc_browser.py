@@ -253,7 +253,7 @@ def test_export_and_import_json_and_csv(page, open_page, cohort, chromium):
         assert "0 of 8" in page.inner_text("#progress")
         page.click("#exchangeOpen")
         give(page, "#importFile", filename, content)
-        page.wait_for_function("document.querySelector('#importSaid').textContent.includes('3 imported')")
+        page.locator("#importSaid", has_text="3 imported").wait_for()
         page.keyboard.press("Escape")
         assert "3 of 8" in page.inner_text("#progress")
         go(page, HOSTILE)
@@ -270,7 +270,7 @@ def test_later_rating_stays_on_import(page):
     page.keyboard.press("f")
     page.click("#exchangeOpen")
     give(page, "#importFile", "r.json", text)
-    page.wait_for_function("document.querySelector('#importSaid').textContent.includes('1 older')")
+    page.locator("#importSaid", has_text="1 older").wait_for()
     page.keyboard.press("Escape")
     assert pressed(page) == ["✕ Fail", "4"]
 
@@ -297,7 +297,7 @@ def test_qc_fail_yml_is_that_of_sct(page, tmp_path):
     page.reload()
     page.click("#exchangeOpen")
     give(page, "#importFile", filename, text)
-    page.wait_for_function("document.querySelector('#importSaid').textContent.includes('2 imported')")
+    page.locator("#importSaid", has_text="2 imported").wait_for()
     page.keyboard.press("Escape")
     page.select_option("#filter", "fail")
     assert set(listed(page)) == {"sub-06_T2starw", HOSTILE}
@@ -309,7 +309,7 @@ def test_what_is_no_export_is_refused(page):
     page.click("#exchangeOpen")
     for file, text, words in (("r.json", "{", "is not JSON"), ("r.csv", "a,b\n1,2\n", 'no column "scan"')):
         give(page, "#importFile", file, text)
-        page.wait_for_function(f"document.querySelector('#importSaid').textContent.includes('{words}')")
+        page.locator("#importSaid", has_text=words).wait_for()
     assert "0 of 8" in page.inner_text("#progress")
 
 
@@ -322,7 +322,7 @@ def test_import_of_hostile_values_is_text(page):
     ]
     page.click("#exchangeOpen")
     give(page, "#importFile", "r.json", json.dumps({"format": "sct7t-qc-ratings", "ratings": rows}))
-    page.wait_for_function("document.querySelector('#importSaid').textContent.includes('2 imported, 1 of scans')")
+    page.locator("#importSaid", has_text="2 imported, 1 of scans").wait_for()
     page.keyboard.press("Escape")
     go(page, "sub-01_T2starw")
     assert page.input_value("#notes") == HOSTILE and pressed(page) == []
@@ -346,7 +346,7 @@ def test_agreement_is_that_of_the_command(page, tmp_path):
     page.click("#agreementOpen")
     give(page, "#raterA", "ann.json", texts[0])
     give(page, "#raterB", "bob.json", texts[1])
-    page.wait_for_function("document.querySelector('#agreementSaid').textContent.includes('30 scans rated by both')")
+    page.locator("#agreementSaid", has_text="30 scans rated by both").wait_for()
     said = page.inner_text("#agreementSaid")
     assert f"{found['verdicts']['kappa']:.3f}" in said and f"{found['ratings']['weighted_kappa']:.3f}" in said
     assert page.locator("#agreementSaid li").count() == len(found["disagreements"])
