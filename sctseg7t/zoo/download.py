@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
-from urllib.request import url2pathname
 
 from sctseg7t.errors import DownloadError
 from sctseg7t.zoo.cache import cache_dir, cached_path, describe, find_local, lock_path, log, matches, mirror_dir, record
@@ -147,6 +146,9 @@ def _retrieve(url: str, file: FileSpec, folder: Path) -> Path:
         raise SourceError("not in this installation")
     if parts and parts.scheme != "file":
         raise SourceError(f"unknown kind of address '{parts.scheme}://'")
+    # Here and not above: a run on a cord downloads nothing, and this import takes long.
+    from urllib.request import url2pathname
+
     try:
         source = open(url2pathname(parts.path) if parts else Path(url).expanduser(), "rb")
     except OSError as error:
