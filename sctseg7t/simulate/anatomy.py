@@ -13,14 +13,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
+from scipy.ndimage import gaussian_filter, map_coordinates
 
 from sctseg7t.errors import InputError, UsageError
 
 SIZE = 192
 SPACING_MM = 0.17578125
+# Position (mm) of a map's rows and columns.
+_AXIS = (np.arange(SIZE) - (SIZE - 1) / 2) * SPACING_MM
 # What sct7t_download export calls the folder of each source.
 _EXPORTED = {"AMU7T": "AMU7T", "PAM50": "PAM50", "masks": "gm-challenge"}
+# Files of cord, gray matter and, if there is one, atlas.
+_TEMPLATES = {"AMU7T": ("AMU7T_sc", "AMU7T_gm", "AMU7T_50_labels"), "PAM50": ("PAM50_cord", "PAM50_gm")}
+_HORNS = ("commissure_y", "ventral_x", "ventral_y") + tuple(
+    f"{side}_{name}" for side in ("left", "right") for name in ("x", "y", "ux", "uy", "room")
+)
 
 
 @dataclass(frozen=True)
@@ -95,24 +104,16 @@ def load_bank(sources: Sequence[str], folders: Mapping[str, str | Path] | None =
     InputError
         No source, an unknown one, or a source's files are not in its folder.
     """
-    folders = folders or {}
-    if not sources:
-        raise InputError("no anatomy source given; use AMU7T, PAM50, masks or parametric")
-    readers = {
-        "AMU7T": lambda: _template(folders, "AMU7T", "AMU7T_sc", "AMU7T_gm", "AMU7T_50_labels"),
-        "PAM50": lambda: _template(folders, "PAM50", "PAM50_cord", "PAM50_gm", None),
-        "masks": lambda: _masks(folders),
-        "parametric": lambda: [_parametric(np.random.default_rng(seed))],
-    }
-    unknown = [name for name in sources if name not in readers]
-    if unknown:
-        raise InputError(f"anatomy source {unknown[0]!r} is unknown; use AMU7T, PAM50, masks or parametric")
-    parts = [(name, *stack) for name in sources for stack in readers[name]()]
-    maps = np.concatenate([p[1] for p in parts])
-    stack = np.concatenate([np.full(len(p[1]), i) for i, p in enumerate(parts)])
-    step = np.concatenate([np.full(len(p[1]), p[2], np.float32) for p in parts])
-    source = np.concatenate([np.full(len(p[1]), p[0]) for p in parts])
-    return AnatomyBank(maps, stack, step, source)
+    known = (*_EXPORTED, "parametric")
+    wrong = [name for name in sources if name not in known]
+    if wrong or not sources:
+        what = f"anatomy source {wrong[0]!r} is unknown" if wrong else "no anatomy source given"
+        raise InputError(f"{what}; use {', '.join(known[:-1])} or {known[-1]}")
+    parts = [(name, *stack) for name in sources for stack in _stacks(name, folders or {}, seed)]
+    lengths = [len(maps) for _, maps, _ in parts]
+    names, maps, steps = zip(*parts)
+    step_mm = np.repeat(np.array(steps, np.float32), lengths)
+    return AnatomyBank(np.concatenate(maps), np.repeat(range(len(parts)), lengths), step_mm, np.repeat(names, lengths))
 
 
 def describe_horns(maps: np.ndarray) -> dict[str, np.ndarray]:
@@ -130,25 +131,24 @@ def describe_horns(maps: np.ndarray) -> dict[str, np.ndarray]:
         ``ventral_y``, the mean of the ventral horns' centres; for ``left`` and ``right``: the dorsal horn's tip
         ``_x``, ``_y``, its direction ``_ux``, ``_uy`` and ``_room``, the way from the tip to the cord's surface.
     """
-    axis = (np.arange(SIZE) - (SIZE - 1) / 2) * SPACING_MM
-    names = ["commissure_y", "ventral_x", "ventral_y"]
-    names += [f"{side}_{k}" for side in ("left", "right") for k in ("x", "y", "ux", "uy", "room")]
-    out = {name: np.zeros(len(maps), np.float32) for name in names}
-    for k, (cord, gray) in enumerate(maps[:, :2]):
-        rows, columns = np.nonzero(gray > 127)
-        if not rows.size:
-            continue
-        x, y = axis[columns], axis[rows]
-        middle = y[np.abs(x) < 0.4]
-        out["commissure_y"][k] = join = middle.mean() if middle.size else np.median(y)
-        front = y > join
-        out["ventral_x"][k], out["ventral_y"][k] = np.abs(x[front]).mean(), y[front].mean()
-        for side, sign in (("left", -1), ("right", 1)):
-            of_side = (sign * x > 0) & (y < join)
-            if of_side.sum() < 8:
-                continue
-            for name, value in _dorsal_horn(x[of_side], y[of_side], cord).items():
-                out[f"{side}_{name}"][k] = value
+    found = [_horns_of(cord, gray) for cord, gray in maps[:, :2]]
+    return {name: np.array([horns.get(name, 0.0) for horns in found], np.float32) for name in _HORNS}
+
+
+def _horns_of(cord, gray):
+    rows, columns = np.nonzero(gray > 127)
+    if not rows.size:
+        return {}
+    x, y = _AXIS[columns], _AXIS[rows]
+    middle = y[np.abs(x) < 0.4]
+    join = middle.mean() if middle.size else np.median(y)
+    front = y > join
+    out = {"commissure_y": join, "ventral_x": np.abs(x[front]).mean(), "ventral_y": y[front].mean()}
+    for side, sign in (("left", -1), ("right", 1)):
+        of_side = (sign * x > 0) & (y < join)
+        if of_side.sum() >= 8:
+            horn = _dorsal_horn(x[of_side], y[of_side], cord)
+            out |= {f"{side}_{name}": value for name, value in horn.items()}
     return out
 
 
@@ -167,14 +167,15 @@ def _dorsal_horn(x, y, cord):
     return {"x": tip[0], "y": tip[1], "ux": way[0], "uy": way[1], "room": steps[beyond[0]] if beyond.size else 0.0}
 
 
-def anatomy_folders(items: Sequence[str]) -> dict[str, str | Path]:
+def anatomy_folders(items: Sequence[str], exported: Mapping[str, str] = _EXPORTED) -> dict[str, str | Path]:
     """Folder of each source from the folders that a user gives.
 
     Parameters
     ----------
     items : sequence of str
-        ``SOURCE=FOLDER``, or one folder as ``sct7t_download export`` makes it, which holds
-        ``AMU7T``, ``PAM50`` and ``gm-challenge`` (the source ``masks``).
+        ``SOURCE=FOLDER``, or a folder that holds the ``exported`` ones, as ``sct7t_download export`` makes it.
+    exported : dict of str to str
+        By source: the name of its folder in such a folder.
 
     Raises
     ------
@@ -184,99 +185,75 @@ def anatomy_folders(items: Sequence[str]) -> dict[str, str | Path]:
     folders = {}
     for item in items:
         name, equals, path = str(item).partition("=")
-        if equals:
-            folders[name] = path
-            continue
-        inside = {source: Path(item) / sub for source, sub in _EXPORTED.items() if (Path(item) / sub).is_dir()}
+        places = {source: Path(item) / folder for source, folder in exported.items()}
+        inside = {name: path} if equals else {source: place for source, place in places.items() if place.is_dir()}
         if not inside:
-            raise UsageError(
-                f"{item}: holds no {', '.join(_EXPORTED.values())}; give SOURCE=FOLDER or a folder of them"
-            )
+            raise UsageError(f"{item}: holds no {', '.join(exported.values())}; give SOURCE=FOLDER or a folder of them")
         folders |= inside
     return folders
 
 
-def _remedy(source):
-    return f"get it with 'sct7t_download export {_EXPORTED[source]} -o DATA' and give that folder"
+def _stacks(source, folders, seed) -> Iterator[tuple[np.ndarray, float]]:
+    """Maps and step (mm) of every stack of a source."""
+    if source == "parametric":
+        yield _parametric(np.random.default_rng(seed)), 0.8
+    elif source == "masks":
+        for path in _files(source, folders, "*_seg-manual"):
+            gm_path = path.with_name(path.name.replace("_seg-manual", "_gmseg-manual"))
+            if not gm_path.is_file():
+                raise InputError(
+                    f"{path}: its gray matter mask {gm_path.name} is not there; install the data set again"
+                )
+            (sc, zooms), (gm, _) = _read(path), _read(gm_path)
+            sc, gm = ((tissue > 0.5).astype(np.float32) for tissue in (sc, gm))
+            # A coarse mask has no fine outline to learn from.
+            if zooms[0] <= 0.4:
+                keep = np.flatnonzero(sc.any((0, 1)) & gm.any((0, 1)))
+                yield _regrid([_soften(sc, zooms), _soften(gm, zooms)], keep, zooms), float(zooms[2])
+    else:
+        (sc, zooms), *others = (_read(_files(source, folders, name)[0]) for name in _TEMPLATES[source])
+        gm = others[0][0]
+        # Below the cervical enlargement PAM50 has no reliable GM; keep the span with both tissues.
+        keep = np.flatnonzero((sc.sum((0, 1)) * np.prod(zooms[:2]) > 35) & (gm.sum((0, 1)) > 0))
+        if source == "PAM50":
+            keep = keep[keep >= keep.max() - 330]
+        if zooms[0] > 0.4:
+            # Drawn on coarse voxels: without this its outline is a polygon.
+            sc = _soften(sc, zooms, 0.3)
+        yield _regrid([sc, *(volume for volume, _ in others)], keep, zooms), float(zooms[2])
 
 
-def _read(folders, source, name):
-    import nibabel as nib
-
+def _files(source, folders, name):
+    """Files of a source; InputError with the way to get them where there is none."""
+    remedy = f"get it with 'sct7t_download export {_EXPORTED[source]} -o DATA' and give that folder"
     if source not in folders:
-        raise InputError(f"anatomy source {source}: no folder given; {_remedy(source)}")
+        raise InputError(f"anatomy source {source}: no folder given; {remedy}")
     found = sorted(Path(folders[source]).rglob(f"{name}.nii.gz"))
     if not found:
-        raise InputError(f"{folders[source]}: {name}.nii.gz is not there; {_remedy(source)}")
-    return nib.as_closest_canonical(nib.load(found[0]))
+        raise InputError(f"{folders[source]}: {name}.nii.gz is not there; {remedy}")
+    return found
 
 
-def _template(folders, source, sc_name, gm_name, atlas_name) -> Iterator[tuple[np.ndarray, float]]:
-    sc_img = _read(folders, source, sc_name)
-    gm = _read(folders, source, gm_name).get_fdata(dtype=np.float32)
-    sc = sc_img.get_fdata(dtype=np.float32)
-    atlas = _read(folders, source, atlas_name).get_fdata(dtype=np.float32) if atlas_name else None
-    area = sc.sum((0, 1)) * np.prod(sc_img.header.get_zooms()[:2])
-    # Below the cervical enlargement PAM50 has no reliable GM; keep the span with both tissues.
-    keep = np.flatnonzero((area > 35) & (gm.sum((0, 1)) > 0))
-    if source == "PAM50":
-        keep = keep[keep >= keep.max() - 330]
-    zooms = sc_img.header.get_zooms()
-    if zooms[0] > 0.4:
-        # Drawn on coarse voxels: without this its outline is a polygon.
-        sc = _soften(sc, zooms, 0.3)
-    maps = _regrid(sc, gm, atlas, keep, zooms)
-    yield maps, float(zooms[2])
-
-
-def _masks(folders) -> Iterator[tuple[np.ndarray, float]]:
-    import nibabel as nib
-
-    if "masks" not in folders:
-        raise InputError(f"anatomy source masks: no folder given; {_remedy('masks')}")
-    found = sorted(Path(folders["masks"]).rglob("*_seg-manual.nii.gz"))
-    if not found:
-        raise InputError(f"{folders['masks']}: no *_seg-manual.nii.gz is there; {_remedy('masks')}")
-    for path in found:
-        img = nib.as_closest_canonical(nib.load(path))
-        gm_path = path.with_name(path.name.replace("_seg-manual", "_gmseg-manual"))
-        if not gm_path.is_file():
-            raise InputError(
-                f"{path}: its gray matter mask {gm_path.name} is not beside it; install the data set again"
-            )
-        sc = (img.get_fdata(dtype=np.float32) > 0.5).astype(np.float32)
-        gm = (nib.as_closest_canonical(nib.load(gm_path)).get_fdata(dtype=np.float32) > 0.5).astype(np.float32)
-        keep = np.flatnonzero(sc.any((0, 1)) & gm.any((0, 1)))
-        zooms = img.header.get_zooms()
-        if zooms[0] > 0.4:
-            # A coarse mask has no fine outline to learn from.
-            continue
-        yield _regrid(_soften(sc, zooms), _soften(gm, zooms), None, keep, zooms), float(zooms[2])
+def _read(path):
+    image = nib.as_closest_canonical(nib.load(path))
+    return image.get_fdata(dtype=np.float32), image.header.get_zooms()
 
 
 def _soften(mask, zooms, sigma_mm=0.22):
     """Smooth a mask in plane so that its 0.5 level is a smooth outline."""
-    from scipy.ndimage import gaussian_filter
-
     return gaussian_filter(mask, (sigma_mm / zooms[0], sigma_mm / zooms[1], 0))
 
 
-def _regrid(sc, gm, atlas, keep, zooms):
-    """Centre each slice on its cord and resample it in plane to the bank's grid."""
-    from scipy.ndimage import map_coordinates
-
-    axis = (np.arange(SIZE) - (SIZE - 1) / 2) * SPACING_MM
+def _regrid(volumes, keep, zooms):
+    """Centre each slice on its cord and resample it in plane to the bank's grid; cord, gray matter, maybe atlas."""
     out = np.zeros((len(keep), 3, SIZE, SIZE), np.uint8)
-    ii, jj = np.meshgrid(np.arange(sc.shape[0]), np.arange(sc.shape[1]), indexing="ij")
+    ii, jj = np.indices(volumes[0].shape[:2])
     for row, k in enumerate(keep):
-        w = sc[:, :, k]
-        ci, cj = (w * ii).sum() / w.sum(), (w * jj).sum() / w.sum()
-        yy, xx = np.meshgrid(cj + axis / zooms[1], ci + axis / zooms[0], indexing="ij")
-        where = np.stack([xx, yy])
-        for channel, volume, order in ((0, sc, 1), (1, gm, 1), (2, atlas, 0)):
-            if volume is None:
-                continue
-            plane = map_coordinates(volume[:, :, k], where, order=order, mode="constant")
+        cord = volumes[0][:, :, k]
+        ci, cj = (cord * ii).sum() / cord.sum(), (cord * jj).sum() / cord.sum()
+        yy, xx = np.meshgrid(cj + _AXIS / zooms[1], ci + _AXIS / zooms[0], indexing="ij")
+        for channel, volume in enumerate(volumes):
+            plane = map_coordinates(volume[:, :, k], [xx, yy], order=0 if channel == 2 else 1)
             out[row, channel] = plane if channel == 2 else np.clip(np.rint(plane * 255), 0, 255)
     return out
 
@@ -288,8 +265,7 @@ def _parametric(rng, count=160):
     10-14.5 mm RL, largest at C4-C6). Each side has a ventral horn that is broad at the enlargement, a slender
     dorsal horn towards the dorsolateral surface, and its share of the commissure.
     """
-    axis = (np.arange(SIZE) - (SIZE - 1) / 2) * SPACING_MM
-    y, x = np.meshgrid(axis, axis, indexing="ij")
+    y, x = np.meshgrid(_AXIS, _AXIS, indexing="ij")
     out = np.zeros((count, 3, SIZE, SIZE), np.uint8)
     for k in range(count):
         level = k / (count - 1)
@@ -302,13 +278,13 @@ def _parametric(rng, count=160):
         flat = 0.03 * np.cos(2 * angle) * rng.uniform(0, 1)
         sc = _logistic((1 - notch + flat - radius) * ap, 0.12)
         cy = rng.normal(0.35, 0.15)
-        commissure = _capsule(x, y, (-0.9, cy), (0.9, cy), rng.uniform(0.18, 0.4))
-        gm = commissure
+        # The commissure.
+        gm = _capsule(x, y, (-0.9, cy), (0.9, cy), rng.uniform(0.18, 0.4))
         for side in (-1, 1):
             gm = np.maximum(gm, _horns(rng, side * x, y, cy, rl, ap, bulge))
         gm = np.minimum(_logistic(gm, 0.08), sc)
         out[k, 0], out[k, 1] = np.rint(sc * 255), np.rint(gm * 255)
-    return out, 0.8
+    return out
 
 
 def _horns(rng, x, y, cy, rl, ap, bulge):

@@ -6,7 +6,7 @@ import torch
 
 from sctseg7t.simulate.effect import effect
 from sctseg7t.simulate.fields import closed_contour, edge, segment_distance
-from sctseg7t.simulate.scene import CordScene, Draw
+from sctseg7t.simulate.scene import CordScene, Draw, SliceScene
 
 
 @effect("contrast", "cord", required=True)
@@ -95,17 +95,22 @@ def canal(
     uneven=0.12,
 ) -> None:
     """The thecal sac and its fluid, of uneven brightness where it flows."""
-    x, y = scene.canal
-    room = scene.scale.clamp(min=0.9)
-    semi = [draw.uniform(name, *v) * room for name, v in (("semi_x", semi_x), ("semi_y", semi_y))]
-    ox, oy = draw.normal("x", 0.6), draw.uniform("y", *shift_y)
-    triangle = draw.uniform("triangle", 0, 0.1)
-    scene.wall = closed_contour(draw.gen, x - ox, y - oy, *semi, roughness=0.05, triangle=triangle)
+    scene.wall = thecal_sac(scene, draw, semi_x, semi_y, shift_y)
     # Fluid always leaves a thin layer around the cord, as far as the cord reaches.
     scene.layer = torch.nn.functional.avg_pool2d(scene.sc, 9, 1, 4)
     thin = edge((scene.layer - draw.uniform("layer", *layer)) * 2, 0.1)
     scene.in_canal = torch.maximum(edge(scene.wall), thin)
     scene.csf = scene.fluid * (1 + draw.uniform("uneven", 0, uneven) * draw.noise(6))
+
+
+def thecal_sac(scene: SliceScene, draw: Draw, semi_x, semi_y, shift_y) -> torch.Tensor:
+    """Signed distance (mm, positive inside) to a sac around the cord; ranges of its half axes and its place."""
+    x, y = scene.canal
+    room = scene.scale.clamp(min=0.9)
+    semi = [draw.uniform(name, *v) * room for name, v in (("semi_x", semi_x), ("semi_y", semi_y))]
+    ox, oy = draw.normal("x", 0.6), draw.uniform("y", *shift_y)
+    triangle = draw.uniform("triangle", 0, 0.1)
+    return closed_contour(draw.gen, x - ox, y - oy, *semi, roughness=0.05, triangle=triangle)
 
 
 @effect("contrast", "cord")

@@ -6,51 +6,34 @@ The effects stand in three modules, in the order in which they work: ``shape`` (
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
 from sctseg7t.simulate import acquisition, contrast, shape  # noqa: F401 - they register the effects
-from sctseg7t.simulate.anatomy import SPACING_MM, AnatomyBank
-from sctseg7t.simulate.effect import read_settings
-from sctseg7t.simulate.scene import CordScene
+from sctseg7t.simulate.anatomy import SPACING_MM
+from sctseg7t.simulate.scene import Batch, CordScene, SliceSimulator
 
 
 @dataclass(frozen=True)
-class CordBatch:
+class CordBatch(Batch):
     """image (N, 1, S, S) z-scored; target (N, 2, S, S) SC and GM fractions; inside (N, 1, S, S)."""
 
-    image: torch.Tensor
-    target: torch.Tensor
     inside: torch.Tensor
 
 
-class CordSimulator:
-    """Draws batches of simulated cord windows.
+class CordSimulator(SliceSimulator):
+    """Draws batches of simulated cord windows, of pixels of 0.17578125 mm."""
 
-    Parameters
-    ----------
-    bank : AnatomyBank
-    recipe : dict
-        By effect: the settings that differ from its defaults, or False to leave it out.
-    size : int
-        Window size in pixels of 0.17578125 mm.
-
-    Raises
-    ------
-    InputError
-        The recipe names an unknown effect, setting or anatomy source.
-    """
-
-    def __init__(self, bank: AnatomyBank, recipe: Mapping[str, Any] | None = None, size: int = 128):
-        self.settings = read_settings("cord", recipe)
-        self.bank, self.size = bank, size
-        self.bank.weights(self.settings["subject"]["source_weights"])
+    organ = "cord"
 
     def batch(self, count: int, seed: int) -> CordBatch:
-        """Simulate ``count`` windows; the same seed gives the same windows."""
+        """Simulate ``count`` windows: zero mean and unit SD over the pixels inside the scan, zero outside."""
         scene = self.scene(count, seed)
-        return CordBatch(_zscore(scene.image, scene.inside), scene.target, scene.inside)
+        inside = scene.inside
+        pixels = inside.sum((1, 2, 3), keepdim=True)
+        image = scene.image - (scene.image * inside).sum((1, 2, 3), keepdim=True) / pixels
+        var = ((image * inside) ** 2).sum((1, 2, 3), keepdim=True) / pixels
+        return CordBatch(image / torch.sqrt(var + 1e-8) * inside, scene.target, inside)
 
     def scene(
         self,
@@ -80,11 +63,3 @@ class CordSimulator:
         if index is not None:
             scene.index = index
         return scene.run(self.settings, seed, stages, reseed)
-
-
-def _zscore(image: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-    """Zero mean and unit SD over the pixels inside the image; zero outside."""
-    count = inside.sum((1, 2, 3), keepdim=True)
-    mean = (image * inside).sum((1, 2, 3), keepdim=True) / count
-    var = (((image - mean) * inside) ** 2).sum((1, 2, 3), keepdim=True) / count
-    return (image - mean) / torch.sqrt(var + 1e-8) * inside

@@ -25,6 +25,13 @@ _FOLDER = Path(__file__).parent / "recipes"
 # Where a recipe may give a range for what a plan decides.
 _PLANNED = {"pixel_mm": ("resolution", "pixel"), "thickness_mm": ("slab", "thickness"), "snr": ("noise", "snr")}
 
+_ORGANS = {
+    "cord": "cord: windows and scans (sct7t_simulate; a training recipe's simulation)",
+    "neck": "neck: whole slices for the locator (a training recipe's simulation)",
+    "brain": "brain: FLAIR with lesions (a training recipe's simulation, effects)",
+    "patch": "patch: pieces of those brains (a training recipe's simulation, patches)",
+}
+
 
 @dataclass(frozen=True)
 class ScanRecipe:
@@ -48,11 +55,6 @@ class ScanRecipe:
             kept = {name: share for name, share in subject["source_weights"].items() if name in anatomy}
             simulation["subject"] = {**subject, "source_weights": kept or None}
         return ScanRecipe(self.name, self.description, tuple(anatomy), simulation)
-
-
-def shipped_recipes() -> list[str]:
-    """Names of the recipes in the package."""
-    return recipe_file.shipped_recipes(_FOLDER)
 
 
 def read_recipe(name: str | Path | None = None) -> ScanRecipe:
@@ -175,16 +177,21 @@ def write_participants(folder: str | Path, rows: Sequence[dict[str, str]]) -> No
 
 
 def effects_table() -> str:
-    """Text that lists every effect of cord scans: its stage, what it does, and its settings with their defaults."""
-    effects = EFFECTS["cord"]
-    width = max(map(len, effects)) + 2
-    lines = [f"{'EFFECT':{width}}{'STAGE':13}{'REQUIRED':10}WHAT IT DOES, AND ITS SETTINGS WITH THEIR DEFAULTS"]
-    for entry in effects.values():
-        required = "yes" if entry.required else "no"
-        lines.append(f"{entry.name:{width}}{entry.stage:13}{required:10}{entry.summary.replace('``', '')}")
-        settings = ", ".join(f"{name} {json.dumps(value)}" for name, value in entry.defaults.items())
-        lines += [" " * (width + 23) + line for line in textwrap.wrap(settings, 90)]
-    return "\n".join(lines)
+    """Text that lists every effect by organ: its stage, what it does, and its settings with their defaults."""
+    from sctseg7t.simulate import neck  # noqa: F401 - what of them registers effects is imported
+    from sctseg7t.simulate.brain import patches  # noqa: F401
+
+    width = max(len(name) for effects in EFFECTS.values() for name in effects) + 2
+    lines = []
+    for organ, effects in EFFECTS.items():
+        lines += [f"{_ORGANS[organ]}\n", f"{'EFFECT':{width}}{'STAGE':13}{'REQUIRED':10}WHAT IT DOES, AND ITS SETTINGS"]
+        for entry in effects.values():
+            required = "yes" if entry.required else "no"
+            lines.append(f"{entry.name:{width}}{entry.stage:13}{required:10}{entry.summary.replace('``', '')}")
+            settings = ", ".join(f"{name} {json.dumps(value)}" for name, value in entry.defaults.items())
+            lines += [" " * (width + 23) + line for line in textwrap.wrap(settings, 90)]
+        lines.append("")
+    return "\n".join(lines).rstrip()
 
 
 def _make_folder(folder: Path) -> None:

@@ -7,10 +7,9 @@ differ from the defaults, or ``false`` to leave the effect out.
 """
 
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 from sctseg7t.errors import InputError
 
@@ -122,31 +121,3 @@ def read_settings(organ: str, values: Mapping[str, Any] | None = None) -> dict[s
         given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
         settings[name] = {**entry.defaults, **given}
     return settings
-
-
-def check_recorded_settings(organ: str, recipe: Mapping[str, Any]) -> None:
-    """InputError unless a record's recipe has every effect and setting of an organ, and no other."""
-    effects = EFFECTS[organ]
-    for name in [*recipe, *effects]:
-        given = recipe.get(name)
-        if name not in effects:
-            _other_version(f"it has {name!r}, which this version has not")
-        if given is None:
-            _other_version(f"it lacks {name!r}")
-        keys = set(given) ^ set(effects[name].defaults) if isinstance(given, dict) else ()
-        for key in sorted(keys):
-            _other_version(f"it and this version differ in {key!r} of {name!r}")
-
-
-def check_recorded_numbers(recorded: Mapping[str, Any], drawn: Mapping[str, Any]) -> None:
-    """InputError if the recorded numbers (effect → name → number) are not those that were drawn now."""
-    for name, kept in recorded.items():
-        for key, value in kept.items():
-            if not math.isclose(drawn.get(name, {}).get(key, math.nan), value, rel_tol=1e-5, abs_tol=1e-6):
-                _other_version(f"{key!r} of {name!r} is drawn differently now")
-
-
-def _other_version(reason: str) -> NoReturn:
-    raise InputError(
-        f"record of a simulated scan: {reason}; another version of sctseg7t wrote it: use that, or simulate anew"
-    )

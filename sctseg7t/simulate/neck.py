@@ -7,9 +7,6 @@ hold no cord at all (plain tissue, a brain, noise): the locator must then stay s
 
 import functools
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,21 +15,14 @@ from torch.nn import functional as F
 
 from sctseg7t.brain.atlas import stored_maps
 from sctseg7t.simulate import acquisition, shape  # noqa: F401 - effects that cords and necks share
-from sctseg7t.simulate.anatomy import SPACING_MM, AnatomyBank
-from sctseg7t.simulate.effect import effect, read_settings
+from sctseg7t.simulate.anatomy import SPACING_MM
+from sctseg7t.simulate.contrast import thecal_sac
+from sctseg7t.simulate.effect import effect
 from sctseg7t.simulate.fields import closed_contour, edge, lowpass, rician, rotate, sample_mm
-from sctseg7t.simulate.scene import Draw, SliceScene
+from sctseg7t.simulate.scene import Batch, Draw, SliceScene, SliceSimulator
 
 _SHRINK = 3
 _BRAIN_STEP = 2  # mm
-
-
-@dataclass(frozen=True)
-class NeckBatch:
-    """image (N, 1, S, S), percentile-scaled, zero outside the scan; target (N, 1, S, S) heat map."""
-
-    image: Tensor
-    target: Tensor
 
 
 class NeckScene(SliceScene):
@@ -44,32 +34,18 @@ class NeckScene(SliceScene):
     inside: Tensor  # 1 where the image shows the scan
 
 
-class NeckSimulator:
-    """Draws batches of simulated whole slices of 1 mm pixels.
+class NeckSimulator(SliceSimulator):
+    """Draws batches of simulated whole slices, of pixels of 1 mm."""
 
-    Parameters
-    ----------
-    bank : AnatomyBank
-    recipe : mapping, optional
-        By effect: the settings that differ from its defaults, or False to leave it out.
-    size : int
-        Pixels along each side.
+    organ = "neck"
 
-    Raises
-    ------
-    InputError
-        The recipe names an unknown effect, setting or anatomy source.
-    """
-
-    def __init__(self, bank: AnatomyBank, recipe: Mapping[str, Any] | None = None, size: int = 128):
-        self.settings = read_settings("neck", recipe)
-        self.bank, self.size = bank, size
-        self.bank.weights(self.settings["subject"]["source_weights"])
-
-    def batch(self, count: int, seed: int) -> NeckBatch:
-        """Simulate ``count`` slices; the same seed gives the same slices."""
+    def batch(self, count: int, seed: int) -> Batch:
+        """Simulate ``count`` slices, scaled as the locator does at inference and zero outside the scan; heat maps."""
         scene = self.scene(count, seed)
-        return NeckBatch(_percentile_scale(scene.image, scene.inside), scene.target)
+        values = torch.where(scene.inside > 0, scene.image, torch.nan).flatten(1)
+        low, high = (torch.nanquantile(values, q, dim=1).view(-1, 1, 1, 1) for q in (0.01, 0.99))
+        scaled = ((scene.image - low) / (high - low).clamp(min=1e-6)).clamp(-0.5, 2.0)
+        return Batch(scaled * scene.inside, scene.target)
 
     def scene(self, count: int, seed: int) -> NeckScene:
         """The slices with all that made them."""
@@ -180,11 +156,7 @@ def vertebra(scene: NeckScene, draw: Draw, *, p=0.8) -> None:
 @effect("contrast", "neck", required=True)
 def canal(scene: NeckScene, draw: Draw, *, semi_x=(7.5, 13.5), semi_y=(5.5, 10.0), ring_p=0.85) -> None:
     """The thecal sac with its fluid, and a ring of bone and ligaments around it."""
-    x, y = scene.canal
-    room = scene.scale.clamp(min=0.9)
-    semi = [draw.uniform(name, *v) * room for name, v in (("semi_x", semi_x), ("semi_y", semi_y))]
-    ox, oy = draw.normal("x", 0.6), draw.uniform("y", -1.2, 2.4)
-    wall = closed_contour(draw.gen, x - ox, y - oy, *semi, roughness=0.05, triangle=draw.uniform("triangle", 0, 0.1))
+    wall = thecal_sac(scene, draw, semi_x, semi_y, (-1.2, 2.4))
     ring = edge(wall + draw.uniform("ring_mm", 0.3, 3.0), 0.4) * draw.chance("ring", ring_p)
     _paint(scene, ring * scene.shown, draw.uniform("ring_level", 0.02, 0.8))
     _paint(scene, edge(wall, 0.4) * scene.shown, 1.0)
@@ -266,11 +238,3 @@ def heat(scene: NeckScene, draw: Draw, *, sd_mm=3.0) -> None:
     share = (near * scene.inside).sum((1, 2, 3)) / near.sum((1, 2, 3)).clamp(min=1)
     seen = (share > 0.9).float().view(-1, 1, 1, 1)
     scene.target = torch.exp(-(away**2) / (2 * sd_mm**2)) * scene.shown * seen
-
-
-def _percentile_scale(image: Tensor, inside: Tensor, low: float = 0.01, high: float = 0.99) -> Tensor:
-    """Scale by percentiles of the scanned pixels, as the locator does at inference."""
-    values = torch.where(inside > 0, image, torch.nan).flatten(1)
-    p_low, p_high = (torch.nanquantile(values, q, dim=1).view(-1, 1, 1, 1) for q in (low, high))
-    scaled = ((image - p_low) / (p_high - p_low).clamp(min=1e-6)).clamp(-0.5, 2.0)
-    return scaled * inside

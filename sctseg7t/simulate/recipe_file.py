@@ -56,10 +56,8 @@ def _values(path: Path, folder: Path, above: tuple[Path, ...]) -> dict[str, Any]
     base = values.pop("base", None)
     if base is None:
         return values
-    if not isinstance(base, str):
-        raise InputError(f"{path}: base is {base!r} in the recipe; it must be the name or the file of a recipe")
     above = (*above, path.resolve())
-    found = _find(base, path.parent, folder)
+    found = _find(str(base), path.parent, folder)
     if found.resolve() in above:
         raise InputError(f"{path}: its base {base!r} leads back to the recipe itself")
     return _merged(_values(found, folder, above), values)
@@ -68,10 +66,5 @@ def _values(path: Path, folder: Path, above: tuple[Path, ...]) -> dict[str, Any]
 def _merged(base: Any, changes: Any) -> Any:
     if not (isinstance(base, dict) and isinstance(changes, dict)):
         return changes
-    whole = dict(base)
-    for name, value in changes.items():
-        if value is None:
-            whole.pop(name, None)
-        else:
-            whole[name] = _merged(whole.get(name), value)
-    return whole
+    merged = {**base, **{name: _merged(base.get(name), value) for name, value in changes.items()}}
+    return {name: value for name, value in merged.items() if changes.get(name, value) is not None}

@@ -1,7 +1,7 @@
 """A whole simulated scan: a stack of coherent slices with its true tissue fractions."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from sctseg7t.errors import InputError, UsageError
 from sctseg7t.simulate.acquisition import stored_grid
 from sctseg7t.simulate.anatomy import SPACING_MM, AnatomyBank, load_bank
 from sctseg7t.simulate.cord import CordSimulator
-from sctseg7t.simulate.effect import EFFECTS, check_recorded_numbers, check_recorded_settings, read_settings
+from sctseg7t.simulate.effect import EFFECTS, read_settings
 from sctseg7t.simulate.fields import sample_mm
 from sctseg7t.simulate.scene import one_thread
 
@@ -91,44 +91,41 @@ def simulate_scan(
     settings = _plan_settings(plan, recipe or {})
     size = int(plan.field_of_view_mm / SPACING_MM) // 2 * 2
     simulator = CordSimulator(bank, settings, size)
+    whole = simulator.settings
     indices = _walk(bank, plan, settings["subject"]["source_weights"])
     count = int(plan.field_of_view_mm / plan.pixel_mm) // 2 * 2
-    images, fractions, drawn = [], [], []
+    slices, drawn = [], []
+    # Of the effects that a slice does not share with the whole scan.
+    own_seed = plan.seed * 1000 + 17
     with one_thread():
-        for scene in _scenes(simulator, plan, indices):
-            images.append(_centre(scene.stored, count)[0])
-            fractions.append(_centre(_native_fractions(scene), count))
+        for k, index in enumerate(indices):
+            bend = k / max(plan.slices - 1, 1) - 0.5
+            simulator.settings = _slice_settings(whole, plan, k)
+            scene = simulator.scene(
+                1,
+                plan.seed,
+                index=torch.tensor([index]),
+                stages=_STAGES,
+                drift_mm=(plan.off_centre_mm[0] + 1.0 * bend, plan.off_centre_mm[1] + 3.0 * bend),
+                reseed={"noise": own_seed + k, "lesions": own_seed + int(k * plan.thickness_mm / _LESION_MM)},
+            )
+            maps = torch.cat([scene.stored, _native_fractions(scene)], 1)[0].numpy()
+            start = (maps.shape[-1] - count) // 2
+            slices.append(maps[:, start : start + count, start : start + count])
             drawn.append({name: kept for name, kept in scene.settings_of(0).items() if name != "subject"})
     pixel = scene.pixel[0].numpy()
-    stack = np.stack(images, -1)
+    stack, *fractions = np.stack(slices, -1)
     stack = np.rint(stack / np.quantile(stack, 0.995) * 800).clip(0, 4000).astype(np.int16)
-    truth = {
-        name: _image(np.stack([f[c] for f in fractions], -1).astype(np.float32), pixel, plan)
-        for c, name in enumerate(("SC", "GM"))
-    }
+    truth = {name: _image(fraction, pixel, plan) for name, fraction in zip(("SC", "GM"), fractions)}
+    differ = [name for name in drawn[0] if any(kept[name] != drawn[0][name] for kept in drawn)]
     record = {
         "plan": asdict(plan),
         "recipe": settings,
         "bank_slices": [int(i) for i in indices],
-        **_drawn(drawn),
+        "drawn": {name: kept for name, kept in drawn[0].items() if name not in differ},
+        "drawn_by_slice": {name: [kept[name] for kept in drawn] for name in differ},
     }
     return _image(stack, pixel, plan), truth, record
-
-
-def _scenes(simulator, plan, indices):
-    """The scene of each slice, inferior to superior."""
-    together = dict(simulator.settings)
-    for k, index in enumerate(indices):
-        bend = k / max(plan.slices - 1, 1) - 0.5
-        simulator.settings = _slice_settings(together, plan, k)
-        yield simulator.scene(
-            1,
-            plan.seed,
-            index=torch.tensor([index]),
-            stages=_STAGES,
-            drift_mm=(plan.off_centre_mm[0] + 1.0 * bend, plan.off_centre_mm[1] + 3.0 * bend),
-            reseed=_slice_seeds(plan, k),
-        )
 
 
 def _plan_settings(plan, recipe):
@@ -145,12 +142,6 @@ def _plan_settings(plan, recipe):
     return merged
 
 
-def _slice_seeds(plan, k):
-    """Seeds of the effects that slice ``k`` does not share with the whole scan."""
-    run = int(k * plan.thickness_mm / _LESION_MM)
-    return {"noise": plan.seed * 1000 + 17 + k, "lesions": plan.seed * 1000 + 17 + run}
-
-
 def _slice_settings(settings, plan, k):
     """Settings of slice ``k``: those of the scan, its compression faded by the distance from its level."""
     if "compression" not in settings:
@@ -165,15 +156,6 @@ def _slice_settings(settings, plan, k):
         "flat": tuple(1 + fade * (v - 1) for v in full["flat"]),
     }
     return {**settings, "compression": faded}
-
-
-def _drawn(slices):
-    """What was drawn, apart for the effects in which slices differ."""
-    differ = [name for name in slices[0] if any(kept[name] != slices[0][name] for kept in slices)]
-    return {
-        "drawn": {name: kept for name, kept in slices[0].items() if name not in differ},
-        "drawn_by_slice": {name: [kept[name] for kept in slices] for name in differ},
-    }
 
 
 def scan_from_record(
@@ -204,11 +186,31 @@ def scan_from_record(
         raise InputError(
             f"record of a simulated scan: {err} is missing or unknown; use one that sct7t_simulate wrote"
         ) from err
-    check_recorded_settings("cord", recipe)
+    known = {name: set(entry.defaults) for name, entry in EFFECTS["cord"].items()}
+    _same_version(
+        name
+        for name in {**known, **recipe}
+        if recipe.get(name) is not False and set(recipe.get(name) or ()) != known.get(name)
+    )
     bank = load_bank([sources] if isinstance(sources, str) else sources, folders, record.get("anatomy_seed", 0))
     made = simulate_scan(bank, plan, recipe)
-    check_recorded_numbers(record.get("drawn", {}), made[2]["drawn"])
+    drawn = made[2]["drawn"]
+    _same_version(
+        name
+        for name, kept in record.get("drawn", {}).items()
+        if not np.allclose([*kept.values()], [drawn.get(name, {}).get(key, math.nan) for key in kept], 1e-5, 1e-6)
+    )
     return made
+
+
+def _same_version(differ: Iterable[str]) -> None:
+    """InputError if effects differ between a record and this version."""
+    names = ", ".join(differ)
+    if names:
+        raise InputError(
+            f"record of a simulated scan: settings or numbers of {names} are not those of this version of sctseg7t; "
+            "use the one that wrote it, or simulate anew"
+        )
 
 
 def _walk(bank, plan, shares=None):
@@ -227,18 +229,13 @@ def _native_fractions(scene):
     """Mean of the fine fractions over each stored pixel."""
     x, y = stored_grid(scene)
     subs = (np.arange(4) + 0.5) / 4 - 0.5
-    total = sum(
+    parts = (
         sample_mm(scene.target, x + float(fx * scene.pixel[0, 0]), y + float(fy * scene.pixel[0, 1]), SPACING_MM)
         for fx in subs
         for fy in subs
     )
+    total = sum(parts, start=torch.zeros(()))
     return total / len(subs) ** 2
-
-
-def _centre(maps, count):
-    """Central (C, count, count) of (1, C, P, P) maps."""
-    start = (maps.shape[-1] - count) // 2
-    return maps[0, :, start : start + count, start : start + count].numpy()
 
 
 def _image(stack_yxz, pixel, plan):

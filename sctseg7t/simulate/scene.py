@@ -4,15 +4,15 @@ import contextlib
 import functools
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 
 from sctseg7t.simulate.anatomy import AnatomyBank
-from sctseg7t.simulate.brain.space import smooth_field
-from sctseg7t.simulate.effect import EFFECTS
-from sctseg7t.simulate.fields import pixel_grid_mm, smooth_noise
+from sctseg7t.simulate.effect import EFFECTS, read_settings
+from sctseg7t.simulate.fields import pixel_grid_mm, smooth_field, smooth_noise
 
 
 class Draw:
@@ -119,6 +119,14 @@ class Scene:
         return self
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Images, (N, C, ...), and what a network learns of them, (N, D, ...)."""
+
+    image: torch.Tensor
+    target: torch.Tensor
+
+
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
     """One thread of torch: sums over several depend on their number in the last bit."""
@@ -195,3 +203,28 @@ class CordScene(SliceScene):
         super().__init__(bank, count, size, spacing_mm)
         self.drift_mm = drift_mm
         self.horns = {}
+
+
+class SliceSimulator:
+    """Draws batches of simulated axial slices; the same seed gives the same batch.
+
+    Parameters
+    ----------
+    bank : AnatomyBank
+    recipe : mapping, optional
+        By effect: the settings that differ from its defaults, or False to leave it out.
+    size : int
+        Pixels along each side.
+
+    Raises
+    ------
+    InputError
+        The recipe names an unknown effect, setting or anatomy source.
+    """
+
+    organ: ClassVar[str]
+
+    def __init__(self, bank: AnatomyBank, recipe: Mapping[str, Any] | None = None, size: int = 128):
+        self.settings = read_settings(self.organ, recipe)
+        self.bank, self.size = bank, size
+        bank.weights(self.settings["subject"]["source_weights"])

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from sctseg7t.simulate.cord import CordBatch
-from sctseg7t.simulate.neck import NeckBatch
+from sctseg7t.simulate.scene import Batch
 from sctseg7t.train.recipe import TrainRecipe
 
 RECIPE = TrainRecipe(
@@ -40,7 +40,7 @@ class Discs:
         image = target.sum(1, keepdim=True) + 0.3 * torch.randn(count, 1, self.size, self.size, generator=gen)
         if self.task == "cord":
             return CordBatch(image, target, torch.ones_like(image))
-        return NeckBatch(image, torch.exp(-(away**2) / 18))
+        return Batch(image, torch.exp(-(away**2) / 18))
 
 
 class Log:

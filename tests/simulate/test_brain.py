@@ -1,7 +1,6 @@
 """Simulated brains: replay, effects that can be left out, lesions that lie where lesions do, the bank, the patches."""
 
 import io
-import json
 
 import nibabel as nib
 import numpy as np
@@ -9,14 +8,16 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from sctseg7t.errors import InputError, UsageError  # noqa: E402
+
+from sctseg7t.errors import InputError  # noqa: E402
+from sctseg7t.simulate.anatomy import anatomy_folders  # noqa: E402
 from sctseg7t.simulate.brain import bank, patches  # noqa: E402
-from sctseg7t.simulate.brain.brain import simulate  # noqa: E402
+from sctseg7t.simulate.brain.bank import simulate  # noqa: E402
 from sctseg7t.simulate.brain.lesions import JUDGED, LesionShapes, load_shapes  # noqa: E402
 from sctseg7t.simulate.brain.scene import BrainScene  # noqa: E402
-from sctseg7t.simulate.brain.space import apply_affine, gaussian, sample, smooth_field, voxel_positions  # noqa: E402
 from sctseg7t.simulate.brain.template import Template  # noqa: E402
 from sctseg7t.simulate.effect import EFFECTS, read_settings  # noqa: E402
+from sctseg7t.simulate.fields import apply_affine, gaussian, sample, smooth_field, voxel_positions  # noqa: E402
 
 # A third of the usual size: a brain in a second.
 SMALL = {"pose": {"size": [0.42, 0.43]}, "motion": False}
@@ -44,52 +45,42 @@ def shapes():
     return LesionShapes(("patient98", "patient99"), [mask, mask[::-1].copy()], np.array([-90.0, -126.0, -72.0]))
 
 
+HEAVY = SMALL | {"burden": {"shares": [0, 0, 0, 1]}}
+
+
 @pytest.fixture(scope="module")
 def brain(template, shapes):
-    return simulate(template, shapes, 3, SMALL | {"burden": {"shares": [0, 0, 0, 1]}})
+    """Image, label and place in the template."""
+    return simulate(template, shapes, 3, HEAVY)
 
 
-def test_the_same_seed_gives_the_same_brain(template, shapes, brain):
-    again = simulate(template, shapes, 3, SMALL | {"burden": {"shares": [0, 0, 0, 1]}})
-    assert np.array_equal(again.image, brain.image) and np.array_equal(again.label, brain.label)
-    assert again.drawn == brain.drawn
-    other = simulate(template, shapes, 4, SMALL)
-    assert other.image.shape != brain.image.shape or not np.array_equal(other.image, brain.image)
-
-
-def test_image_is_relative_to_the_brain_s_median(brain):
-    inside = brain.image[brain.image > 0].astype(np.float32)
-    assert np.median(inside) == pytest.approx(1, abs=0.03)
-    assert np.isfinite(inside).all() and brain.image.dtype == np.float16
+def test_the_same_seed_gives_the_same_brain_and_another_one_another(template, shapes, brain):
+    image, label, to_template = simulate(template, shapes, 3, HEAVY)
+    assert np.array_equal(image, brain[0]) and np.array_equal(label, brain[1]) and np.allclose(to_template, brain[2])
+    other = simulate(template, None, 4, SMALL | {"burden": {"shares": [1, 0, 0, 0]}})
+    assert not np.array_equal(other[0], brain[0]) and not other[1].any()
 
 
 def test_heavy_burden_has_lesions_brighter_than_the_rest(brain):
-    lesion = brain.label > 0
-    assert lesion.sum() > 50
-    inside = brain.image > 0.2
-    assert np.median(brain.image[lesion]) > np.median(brain.image[inside & ~lesion]) + 0.02
-    assert not (lesion & (brain.image == 0)).any()
+    image, lesion, _ = brain
+    assert np.isfinite(image).all() and np.median(image[image > 0]) == pytest.approx(1, abs=0.03)
+    assert lesion.sum() > 50 and not (lesion & (image == 0)).any()
+    assert np.median(image[lesion]) > np.median(image[(image > 0.2) & ~lesion]) + 0.02
 
 
-def test_no_burden_means_no_lesion(template, shapes):
-    assert not simulate(template, shapes, 3, SMALL | {"burden": {"shares": [1, 0, 0, 0]}}).label.any()
+def test_leaving_effects_out_changes_no_number_of_the_others(template):
+    optional = [name for name, entry in EFFECTS["brain"].items() if not entry.required]
+    usual = BrainScene(template).run(read_settings("brain", HEAVY), 3)
+    assert usual.label.any()  # drawn lesions need no masks
+    for names in (optional[::2], optional[1::2]):
+        less = BrainScene(template).run(read_settings("brain", HEAVY | dict.fromkeys(names, False)), 3)
+        assert less.drawn == {name: kept for name, kept in usual.drawn.items() if name not in names}
 
 
-def test_drawn_lesions_need_no_masks(template):
-    assert simulate(template, None, 3, SMALL | {"burden": {"shares": [0, 0, 0, 1]}}).label.any()
-
-
-def test_leaving_an_effect_out_changes_no_number_of_the_others(template, shapes, brain):
-    recipe = SMALL | {"burden": {"shares": [0, 0, 0, 1]}, "rims": False, "limbic": False}
-    less = BrainScene(template, shapes).run(read_settings("brain", recipe), 3)
-    kept = {name: drawn for name, drawn in brain.drawn.items() if name not in ("rims", "limbic")}
-    assert less.drawn == kept
-
-
-def test_affine_of_a_brain_is_the_pose_without_deformation(template, shapes):
-    scene = BrainScene(template, shapes).run(read_settings("brain", SMALL | {"warp": False}), 5, ("anatomy",))
-    brain = simulate(template, shapes, 5, SMALL | {"warp": False})
-    assert np.allclose(brain.to_template, scene.to_template.numpy(), atol=1e-3)
+def test_affine_of_a_brain_is_the_pose_without_deformation(template):
+    plain = SMALL | {"warp": False}
+    scene = BrainScene(template).run(read_settings("brain", plain), 5, ("anatomy",))
+    assert np.allclose(simulate(template, None, 5, plain)[2], scene.to_template.numpy(), atol=1e-3)
 
 
 def test_judged_patients_are_never_placed(tmp_path):
@@ -97,7 +88,8 @@ def test_judged_patients_are_never_placed(tmp_path):
     for number in ("01", *JUDGED, "20"):
         nib.save(image, tmp_path / f"patient{number}.nii.gz")
     assert load_shapes(tmp_path).names == ("patient01", "patient20")
-    assert load_shapes(tmp_path / "absent") is None
+    with pytest.raises(InputError, match="no lesion mask"):
+        load_shapes(tmp_path / "absent")
 
 
 def test_masks_are_read_in_ras(tmp_path):
@@ -107,11 +99,6 @@ def test_masks_are_read_in_ras(tmp_path):
     shapes = load_shapes(tmp_path)
     at = np.argwhere(shapes.masks[0])[0] + shapes.origin_mm
     assert at.tolist() == [-1, 2, 3]
-
-
-def test_an_empty_folder_of_masks_is_an_error(tmp_path):
-    with pytest.raises(InputError, match="no lesion mask"):
-        load_shapes(tmp_path)
 
 
 # space
@@ -147,7 +134,7 @@ def test_sampling_at_voxels_gives_the_voxels_and_follows_an_affine():
 @pytest.fixture
 def fill(template, tmp_path, monkeypatch):
     """Fill a bank of two small brains; what it wrote to the log."""
-    monkeypatch.setattr("sctseg7t.simulate.brain.template.load_template", lambda: template)
+    monkeypatch.setattr(bank, "load_template", lambda: template)
     masks = tmp_path / "masks"
     masks.mkdir()
     mask = np.zeros((182, 218, 182), np.uint8)
@@ -168,13 +155,14 @@ def fill(template, tmp_path, monkeypatch):
 def test_bank_is_filled_once_and_reopened(fill, template, tmp_path):
     (first, log, shapes), (again, nothing, _) = fill(), fill()
     assert "2 of 2" in log and nothing == ""
-    assert np.array_equal(first[1].image, again[1].image) and first[0].to_template.shape == (3, 4)
-    direct = simulate(template, shapes, 10, SMALL)
-    assert np.array_equal(direct.image, again[1].image) and np.array_equal(direct.label, again[1].label)
+    image, label, to_template = simulate(template, shapes, 10, SMALL)
+    for brains in (first, again):
+        assert np.array_equal(image.astype(np.float16), brains[1].image) and np.array_equal(label, brains[1].label)
+        assert np.allclose(to_template, brains[1].to_template)
     # A scan without its record, which is written last, is made again.
     record = next(tmp_path.rglob("0000.json"))
     record.unlink()
-    assert "1 of 1" in fill()[1] and json.loads(record.read_text())["drawn"]["pose"]
+    assert "1 of 2" in fill()[1] and record.exists()
 
 
 def test_other_effects_make_another_bank(tmp_path):
@@ -197,13 +185,8 @@ def test_small_lesions_are_drawn_more_often_than_their_volume(tmp_path):
 
 
 def test_data_folder_of_the_lesions(tmp_path):
-    (tmp_path / "brain/lesjak-cross/lesion_masks_mni").mkdir(parents=True)
-    inner = tmp_path / "brain/lesjak-cross"
-    assert bank.brain_folder([str(tmp_path)]) == inner
-    assert bank.brain_folder([f"brain={inner}"]) == inner
-    assert bank.brain_folder([]) is None
-    with pytest.raises(UsageError, match="holds no"):
-        bank.brain_folder([str(inner / "lesion_masks_mni")])
+    (tmp_path / "brain/lesjak-cross").mkdir(parents=True)
+    assert anatomy_folders([str(tmp_path)], bank.EXPORTED) == {"brain": tmp_path / "brain/lesjak-cross"}
 
 
 # patches
@@ -212,9 +195,8 @@ def test_data_folder_of_the_lesions(tmp_path):
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory, brain, template, shapes):
     folder = tmp_path_factory.mktemp("bank")
-    for name, seed in (("0000", None), ("0001", 11)):
-        b = brain if seed is None else simulate(template, shapes, seed, SMALL | {"burden": {"shares": [0, 0, 0, 1]}})
-        bank.store(folder, name, b.image, b.label, b.to_template)
+    bank.store(folder, "0000", *brain)
+    bank.store(folder, "0001", *simulate(template, shapes, 11, HEAVY))
     return [bank.open_brain(folder, name) for name in ("0000", "0001")]
 
 
@@ -229,6 +211,8 @@ def test_batches_are_replayable_and_have_all_channels(stored, template):
     assert torch.equal(one.image, two.image) and torch.equal(one.target, two.target)
     assert not torch.equal(one.image, made.batch(3, 6).image)
     assert set(one.target.unique().tolist()) <= {0.0, 1.0}
+    flair = patches.BrainSimulator(stored[:1], stored[1:], template, ["FLAIR"], {"size": 32}).batch(3, 5)
+    assert torch.equal(flair.image, one.image[:, :1])
 
 
 def test_held_out_brains_are_drawn_from_their_seeds_only(stored, template):
@@ -237,11 +221,6 @@ def test_held_out_brains_are_drawn_from_their_seeds_only(stored, template):
     assert made.batch(2, patches.HELD_OUT_SEED + 1).image.shape[0] == 2
     with pytest.raises((ValueError, IndexError)):
         made.batch(2, 1)
-
-
-def test_a_flair_only_network_gets_one_channel(stored, template):
-    made = patches.BrainSimulator(stored[:1], stored[1:], template, ["FLAIR"], {"size": 32})
-    assert made.batch(1, 2).image.shape == (1, 1, 32, 32, 32)
 
 
 def test_priors_lie_on_the_image(stored, template):
@@ -256,10 +235,11 @@ def test_priors_lie_on_the_image(stored, template):
 PATCH = [name for name, entry in EFFECTS["patch"].items() if not entry.required]
 
 
-@pytest.mark.parametrize("name", PATCH)
-def test_leaving_a_variation_out_changes_no_number_of_the_others(stored, template, name):
-    usual, less = simulator(stored, template).scene(7), simulator(stored, template, **{name: False}).scene(7)
-    assert less.drawn == {effect: kept for effect, kept in usual.drawn.items() if effect != name}
+@pytest.mark.parametrize("names", [PATCH[::2], PATCH[1::2]], ids=["some", "others"])
+def test_leaving_variations_out_changes_no_number_of_the_others(stored, template, names):
+    usual = simulator(stored, template).scene(7)
+    less = simulator(stored, template, **dict.fromkeys(names, False)).scene(7)
+    assert less.drawn == {effect: kept for effect, kept in usual.drawn.items() if effect not in names}
 
 
 @pytest.fixture(scope="module")
@@ -311,7 +291,6 @@ def test_variations_change_the_image_and_keep_outside_empty(stored, template, na
 
 
 def test_normalisation_is_the_one_of_inference():
-    pytest.importorskip("sctseg7t.brain.normalise")
     from sctseg7t.brain.normalise import normalise
     from sctseg7t.train.recipe import TrainRecipe
     from sctseg7t.train.task import task_of
@@ -335,9 +314,7 @@ def test_unknown_names_in_a_recipe_of_patches(stored, template):
 
 
 def test_real_patients_need_the_data(tmp_path):
-    from sctseg7t.simulate.brain.real import real_brains
-
     with pytest.raises(InputError, match="07"):
-        real_brains(["07"], None, tmp_path)
+        bank.real_brains(["07"], None, tmp_path)
     with pytest.raises(InputError, match="FLAIR"):
-        real_brains(["07"], tmp_path, tmp_path)
+        bank.real_brains(["07"], tmp_path, tmp_path)

@@ -12,20 +12,11 @@ from sctseg7t.errors import InputError
 torch = pytest.importorskip("torch", reason="needs the [train] extra")
 
 from sctseg7t.simulate import cord, fields, neck  # noqa: F401 - they register their effects
-from sctseg7t.simulate.brain import brain, patches  # noqa: F401
-from sctseg7t.simulate.effect import (
-    EFFECTS,
-    STAGES,
-    check_recorded_numbers,
-    check_recorded_settings,
-    effect,
-    read_settings,
-)
+from sctseg7t.simulate.brain import patches  # noqa: F401
+from sctseg7t.simulate.effect import EFFECTS, STAGES, effect, read_settings
 from sctseg7t.simulate.scene import Draw, Scene
 
 pytestmark = pytest.mark.train
-
-ALL = [(organ, name) for organ, effects in EFFECTS.items() for name in effects]
 
 
 class TestRegistry:
@@ -42,23 +33,18 @@ class TestRegistry:
         cord_order, neck_order = done.stdout.split("|")
         assert cord_order.split() == list(EFFECTS["cord"]) and neck_order.split() == list(EFFECTS["neck"])
 
-    def test_what_holds_no_effect_needs_no_torch(self):
-        rooms = "effect", "anatomy", "recipe_file", "brain.bank", "brain.real"
-        code = f"import sys, {', '.join('sctseg7t.simulate.' + room for room in rooms)}; print('torch' in sys.modules)"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == "False"
-
     def test_an_effect_serves_several_organs_each_with_its_defaults(self):
         assert EFFECTS["cord"]["bias"].apply is EFFECTS["neck"]["bias"].apply
         assert EFFECTS["cord"]["bias"].defaults != EFFECTS["neck"]["bias"].defaults
 
-    @pytest.mark.parametrize(("organ", "name"), ALL)
-    def test_optional_effects_can_be_left_out_and_others_not(self, organ, name):
-        if EFFECTS[organ][name].required:
-            with pytest.raises(InputError, match=f"{name!r} cannot be left out"):
-                read_settings(organ, {name: False})
-        else:
-            assert name not in read_settings(organ, {name: False})
+    @pytest.mark.parametrize("organ", STAGES)
+    def test_optional_effects_can_be_left_out_and_others_not(self, organ):
+        for name, entry in EFFECTS[organ].items():
+            if entry.required:
+                with pytest.raises(InputError, match=f"{name!r} cannot be left out"):
+                    read_settings(organ, {name: False})
+            else:
+                assert name not in read_settings(organ, {name: False})
 
     def test_defaults_are_filled_in(self):
         settings = read_settings("cord", {"noise": {"snr": [5, 6]}, "lesions": False})
@@ -73,7 +59,6 @@ class TestRegistry:
             ("cord", {"noise": {"snrr": 3}}, ("'noise'", "'snrr'", "snr, uneven")),
             ("cord", {"window": {"size": 3}}, ("'size'", "none")),
             ("cord", {"noise": True}, ("'noise'", "object")),
-            ("cord", {"noise": [1, 2]}, ("'noise'", "object")),
             ("neck", {"lesions": {}}, ("'lesions'", "vertebra")),
             ("brain", {"rims": {"widht": 1}}, ("'rims'", "'widht'", "probability, width_mm")),
             ("patch", {"flipp": {}}, ("'flipp'", "flip")),
@@ -83,27 +68,6 @@ class TestRegistry:
         with pytest.raises(InputError) as caught:
             read_settings(organ, recipe)
         assert all(word in str(caught.value) for word in words) and "\n" not in str(caught.value)
-
-    @pytest.mark.parametrize(
-        ("change", "words"),
-        [
-            (lambda r: r.pop("noise"), "lacks 'noise'"),
-            (lambda r: r["noise"].pop("uneven"), "'uneven' of 'noise'"),
-            (lambda r: r["noise"].update(more=1), "'more' of 'noise'"),
-            (lambda r: r.update(snr=[18, 18]), "'snr'"),
-        ],
-    )
-    def test_settings_of_another_version_are_refused(self, change, words):
-        recipe = {**read_settings("cord", {"lesions": False}), "lesions": False}
-        check_recorded_settings("cord", recipe)
-        change(recipe)
-        with pytest.raises(InputError, match=words):
-            check_recorded_settings("cord", recipe)
-
-    def test_numbers_of_another_version_are_refused(self):
-        check_recorded_numbers({"build": {"scale": 1.0}}, {"build": {"scale": 1.0 + 1e-7}})
-        with pytest.raises(InputError, match="'scale' of 'build'"):
-            check_recorded_numbers({"build": {"scale": 1.0}}, {"build": {"scale": 1.1}})
 
 
 class TestDraw:

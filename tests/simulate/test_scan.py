@@ -2,9 +2,8 @@
 
 import csv
 import json
-import os
+import re
 from dataclasses import replace
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -19,16 +18,10 @@ from sctseg7t.simulate import dataset, preview
 from sctseg7t.simulate import scan as scan_module
 from sctseg7t.simulate.anatomy import SPACING_MM, AnatomyBank, load_bank
 from sctseg7t.simulate.cord import CordSimulator
-from sctseg7t.simulate.effect import EFFECTS as ALL
+from sctseg7t.simulate.effect import EFFECTS
 from sctseg7t.simulate.scan import ScanPlan, scan_from_record, simulate_scan
 
 pytestmark = pytest.mark.train
-EFFECTS = ALL["cord"]
-
-
-@pytest.fixture(scope="module")
-def bank():
-    return load_bank(["parametric"])
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -129,9 +122,9 @@ class TestScan:
         assert np.array_equal(truth_again["GM"].dataobj, truth["GM"].dataobj)
         assert json.loads(json.dumps(record_again)) == json.loads(json.dumps(record))
 
-    def test_one_slice_and_another_seed(self, bank, scan):
-        one = simulate_scan(bank, replace(PLAN, slices=1))[0]
-        assert one.shape[2] == 1
+    def test_one_slice_of_the_finest_pixel_and_another_seed(self, bank, scan):
+        plan = replace(PLAN, slices=1, pixel_mm=SPACING_MM, field_of_view_mm=24.0)
+        assert simulate_scan(bank, plan)[0].shape == (136, 136, 1)
         other = simulate_scan(bank, replace(PLAN, seed=3))[0]
         assert not np.array_equal(other.dataobj, scan[0].dataobj)
 
@@ -150,28 +143,23 @@ class TestScan:
         with pytest.raises(UsageError):
             replace(PLAN, **change)
 
-    def test_finest_pixel_fills_the_field_of_view(self, bank):
-        plan = replace(PLAN, slices=1, pixel_mm=SPACING_MM, field_of_view_mm=24.0)
-        image = simulate_scan(bank, plan)[0]
-        assert image.shape[:2] == (136, 136)
-
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            (lambda r: r["recipe"].pop("noise"), "lacks 'noise'"),
-            (lambda r: r["drawn"]["build"].update(scale=9.0), "'scale' of 'build'"),
+            (lambda r: r["recipe"].pop("noise"), "noise"),
+            (lambda r: r["recipe"]["noise"].pop("uneven"), "noise"),
+            (lambda r: r["recipe"].update(snr=[18, 18]), "snr"),
+            (lambda r: r["drawn"]["build"].update(scale=9.0), "build"),
             (lambda r: r["plan"].pop("off_centre_mm"), "off_centre_mm"),
             (lambda r: r["plan"].update(speed=1), "speed"),
-            (lambda r: r.update(plan=7), "record"),
-            *[(lambda r, name=name: r.pop(name), "record") for name in ("plan", "recipe", "anatomy")],
+            (lambda r: r.pop("anatomy"), "anatomy"),
         ],
     )
     def test_record_of_another_version_is_an_input_error(self, scan, change, words):
         record = json.loads(json.dumps({"anatomy": "parametric", **scan[2]}))
         change(record)
-        with pytest.raises(InputError, match=words) as caught:
+        with pytest.raises(InputError, match=words):
             scan_from_record(record)
-        assert "\n" not in str(caught.value)
 
     def test_number_of_threads_changes_no_bit(self, bank, scan):
         before = torch.get_num_threads()
@@ -183,7 +171,7 @@ class TestScan:
         assert np.array_equal(again.dataobj, scan[0].dataobj)
 
     def test_what_a_recipe_switches_is_on_or_off_for_the_whole_scan(self, bank):
-        plan = replace(PLAN, slices=4)
+        plan = replace(PLAN, slices=2)
         for p in (0.0, 1.0):
             record = simulate_scan(bank, plan, {name: {"p": p} for name in ("atrophy", "ventral_horns", "motion")})[2]
             assert all(record["drawn"][name]["on"] == p for name in ("atrophy", "ventral_horns", "motion"))
@@ -221,16 +209,13 @@ class TestScan:
         assert one["drawn"]["compression"]["depth"] == pytest.approx(2.0)
 
     def test_sources_have_their_shares_of_scans(self, bank):
-        count = len(bank)
+        few = slice(None, None, 8)
         both = AnatomyBank(
-            np.concatenate([bank.maps, bank.maps]),
-            np.repeat([0, 1], count),
-            np.concatenate([bank.step_mm] * 2),
-            np.repeat(["a", "b"], count),
+            np.tile(bank.maps[few], (2, 1, 1, 1)), *(np.repeat(v, 20) for v in ([0, 1], [6.0, 6], ["a", "b"]))
         )
         for shares, wanted in (({"a": 0.0, "b": 1.0}, {1}), ({"a": 1.0, "b": 0.0}, {0}), (None, {0, 1})):
-            recipe, plan = {"subject": {"source_weights": shares}}, replace(PLAN, slices=2)
-            walks = [simulate_scan(both, replace(plan, seed=k), recipe)[2]["bank_slices"] for k in range(8)]
+            recipe, plan = {"subject": {"source_weights": shares}}, replace(PLAN, slices=2, thickness_mm=6.0)
+            walks = [simulate_scan(both, replace(plan, seed=k), recipe)[2]["bank_slices"] for k in range(4)]
             assert {int(both.stack[w[0]]) for w in walks} == wanted
             assert all(len(set(both.stack[w].tolist())) == 1 and w[0] < w[1] for w in walks)
 
@@ -239,23 +224,22 @@ class TestScan:
 
 
 class TestRecipes:
-    def test_shipped(self, bank):
-        assert dataset.shipped_recipes() == ["als", "compression", "healthy", "ms"]
-        for name in dataset.shipped_recipes():
-            recipe = dataset.read_recipe(name)
-            assert recipe.name == recipe.stem == name and recipe.description.endswith(".")
-            drawn = CordSimulator(bank, recipe.simulation, 16).scene(4, 0, stages=("anatomy", "contrast")).drawn
-            on = {effect for effect, kept in drawn.items() if "on" in kept and all(kept["on"])}
-            disease = on & {"lesions", "atrophy", "ventral_horns", "compression"}
-            wanted = {
-                "healthy": set(),
-                "ms": {"lesions", "atrophy"},
-                "als": {"ventral_horns", "atrophy"},
-                "compression": {"compression"},
-            }[name]
-            assert wanted <= disease
-            if name == "healthy":
-                assert not {"lesions", "atrophy", "ventral_horns", "compression"} & set(drawn)
+    @pytest.mark.parametrize(
+        ("name", "wanted"),
+        [
+            ("healthy", set()),
+            ("ms", {"lesions", "atrophy"}),
+            ("als", {"ventral_horns", "atrophy"}),
+            ("compression", {"compression"}),
+        ],
+    )
+    def test_shipped(self, bank, name, wanted):
+        recipe = dataset.read_recipe(name)
+        assert recipe.name == recipe.stem == name and recipe.description.endswith(".")
+        drawn = CordSimulator(bank, recipe.simulation, 16).scene(4, 0, stages=("anatomy", "contrast")).drawn
+        disease = {"lesions", "atrophy", "ventral_horns", "compression"} & set(drawn)
+        assert wanted <= disease and (wanted or not disease)
+        assert all(all(drawn[effect]["on"]) for effect in wanted)
 
     def test_file_and_training_recipe(self, root, tmp_path):
         path = tmp_path / "my own.json"
@@ -344,14 +328,11 @@ class TestParticipants:
 
 class TestContactSheet:
     def test_sheet_is_a_png_that_the_seed_decides(self, bank, tmp_path):
-        pytest.importorskip("matplotlib")
         simulator = CordSimulator(bank, {"field_of_view": {"p": 1.0}}, 48)
-        path = preview.contact_sheet(simulator, 4, 3, tmp_path / "a.png", "title")
-        assert path.read_bytes().startswith(b"\x89PNG") and path.name == "a.png"
-        preview.contact_sheet(simulator, 4, 3, tmp_path / "b.png", "title")
-        preview.contact_sheet(simulator, 4, 5, tmp_path / "c.png", "title")
-        a, b, c = ((tmp_path / f"{name}.png").read_bytes() for name in "abc")
-        assert a == b != c
+        paths = [preview.contact_sheet(simulator, 2, seed, tmp_path / f"{seed}.png") for seed in (3, 5)]
+        a, b = (path.read_bytes() for path in paths)
+        assert a.startswith(b"\x89PNG") and a != b
+        assert preview.contact_sheet(simulator, 2, 3, tmp_path / "again.png").read_bytes() == a
         with pytest.raises(OutputError):
             preview.contact_sheet(simulator, 1, 0, tmp_path / "none" / "a.png")
 
@@ -365,11 +346,10 @@ class TestContactSheet:
         assert "compression" not in effects and "lesions" not in effects
 
     def test_lesions_without_a_spot_are_none(self):
-        drawn = {"lesions": {"on": 1.0, "on0": 0.0, "on1": 0.0}, "atrophy": {"on": 1.0}}
-        assert preview.effects_on(drawn) == ["atrophy"]
+        drawn = {"lesions": {"on": 1.0, "on0": 0.0, "on1": 0.0}, "noise": {"snr": 9.6}}
+        assert preview.caption(drawn) == "SNR 10\nno optional effect"
         drawn["lesions"]["on1"] = 1.0
-        assert preview.effects_on(drawn) == ["lesions", "atrophy"]
-        assert preview.caption({"noise": {"snr": 9.6}}) == "SNR 10\nno optional effect"
+        assert preview.caption(drawn) == "SNR 10\nlesions"
 
 
 # ---- command line --------------------------------------------------------------
@@ -411,7 +391,7 @@ class TestCommand:
             (["-anatomy", "atlas"], "atlas"),
             (["-config", "stroke"], "healthy"),
             (["-snr", "0"], "SNR"),
-            (["-preview", "nowhere/a.png"], "nowhere"),
+            (["-preview", "nowhere/a.png", "-n", "1"], "nowhere"),
         ],
     )
     def test_wrong_use_is_one_line_and_2(self, tmp_path, capsys, options, word):
@@ -439,19 +419,24 @@ class TestCommand:
         assert np.array_equal(scan_from_record(records[1])[0].dataobj, image.dataobj)
 
     def test_preview_needs_no_output_folder(self, tmp_path, capsys):
-        pytest.importorskip("matplotlib")
         path = tmp_path / "sheet.png"
         assert cli.main(["-preview", str(path), "-config", "compression", "-n", "2"]) == 0
         assert capsys.readouterr().out.strip() == str(path) and [p.name for p in tmp_path.iterdir()] == ["sheet.png"]
 
     def test_effects_are_listed(self, capsys):
         assert cli.main(["-effects"]) == 0
-        out = capsys.readouterr().out
-        for name, entry in EFFECTS.items():
-            line = next(line for line in out.splitlines() if line.startswith(f"{name} "))
-            assert entry.stage in line and (" yes " in line) == entry.required and entry.summary[:20] in line
-            words = " ".join(out.split())
-            assert all(f"{setting} {json.dumps(value)}" in words for setting, value in entry.defaults.items())
+        _, *groups = re.split("^(?=[a-z]+: )", capsys.readouterr().out, flags=re.MULTILINE)
+        assert [group.partition(":")[0] for group in groups] == list(EFFECTS)
+        for group, effects in zip(groups, EFFECTS.values()):
+            lines, words = group.splitlines(), " ".join(group.split())
+            for name, entry in effects.items():
+                line = next(line for line in lines if line.startswith(f"{name} "))
+                assert (
+                    entry.stage in line
+                    and (" yes " in line) == entry.required
+                    and entry.summary.replace("``", "") in line
+                )
+                assert all(f"{setting} {json.dumps(value)}" in words for setting, value in entry.defaults.items())
 
     @pytest.mark.parametrize("line", [[], ["-n", "2"], ["-preview", "a.png", "-participants"]])
     def test_somewhere_to_write_is_needed(self, capsys, line):
@@ -459,12 +444,9 @@ class TestCommand:
         assert "-o FOLDER" in capsys.readouterr().err
 
     @pytest.mark.data
-    def test_shipped_example_is_made_again(self, root):
-        data = Path(os.environ.get("SCT7T_DATA", root.parent / "shared" / "data"))
-        if not (data / "template/AMU7T").is_dir():
-            pytest.skip(f"no AMU7T template in {data}")
+    def test_shipped_example_is_made_again(self, root, data_dir):
         record = json.loads((root / "examples/t2s.json").read_text())
-        image, truth, _ = scan_from_record(record, {"AMU7T": data / "template/AMU7T"})
+        image, truth, _ = scan_from_record(record, {"AMU7T": data_dir / "template/AMU7T"})
         shipped = nib.load(root / "examples/t2s.nii.gz")
         assert np.abs(image.get_fdata() - shipped.get_fdata()).max() <= 1
         for name, mask in (("SC", "seg"), ("GM", "gmseg")):

@@ -11,7 +11,7 @@ from train_helpers import RECIPE, Log, rows_of
 
 from sctseg7t.errors import InputError
 from sctseg7t.simulate import anatomy
-from sctseg7t.simulate.brain.patches import BrainBatch
+from sctseg7t.simulate.scene import Batch
 from sctseg7t.train import export, task
 from sctseg7t.train.loop import train
 from sctseg7t.train.recipe import RECIPES, read_recipe
@@ -37,7 +37,7 @@ def heat_batch():
 def lesion_batch():
     target = torch.zeros(2, 1, 8, 8, 8)
     target[0, 0, :6, :6, :6], target[1, 0, :2, :2, :2] = 1, 1
-    return BrainBatch(target, target)
+    return Batch(target, target)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_lesion_loss_counts_small_lesions():
     # Of a patch without lesions the loss grows with what is found.
     few, many = nothing[1:].clone(), nothing[1:].clone()
     few[..., :1, :1, :1], many[..., :4, :4, :4] = 9, 9
-    empty = BrainBatch(few * 0, few * 0)
+    empty = Batch(few * 0, few * 0)
     assert LESION.loss(few, empty) < LESION.loss(many, empty)
 
 

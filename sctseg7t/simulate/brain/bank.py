@@ -1,4 +1,4 @@
-"""A bank of simulated brains on disk: simulated once, seeded and recorded, read by every training after."""
+"""Brains to train on, on disk: simulated ones (seeded, recorded, made once) and public patients."""
 
 import functools
 import hashlib
@@ -11,12 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+import nibabel as nib
 import numpy as np
+import torch
+from tqdm import tqdm
 
-from sctseg7t.errors import UsageError
+from sctseg7t.brain.register import template_to_scan
+from sctseg7t.errors import InputError
 from sctseg7t.files import write_bytes, write_json
+from sctseg7t.image.grid import bounding_box
+from sctseg7t.measure.lesions import label_lesions
+from sctseg7t.simulate import acquisition  # noqa: F401 - effects of several organs
+from sctseg7t.simulate.brain import contrast, lesions, scanner, shape  # noqa: F401 - they register the effects
+from sctseg7t.simulate.brain.scene import BrainScene
+from sctseg7t.simulate.brain.template import Template, load_template
+from sctseg7t.simulate.effect import read_settings
+from sctseg7t.simulate.fields import voxel_positions
+from sctseg7t.simulate.scene import one_thread
 
 _CENTRES = 400
+# The public data in a folder of sct7t_download export; lesion_masks_mni is in it.
+EXPORTED = {"brain": "brain/lesjak-cross"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,41 +49,47 @@ class StoredBrain:
         Voxels of lesions, as many of a small lesion as of a large one.
     """
 
-    name: str
     image: np.ndarray
     label: np.ndarray
     to_template: np.ndarray
     centres: np.ndarray
 
 
+def simulate(
+    template: Template, shapes: lesions.LesionShapes | None, seed: int, recipe: Mapping[str, Any] | None = None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Simulate one brain at 1 mm, RAS; the same seed gives the same brain.
+
+    Parameters
+    ----------
+    template : Template
+    shapes : LesionShapes or None
+        None: drawn lesions only.
+    seed : int
+    recipe : dict, optional
+        By effect: the settings that differ from its defaults, or False to leave it out.
+
+    Returns
+    -------
+    image : (X, Y, Z) float32
+        FLAIR over the median of the brain mask; 0 outside the mask.
+    label : (X, Y, Z) bool
+        Lesions.
+    to_template : (3, 4) float64
+        Scan voxel to MNI mm by the best affine, the deformation's mean included: what a registration would find.
+    """
+    scene = BrainScene(template, shapes).run(read_settings("brain", recipe), seed)
+    inside = scene.brain > 0.5
+    at, mni = (positions[:, inside][:, ::199].double() for positions in (voxel_positions(scene.shape), scene.mni))
+    known = torch.cat([at, torch.ones(1, at.shape[1], dtype=torch.float64)])
+    affine = torch.linalg.lstsq(known.T, mni.T).solution.T
+    return scene.image.clamp(0, 60).numpy(), scene.label.numpy(), affine.numpy()
+
+
 def bank_folder(root: str | Path, recipe: Mapping[str, Any], seed: int, masks: Sequence[str] = ()) -> Path:
     """Folder of the bank that follows from effects, seed and the names of the lesion masks at hand."""
     told = json.dumps([recipe, seed, list(masks)], sort_keys=True)
     return Path(root) / f"brains-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
-
-
-def brain_folder(items: Sequence[str]) -> Path | None:
-    """Folder of the public brain lesion masks from the folders that a user gives, or None.
-
-    Parameters
-    ----------
-    items : sequence of str
-        ``brain=FOLDER`` (it holds ``lesion_masks_mni``), or a folder with ``brain/lesjak-cross`` in it.
-
-    Raises
-    ------
-    UsageError
-        Folders are given and none holds the masks.
-    """
-    for item in items:
-        name, equals, path = str(item).partition("=")
-        places = [Path(path)] if equals and name == "brain" else [Path(item) / "brain/lesjak-cross", Path(item)]
-        for place in places:
-            if (place / "lesion_masks_mni").is_dir():
-                return place
-    if items:
-        raise UsageError(f"{items[0]}: holds no brain/lesjak-cross/lesion_masks_mni; give the folder above it")
-    return None
 
 
 def fill(
@@ -96,9 +117,7 @@ def fill(
         Processes; 1: none but this one.
     log : text stream
     """
-    from sctseg7t.simulate.brain.lesions import load_shapes
-
-    shapes = load_shapes(shapes_folder) if shapes_folder else None
+    shapes = lesions.load_shapes(shapes_folder) if shapes_folder else None
     masks = list(shapes.names) if shapes else []
     folder = bank_folder(root, recipe, seed, masks)
     folder.mkdir(parents=True, exist_ok=True)
@@ -110,74 +129,99 @@ def fill(
         workers = max(1, min(workers, len(missing)))
         pool = ProcessPoolExecutor(workers) if workers > 1 else None
         try:
-            for done, _ in enumerate((pool.map if pool else map)(work, missing), 1):
-                if done % 20 == 0 or done == len(missing):
-                    log.write(f"simulated {done} of {len(missing)} brains\n")
-                    log.flush()
+            made = (pool.map if pool else map)(work, missing)
+            list(tqdm(made, "brains", len(missing), file=log, mininterval=10))
         finally:
             if pool:
                 pool.shutdown(cancel_futures=True)
     return [open_brain(folder, f"{k:04}") for k in range(count)]
 
 
-def _make(folder, seed, recipe, shapes_folder, k):
-    from sctseg7t.simulate.brain.brain import simulate
-    from sctseg7t.simulate.brain.lesions import load_shapes
-    from sctseg7t.simulate.brain.template import load_template
-    from sctseg7t.simulate.scene import one_thread
-
+def _make(folder: Path, seed: int, recipe: Mapping[str, Any], shapes_folder: str | Path | None, k: int) -> None:
     with one_thread():
-        brain = simulate(load_template(), load_shapes(shapes_folder) if shapes_folder else None, seed + k, recipe)
-    store(folder, f"{k:04}", brain.image, brain.label, brain.to_template, brain.drawn)
+        shapes = lesions.load_shapes(shapes_folder) if shapes_folder else None
+        store(folder, f"{k:04}", *simulate(load_template(), shapes, seed + k, recipe))
 
 
-def store(
-    folder: str | Path,
-    name: str,
-    image: np.ndarray,
-    label: np.ndarray,
-    to_template: np.ndarray,
-    drawn: Mapping[str, Any] | None = None,
-) -> None:
+def store(folder: Path, name: str, image: np.ndarray, label: np.ndarray, to_template: np.ndarray) -> None:
     """Write a scan into a bank's folder; its record, written last, makes it complete."""
     for kind, array in (("image", image.astype(np.float16)), ("label", label.astype(np.uint8))):
         buffer = io.BytesIO()
         np.save(buffer, np.ascontiguousarray(array))
-        write_bytes(Path(folder) / f"{name}-{kind}.npy", buffer.getvalue())
-    record = {
-        "to_template": np.asarray(to_template).tolist(),
-        "centres": _lesion_voxels(label).tolist(),
-        "lesion_ml": round(float(label.sum()) / 1000, 3),
-        "drawn": drawn or {},
-    }
-    write_json(Path(folder) / f"{name}.json", record)
+        write_bytes(folder / f"{name}-{kind}.npy", buffer.getvalue())
+    parts = label_lesions(label > 0)
+    voxels = np.argwhere(parts)
+    if len(voxels):
+        # Each lesion's share grows with the cube root of its volume.
+        weight = np.bincount(parts.ravel())[parts[tuple(voxels.T)]] ** (-2 / 3)
+        voxels = voxels[np.random.default_rng(0).choice(len(voxels), _CENTRES, p=weight / weight.sum())]
+    write_json(folder / f"{name}.json", {"to_template": np.asarray(to_template).tolist(), "centres": voxels.tolist()})
 
 
-def open_brain(folder: str | Path, name: str) -> StoredBrain:
+def open_brain(folder: Path, name: str) -> StoredBrain:
     """A stored scan."""
-    record = json.loads((Path(folder) / f"{name}.json").read_text())
-    image, label = (np.load(Path(folder) / f"{name}-{kind}.npy", mmap_mode="r") for kind in ("image", "label"))
-    centres = np.array(record["centres"], int).reshape(-1, 3)
-    return StoredBrain(name, image, label, np.array(record["to_template"]), centres)
+    record = json.loads((folder / f"{name}.json").read_text())
+    image, label = (np.load(folder / f"{name}-{kind}.npy", mmap_mode="r") for kind in ("image", "label"))
+    return StoredBrain(image, label, np.array(record["to_template"]), np.array(record["centres"], int).reshape(-1, 3))
 
 
-def components(mask: np.ndarray, corners: bool = True) -> tuple[np.ndarray, np.ndarray]:
-    """Connected parts of a mask by number from 1 (``corners``: such voxels touch), and the size of each; 0 first."""
+# ---- public patients -----------------------------------------------------------
+
+
+def real_brains(numbers: Sequence[str], folder: str | Path | None, root: str | Path) -> list[StoredBrain]:
+    """Real scans to train on, prepared once into ``root/real``.
+
+    Parameters
+    ----------
+    numbers : sequence of str
+        Of the patients, such as ``"07"``.
+    folder : path or None
+        Of the public data, with ``patientNN/FLAIR.nii.gz`` and ``lesions_consensus.nii.gz``.
+    root : path
+
+    Raises
+    ------
+    InputError
+        A patient's files are not there.
+    """
+    place = Path(root) / "real"
+    for number in numbers:
+        if folder is None:
+            raise InputError(f"the recipe trains on patient {number}: give the folder of the public brain data")
+        if not (place / f"patient{number}.json").is_file():
+            place.mkdir(parents=True, exist_ok=True)
+            store(place, f"patient{number}", *prepare(Path(folder) / f"patient{number}"))
+    return [open_brain(place, f"patient{number}") for number in numbers]
+
+
+def prepare(folder: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """FLAIR over its median, lesions and place in MNI of one patient, cut to the brain.
+
+    Returns
+    -------
+    As :func:`simulate`, but for the float32 of the image and the affine that a registration did find.
+    """
+    paths = [Path(folder) / name for name in ("FLAIR.nii.gz", "lesions_consensus.nii.gz")]
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; a training on real scans needs FLAIR and lesions of its patients")
+    flair, label = (nib.as_closest_canonical(nib.load(path)) for path in paths)
+    image = np.asarray(flair.dataobj, np.float32)
+    mask = brain_of(image)
+    box = bounding_box(mask, 4)
+    if box is None:
+        raise InputError(f"{paths[0]}: shows no brain; a skull-stripped FLAIR is needed")
+    image = np.where(mask, image, 0)
+    to_mni = template_to_scan(image, flair.affine, mask).scan_to_mni @ flair.affine
+    to_template = to_mni[:3].copy()
+    to_template[:, 3] += to_template[:, :3] @ [b.start for b in box]
+    return (image.clip(0) / np.median(image[mask]))[box], np.asarray(label.dataobj)[box] > 0, to_template
+
+
+def brain_of(image: np.ndarray) -> np.ndarray:
+    """Brain mask of an image that is zero (or below) outside the brain: its largest part, holes filled."""
     from scipy import ndimage as ndi
 
-    parts = np.zeros(mask.shape, np.int32)
-    ndi.label(mask, np.ones((3, 3, 3)) if corners else None, output=parts)
-    sizes = np.bincount(parts.ravel())
-    sizes[0] = 0
-    return parts, sizes
-
-
-def _lesion_voxels(label: np.ndarray) -> np.ndarray:
-    """Voxels of lesions, each lesion's share growing with the cube root of its volume."""
-    parts, sizes = components(label)
-    if len(sizes) == 1:
-        return np.zeros((0, 3), int)
-    voxels = np.argwhere(parts)
-    weight = sizes[parts[tuple(voxels.T)]] ** (-2 / 3)
-    rng = np.random.default_rng(0)
-    return voxels[rng.choice(len(voxels), _CENTRES, p=weight / weight.sum())]
+    bright = ndi.binary_opening(image > 0.02 * np.percentile(image, 99.5), iterations=2)
+    whole = ndi.binary_dilation(label_lesions(bright, 6) == 1, iterations=2)
+    return np.asarray(ndi.binary_fill_holes(whole))

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from sctseg7t.simulate.brain.scene import BrainScene
-from sctseg7t.simulate.brain.space import gaussian
 from sctseg7t.simulate.effect import effect
+from sctseg7t.simulate.fields import box_around, gaussian
 from sctseg7t.simulate.scene import Draw
 
 # MNI mm: centre of the right one, and reach.
@@ -44,15 +44,11 @@ def levels(
     scene: BrainScene, draw: Draw, *, gm=(1.04, 1.26), csf=(0.05, 0.5), texture=(0.0, 0.03), dirt=(0.0, 0.05)
 ) -> None:
     """Levels of the tissues (WM 1), their texture, slow changes within the WM."""
-    white, self_gm = 1.0, draw.uniform("gm", *gm)
-    scene.gray = self_gm
-    fluid = draw.uniform("csf", *csf)
+    scene.gray, scene.fluid = draw.uniform("gm", *gm), draw.uniform("csf", *csf)
     fine = draw.uniform("texture", *texture) * draw.field(4, scene.shape)
     slow = draw.uniform("dirt", *dirt) * draw.field(28, scene.shape)
-    cortex = self_gm * (1 + 0.035 * draw.field(16, scene.shape))
-    scene.image = scene.wm * (white + slow) + scene.gm * cortex + scene.csf * fluid
-    scene.image = scene.image * (1 + fine)
-    scene.fluid = fluid
+    cortex = scene.gray * (1 + 0.035 * draw.field(16, scene.shape))
+    scene.image = (scene.wm * (1.0 + slow) + scene.gm * cortex + scene.csf * scene.fluid) * (1 + fine)
 
 
 @effect("contrast", "brain")
@@ -173,15 +169,12 @@ def _slope(noise):
 def perivascular(scene: BrainScene, draw: Draw, *, most=40, radius_mm=(0.5, 1.4)) -> None:
     """Virchow-Robin spaces: dark dots in basal ganglia and WM, some with a bright wall."""
     rng = draw.rng
-    count = int(rng.integers(0, most + 1))
+    count = rng.integers(0, most + 1)
     weight = scene.wm + 3 * scene.region(((20, 4, -6), (10, 12, 5))) * (scene.gm + scene.wm)
     total = weight.double().flatten().cumsum(0).numpy()
     for _ in range(count):
         centre = np.unravel_index(np.searchsorted(total, rng.random() * total[-1] * 0.999), scene.shape)
-        box = tuple(slice(max(c - 5, 0), c + 6) for c in centre)
-        at = np.meshgrid(
-            *(np.arange(b.start, min(b.stop, n)) - c for b, c, n in zip(box, centre, scene.shape)), indexing="ij"
-        )
+        box, at = box_around(centre, 5, scene.shape)
         away = np.sqrt(sum((a / s) ** 2 for a, s in zip(at, rng.uniform(0.8, 2.2, 3))))
         radius = rng.uniform(*radius_mm)
         dot = torch.from_numpy(1 / (1 + np.exp((away - radius) / 0.25))).float()

@@ -4,14 +4,15 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import torch
 
 from sctseg7t.errors import InputError
-from sctseg7t.simulate.brain.bank import components
+from sctseg7t.measure.lesions import label_lesions
 from sctseg7t.simulate.brain.scene import BrainScene
-from sctseg7t.simulate.brain.space import gaussian, sample, smooth_field
 from sctseg7t.simulate.effect import effect
+from sctseg7t.simulate.fields import box_around, gaussian, sample, smooth_field
 from sctseg7t.simulate.scene import Draw
 
 # Patients whose masks never enter a simulation: accuracy is measured on them.
@@ -38,20 +39,15 @@ class LesionShapes:
 
 
 @functools.cache
-def load_shapes(folder: str | Path) -> LesionShapes | None:
-    """Lesion masks ``patientNN.nii.gz`` of a folder, without those of the judged patients; None if it is absent.
+def load_shapes(folder: str | Path) -> LesionShapes:
+    """Lesion masks ``patientNN.nii.gz`` of a folder, without those of the judged patients.
 
     Raises
     ------
     InputError
         The folder holds no mask.
     """
-    import nibabel as nib
-
-    folder = Path(folder)
-    if not folder.is_dir():
-        return None
-    paths = [p for p in sorted(folder.glob("patient*.nii*")) if not any(f"patient{n}." in p.name for n in JUDGED)]
+    paths = [p for p in sorted(Path(folder).glob("patient*.nii*")) if not any(f"patient{n}." in p.name for n in JUDGED)]
     if not paths:
         raise InputError(f"{folder}: holds no lesion mask (patientNN.nii.gz)")
     images = [nib.as_closest_canonical(nib.load(path)) for path in paths]
@@ -107,35 +103,28 @@ def _place(scene, draw, rng, mask, shift_mm, keep):
 @effect("lesions", "brain")
 def punctate(scene: BrainScene, draw: Draw, *, most=45, radius_mm=(0.9, 3.2)) -> None:
     """Small ellipsoids in the white matter, deep or juxtacortical."""
-    rng = draw.rng
-    # A few of them also where there is else nothing.
-    count = _count(scene, draw, most, 0.25)
     weight = scene.wm * (1 + 2 * (gaussian(scene.gm, 1.5) > 0.25)) + 0.04 * scene.gm
-    for centre in _voxels(weight * _fits(scene), count, rng):
-        _blob(scene, rng, centre, np.exp(rng.uniform(*np.log(radius_mm))))
+    for centre in _places(scene, draw, weight * _fits(scene), most, 0.25):
+        _blob(scene, draw.rng, centre, radius_mm)
 
 
 @effect("lesions", "brain")
 def juxtacortical(scene: BrainScene, draw: Draw, *, most=14, radius_mm=(2.0, 7.0)) -> None:
     """Lesions that follow the border of WM and cortex."""
-    rng = draw.rng
-    count = _count(scene, draw, most, 0.2)
     border = scene.wm * gaussian(scene.gm, 1.2) * (1 - scene.fossa)
     along = torch.sigmoid((gaussian(scene.gm, 1.5) - 0.12) / 0.04)
-    for centre in _voxels(border * (scene.lateral > 6), count, rng):
-        _blob(scene, rng, centre, np.exp(rng.uniform(*np.log(radius_mm))), shell=along)
+    for centre in _places(scene, draw, border * (scene.lateral > 6), most, 0.2):
+        _blob(scene, draw.rng, centre, radius_mm, where=along)
 
 
 @effect("lesions", "brain")
 def periventricular(scene: BrainScene, draw: Draw, *, most=16, radius_mm=(1.2, 4.5)) -> None:
     """Ovoid lesions at the ventricles, their long axis leading away from them (Dawson's fingers)."""
-    rng = draw.rng
-    count = _count(scene, draw, most, 0.2)
     near = torch.exp(-((scene.lateral - 2.5) ** 2) / 8) * scene.wm * (scene.lateral > 0)
-    for centre in _voxels(near, count, rng):
+    for centre in _places(scene, draw, near, most, 0.2):
         here = tuple(slice(max(c - 1, 0), c + 2) for c in centre)
         slope = torch.stack([g.mean() for g in torch.gradient(scene.lateral[here])]).numpy()
-        _blob(scene, rng, centre, np.exp(rng.uniform(*np.log(radius_mm))), axis=slope, long=rng.uniform(1, 2.6))
+        _blob(scene, draw.rng, centre, radius_mm, axis=slope)
 
 
 @effect("lesions", "brain", probability=0.55)
@@ -166,11 +155,9 @@ def deep(scene: BrainScene, draw: Draw, *, period_mm=(10.0, 22.0), level=(1.3, 2
 @effect("lesions", "brain")
 def posterior_fossa(scene: BrainScene, draw: Draw, *, most=8, radius_mm=(0.9, 4.5)) -> None:
     """Lesions of the brainstem, the cerebellar peduncles and the cerebellum."""
-    rng = draw.rng
-    count = _count(scene, draw, most, 0.3)
     weight = scene.fossa * (scene.wm + 0.3 * scene.gm * (scene.mni[0].abs() < 16))
-    for centre in _voxels(weight, count, rng):
-        _blob(scene, rng, centre, np.exp(rng.uniform(*np.log(radius_mm))), free=True)
+    for centre in _places(scene, draw, weight, most, 0.3):
+        _blob(scene, draw.rng, centre, radius_mm, free=True)
 
 
 @effect("lesions", "brain", probability=0.25)
@@ -196,19 +183,14 @@ def outline(scene: BrainScene, draw: Draw, *, level=(0.35, 0.6), softness_mm=(0.
     """The label, and the softness of lesions in the image."""
     scene.label = scene.lesion > draw.uniform("level", *level)
     if least > 1:
-        parts, sizes = components(scene.label.numpy())
-        scene.label = torch.from_numpy(sizes[parts] >= least)
+        parts = label_lesions(scene.label.numpy())
+        scene.label &= torch.from_numpy(np.bincount(parts.ravel())[parts] >= least)
     soft = gaussian(scene.lesion, draw.uniform("softness_mm", *softness_mm))
     around = gaussian((scene.lesion > 0.02).float(), 1.5)
     # The brightness of a lesion has to reach as far as its softened border.
     gain = gaussian(scene.gain * (scene.lesion > 0.02), 1.5) / around.clamp(min=1e-3)
     scene.gain = torch.where(scene.lesion > 0.3, scene.gain, gain * (around > 1e-3))
     scene.lesion = soft.clamp(0, 1)
-
-
-def _count(scene: BrainScene, draw: Draw, most: int, least: float) -> int:
-    """How many lesions of a kind: fewer with less disease, none without."""
-    return int(draw.rng.integers(0, int(1 + most * min(1.0, least + scene.burden)))) if scene.burden else 0
 
 
 def _fits(scene):
@@ -220,22 +202,21 @@ def _gain(scene, rng):
     return max(0.03, scene.usual_gain * np.exp(rng.normal(0, 0.3)))
 
 
-def _voxels(weight, count, rng):
-    """Voxels drawn with a weight."""
-    if count < 1:
-        return []
+def _places(scene, draw, weight, most, least):
+    """Voxels for the lesions of a kind, drawn with a weight: fewer with less disease, none without."""
     total = weight.clamp(min=0).double().flatten().cumsum(0).numpy()
-    if total[-1] <= 0:
+    if scene.burden == 0 or total[-1] <= 0:
         return []
-    picked = np.searchsorted(total, rng.random(count) * total[-1])
+    count = draw.rng.integers(0, int(1 + most * min(1.0, least + scene.burden)))
+    picked = np.searchsorted(total, draw.rng.random(count) * total[-1])
     return [tuple(int(v) for v in np.unravel_index(min(k, len(total) - 1), tuple(weight.shape))) for k in picked]
 
 
-def _blob(scene, rng, centre, radius, axis=None, long=1.0, shell=None, free=False):
-    """An uneven ellipsoid at a voxel, in the tissue where a lesion can be."""
-    reach = int(np.ceil(radius * max(long, 1.4) * 1.6)) + 2
-    box = tuple(slice(max(c - reach, 0), min(c + reach + 1, n)) for c, n in zip(centre, scene.shape))
-    at = np.stack(np.meshgrid(*(np.arange(b.start, b.stop) - c for b, c in zip(box, centre)), indexing="ij"))
+def _blob(scene, rng, centre, radius_mm, axis=None, where=None, free=False):
+    """An uneven ellipsoid at a voxel, in the tissue where a lesion can be; drawn out along an axis, if one is given."""
+    radius = np.exp(rng.uniform(*np.log(radius_mm)))
+    long = 1.0 if axis is None else rng.uniform(1, 2.6)
+    box, at = box_around(centre, int(np.ceil(radius * max(long, 1.4) * 1.6)) + 2, scene.shape)
     at = at + rng.uniform(-0.5, 0.5, (3, 1, 1, 1))
     frame = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     if axis is not None and np.linalg.norm(axis) > 0.1:
@@ -246,8 +227,8 @@ def _blob(scene, rng, centre, radius, axis=None, long=1.0, shell=None, free=Fals
     uneven = smooth_field(gen, max(2.5, radius), away.shape) * 0.18
     part = torch.sigmoid((1 - torch.from_numpy(away).float() + uneven) * radius / 0.45)
     part = part * (1 - 1.3 * scene.csf[box]).clamp(0, 1) * scene.brain[box]
-    if shell is not None:
-        part = part * shell[box]
+    if where is not None:
+        part = part * where[box]
     if not free:
         part = part * (scene.wm[box] + 0.35 * scene.gm[box]).clamp(0, 1)
     part = torch.where(part > 0.03, part, torch.zeros(()))

@@ -1,7 +1,6 @@
 """Patches of stored brains, changed anew at every draw: what a network of brain lesions trains on."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -9,25 +8,17 @@ import numpy as np
 import torch
 
 from sctseg7t.errors import InputError
+from sctseg7t.runtime.session import usable_cpus
+from sctseg7t.simulate.brain import bank, template
 from sctseg7t.simulate.brain.bank import StoredBrain
-from sctseg7t.simulate.brain.space import apply_affine, gaussian, rotation, sample, voxel_positions
 from sctseg7t.simulate.brain.template import Template
 from sctseg7t.simulate.effect import effect, read_settings
-from sctseg7t.simulate.scene import Draw, Scene
+from sctseg7t.simulate.fields import apply_affine, box_around, gaussian, rotation, sample, voxel_positions
+from sctseg7t.simulate.scene import Batch, Draw, Scene
 
 CHANNELS = ("FLAIR", "prior_GM", "prior_WM")
 # Seeds from here on draw from the brains held out of training.
 HELD_OUT_SEED = 10_000_000
-# Voxels along each side; share of patches near a lesion, and of those from real scans in training.
-_CHOICE = {"size": 64, "lesion_share": 0.55, "real_share": 0.5}
-
-
-@dataclass(frozen=True)
-class BrainBatch:
-    """image (N, C, S, S, S), FLAIR and priors; target (N, 1, S, S, S), 1 in lesions."""
-
-    image: torch.Tensor
-    target: torch.Tensor
 
 
 class PatchScene(Scene):
@@ -39,9 +30,9 @@ class PatchScene(Scene):
     inside: torch.Tensor  # bool, in the brain mask
     priors: torch.Tensor  # (2, S, S, S) GM and WM
 
-    def __init__(self, brain: StoredBrain, centre: np.ndarray, template: Template, size: int):
+    def __init__(self, brain: StoredBrain, centre: np.ndarray, anatomy: Template, size: int):
         super().__init__(size=size)
-        self.brain, self.centre, self.template = brain, centre, template
+        self.brain, self.centre, self.anatomy = brain, centre, anatomy
 
 
 class BrainSimulator:
@@ -50,12 +41,12 @@ class BrainSimulator:
     Parameters
     ----------
     brains, held_out : list of StoredBrain
-    template : Template
+    anatomy : Template
     channels : sequence of str
         Those of ``CHANNELS`` that the network takes.
     settings : mapping, optional
-        ``size``, ``lesion_share``, ``real_share``, and by effect the settings that differ from its defaults, or
-        False to leave it out.
+        ``size``: voxels along each side; ``lesion_share``: of patches near a lesion; ``real_share``: of patches from
+        real scans in training; and by effect the settings that differ from its defaults, or False to leave it out.
     real : list of StoredBrain
         Real scans; ``real_share`` of the patches in training are theirs.
 
@@ -69,59 +60,54 @@ class BrainSimulator:
         self,
         brains: Sequence[StoredBrain],
         held_out: Sequence[StoredBrain],
-        template: Template,
+        anatomy: Template,
         channels: Sequence[str] = CHANNELS,
         settings: Mapping[str, Any] | None = None,
         real: Sequence[StoredBrain] = (),
     ):
-        unknown = [name for name in channels if name not in CHANNELS]
+        unknown = set(channels) - set(CHANNELS)
         if unknown:
-            raise InputError(f"simulation recipe: unknown channel {unknown[0]!r}; known: {', '.join(CHANNELS)}")
+            raise InputError(f"simulation recipe: unknown channel {min(unknown)!r}; known: {', '.join(CHANNELS)}")
         self.brains, self.held_out, self.real = list(brains), list(held_out), list(real)
-        self.template, self.channels = template, tuple(channels)
-        self.choice, self.settings = patch_settings(settings)
+        self.anatomy, self.channels = anatomy, tuple(channels)
+        settings = {"size": 64, "lesion_share": 0.55, "real_share": 0.5, **(settings or {})}
+        self.size, self.lesion_share, self.real_share = map(settings.pop, ("size", "lesion_share", "real_share"))
+        self.settings = read_settings("patch", settings)
         if len(self.channels) == 1:
             self.settings.pop("registration")
 
-    def batch(self, count: int, seed: int) -> BrainBatch:
-        """``count`` patches; seeds from ``HELD_OUT_SEED`` on draw from the brains held out."""
-        scenes = [self.scene(seed * 64 + k, seed >= HELD_OUT_SEED) for k in range(count)]
-        images = torch.stack([self._input(scene) for scene in scenes])
-        return BrainBatch(images, torch.stack([scene.label[None] for scene in scenes]))
+    def batch(self, count: int, seed: int) -> Batch:
+        """``count`` patches, (N, C, S, S, S); seeds from ``HELD_OUT_SEED`` on draw from the brains held out."""
+        images, labels = [], []
+        for k in range(count):
+            scene = self.scene(seed * 64 + k, seed >= HELD_OUT_SEED)
+            shown: dict[str, torch.Tensor] = dict(
+                zip(CHANNELS, (normalise(scene.image), *getattr(scene, "priors", ())))
+            )
+            images.append(torch.stack([shown[name] for name in self.channels]))
+            labels.append(scene.label[None])
+        return Batch(torch.stack(images), torch.stack(labels))
 
     def scene(self, seed: int, held_out: bool = False) -> PatchScene:
         """One patch with all that made it."""
         brain, centre = self._choose(Draw(seed, "choice"), held_out)
-        return PatchScene(brain, centre, self.template, self.choice["size"]).run(self.settings, seed)
+        return PatchScene(brain, centre, self.anatomy, self.size).run(self.settings, seed)
 
     def _choose(self, draw: Draw, held_out: bool) -> tuple[StoredBrain, np.ndarray]:
         """A scan and the middle of a patch in it: near a lesion, or anywhere in the brain."""
-        rng, size = draw.rng, self.choice["size"]
-        real = bool(self.real) and not held_out and rng.random() < self.choice["real_share"]
+        rng = draw.rng
+        real = bool(self.real) and not held_out and rng.random() < self.real_share
         pool = self.held_out if held_out else self.real if real else self.brains
         diseased = [brain for brain in pool if len(brain.centres)]
-        if diseased and rng.random() < self.choice["lesion_share"]:
+        if diseased and rng.random() < self.lesion_share:
             brain = diseased[rng.integers(len(diseased))]
-            return brain, brain.centres[rng.integers(len(brain.centres))] + rng.uniform(-0.36, 0.36, 3) * size
+            return brain, brain.centres[rng.integers(len(brain.centres))] + rng.uniform(-0.36, 0.36, 3) * self.size
         brain = pool[rng.integers(len(pool))]
         for _ in range(50):
             middle = rng.integers(0, brain.image.shape)
             if brain.image[tuple(middle)] > 0.2:
                 break
         return brain, middle.astype(float)
-
-    def _input(self, scene: PatchScene) -> torch.Tensor:
-        found = {"FLAIR": normalise(scene.image)}
-        if len(self.channels) > 1:
-            found |= dict(zip(CHANNELS[1:], scene.priors))
-        return torch.stack([found[name] for name in self.channels])
-
-
-def patch_settings(values: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """What a recipe's ``patches`` says: size and shares, and the settings of every effect (InputError if unknown)."""
-    values = dict(values or {})
-    choice = {name: values.pop(name, default) for name, default in _CHOICE.items()}
-    return choice, read_settings("patch", values)
 
 
 # ---- where the patch lies ------------------------------------------------------
@@ -165,8 +151,8 @@ def registration(scene: PatchScene, draw: Draw, *, shift_mm=2.0, turn_deg=2.0, z
         bend = torch.stack([draw.field(18, mni.shape[1:]) for _ in range(3)])
         mni = mni + draw.uniform("warp_mm", 0, warp_mm) * bend
     mni = apply_affine(torch.cat([wrong, (middle - wrong @ middle + shift)[:, None]], 1), mni)
-    origin = torch.tensor(scene.template.origin_mm).view(3, 1, 1, 1)
-    scene.priors = sample(scene.template.priors, mni - origin, padding="zeros")
+    origin = torch.tensor(scene.anatomy.origin_mm).view(3, 1, 1, 1)
+    scene.priors = sample(scene.anatomy.priors, mni - origin, padding="zeros")
 
 
 # ---- what it shows -------------------------------------------------------------
@@ -199,9 +185,8 @@ def spots(scene: PatchScene, draw: Draw, *, most=10, radius_mm=(1.0, 3.4), gain=
         if not tissue[tuple(centre)]:
             continue
         radius = np.exp(rng.uniform(*np.log(radius_mm))) * rng.uniform(0.75, 1.35, 3)
-        box = tuple(slice(max(c - 7, 0), c + 8) for c in centre)
-        at = [np.arange(b.start, min(b.stop, n)) - c for b, n, c in zip(box, image.shape, centre)]
-        at = np.meshgrid(*(a + rng.uniform(-0.5, 0.5) for a in at), indexing="ij")
+        box, at = box_around(centre, 7, image.shape)
+        at = at + rng.uniform(-0.5, 0.5, (3, 1, 1, 1))
         away = np.sqrt(sum((a / r) ** 2 for a, r in zip(at, radius))) + rng.normal(0, 0.06, at[0].shape)
         part = torch.sigmoid(torch.from_numpy((1 - away) * radius.min() / 0.4).float()) * tissue[box]
         level = gray * (1 + float(np.exp(rng.uniform(*np.log(gain)))))
@@ -290,19 +275,16 @@ def make_brain_simulator(
         Where banks lie.
     log : text stream
     """
-    from sctseg7t.runtime.session import usable_cpus
-    from sctseg7t.simulate.brain.bank import fill
-    from sctseg7t.simulate.brain.real import real_brains
-    from sctseg7t.simulate.brain.template import load_template
-
-    wrong = sorted(set(simulation) - {"channels", "bank", "effects", "patches", "real"})
+    known = {"channels": CHANNELS, "bank": {}, "effects": {}, "patches": {}, "real": ()}
+    wrong = sorted(set(simulation) - set(known))
     if wrong:
-        raise InputError(f"simulation recipe: unknown name {wrong[0]!r}; known: channels, bank, effects, patches, real")
-    bank = {"count": 136, "held_out": 8, "seed": 1000, **simulation.get("bank", {})}
+        raise InputError(f"simulation recipe: unknown name {wrong[0]!r}; known: {', '.join(known)}")
+    said = {**known, **simulation}
+    size = {"count": 136, "held_out": 8, "seed": 1000, **said["bank"]}
     folder = folders.get("brain")
     shapes = Path(folder) / "lesion_masks_mni" if folder else None
-    brains = fill(root, bank["count"], bank["seed"], simulation.get("effects", {}), shapes, usable_cpus(), log)
-    real = real_brains(simulation.get("real", ()), folder, root)
-    apart = min(bank["held_out"], len(brains) - 1)
-    channels, patches = simulation.get("channels", CHANNELS), simulation.get("patches")
-    return BrainSimulator(brains[: len(brains) - apart], brains[-apart:], load_template(), channels, patches, real)
+    brains = bank.fill(root, size["count"], size["seed"], said["effects"], shapes, usable_cpus(), log)
+    real = bank.real_brains(said["real"], folder, root)
+    apart = min(size["held_out"], len(brains) - 1)
+    kept, held_out = brains[: len(brains) - apart], brains[-apart:]
+    return BrainSimulator(kept, held_out, template.load_template(), said["channels"], said["patches"], real)

@@ -4,9 +4,8 @@ import numpy as np
 import torch
 
 from sctseg7t.simulate.brain.scene import BrainScene
-from sctseg7t.simulate.brain.space import along, gaussian
 from sctseg7t.simulate.effect import effect
-from sctseg7t.simulate.fields import rician
+from sctseg7t.simulate.fields import along, gaussian, rician
 from sctseg7t.simulate.scene import Draw
 
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
-from sctseg7t.simulate.brain.space import ball, enlarge
 from sctseg7t.simulate.brain.template import Template
+from sctseg7t.simulate.fields import ball, enlarge
 from sctseg7t.simulate.scene import Scene
 
 # Regions are smooth: computed at every third voxel.

@@ -3,9 +3,9 @@
 import torch
 
 from sctseg7t.simulate.brain.scene import BrainScene
-from sctseg7t.simulate.brain.space import apply_affine, rotation, sample, voxel_positions
 from sctseg7t.simulate.brain.template import MAPS
 from sctseg7t.simulate.effect import effect
+from sctseg7t.simulate.fields import apply_affine, rotation, sample, voxel_positions
 from sctseg7t.simulate.scene import Draw
 
 _MARGIN = 6

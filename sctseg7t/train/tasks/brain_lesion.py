@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from sctseg7t.simulate.brain.bank import brain_folder
-from sctseg7t.simulate.brain.patches import CHANNELS, BrainBatch, BrainSimulator, make_brain_simulator
+from sctseg7t.simulate.anatomy import anatomy_folders
+from sctseg7t.simulate.brain.bank import EXPORTED
+from sctseg7t.simulate.brain.patches import CHANNELS, BrainSimulator, make_brain_simulator
+from sctseg7t.simulate.scene import Batch
 from sctseg7t.train.recipe import TrainRecipe
 from sctseg7t.train.task import Folders, InputShape, Task
 
@@ -20,8 +22,7 @@ class BrainLesionTask(Task):
     example_model = "brain_lesion_unet"
 
     def data_folders(self, items: Sequence[str]) -> Folders:
-        folder = brain_folder(items)
-        return {"brain": folder} if folder else {}
+        return anatomy_folders(items, EXPORTED)
 
     def simulator(self, recipe: TrainRecipe, folders: Folders, root: Path, log: TextIO) -> BrainSimulator:
         return make_brain_simulator(recipe.simulation, folders, root, log)
@@ -34,7 +35,7 @@ class BrainLesionTask(Task):
         side = recipe.simulation.get("patches", {}).get("size", 64)
         return InputShape(len(self.channels(recipe)), (side,) * 3)
 
-    def loss(self, logits: Tensor, batch: BrainBatch) -> Tensor:
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy plus soft Dice of each patch: one with a small lesion counts as much as one full of them."""
         bce = F.binary_cross_entropy_with_logits(logits, batch.target, reduction="none")
         # Lesions are a hundredth of the voxels.

@@ -13,7 +13,8 @@ from sctseg7t.cord.locator import locate
 from sctseg7t.image.frame import frame_of
 from sctseg7t.runtime import Session
 from sctseg7t.simulate import anatomy
-from sctseg7t.simulate.neck import NeckBatch, NeckSimulator
+from sctseg7t.simulate.neck import NeckSimulator
+from sctseg7t.simulate.scene import Batch
 from sctseg7t.train.real_scans import Case
 from sctseg7t.train.recipe import TrainRecipe
 from sctseg7t.train.task import Folders, InputShape, Task
@@ -36,7 +37,7 @@ class LocatorTask(Task):
     def input_shape(self, recipe: TrainRecipe) -> InputShape:
         return InputShape(1, (64, 96), free=True)
 
-    def loss(self, logits: Tensor, batch: NeckBatch) -> Tensor:
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy against the heat map, weighted where the cord is."""
         bce = F.binary_cross_entropy_with_logits(logits, batch.target, reduction="none")
         return (bce * (1 + 12 * batch.target)).mean()
