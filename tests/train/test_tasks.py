@@ -141,7 +141,7 @@ def test_entry_says_which_patients_were_trained_on():
 class Blocks:
     def batch(self, count, seed):
         image = torch.randn(count, 2, 8, 8, 16, generator=torch.Generator().manual_seed(seed))
-        return BrainBatch(image, (image[:, :1] + image[:, 1:] > 1).float())
+        return Batch(image, (image[:, :1] + image[:, 1:] > 1).float())
 
 
 class NewLesions(task.Task):
