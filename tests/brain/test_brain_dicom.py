@@ -1,13 +1,11 @@
 """DICOM folders: one series, several, none, unreadable."""
 
-import builtins
-
 import nibabel as nib
 import numpy as np
 import pytest
 
 from sctseg7t.brain.dicom import to_nifti
-from sctseg7t.errors import InputError, OutputError, UsageError
+from sctseg7t.errors import InputError, OutputError
 
 pydicom = pytest.importorskip("pydicom", reason="makes the DICOM files (pip install pydicom)")
 pytest.importorskip("dcm2niix", reason="the converter (pip install dcm2niix)")
@@ -93,16 +91,3 @@ def test_wrong_paths(tmp_path):
         to_nifti(tmp_path, tmp_path / "absent" / "scan.nii.gz")
     with pytest.raises(OutputError, match="extension"):
         to_nifti(tmp_path, tmp_path / "scan.img")
-
-
-def test_missing_package_names_the_extra(tmp_path, monkeypatch):
-    real = builtins.__import__
-
-    def refuse(name, *args, **kwargs):
-        if name == "dcm2niix":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(UsageError, match=r"pip install 'sctseg7t\[brain\]'"):
-        to_nifti(tmp_path, tmp_path / "scan.nii.gz")

@@ -151,7 +151,7 @@ def test_too_small_a_view_is_refused(shape, spacing):
 def test_a_mask_of_no_brain_s_size_is_refused(edge_mm):
     found = np.zeros((80, 80, 80), bool)
     found[: edge_mm // 2, : edge_mm // 2, : edge_mm // 2] = True
-    with pytest.raises(InputError, match="-brainmask"):
+    with pytest.raises(InputError, match="give a brain mask"):
         mask.check_volume(found, np.diag([2, 2, 2, 1.0]))
 
 
