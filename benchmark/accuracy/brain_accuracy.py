@@ -31,8 +31,8 @@ class Patient:
 def load_patient(data, number):
     """A patient with registered priors."""
     import torch
-    from sctseg7t.simulate.brain.real import prepare
 
+    from sctseg7t.simulate.brain.bank import prepare
     from sctseg7t.simulate.brain.patches import normalise
     from sctseg7t.simulate.brain.template import load_template
     from sctseg7t.simulate.fields import apply_affine, sample, voxel_positions
