@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sctseg7t.errors import OutputError, UserError
+from sctseg7t.errors import InputError, OutputError, UserError
 from sctseg7t.files import write_json
 from sctseg7t.image.nifti import save
 from sctseg7t.image.volume import Volume, check_header
@@ -143,9 +143,12 @@ def _segment(
     outputs.check_folder(plan)
     outputs.sweep(plan)
     # Before they are read: a change while they are read is then seen the next time.
-    read: dict[str, dict[str, Any]] = {role: dict(record.stamp(path)) for role, path in plan.inputs.items()}
+    read: dict[str, dict[str, Any]] = {SCAN: dict(record.stamp(plan.source))}
     for role, path in plan.others.items():
-        read[role]["sha256"] = file_digest(path, "sha256")
+        try:
+            read[role] = {**record.stamp(path), "sha256": file_digest(path, "sha256")}
+        except OSError as err:
+            raise InputError(f"{path}: the {role} file cannot be read ({err.strerror}); check the path") from err
     result = segmenter.run(ahead() or plan.source, **plan.others)
     read[SCAN]["sha256"] = result.volume.sha256
     result.warnings[:0] = task.notes
