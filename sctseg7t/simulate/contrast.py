@@ -27,12 +27,12 @@ def tissues(
     scene.white = draw.uniform("white", *white)
     gain = scene.white * draw.uniform("gm_gain", *gm_gain)
     gain = torch.where(draw.chance("dark_gm", dark_gm_p) > 0, -0.7 * gain, gain)
-    scene.gain = torch.where(draw.chance("flat_gm", flat_gm_p) > 0, 0.25 * gain, gain)
+    gain = torch.where(draw.chance("flat_gm", flat_gm_p) > 0, 0.25 * gain, gain)
     ratio = draw.uniform("fluid", *fluid)
     ratio = torch.where(draw.chance("iso_csf", iso_csf_p) > 0, draw.uniform("iso_ratio", *iso_csf), ratio)
     ratio = torch.where(draw.chance("dark_csf", dark_csf_p) > 0, draw.uniform("dark_ratio", 0.15, 0.8), ratio)
     scene.fluid = scene.white * ratio
-    scene.inner = scene.white + scene.gain * scene.gm / scene.sc.clamp(min=0.05)
+    scene.inner = scene.white + gain * scene.gm / scene.sc.clamp(min=0.05)
 
 
 @effect("contrast", "cord")

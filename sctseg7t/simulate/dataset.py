@@ -156,7 +156,13 @@ def write_participants(folder: str | Path, rows: Sequence[dict[str, str]]) -> No
     folder = Path(folder)
     _make_folder(folder)
     path = folder / "participants.tsv"
-    known = {row["participant_id"]: row for row in [*_read_table(path), *rows]}
+    try:
+        before = list(csv.DictReader(path.read_text().splitlines(), delimiter="\t")) if path.exists() else []
+    except (OSError, UnicodeDecodeError) as err:
+        raise InputError(f"{path}: cannot be read ({err}); move it away") from err
+    if any("participant_id" not in row or None in row or None in row.values() for row in before):
+        raise InputError(f"{path}: not a table of participants (no participant_id, or uneven rows); move it away")
+    known = {row["participant_id"]: row for row in [*before, *rows]}
     columns = list(dict.fromkeys(key for row in known.values() for key in row))
     stream = io.StringIO()
     writer = csv.DictWriter(stream, columns, "n/a", delimiter="\t", lineterminator="\n")
@@ -199,15 +205,3 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as err:
         raise OutputError(f"{folder}: cannot be made ({err.strerror or err}); choose another output folder") from err
-
-
-def _read_table(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    try:
-        rows = list(csv.DictReader(path.read_text().splitlines(), delimiter="\t"))
-    except (OSError, UnicodeDecodeError) as err:
-        raise InputError(f"{path}: cannot be read ({err}); move it away") from err
-    if any("participant_id" not in row or None in row or None in row.values() for row in rows):
-        raise InputError(f"{path}: not a table of participants (no participant_id, or uneven rows); move it away")
-    return rows

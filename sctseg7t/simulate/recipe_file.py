@@ -14,11 +14,6 @@ from sctseg7t.errors import InputError
 _PACKAGE = Path(__file__).parents[1]
 
 
-def shipped_recipes(folder: Path) -> list[str]:
-    """Names of the recipes in a folder."""
-    return sorted(path.stem for path in folder.glob("*.json"))
-
-
 def read_recipe_file(name: str | Path, folder: Path) -> tuple[Path, dict[str, Any]]:
     """Path of a recipe, and what it and its bases say together.
 
@@ -42,7 +37,7 @@ def _find(name: str | Path, beside: Path, folder: Path) -> Path:
     for path in (beside / name, *_PACKAGE.glob(f"*/recipes/{Path(name).name}.json")):
         if path.is_file():
             return path
-    known = ", ".join(shipped_recipes(folder))
+    known = ", ".join(sorted(path.stem for path in folder.glob("*.json")))
     raise InputError(f"{name}: no such recipe; give a JSON file or the name of a shipped recipe: {known}")
 
 

@@ -183,7 +183,6 @@ class CordScene(SliceScene):
     gray_level: torch.Tensor  # probability at which a template's outline is taken
     horns: dict[str, Any]  # how the horn effects change the gray matter
     regions: torch.Tensor  # atlas region
-    gain: torch.Tensor  # GM minus WM
     inner: torch.Tensor  # the cord's image, the fluid's, and what lies beyond
     csf: torch.Tensor
     outside: torch.Tensor

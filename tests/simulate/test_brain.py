@@ -17,7 +17,7 @@ from sctseg7t.simulate.brain.lesions import JUDGED, LesionShapes, load_shapes  #
 from sctseg7t.simulate.brain.scene import BrainScene  # noqa: E402
 from sctseg7t.simulate.brain.template import Template  # noqa: E402
 from sctseg7t.simulate.effect import EFFECTS, read_settings  # noqa: E402
-from sctseg7t.simulate.fields import apply_affine, gaussian, sample, smooth_field, voxel_positions  # noqa: E402
+from sctseg7t.simulate.fields import apply_affine, gaussian, sample, voxel_positions  # noqa: E402
 
 # A third of the usual size: a brain in a second.
 SMALL = {"pose": {"size": [0.42, 0.43]}, "motion": False}
@@ -102,12 +102,6 @@ def test_masks_are_read_in_ras(tmp_path):
 
 
 # space
-
-
-def test_smooth_fields_have_unit_sd_and_are_smooth():
-    field = smooth_field(torch.Generator().manual_seed(0), 6, (60, 70, 50))
-    assert abs(float(field.mean())) < 0.2 and 0.85 < float(field.std()) < 1.15
-    assert float((field[1:] - field[:-1]).abs().max()) < 1.2
 
 
 def test_gaussian_keeps_sums_and_widens():

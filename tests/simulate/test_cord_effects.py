@@ -11,7 +11,7 @@ from sctseg7t.simulate.anatomy import SPACING_MM, describe_horns
 from sctseg7t.simulate.cord import CordSimulator
 from sctseg7t.simulate.effect import EFFECTS as ALL
 from sctseg7t.simulate.effect import STAGES as ALL_STAGES
-from sctseg7t.simulate.fields import pixel_grid_mm, smooth_noise
+from sctseg7t.simulate.fields import pixel_grid_mm
 from sctseg7t.simulate.scene import CordScene, Draw
 
 pytestmark = pytest.mark.train
@@ -282,15 +282,6 @@ class TestContrast:
         rim = (scene.sc < 0.01) & (scene.layer > 0.25)
         assert rim.sum() > 50 and scene.in_canal[rim].mean() > 0.9
 
-    def test_pial_vessels_only_darken(self, run):
-        usual, changed = run("contrast"), run("contrast", pial_vessels={"p": 1.0})
-        assert (changed.image <= usual.image).all() and (changed.image < 0.95 * usual.image).any()
-
-    def test_texture_is_fine_and_weak(self, run):
-        usual, changed = run("contrast"), run("contrast", texture={"strength": 0.05})
-        ratio = changed.image / usual.image.clamp(min=1e-6) - 1
-        assert ratio.abs().max() < 0.05 * 6 and abs(ratio.mean()) < 0.01
-
 
 # ---- acquisition ---------------------------------------------------------------
 
@@ -330,31 +321,12 @@ class TestAcquisition:
         apply(name, off, p=0.0)
         assert torch.equal(off.image, sc)
 
-    def test_bias_is_smooth_and_positive(self):
-        scene = scan_of(torch.ones(6, 1, SIZE, SIZE))
-        apply("bias", scene)
-        assert scene.image.min() > 0
-        assert scene.image.log().diff(dim=3).abs().max() < 0.06
-        assert scene.image.std((2, 3)).max() > 0.03
-
-    def test_dropout_only_darkens(self, run):
-        usual, lost = (
-            run("acquisition", noise=False),
-            run("acquisition", noise=False, dropout={"p": 1.0, "loss": (0.8, 0.8)}),
-        )
-        assert (lost.image <= usual.image + 1e-6).all() and (lost.image < 0.3 * usual.image + 1e-6).any()
-
-    def test_larger_pixels_lose_fine_detail(self, run):
-        gen = torch.Generator().manual_seed(0)
-        detail = 1 + 0.3 * smooth_noise(gen, 3, 40, SIZE)
-        spread = []
-        for pixel in (0.18, 0.9):
-            scene = scan_of(detail)
-            apply("resolution", scene, pixel=(pixel, pixel), interpolated_p=0.0, anisotropy_sd=0.0)
-            apply("window", scene)
-            spread.append(float(scene.image[..., 8:-8, 8:-8].std()))
-            assert scene.image.mean() == pytest.approx(float(detail.mean()), abs=0.02)
-        assert spread[1] < 0.45 * spread[0] and spread[0] > 0.6 * float(detail.std())
+    @pytest.mark.parametrize(
+        ("name", "settings", "least"), [("dropout", {"loss": (0.8, 0.8)}, 0.3), ("pial_vessels", {}, 0.95)]
+    )
+    def test_what_only_darkens(self, run, name, settings, least):
+        usual, lost = run("acquisition"), run("acquisition", **{name: {"p": 1.0, **settings}})
+        assert (lost.image <= usual.image + 1e-6).all() and (lost.image < least * usual.image).any()
 
     def test_stored_pixels_have_their_size_and_place(self):
         x, y = pixel_grid_mm(SIZE, SPACING_MM)
@@ -371,12 +343,6 @@ class TestAcquisition:
             (1 + 0.01 * x + 0.02 * y)[..., 20:-20, 20:-20].expand(3, 1, 56, 56),
             atol=0.01,
         )
-
-    @pytest.mark.parametrize("snr", [8.0, 40.0])
-    def test_noise_has_its_snr(self, snr):
-        scene = scan_of(torch.full((4, 1, 128, 128), 50.0))
-        apply("noise", scene, snr=(snr, snr), uneven=0.0)
-        assert float(scene.stored.mean() / scene.stored.std()) == pytest.approx(snr, rel=0.05)
 
     def test_noise_is_rician_where_there_is_no_signal(self):
         image = torch.full((4, 1, 128, 128), 50.0)
@@ -416,11 +382,6 @@ class TestAcquisition:
 
 
 class TestView:
-    def test_gamma_keeps_the_order_of_brightness(self, run):
-        usual, changed = run("view"), run("view", gamma={"exponent": (0.7, 0.7)})
-        a, b = (s.image[0].flatten() for s in (usual, changed))
-        assert (b[a.argsort()].diff() >= -1e-6).all() and b.max() == pytest.approx(1.0)
-
     def test_field_of_view_ends_where_it_says(self, run):
         scene = run("view", count=12, size=128, field_of_view={"p": 1.0, "limit_mm": (6.0, 6.0)})
         x, y = pixel_grid_mm(128, SPACING_MM)

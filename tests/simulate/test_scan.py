@@ -383,14 +383,11 @@ class TestCommand:
         ("options", "word"),
         [
             (["-n", "0"], "-n"),
-            (["-seed", "-1"], "-seed"),
             (["-pixel", "0.1"], "pixel"),
-            (["-slices", "0"], "slices"),
             (["-anatomy", "AMU7T"], "sct7t_download export AMU7T "),
             (["-anatomy", "AMU7T", "-data", "AMU7T"], "SOURCE=FOLDER"),
             (["-anatomy", "atlas"], "atlas"),
             (["-config", "stroke"], "healthy"),
-            (["-snr", "0"], "SNR"),
             (["-preview", "nowhere/a.png", "-n", "1"], "nowhere"),
         ],
     )

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 import nibabel as nib
 import numpy as np
 import torch
+from scipy import ndimage as ndi
 from tqdm import tqdm
 
 from sctseg7t.brain.register import template_to_scan
@@ -207,7 +208,10 @@ def prepare(folder: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             raise InputError(f"{path}: no such file; a training on real scans needs FLAIR and lesions of its patients")
     flair, label = (nib.as_closest_canonical(nib.load(path)) for path in paths)
     image = np.asarray(flair.dataobj, np.float32)
-    mask = brain_of(image)
+    # The brain is the largest part that is not dark, its holes filled.
+    bright = ndi.binary_opening(image > 0.02 * np.percentile(image, 99.5), iterations=2)
+    whole = ndi.binary_dilation(label_lesions(np.asarray(bright), 6) == 1, iterations=2)
+    mask = np.asarray(ndi.binary_fill_holes(whole))
     box = bounding_box(mask, 4)
     if box is None:
         raise InputError(f"{paths[0]}: shows no brain; a skull-stripped FLAIR is needed")
@@ -216,12 +220,3 @@ def prepare(folder: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     to_template = to_mni[:3].copy()
     to_template[:, 3] += to_template[:, :3] @ [b.start for b in box]
     return (image.clip(0) / np.median(image[mask]))[box], np.asarray(label.dataobj)[box] > 0, to_template
-
-
-def brain_of(image: np.ndarray) -> np.ndarray:
-    """Brain mask of an image that is zero (or below) outside the brain: its largest part, holes filled."""
-    from scipy import ndimage as ndi
-
-    bright = ndi.binary_opening(image > 0.02 * np.percentile(image, 99.5), iterations=2)
-    whole = ndi.binary_dilation(label_lesions(bright, 6) == 1, iterations=2)
-    return np.asarray(ndi.binary_fill_holes(whole))

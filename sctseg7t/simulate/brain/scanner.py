@@ -78,8 +78,6 @@ def gamma(scene: BrainScene, draw: Draw, *, power=(0.75, 1.3)) -> None:
 def stripping(scene: BrainScene, draw: Draw, *, outwards_mm=(-2.0, 2.0), uneven_mm=0.8) -> None:
     """The brain mask, too tight here and too wide there; nothing is left outside it."""
     border = draw.uniform("outwards_mm", *outwards_mm) + uneven_mm * draw.field(20, scene.shape)
-    scene.mask = scene.depth > -border
-    scene.label = scene.label & scene.mask
-    scene.image = scene.image * scene.mask
-    middle = float(np.median(scene.image[scene.mask].numpy()[::7]))
-    scene.image = scene.image / max(middle, 1e-3)
+    mask = scene.depth > -border
+    scene.label, image = scene.label & mask, scene.image * mask
+    scene.image = image / max(float(np.median(image[mask].numpy()[::7])), 1e-3)

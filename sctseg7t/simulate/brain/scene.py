@@ -42,7 +42,6 @@ class BrainScene(Scene):
     label: torch.Tensor  # bool, what is called a lesion
     gray: float  # levels of GM and CSF; WM is 1
     fluid: float
-    mask: torch.Tensor  # bool, the brain mask that the image comes with
 
     def __init__(self, template: Template, shapes: Any = None):
         super().__init__()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import ndimage as ndi
 
 from sctseg7t.brain.atlas import map_in_mni, stored_maps
 
@@ -34,7 +35,7 @@ class Template:
 
 @functools.cache
 def load_template() -> Template:
-    """Read the template (UsageError without nilearn)."""
+    """Read the template."""
     stored, affine = stored_maps()
     t1, gm, wm = (stored[name].astype(np.float32) / np.float32(255) for name in ("t1", "gm", "wm"))
     maps = _derive(t1, gm, wm, np.asarray(map_in_mni("brain")[0]) > 0, affine)
@@ -43,16 +44,19 @@ def load_template() -> Template:
 
 
 def _derive(t1, gm, wm, brain, affine):
-    from scipy import ndimage as ndi
-
-    depth = _signed(ndi, brain)
+    depth = _signed(brain)
     x, y, z = (np.arange(n).reshape(np.roll((n, 1, 1), k)) + affine[k, 3] for k, n in enumerate(t1.shape))
+    x = np.abs(x)
     low = (t1 < 0.52) & (depth > 10)
-    lateral = low & _lateral(np.abs(x), y, z)
-    all_of_them = lateral | (low & _midline(np.abs(x), y, z))
-    ventricle, side = _signed(ndi, ~all_of_them), _signed(ndi, ~lateral)
+    # Boxes in MNI mm that hold the ventricles (the lateral ones by body and horns) and no cistern.
+    body = (z > -4) & (z < 38) & (y < 42) & (y > -62) & (x < np.where(y > -20, 25, 42)) & ((x > 12) | (y > -28))
+    horn = (x > 28) & (x < 42) & (y > -42) & (y < -4) & (z > -24) & (z < 4)
+    third = (x < 6) & (y > -30) & (y < 12) & (z > -16) & (z < 14)
+    fourth = (x < 11) & (y > -52) & (y < -34) & (z > -44) & (z < -18)
+    lateral = low & (body | horn)
+    ventricle, side = _signed(~(lateral | (low & (third | fourth)))), _signed(~lateral)
     # Partial volume of WM and fluid looks like GM in the maps: a thin shell around the ventricles.
-    near = (np.abs(ventricle) < 4) & (np.abs(x) < 46)
+    near = (np.abs(ventricle) < 4) & (x < 46)
     thin = np.where(near, gm - ndi.grey_opening(gm, size=(5, 5, 5)), 0).clip(0)
     gm, wm = gm - thin, wm + np.where(ventricle > 0, thin, 0)
     total = np.maximum(gm + wm, 1e-3)
@@ -60,20 +64,7 @@ def _derive(t1, gm, wm, brain, affine):
     return np.stack([gm * scale, wm * scale, depth, ventricle, side]).astype(np.float32)
 
 
-def _lateral(x, y, z):
-    """Boxes in MNI mm that hold the lateral ventricles and no cistern."""
-    body = (z > -4) & (z < 38) & (y < 42) & (y > -62) & (x < np.where(y > -20, 25, 42)) & ((x > 12) | (y > -28))
-    horn = (x > 28) & (x < 42) & (y > -42) & (y < -4) & (z > -24) & (z < 4)
-    return body | horn
-
-
-def _midline(x, y, z):
-    third = (x < 6) & (y > -30) & (y < 12) & (z > -16) & (z < 14)
-    fourth = (x < 11) & (y > -52) & (y < -34) & (z > -44) & (z < -18)
-    return third | fourth
-
-
-def _signed(ndi, mask):
+def _signed(mask):
     """Distance inside (positive) or outside (negative) of a mask's border, mm, at most 40."""
     inside, outside = (ndi.distance_transform_edt(m) for m in (mask, ~mask))
     return np.clip(np.where(mask, inside - 0.5, 0.5 - outside), -_REACH_MM, _REACH_MM)
