@@ -43,7 +43,12 @@ def parser() -> Parser:
                     "BIDS has them",
                 ),
                 Option("-preview FILE.png", "draw windows of the recipe with their labels on one sheet; needs no -o"),
-                Option("-effects", "list the effects and their settings, and stop", action=Answer, answer=_effects),
+                Option(
+                    "-effects",
+                    "list the effects of every organ with their settings, and stop",
+                    action=Answer,
+                    answer=_effects,
+                ),
             ),
             "what is simulated": (
                 Option(
