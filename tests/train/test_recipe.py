@@ -28,7 +28,7 @@ def test_shipped_recipes_are_whole(name):
         ('{"model": "a", "task": "cord", "anatomy": ["PAM50"], "stepz": 1}', "'stepz'"),
         ('{"model": "a", "task": "cord", "anatomy": ["PAM50"], "steps": "many"}', "steps: 'many'"),
         ('{"model": "a", "task": "cord", "anatomy": ["PAM50"], "learning_rate": 0}', "learning_rate: 0"),
-        ('{"base": 3}', "name or the file"),
+        ('{"base": 3}', "no such recipe"),
         ('{"base": "mine.json"}', "leads back"),
         ('{"base": "cord"}', "no such recipe.*cord_gm_sc, cord_gm_sc_base, cord_locator"),
     ],

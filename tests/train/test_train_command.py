@@ -26,7 +26,7 @@ def config(tmp_path):
     ("options", "word"),
     [
         (["-config", "cord_gm_sc", "-data", "AMU7T"], "SOURCE=FOLDER"),
-        (["-config", "brain_lesion_unet", "-data", "."], "lesion_masks_mni"),
+        (["-config", "brain_lesion_unet", "-data", "."], "brain/lesjak-cross"),
         (["-config", "cord_gm_sc", "-val-every", "0"], "-val-every 0"),
         (["-config", "cord_gm_sc", "-val", "nothing"], "IMAGE:SC=MASK:GM=MASK"),
         (["-config", "cord_gm_sc", "-precision", "double"], "bfloat16"),
