@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from sctseg7t.compare.load_masks import load_case
-from sctseg7t.compare.report_tables import colour_of, number, pair_name, tally
+from sctseg7t.compare.report_tables import colour_of, number, pair_name
 from sctseg7t.compare.types import LESION, Case, Comparison
 from sctseg7t.errors import InputError
 from sctseg7t.report.contours import outline
@@ -148,8 +148,8 @@ def _slice_picture(comparison: Comparison, name: str, part: SlicePart) -> Pictur
     panels = [_scan_panel(part, name)] if part.gray is not None else []
     for method, against in comparison.pairs_of(part.structure):
         for row in rows[(rows.method == method) & (rows.against == against)].itertuples():
-            dice = f"Dice {number(row.dice, 3)}" + (f" ({row.outlier})" if row.outlier in EMPTY else "")
-            areas = f"{number(row.size_method, 1)} mm²", f"{against} {number(row.size_against, 1)} mm²"
+            dice = f"Dice {number(row.dice, '.3f')}" + (f" ({row.outlier})" if row.outlier in EMPTY else "")
+            areas = f"{number(row.size_method, '.1f')} mm²", f"{against} {number(row.size_against, '.1f')} mm²"
             panels.append(_panel(comparison, part, name, (method, against), (dice, *areas)))
     title = f"{name}, slice {part.index}" + ("" if part.gray is not None else " (masks alone: no scan)")
     return Picture(part.structure, name, part.index, title, part.background(), tuple(panels))
@@ -238,10 +238,11 @@ def _lesion_picture(comparison: Comparison, name: str, part: SlicePart, items: p
         if any((who, LESION) not in part.masks for who in (method, against)):
             continue
         own = items[(items.method == method) & (items.against == against)]
-        lines = tally(own)
-        if not comparison.reference:
-            alone = {"missed": "of the second alone", "false": "of the first alone"}
-            lines = [line.replace(kind, text) for line, (kind, text) in zip(lines, alone.items())]
+        lines = []
+        for kind, alone in (("missed", "of the second alone"), ("false", "of the first alone")):
+            volumes = own.volume_mm3[own.kind == kind]
+            more = f", largest {number(volumes.max(), '.0f')} mm³" if len(volumes) else ""
+            lines.append(f"{len(volumes)} {kind if comparison.reference else alone}{more}")
         largest = own.sort_values("volume_mm3", ascending=False, kind="stable")[:_RINGS]
         colours = {"missed": colour_of(comparison, against), "false": colour_of(comparison, method)}
         rings = Markup("").join(

@@ -10,7 +10,7 @@ import numpy as np
 
 from sctseg7t.compare.analysis import size_pairs
 from sctseg7t.compare.metrics import Metric, metrics_of
-from sctseg7t.compare.report_tables import number, pair_colour, pair_name, signed, sizes_of
+from sctseg7t.compare.report_tables import colour_of, number, pair_name, sizes_of
 from sctseg7t.compare.types import LESION, STRUCTURES, Comparison
 from sctseg7t.report import plotting
 
@@ -80,9 +80,14 @@ def samples(comparison: Comparison, structure: str, metric: Metric) -> list[Samp
         out = own.outlier != "" if structure != LESION else np.zeros(len(own), bool)
         values = own[metric.key].to_numpy(float)
         kept, lost = values[np.isfinite(values) & ~out], values[~np.isnan(values) & out]
-        label, colour = pair_name(comparison, method, against), pair_colour(comparison, method, against)
+        label, colour = pair_name(comparison, method, against), _colour(comparison, method, against)
         found.append(Sample(label, colour, np.sort(kept), np.sort(lost)))
     return found
+
+
+def _colour(comparison: Comparison, method: str, against: str) -> str:
+    """The method's, or that of a pair of methods."""
+    return colour_of(comparison, method) if against == comparison.reference else "pair"
 
 
 def _violins(comparison: Comparison, structures: Sequence[str], metric: Metric, section: str) -> Iterator[Plot]:
@@ -123,7 +128,7 @@ def _short(sample: Sample, most: int = 24) -> str:
 def _in_words(sample: Sample, metric: Metric) -> str:
     if not len(sample.values):
         return f"{sample.label} has no value"
-    median = number(float(np.median(sample.values)), metric.digits)
+    median = number(float(np.median(sample.values)), f".{metric.digits}f")
     return f"{sample.label} median {median} of {len(sample.values)}, {len(sample.outliers)} outliers"
 
 
@@ -147,10 +152,10 @@ def _bland_altman(comparison: Comparison, structure: str, name: str, section: st
     for column, (pair, numbers, both) in enumerate(shown):
         label = pair_name(comparison, *pair)
         for line, percent in enumerate(scales):
-            _panel(axes[line][column], numbers, both, percent, "%" if percent else unit, pair_colour(comparison, *pair))
+            _panel(axes[line][column], numbers, both, percent, "%" if percent else unit, _colour(comparison, *pair))
         axes[-1][column].set_xlabel(f"mean of the two {what} ({unit})")
         axes[0][column].set_title(f"{structure}: {label} (n {numbers['n']})", fontsize=8, parse_math=False)
-        lines = ", ".join(f"{key} {signed(numbers[key], 2)} {unit}" for key in ("lower", "bias", "upper"))
+        lines = ", ".join(f"{key} {number(numbers[key], '+.2f')} {unit}" for key in ("lower", "bias", "upper"))
         texts.append(f"{label}, {numbers['n']} pairs: {lines}")
     title = "Lesion load" if structure == LESION else f"{structure}, {STRUCTURES[structure]}"
     yield Plot(name, section, title, f"Bland-Altman plots of {title}. {'. '.join(texts)}", figure)

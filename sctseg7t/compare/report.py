@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from sctseg7t.compare import report_tables as tables
+from sctseg7t.compare.metrics import TISSUE
 from sctseg7t.compare.pictures import lesion_pictures, worst_slice_pictures
 from sctseg7t.compare.plots import Plot, plots
-from sctseg7t.compare.types import LESION, STRUCTURES, Comparison
+from sctseg7t.compare.types import STRUCTURES, Comparison
 from sctseg7t.errors import OutputError
 from sctseg7t.files import write_bytes
+from sctseg7t.measure.lesion_matching import RULES, matching
 from sctseg7t.report import plotting
 from sctseg7t.report.html import inline_assets, page_environment
 from sctseg7t.version import __version__
@@ -71,10 +73,15 @@ def render(comparison: Comparison, drawn: Sequence[Plot] | None = None) -> str:
     found: dict[str, list] = {section: [] for section in ("main", "study", "areas", "lesions", "load")}
     for plot in plots(comparison) if drawn is None else drawn:
         found[plot.section].append((plot, plotting.as_data_uri(plot.figure)))
+    slices, notes = worst_slice_pictures(comparison)
+    lesions, lesion_notes = lesion_pictures(comparison)
     return environment.get_template("report.html.j2").render(
         **inline_assets(environment, ["report.css"]),
         **_content(comparison),
-        **_pictures(comparison),
+        pictures={structure: some for structure, some in slices.items() if some},
+        picture_notes=notes,
+        lesion_pictures=lesions,
+        lesion_picture_notes=lesion_notes,
         plots=found,
     )
 
@@ -89,62 +96,64 @@ def render_markdown(comparison: Comparison) -> str:
 
 def _content(comparison: Comparison) -> dict[str, Any]:
     """What both templates show, as plain values and tables."""
-    best = [tables.best_of(comparison, structure, "dice")[1] for structure in comparison.structures]
-    found = {
-        "title": tables.title_of(comparison),
-        "comparison": comparison,
-        "facts": tables.facts(comparison),
-        "banner": tables.banner(comparison),
-        "methods": tables.methods_table(comparison),
-        "settings": tables.settings_list(comparison),
-        "cord": comparison.has_tissues,
-        "lesions": None,
-        "problem_counts": Counter(problem.kind for problem in comparison.problems).most_common(),
-        "problems": tables.problems_table(comparison),
-        "headline": tables.headline_tables(comparison),
-        "cautions": [problem.message for problem in tables.flattering(comparison)],
-        "sentences": [sentence for sentence in best if sentence],
-        "summaries": tables.study_tables(comparison),
-        "whole": [*tables.study_tables(comparison, "scan"), *tables.study_tables(comparison, "level")],
-        "areas": tables.agreement_table(comparison),
-        "repeatability": tables.repeatability_table(comparison),
-        "subject_tests": tables.tests_table(comparison, "subject"),
-        "slice_tests": tables.tests_table(comparison, "slice"),
-        "outliers": tables.outliers_table(comparison),
-        "scans": tables.scans_table(comparison),
-        "definitions": tables.definitions(comparison),
-        "legend": [(tables.colour_of(comparison, name), name) for name in tables.names_of_all(comparison)],
-        "provenance": tables.provenance_list(comparison),
+    of, how = comparison, None
+    if len(of.lesion_rows):
+        how = matching(of.settings.lesion_rule, of.settings.connectivity)
+    metrics = [(metric.header(), metric.definition) for metric in TISSUE if of.has_tissues and metric.definition]
+    return {
+        "comparison": of,
+        "cord": of.has_tissues,
+        "who": tables.others_of(of),
+        "matching": how,
+        "rules": RULES,
+        "metrics": metrics,
+        "listed": tables.listed,
+        "facts": tables.facts(of),
+        "methods": tables.methods_table(of),
+        "lesions": _lesions(of) if of.has_lesions else None,
+        "problem_counts": Counter(problem.kind for problem in of.problems).most_common(),
+        "problems": tables.problems_table(of),
+        "headline": tables.headline_tables(of),
+        "cautions": [problem.message for problem in tables.flattering(of)],
+        "sentences": list(filter(None, (tables.best_of(of, structure, "dice")[1] for structure in of.structures))),
+        "summaries": tables.study_tables(of),
+        "whole": [*tables.study_tables(of, "scan"), *tables.study_tables(of, "level")],
+        "areas": tables.agreement_table(of),
+        "repeatability": tables.repeatability_table(of),
+        "subject_tests": tables.tests_table(of, "subject"),
+        "slice_tests": tables.tests_table(of, "slice"),
+        "outliers": tables.outliers_table(of),
+        "scans": tables.scans_table(of),
+        "legend": [(tables.colour_of(of, name), name) for name in tables.names_of_all(of)],
+        "provenance": list(_flat({key: value for key, value in of.provenance.items() if key != "inputs"})),
         "names": STRUCTURES,
         "version": __version__,
     }
-    if comparison.has_lesions:
-        found["lesions"] = {
-            "rule": tables.rule_text(comparison),
-            "headline": tables.lesion_headline_table(comparison),
-            "cautions": [problem.message for problem in tables.flattering(comparison, lesions=True)],
-            "counts": tables.lesion_counts_table(comparison),
-            "by_load": tables.lesion_load_table(comparison),
-            "by_size": tables.lesion_size_table(comparison),
-            "agreement": tables.agreement_table(comparison, lesions=True),
-            "repeatability": tables.repeatability_table(comparison, lesions=True),
-            "sentence": tables.lesion_tests_sentence(comparison),
-            "tests": tables.tests_table(comparison, "subject", lesions=True),
-            "items": tables.lesion_items_table(comparison),
-            "scans": tables.lesion_scans_table(comparison),
-        }
-    return found
 
 
-def _pictures(comparison: Comparison) -> dict[str, Any]:
-    slices, notes = worst_slice_pictures(comparison)
-    lesions, lesion_notes = lesion_pictures(comparison) if comparison.pairs_of(LESION) else ([], [])
+def _lesions(comparison: Comparison) -> dict[str, Any]:
     return {
-        "pictures": {structure: found for structure, found in slices.items() if found},
-        "picture_notes": notes,
-        "lesion_pictures": lesions,
-        "lesion_picture_notes": lesion_notes,
+        **tables.lesion_summary_tables(comparison),
+        "cautions": [problem.message for problem in tables.flattering(comparison, lesions=True)],
+        "agreement": tables.agreement_table(comparison, lesions=True),
+        "repeatability": tables.repeatability_table(comparison, lesions=True),
+        "sentence": tables.lesion_tests_sentence(comparison),
+        "tests": tables.tests_table(comparison, "subject", lesions=True),
+        "items": tables.lesion_items_table(comparison),
+        "scans": tables.lesion_scans_table(comparison),
     }
+
+
+def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """(what, value) of nested entries, their names joined by blanks."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _flat(item, f"{name} {key}".strip())
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _flat(item, name)
+    elif value is not None:
+        yield name, str(value)
 
 
 # --- Markdown --------------------------------------------------------------------------------

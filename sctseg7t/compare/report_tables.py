@@ -1,18 +1,18 @@
-"""The report's tables and sentences, as text; HTML, Markdown and the console are ways to show them."""
+"""The report's tables and the sentences on tests: text for HTML, Markdown and the console."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from sctseg7t.compare.analysis import LEAST_SUBJECTS, load_names
 from sctseg7t.compare.metrics import TISSUE, Metric, metric_named, pretty, size_strata
-from sctseg7t.compare.tables import what_of
-from sctseg7t.compare.types import LESION, REFERENCE, STRUCTURES, Comparison, Problem
-from sctseg7t.measure.lesion_matching import RULES, matching
+from sctseg7t.compare.types import LESION, STRUCTURES, Comparison, Problem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,34 +26,23 @@ _NO_SLICE = f"{NONE}: not defined, for no slice is left once outliers are out (a
 # --- numbers and words -----------------------------------------------------------------------
 
 
-def number(value: float | None, digits: int = 2) -> str:
-    """A number for people: "-" where it is not defined, never "-0.00"."""
+def number(value: float | None, how: str = ".2f") -> str:
+    """A number for people: "-" where it is not defined, never "-0.00".
+
+    Parameters
+    ----------
+    value : float or None
+    how : str
+        A format specification; ``+`` shows the sign. ``p``: a p value, ``< 0.001`` below that.
+    """
     if value is None or math.isnan(value):
         return NONE
+    if how == "p":
+        return "< 0.001" if value < 0.001 else f"{value:.3f}"
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
-    text = f"{value:.{digits}f}"
-    return text.lstrip("-") if float(text) == 0 else text
-
-
-def signed(value: float | None, digits: int = 2) -> str:
-    """A difference: with its sign."""
-    text = number(value, digits)
-    return f"+{text}" if text[0].isdigit() and float(text) else text
-
-
-def interval(low: float | None, high: float | None, digits: int = 2) -> str:
-    """``low to high``, or "-"."""
-    if any(v is None or math.isnan(v) for v in (low, high)):
-        return NONE
-    return f"{number(low, digits)} to {number(high, digits)}"
-
-
-def p_text(p: float | None) -> str:
-    """A p value: ``< 0.001`` below that."""
-    if p is None or math.isnan(p):
-        return NONE
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+    text = f"{value:{how}}"
+    return text.lstrip("+-") if float(text) == 0 else text
 
 
 def count(n: int, thing: str) -> str:
@@ -71,14 +60,8 @@ def listed(words: Iterable[object]) -> str:
 # --- tables ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Best:
+class Best(str):
     """A cell that is better than all others by a test."""
-
-    text: str
-
-    def __str__(self) -> str:
-        return self.text
 
 
 @dataclass(frozen=True)
@@ -89,19 +72,18 @@ class Table:
     ----------
     caption : str
     columns : tuple of str
-    rows : tuple of tuple
-        Of str or :class:`Best`.
+    rows : tuple of tuple of str
     words : tuple of int
         Columns that hold words; the others hold numbers.
     note : str
-        Below the table; "" for none. Shown where a cell is not defined, or rows were left out.
+        Below the table; "" for none. Shown where a cell is not defined.
     cut : str
         How many rows of how many are shown; "" where all are.
     """
 
     caption: str
     columns: tuple[str, ...]
-    rows: tuple[tuple, ...]
+    rows: tuple[tuple[str, ...], ...]
     words: tuple[int, ...] = (0,)
     note: str = ""
     cut: str = ""
@@ -109,29 +91,36 @@ class Table:
     @property
     def dashed(self) -> bool:
         """Whether any cell is not defined."""
-        return any(str(cell) == NONE for row in self.rows for cell in row)
+        return any(cell == NONE for row in self.rows for cell in row)
 
 
-class Column(NamedTuple):
-    """A column of a table: its header, what a row has there, and whether that is words."""
-
-    header: str
-    cell: Callable[[Any], object]
-    words: bool = False
+# Header, what a row has there, and how it is shown: None for words, else a format specification. Two names with a
+# blank between make an interval.
+Column = tuple[str, str, str | None]
 
 
 def make_table(
-    caption: str, rows: Iterable[Any], columns: Sequence[Column], note: str = "", most: int | None = None
+    caption: str,
+    rows: pd.DataFrame | Sequence[Mapping[str, Any]],
+    columns: Sequence[Column],
+    note: str = "",
+    most: int | None = None,
 ) -> Table:
-    """A table of rows of any kind, of which at most so many are shown."""
-    rows = list(rows)
+    """A table of rows by name, of which at most so many are shown."""
     shown = rows[:most]
-    cells = tuple(
-        tuple(c if isinstance(c, Best) else str(c) for c in (one.cell(row) for one in columns)) for row in shown
-    )
+    records = shown if isinstance(shown, Sequence) else shown.to_dict("records")
+    cells = tuple(tuple(_cell(row, key, how) for _, key, how in columns) for row in records)
     cut = "" if len(shown) == len(rows) else f"The first {most} of {len(rows)} are shown; the CSV tables hold all."
-    words = tuple(place for place, one in enumerate(columns) if one.words)
-    return Table(caption, tuple(one.header for one in columns), cells, words, note, cut)
+    words = tuple(place for place, (_, _, how) in enumerate(columns) if how is None)
+    return Table(caption, tuple(header for header, _, _ in columns), cells, words, note, cut)
+
+
+def _cell(row: Mapping[str, Any], key: str, how: str | None) -> str:
+    ends = [row[name] for name in key.split()]
+    if isinstance(ends[0], str):
+        return ends[0]
+    found = [str(end or NONE) if how is None else number(end, how) for end in ends]
+    return NONE if NONE in found else " to ".join(found)
 
 
 # --- who is who ------------------------------------------------------------------------------
@@ -149,63 +138,34 @@ def colour_of(comparison: Comparison, method: str) -> str:
     return f"m{comparison.methods.index(method) % COLOURS}"
 
 
-def pair_colour(comparison: Comparison, method: str, against: str) -> str:
-    """Class of the colour of a comparison: the method's, and ``pair`` between two methods."""
-    return colour_of(comparison, method) if against == comparison.reference else "pair"
-
-
 def names_of_all(comparison: Comparison) -> list[str]:
     """The methods, and the reference if there is one."""
     return [*comparison.methods, *([comparison.reference] if comparison.reference else [])]
 
 
-def _method_column(comparison: Comparison) -> Column:
-    header = "Method" if comparison.reference else "Methods"
-    return Column(header, lambda row: pair_name(comparison, row.method, row.against), True)
-
-
-def _others(comparison: Comparison) -> dict[str, str]:
+def others_of(comparison: Comparison) -> dict[str, str]:
     """What the two masks of a pair, and lesions of one alone, are called."""
+    keys = ("mine", "own", "the_other", "other", "missed", "false")
     if comparison.reference:
-        return {
-            "own": "Method's",
-            "other": "Reference's",
-            "the other": "reference",
-            "missed": "Missed",
-            "false": "False",
-        }
-    return {
-        "own": "First's",
-        "other": "Second's",
-        "the other": "second method",
-        "missed": "Second alone",
-        "false": "First alone",
-    }
+        return dict(zip(keys, ("method", "Method's", "reference", "Reference's", "Missed", "False")))
+    words = ("first method", "First's", "second method", "Second's", "Second alone", "First alone")
+    return dict(zip(keys, words))
+
+
+def _named(comparison: Comparison, rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows with the name of their ``pair``, and the ``group`` of their scan if they have one."""
+    groups = {case.name: case.group for case in comparison.cases}
+    return [
+        {**row, "pair": pair_name(comparison, row["method"], row["against"]), "group": groups.get(row.get("case", ""))}
+        for row in rows.to_dict("records")
+    ]
+
+
+def _pair_column(comparison: Comparison) -> Column:
+    return "Method" if comparison.reference else "Methods", "pair", None
 
 
 # --- what was compared -----------------------------------------------------------------------
-
-
-def title_of(comparison: Comparison) -> str:
-    """What is compared with what, in one line."""
-    methods = comparison.methods
-    if comparison.reference and len(methods) == 1:
-        return f"{methods[0]} against the reference"
-    return f"Comparison of {listed(methods)}"
-
-
-def banner(comparison: Comparison) -> str:
-    """One line on what is the truth here."""
-    if comparison.reference:
-        name = REFERENCE if comparison.reference == REFERENCE else f"reference {comparison.reference}"
-        return (
-            f"Every number is of a method against the {name}, and as good as it is: where the reference is wrong, "
-            "a method that is right loses."
-        )
-    return (
-        "No reference: agreement between methods says nothing about which is right. Each line compares two methods, "
-        "of which neither is the truth; no method is called best."
-    )
 
 
 def facts(comparison: Comparison) -> list[tuple[int, str]]:
@@ -217,13 +177,11 @@ def facts(comparison: Comparison) -> list[tuple[int, str]]:
     methods, problems = (len(comparison.methods), "method"), (len(comparison.problems), "problem")
     if comparison.has_tissues:
         outliers = (int((slices.outlier != "").sum()), "outlier")
-        found += [(len(slices[["case", "index"]].drop_duplicates()), "slice"), methods, outliers, problems]
-    elif comparison.reference:
+        return [*found, (len(slices[["case", "index"]].drop_duplicates()), "slice"), methods, outliers, problems]
+    if comparison.reference:
         kinds = Counter(unmatched.kind)
-        found += [methods, (kinds["missed"], "missed lesion"), (kinds["false"], "false lesion"), problems]
-    else:
-        found += [methods, (len(unmatched), "unmatched lesion"), problems]
-    return found
+        return [*found, methods, (kinds["missed"], "missed lesion"), (kinds["false"], "false lesion"), problems]
+    return [*found, methods, (len(unmatched), "unmatched lesion"), problems]
 
 
 def methods_table(comparison: Comparison) -> Table:
@@ -231,61 +189,42 @@ def methods_table(comparison: Comparison) -> Table:
     having = Counter(key for case in comparison.cases for key in case.masks)
     tissues = {structure for _, structure in having}
     structures = [s for s in STRUCTURES if s in (*comparison.structures, LESION) and s in tissues] or sorted(tissues)
+    rows = []
+    for name in names_of_all(comparison):
+        entry = (comparison.provenance.get("models") or {}).get(name) or {}
+        model = str(entry.get("id") or entry.get("name") or name) if entry else NONE
+        if entry.get("with"):
+            # The network itself, and after it the one that finds the cord for it.
+            model += f" (cord found by {listed(other.get('id') or other.get('name') for other in entry['with'])})"
+        role = "REFERENCE" if name == comparison.reference else "method"
+        weights = str(entry.get("sha256") or NONE)[:16]
+        masks = {structure: having[name, structure] for structure in structures}
+        rows.append({"name": name, "role": role, "model": model, **entry, "sha256": weights, **masks})
+        rows[-1].setdefault("version", NONE)
     columns = [
-        Column("Name", lambda name: name, True),
-        Column("Role", lambda name: "REFERENCE" if name == comparison.reference else "method", True),
-        Column("Model", lambda name: _model_of(comparison, name)[0], True),
-        Column("Version", lambda name: _model_of(comparison, name)[1], True),
-        Column("Weights, SHA-256", lambda name: _model_of(comparison, name)[2], True),
-        *(Column(f"{s} masks", lambda name, s=s: having[name, s]) for s in structures),
+        ("Name", "name", None),
+        ("Role", "role", None),
+        ("Model", "model", None),
+        ("Version", "version", None),
+        ("Weights, SHA-256", "sha256", None),
+        *((f"{structure} masks", structure, "d") for structure in structures),
     ]
     note = f"{NONE}: masks that were given as files; what made them is not known here."
-    return make_table("Methods and their masks", names_of_all(comparison), columns, note)
-
-
-def _model_of(comparison: Comparison, method: str) -> tuple[str, str, str]:
-    """(model, version, hash of weights) of a method as the provenance tells; "-" where it does not."""
-    entry = (comparison.provenance.get("models") or {}).get(method)
-    if not entry:
-        return NONE, NONE, NONE
-    name = str(entry.get("id") or entry.get("name") or method)
-    if entry.get("with"):
-        # The network itself, and after it the one that finds the cord for it.
-        name += f" (cord found by {listed(other.get('id') or other.get('name') for other in entry['with'])})"
-    return name, str(entry.get("version") or NONE), str(entry.get("sha256") or NONE)[:16]
-
-
-def settings_list(comparison: Comparison) -> list[tuple[str, str]]:
-    """(what, value) of the settings."""
-    settings, found = comparison.settings, []
-    if comparison.has_tissues:
-        found += [
-            ("outlier", f"a slice with Dice ≤ {settings.failure_dice:g}, or in which one mask is empty"),
-            ("trimmed mean", f"{settings.trim:.0%} cut at each end" if settings.trim else "nothing cut"),
-            ("surface tolerance", f"{settings.tolerance_mm:g} mm"),
-        ]
-    found += [
-        ("confidence", f"{settings.confidence:.0%}"),
-        ("masks on other grids", {"refuse": "refused", "resample": "resampled, nearest neighbour"}[settings.grids]),
-        ("soft masks", "refused" if settings.threshold is None else f"cut at {settings.threshold:g}"),
-    ]
-    if len(comparison.lesion_rows):
-        how = matching(settings.lesion_rule, settings.connectivity)
-        found.append(("lesions", f'rule "{how.rule}", {how.connectivity} neighbours'))
-    return found
+    return make_table("Methods and their masks", rows, columns, note)
 
 
 def problems_table(comparison: Comparison) -> Table:
     """Every problem with its remedy, those that left a mask out first."""
     columns = [
-        Column("Kind", lambda p: p.kind, True),
-        Column("Scan", lambda p: p.case or NONE, True),
-        Column("Method", lambda p: p.method or NONE, True),
-        Column("Structure", lambda p: p.structure or NONE, True),
-        Column("What, and the remedy", lambda p: p.message, True),
-        Column("Mask", lambda p: "left out" if p.left_out else "used", True),
+        ("Kind", "kind", None),
+        ("Scan", "case", None),
+        ("Method", "method", None),
+        ("Structure", "structure", None),
+        ("What, and the remedy", "message", None),
+        ("Mask", "use", None),
     ]
-    rows = sorted(comparison.problems, key=lambda p: (not p.left_out, p.kind, p.case or ""))
+    ordered = sorted(comparison.problems, key=lambda p: (not p.left_out, p.kind, p.case or ""))
+    rows = [{**asdict(problem), "use": "left out" if problem.left_out else "used"} for problem in ordered]
     return make_table("Problems, and what to do", rows, columns, most=SHOWN_PROBLEMS)
 
 
@@ -298,53 +237,6 @@ def flattering(comparison: Comparison, lesions: bool = False) -> list[Problem]:
 # --- summaries of tissues --------------------------------------------------------------------
 
 
-def headline_tables(comparison: Comparison) -> list[Table]:
-    """The table to read first, one for each structure."""
-    return [_headline(comparison, structure) for structure in comparison.structures]
-
-
-def _headline(comparison: Comparison, structure: str) -> Table:
-    best, _ = best_of(comparison, structure, "dice")
-    flattered = {problem.method for problem in flattering(comparison) if problem.structure in (structure, None)}
-    slices = comparison.summary[(comparison.summary.structure == structure) & (comparison.summary.level == "slice")]
-    rows = []
-    for row in slices[slices.metric == "dice"].itertuples():
-        sizes = sizes_of(comparison, structure, row.method, row.against)
-        own = slices[(slices.method == row.method) & (slices.against == row.against)].set_index("metric")
-        rows.append(
-            _Numbers(row.method, row.against, {**sizes, "dice": row, "hd95": own.loc["hausdorff95_mm", "mean"]})
-        )
-
-    def dice_mean(row):
-        cell = number(row.of["dice"].mean, 3)
-        return Best(cell) if row.method == best and row.method not in flattered else cell
-
-    columns = [
-        _method_column(comparison),
-        Column("Slices", lambda row: row.of["dice"].n),
-        Column("Outliers", lambda row: row.of["dice"].outliers),
-        Column("Dice mean", dice_mean),
-        Column("Dice median", lambda row: number(row.of["dice"].median, 3)),
-        Column("Dice SD", lambda row: number(row.of["dice"].sd, 3)),
-        Column("HD95 mean (mm)", lambda row: number(row.of["hd95"], 2)),
-        Column("CSA bias (mm²)", lambda row: signed(row.of.get("bias"), 2)),
-        Column("Limits of agreement (mm²)", lambda row: interval(row.of.get("lower"), row.of.get("upper"), 1)),
-        Column("CSA bias (%)", lambda row: signed(row.of.get("bias_percent"), 1)),
-        Column("ICC", lambda row: number(row.of.get("icc_a1"), 3)),
-    ]
-    return make_table(f"{structure}, {STRUCTURES[structure]}", rows, columns, _NO_SLICE)
-
-
-@dataclass(frozen=True)
-class _Numbers:
-    """A pair of masks and its numbers by name: a row of a table."""
-
-    method: str
-    against: str
-    of: dict[str, Any]
-    structure: str = ""
-
-
 def sizes_of(comparison: Comparison, structure: str, method: str, against: str) -> dict[str, float]:
     """Agreement of a pair's areas or loads: fields of BlandAltman, ICC, and the ``n`` of pairs; {} where none."""
     table = comparison.agreement
@@ -353,36 +245,59 @@ def sizes_of(comparison: Comparison, structure: str, method: str, against: str) 
     return {**found, "n": int(own.n.iloc[0])} if len(own) else {}
 
 
-def study_tables(comparison: Comparison, level: str = "slice") -> list[Table]:
-    """Methods by metric for each structure: n, outliers, mean, median, SD, interval."""
-    shown = [m for m in TISSUE if m.summarised and (m.headline if level == "slice" else m.definition)]
-    kind = {"slice": "slices, in 2D", "level": "vertebral levels, in 3D", "scan": "scans, in 3D"}[level]
-    summary = comparison.summary[comparison.summary.level == level]
-    trimmed = f"Trimmed mean ({comparison.settings.trim:.0%})"
+def headline_tables(comparison: Comparison) -> list[Table]:
+    """The table to read first, one for each structure."""
     columns = [
-        Column("Measure", lambda one: one[0].header(level), True),
-        Column("Method", lambda one: pair_name(comparison, one[1].method, one[1].against), True),
-        Column("n", lambda one: one[1].n),
-        Column("Outliers", lambda one: one[1].outliers),
-        Column("Mean", lambda one: number(one[1].mean, one[0].digits)),
-        Column("Median", lambda one: number(one[1].median, one[0].digits)),
-        Column("SD", lambda one: number(one[1].sd, one[0].digits)),
-        *(
-            [Column(trimmed, lambda one: number(one[1].trimmed_mean, one[0].digits))]
-            if comparison.settings.trim
-            else ()
-        ),
-        Column(
-            f"{comparison.settings.confidence:.0%} interval of the mean",
-            lambda one: interval(one[1].low, one[1].high, one[0].digits),
-        ),
+        _pair_column(comparison),
+        ("Slices", "n", "d"),
+        ("Outliers", "outliers", "d"),
+        ("Dice mean", "mean", ".3f"),
+        ("Dice median", "median", ".3f"),
+        ("Dice SD", "dice_sd", ".3f"),
+        ("HD95 mean (mm)", "hd95", ".2f"),
+        ("CSA bias (mm²)", "bias", "+.2f"),
+        ("Limits of agreement (mm²)", "lower upper", ".1f"),
+        ("CSA bias (%)", "bias_percent", "+.1f"),
+        ("ICC", "icc_a1", ".3f"),
     ]
+    slices = comparison.summary[comparison.summary.level == "slice"]
     found = []
     for structure in comparison.structures:
-        own = summary[summary.structure == structure]
-        rows = [(metric, row) for metric in shown for row in own[own.metric == metric.key].itertuples()]
+        best, _ = best_of(comparison, structure, "dice")
+        flattered = {problem.method for problem in flattering(comparison) if problem.structure in (structure, None)}
+        dice, distances = (
+            slices[(slices.structure == structure) & (slices.metric == key)] for key in ("dice", "hausdorff95_mm")
+        )
+        rows = _named(comparison, dice.assign(dice_sd=dice.sd, hd95=distances["mean"].to_numpy()))
+        for row in rows:
+            row |= {**sizes_of(comparison, structure, row["method"], row["against"]), "n": row["n"]}
+            if row["method"] == best and best not in flattered:
+                row["mean"] = Best(number(row["mean"], ".3f"))
+        found.append(make_table(f"{structure}, {STRUCTURES[structure]}", rows, columns, _NO_SLICE))
+    return found
+
+
+def study_tables(comparison: Comparison, level: str = "slice") -> list[Table]:
+    """Methods by metric for each structure: n, outliers, mean, median, SD, interval."""
+    kind = {"slice": "slices, in 2D", "level": "vertebral levels, in 3D", "scan": "scans, in 3D"}[level]
+    trim, confidence = comparison.settings.trim, comparison.settings.confidence
+    columns = [("Measure", "header", None), ("Method", "pair", None), ("n", "n", "d"), ("Outliers", "outliers", "d")]
+    numbers = [("Mean", "mean"), ("Median", "median"), ("SD", "sd")]
+    numbers += [(f"Trimmed mean ({trim:.0%})", "trimmed_mean")] if trim else []
+    numbers.append((f"{confidence:.0%} interval of the mean", "low high"))
+    summary = comparison.summary[comparison.summary.level == level]
+    found = []
+    for structure in comparison.structures:
+        rows = []
+        for metric in TISSUE:
+            if metric.summarised and (metric.headline if level == "slice" else metric.definition):
+                own = summary[(summary.structure == structure) & (summary.metric == metric.key)]
+                for row in _named(comparison, own):
+                    shown = {key: _cell(row, key, f".{metric.digits}f") for _, key in numbers}
+                    rows.append({**row, "header": metric.header(level), **shown, "low": shown["low high"], "high": ""})
         if rows:
-            found.append(make_table(f"{structure}: all measures over {kind}", rows, columns, _NO_SLICE))
+            every = [*columns, *((header, key, "") for header, key in numbers)]
+            found.append(make_table(f"{structure}: all measures over {kind}", rows, every, _NO_SLICE))
     return found
 
 
@@ -400,7 +315,7 @@ def best_of(comparison: Comparison, structure: str, key: str) -> tuple[str | Non
     means = {row.method: row.mean for row in own.itertuples() if math.isfinite(row.mean)}
     if comparison.reference is None or len(means) < 2:
         return None, ""
-    over_subjects = _over_subjects(comparison.tests)
+    over_subjects = comparison.tests[(comparison.tests.unit == "subject") & (comparison.tests.test == "wilcoxon")]
     tests = over_subjects[(over_subjects.structure == structure) & (over_subjects.metric == key)]
     if not len(tests):
         return None, f"{structure}: {metric.label} was not tested over subjects."
@@ -409,23 +324,22 @@ def best_of(comparison: Comparison, structure: str, key: str) -> tuple[str | Non
     over = f"paired Wilcoxon test over {count(subjects, 'subject')}, corrected by Holm"
     won = _wins(comparison, tests, metric)
     if not won:
-        few = _out_of_reach(comparison, subjects)
-        return None, (
-            f"{structure}: no difference in {metric.label} between methods is significant ({over}). "
-            f"The {word} mean is no evidence by itself.{few}"
-        )
+        family = int(over_subjects[over_subjects.structure != LESION].p.notna().sum())
+        # All signs alike is the rarest outcome; Holm multiplies the smallest p by the number of tests.
+        least = min(1.0, 2 * 0.5**subjects * max(family, 1))
+        told = f"{structure}: no difference in {metric.label} between methods is significant ({over}). "
+        told += f"The {word} mean is no evidence by itself."
+        if least >= 1 - comparison.settings.confidence:
+            of = f"{count(subjects, 'subject')} and {count(family, 'test')}"
+            told += f" With {of} no p can be below {least:.2g} after correction."
+        return None, told
     sentences = []
     for method, beaten in won.items():
-        against = listed(
-            f"{other} ({number(means.get(other), metric.digits)}, p {_equals(p)})" for other, p in beaten.items()
-        )
-        sentences.append(f"{method} ({number(means.get(method), metric.digits)}) is {word} than {against}")
+        mean = {name: number(means.get(name), f".{metric.digits}f") for name in (method, *beaten)}
+        against = listed(f"{other} ({mean[other]}, p {_equals(p)})" for other, p in beaten.items())
+        sentences.append(f"{method} ({mean[method]}) is {word} than {against}")
     best = next((method for method, beaten in won.items() if set(means) - {method} <= set(beaten)), None)
     return best, f"{structure}, {metric.label}: {'; '.join(sentences)} ({over})."
-
-
-def _over_subjects(tests: pd.DataFrame) -> pd.DataFrame:
-    return tests[(tests.unit == "subject") & (tests.test == "wilcoxon")]
 
 
 def _wins(comparison: Comparison, tests: pd.DataFrame, metric: Metric) -> dict[str, dict[str, float]]:
@@ -439,53 +353,73 @@ def _wins(comparison: Comparison, tests: pd.DataFrame, metric: Metric) -> dict[s
     return won
 
 
-def _out_of_reach(comparison: Comparison, subjects: int) -> str:
-    """Why no test could be significant, where it is the number of subjects; else ""."""
-    tests = _over_subjects(comparison.tests[comparison.tests.structure != LESION])
-    family = int(tests.p.notna().sum())
-    # All signs alike is the rarest outcome; Holm multiplies the smallest p by the number of tests.
-    least = min(1.0, 2 * 0.5**subjects * max(family, 1))
-    if least < 1 - comparison.settings.confidence:
-        return ""
-    of = f"{count(subjects, 'subject')} and {count(family, 'test')}"
-    return f" With {of} no p can be below {least:.2g} after correction."
-
-
 def _equals(p: float) -> str:
-    text = p_text(p)
+    text = number(p, "p")
     return text if text.startswith("<") else f"= {text}"
+
+
+def lesion_tests_sentence(comparison: Comparison) -> str:
+    """What the tests of lesions say, or why there are none."""
+    rows = comparison.lesion_rows
+    if len((set(rows.method) | set(rows.against)) - {comparison.reference}) < 2:
+        return "Nothing to test: there is one method."
+    tests = comparison.tests[comparison.tests.structure == LESION]
+    if not len(tests):
+        return (
+            f"Not tested: of {count(rows.subject.nunique(), 'subject')} too few have a value of both methods; with "
+            f"fewer than {LEAST_SUBJECTS} no p of the signed-rank test can be below 0.05. A difference of means is no "
+            "evidence."
+        )
+    won = []
+    for key, own in tests.groupby("metric", sort=False):
+        metric = metric_named(LESION, str(key))
+        won += [
+            f"{metric.label} of {method} is higher than that of {other} (p {number(p, 'p')})"
+            for method, beaten in _wins(comparison, own, metric).items()
+            for other, p in beaten.items()
+        ]
+    over = "paired Wilcoxon test over subjects, corrected by Holm"
+    return f"{listed(won)}; {over}." if won else f"No difference between methods is significant ({over})."
 
 
 def tests_table(comparison: Comparison, unit: str, lesions: bool = False) -> Table:
     """Tests over subjects, or over slices."""
     tests = comparison.tests[(comparison.tests.unit == unit) & ((comparison.tests.structure == LESION) == lesions)]
     alpha = 1 - comparison.settings.confidence
-
-    def larger(test):
-        if not test.rank_biserial or math.isnan(test.rank_biserial):
-            return NONE
-        return test.first if test.rank_biserial > 0 else test.second
-
     columns = [
-        Column("Structure", lambda test: test.structure, True),
-        Column("Measure", lambda test: metric_named(test.structure, test.metric).header(), True),
-        Column("Methods", lambda test: f"{test.first} vs {test.second}", True),
-        Column("Test", lambda test: {"mann-whitney": "Mann-Whitney", "wilcoxon": "Wilcoxon, paired"}[test.test], True),
-        Column("n", lambda t: str(t.n_first) if t.n_first == t.n_second else f"{t.n_first} / {t.n_second}"),
-        Column("Effect, -1 to 1", lambda test: signed(test.rank_biserial, 2)),
-        Column("Larger values", larger, True),
-        Column("p", lambda test: p_text(test.p)),
-        Column("p, Holm", lambda test: p_text(test.p_holm)),
-        Column(
-            f"p < {alpha:.2g}",
-            lambda t: NONE if math.isnan(t.p_holm) else "yes" if t.p_holm < alpha else "no",
-            True,
-        ),
+        ("Structure", "structure", None),
+        ("Measure", "measure", None),
+        ("Methods", "methods", None),
+        ("Test", "name", None),
+        ("n", "n", ""),
+        ("Effect, -1 to 1", "rank_biserial", "+.2f"),
+        ("Larger values", "larger", None),
+        ("p", "p", "p"),
+        ("p, Holm", "p_holm", "p"),
+        (f"p < {alpha:.2g}", "significant", None),
+    ]
+    larger = {1: "{first}", -1: "{second}", 0: NONE}
+    names = {"mann-whitney": "Mann-Whitney", "wilcoxon": "Wilcoxon, paired"}
+    rows = [
+        {
+            **test,
+            "measure": metric_named(test["structure"], test["metric"]).header(),
+            "methods": "{first} vs {second}".format(**test),
+            "name": names[test["test"]],
+            "n": ("{n_first}" if test["n_first"] == test["n_second"] else "{n_first} / {n_second}").format(**test),
+            "larger": larger[int(np.sign(np.nan_to_num(test["rank_biserial"])))].format(**test),
+            if test["rank_biserial"] > 0
+            else test["second"]
+            if test["rank_biserial"] < 0
+            else "-",
+            "significant": NONE if math.isnan(test["p_holm"]) else "yes" if test["p_holm"] < alpha else "no",
+        }
+        for test in tests.to_dict("records")
     ]
     part = "scans" if lesions else "slices"
     over = f"subjects (each subject's mean over its {part})" if unit == "subject" else part
     note = f"{NONE}: no test, for there are too few pairs or all of them are equal."
-    return make_table(f"{'Lesions: tests' if lesions else 'Tests'} over {over}", tests.itertuples(), columns, note)
+    return make_table(f"{'Lesions: tests' if lesions else 'Tests'} over {over}", rows, columns, note)
 
 
 # --- areas and loads -------------------------------------------------------------------------
@@ -493,30 +427,26 @@ def tests_table(comparison: Comparison, unit: str, lesions: bool = False) -> Tab
 
 def agreement_table(comparison: Comparison, lesions: bool = False) -> Table:
     """Bland-Altman and ICC of areas (mm2, slice by slice) or loads (mL, scan by scan)."""
-    unit, part = ("mL", "scan") if lesions else ("mm²", "slice")
+    unit, part, what = ("mL", "scan", "Lesion load") if lesions else ("mm²", "slice", "CSA")
     rows = [
-        _Numbers(method, against, sizes_of(comparison, structure, method, against), structure)
-        for structure, method, against in comparison.pairs
+        {"structure": structure, "pair": pair_name(comparison, *pair), **sizes_of(comparison, structure, *pair)}
+        for structure, *pair in comparison.pairs
         if (structure == LESION) == lesions
     ]
     columns = [
-        Column("Structure", lambda row: row.structure, True),
-        _method_column(comparison),
-        Column(f"{part.capitalize()}s", lambda row: row.of["n"]),
-        Column(f"Bias ({unit})", lambda row: signed(row.of["bias"], 2)),
-        Column(f"95% CI of bias ({unit})", lambda row: interval(row.of["bias_low"], row.of["bias_high"], 2)),
-        Column(f"Limits of agreement ({unit})", lambda row: interval(row.of["lower"], row.of["upper"], 2)),
-        Column("Bias (%)", lambda row: signed(row.of["bias_percent"], 1)),
-        Column("Limits of agreement (%)", lambda row: interval(row.of["lower_percent"], row.of["upper_percent"], 1)),
-        Column(f"Proportional bias ({unit} per {unit})", lambda row: signed(row.of["slope"], 3)),
-        Column("p of it", lambda row: p_text(row.of["slope_p"])),
-        Column("ICC(A,1)", lambda row: number(row.of["icc_a1"], 3)),
-        Column(
-            f"{comparison.settings.confidence:.0%} CI of ICC",
-            lambda row: interval(row.of["icc_a1_low"], row.of["icc_a1_high"], 3),
-        ),
+        ("Structure", "structure", None),
+        _pair_column(comparison),
+        (f"{part.capitalize()}s", "n", "d"),
+        (f"Bias ({unit})", "bias", "+.2f"),
+        (f"95% CI of bias ({unit})", "bias_low bias_high", ".2f"),
+        (f"Limits of agreement ({unit})", "lower upper", ".2f"),
+        ("Bias (%)", "bias_percent", "+.1f"),
+        ("Limits of agreement (%)", "lower_percent upper_percent", ".1f"),
+        (f"Proportional bias ({unit} per {unit})", "slope", "+.3f"),
+        ("p of it", "slope_p", "p"),
+        ("ICC(A,1)", "icc_a1", ".3f"),
+        (f"{comparison.settings.confidence:.0%} CI of ICC", "icc_a1_low icc_a1_high", ".3f"),
     ]
-    what = "Lesion load" if lesions else "CSA"
     note = f"{NONE}: not defined; limits need two {part}s, an ICC needs {'loads' if lesions else 'areas'} that vary."
     return make_table(f"{what}: agreement {part} by {part}", rows, columns, note)
 
@@ -525,393 +455,226 @@ def repeatability_table(comparison: Comparison, lesions: bool = False) -> Table:
     """Scan and rescan: coefficients of variation of areas or loads."""
     table = comparison.agreement
     table = table[(table.against == "second run") & ((table.structure == LESION) == lesions)]
-    order = {name: place for place, name in enumerate(names_of_all(comparison))}
-    rows = [
-        _Numbers(method, "", {row.measure: row for row in own.itertuples()}, structure)
-        for (structure, method), own in table.groupby(["structure", "method"], sort=False)
-    ]
-    rows.sort(key=lambda row: (list(STRUCTURES).index(row.structure), order.get(row.method, len(order))))
-    names = [Column("Structure", lambda row: row.structure, True), Column("Method", lambda row: row.method, True)]
+    order, structures = names_of_all(comparison), list(STRUCTURES)
+    rows = []
+    for (structure, method), own in table.groupby(["structure", "method"], sort=False):
+        numbers = {row.measure.partition("scan_rescan_")[2]: row for row in own.itertuples()}
+        found = {key: row.value for key, row in numbers.items()} | {f"n_{key}": row.n for key, row in numbers.items()}
+        rows.append({"structure": structure, "method": method, **found})
+    rows.sort(key=lambda row: (structures.index(row["structure"]), order.index(row["method"])))
+    columns = [("Structure", "structure", None), ("Method", "method", None)]
     if lesions:
-        cov, apart = "load_scan_rescan_cov", "load_scan_rescan_absolute_difference"
-        columns = [
-            *names,
-            Column("Sessions scanned twice", lambda row: row.of[apart].n),
-            Column("with lesions", lambda row: row.of[cov].n),
-            Column("CoV of load (%)", lambda row: number(row.of[cov].value, 1)),
-            Column("Mean absolute difference (mL)", lambda row: number(row.of[apart].value, 3)),
+        columns += [
+            ("Sessions scanned twice", "n_absolute_difference", "d"),
+            ("with lesions", "n_cov", "d"),
+            ("CoV of load (%)", "cov", ".1f"),
+            ("Mean absolute difference (mL)", "absolute_difference", ".3f"),
         ]
-        note = f"{NONE}: no lesions in these sessions."
-        return make_table("Lesion load: scan and rescan", rows, columns, note)
-    scan, part = "csa_scan_rescan_cov_scan", "csa_scan_rescan_cov_slice"
-    columns = [
-        *names,
-        Column("Sessions scanned twice", lambda row: row.of[scan].n),
-        Column("CoV of mean CSA (%)", lambda row: number(row.of[scan].value, 2)),
-        Column("Pairs of slices", lambda row: row.of[part].n),
-        Column("CoV of slice CSA (%)", lambda row: number(row.of[part].value, 2)),
+        return make_table("Lesion load: scan and rescan", rows, columns, f"{NONE}: no lesions in these sessions.")
+    columns += [
+        ("Sessions scanned twice", "n_cov_scan", "d"),
+        ("CoV of mean CSA (%)", "cov_scan", ".2f"),
+        ("Pairs of slices", "n_cov_slice", "d"),
+        ("CoV of slice CSA (%)", "cov_slice", ".2f"),
     ]
-    note = f"{NONE}: no session of this method has two runs with a slice at one height."
-    return make_table("Scan and rescan: coefficient of variation of CSA", rows, columns, note)
+    return make_table("Scan and rescan: coefficient of variation of CSA", rows, columns)
 
 
 # --- scans and slices ------------------------------------------------------------------------
 
+_PAIR_OF_SCAN = ["case", "structure", "method", "against"]
+
 
 def outliers_table(comparison: Comparison) -> Table:
     """Outlier slices: a row a scan, structure and method."""
-    slices = comparison.slices()
-    groups = slices[slices.outlier != ""].groupby(["case", "structure", "method", "against"])
-
-    def told(own):
-        return ", ".join(
-            f"{row.index} (Dice {number(row.dice, 2)})" if row.outlier == "dice" else f"{row.index} ({row.outlier})"
-            for row in own.sort_values("index")[["index", "outlier", "dice"]].itertuples(index=False, name="Row")
-        )
-
-    subjects = {case.name: case.subject or case.name for case in comparison.cases}
+    slices = comparison.slices().sort_values("index")
+    slices = slices[slices.outlier != ""]
+    whys = [f"Dice {number(dice)}" if why == "dice" else why for why, dice in zip(slices.outlier, slices.dice)]
+    told = slices.assign(slices=[f"{int(k)} ({why})" for k, why in zip(slices["index"], whys)])
+    rows = told.groupby(_PAIR_OF_SCAN).agg(
+        subject=("subject", "first"), n=("slices", "size"), slices=("slices", ", ".join)
+    )
     columns = [
-        Column("Subject", lambda one: subjects.get(one[0][0], one[0][0]), True),
-        Column("Scan", lambda one: one[0][0], True),
-        Column("Structure", lambda one: one[0][1], True),
-        Column("Method", lambda one: pair_name(comparison, *one[0][2:]), True),
-        Column("Outliers", lambda one: len(one[1])),
-        Column("Slices, from inferior", lambda one: told(one[1]), True),
+        ("Subject", "subject", None),
+        ("Scan", "case", None),
+        ("Structure", "structure", None),
+        ("Method", "pair", None),
+        ("Outliers", "n", "d"),
+        ("Slices, from inferior", "slices", None),
     ]
-    return make_table("Outliers by subject and slice", groups, columns, most=SHOWN_OUTLIERS)
+    rows = _named(comparison, rows.reset_index())
+    return make_table("Outliers by subject and slice", rows, columns, most=SHOWN_OUTLIERS)
 
 
 def scans_table(comparison: Comparison) -> Table:
     """One row a scan, structure and method, of tissues."""
-    rows = comparison.rows
+    slices, whole = comparison.slices(), comparison.rows[comparison.rows.level == "scan"]
+    kept = slices[slices.outlier == ""]
+    means = kept.groupby(_PAIR_OF_SCAN)[["dice", "hausdorff95_mm"]].mean()
+    rows = slices.groupby(_PAIR_OF_SCAN).agg(n=("outlier", "size"), outliers=("outlier", lambda why: (why != "").sum()))
+    rows = rows.join(means).join(whole.set_index(_PAIR_OF_SCAN).dice.rename("whole")).reset_index()
+    areas = comparison.values[comparison.values.metric == "area_mm2"]
+    area = areas.groupby(["case", "structure", "method"]).value.mean()
+    for name, who in (("own", "method"), ("other", "against")):
+        rows = rows.join(area.rename(name), on=["case", "structure", who])
     places = {pair: place for place, pair in enumerate(comparison.pairs)}
-    areas = comparison.values[comparison.values.metric == "area_mm2"].groupby(["case", "method", "structure"]).value
-    means = areas.mean().to_dict()
-    whole = rows[rows.level == "scan"].set_index(["case", "structure", "method", "against"]).dice.to_dict()
-    groups = dict(list(rows[rows.level == "slice"].groupby(["case", "structure", "method", "against"])))
-    group_of = {case.name: case.group for case in comparison.cases}
-
-    def kept(one):
-        return groups[one][groups[one].outlier == ""]
-
+    pairs = zip(rows.structure, rows.method, rows.against)
+    rows = rows.assign(place=[places[pair] for pair in pairs]).sort_values(["case", "place"])
     columns = [
-        Column("Scan", lambda one: one[0], True),
-        Column("Group", lambda one: group_of.get(one[0]) or NONE, True),
-        Column("Structure", lambda one: one[1], True),
-        Column("Method", lambda one: pair_name(comparison, *one[2:]), True),
-        Column("Slices", lambda one: len(groups[one])),
-        Column("Outliers", lambda one: len(groups[one]) - len(kept(one))),
-        Column("Dice mean", lambda one: number(kept(one).dice.mean(), 3)),
-        Column("Dice in 3D", lambda one: number(whole.get(one), 3)),
-        Column("HD95 mean (mm)", lambda one: number(kept(one).hausdorff95_mm.mean(), 2)),
-        Column("Mean CSA (mm²)", lambda one: number(means.get((one[0], one[2], one[1])), 2)),
-        Column("Mean CSA of the other (mm²)", lambda one: number(means.get((one[0], one[3], one[1])), 2)),
+        ("Scan", "case", None),
+        ("Group", "group", None),
+        ("Structure", "structure", None),
+        ("Method", "pair", None),
+        ("Slices", "n", "d"),
+        ("Outliers", "outliers", "d"),
+        ("Dice mean", "dice", ".3f"),
+        ("Dice in 3D", "whole", ".3f"),
+        ("HD95 mean (mm)", "hausdorff95_mm", ".2f"),
+        ("Mean CSA (mm²)", "own", ".2f"),
+        ("Mean CSA of the other (mm²)", "other", ".2f"),
     ]
     note = (
         "Dice and HD95 means leave outliers out; mean CSA is of all slices in which the mask has the structure. "
         f"{NONE}: no such slice, or no group in participants.tsv."
     )
-    keys = sorted(groups, key=lambda one: (one[0], places[one[1:]]))
-    return make_table("Every scan, structure and method", keys, columns, note, SHOWN_SCANS)
+    return make_table("Every scan, structure and method", _named(comparison, rows), columns, note, SHOWN_SCANS)
 
 
 # --- lesions ---------------------------------------------------------------------------------
 
 
-def rule_text(comparison: Comparison) -> str:
-    """The matching rule in a sentence, with its options."""
-    if not len(comparison.lesion_rows):
-        return "No two masks of lesions could be compared."
-    how = matching(comparison.settings.lesion_rule, comparison.settings.connectivity)
-    rule = RULES[how.rule].replace(" `min_iou`", f" {how.min_iou:g}" if how.min_iou is not None else "")
-    ignored = f"those of at most {how.ignored_up_to_mm3:g} mm³ left out" if how.ignored_up_to_mm3 else "none left out"
-    lesion = f"A lesion is a connected component ({how.connectivity} neighbours a voxel; {ignored})."
-    return f'Rule "{how.rule}", {rule}. {lesion}'
-
-
-def _lesion_summary(comparison: Comparison, group: str) -> list[Any]:
+def _lesion_summary(comparison: Comparison, group: str) -> list[dict[str, Any]]:
     """Rows of the summary of lesions, strata in their order and methods in theirs."""
     table = comparison.lesion_summary
     names = ["all", *load_names(), *(name for name, _ in size_strata())]
     pairs = comparison.pairs_of(LESION)
-    rows = table[table.group == group].itertuples()
-    return sorted(rows, key=lambda row: (names.index(row.name), pairs.index((row.method, row.against))))
+    rows = _named(comparison, table[table.group == group])
+    return sorted(rows, key=lambda row: (names.index(row["name"]), pairs.index((row["method"], row["against"]))))
 
 
-def lesion_headline_table(comparison: Comparison) -> Table:
-    """Every method: lesions found and false, F1, Dice, volume."""
-    columns = [
-        _method_column(comparison),
-        Column("Scans", lambda row: row.n_scans),
-        Column("F1 mean", lambda row: number(row.f1_mean, 3)),
-        Column("F1 pooled", lambda row: number(row.f1_pooled, 3)),
-        Column("Sensitivity mean", lambda row: number(row.sensitivity_mean, 3)),
-        Column("pooled", lambda row: number(row.sensitivity_pooled, 3)),
-        Column("Precision mean", lambda row: number(row.precision_mean, 3)),
-        Column("pooled", lambda row: number(row.precision_pooled, 3)),
-        Column(f"{_others(comparison)['false']} per scan", lambda row: number(row.fp_per_scan, 1)),
-        Column("Dice mean", lambda row: number(row.dice_mean, 3)),
-        Column("Dice of matched lesions", lambda row: number(row.dice_matched_mean, 3)),
-        Column("Volume difference, mean (mL)", lambda row: signed(row.volume_difference_ml_mean, 2)),
-        Column("Volume difference, median (%)", lambda row: signed(row.volume_difference_percent_median, 1)),
+def lesion_summary_tables(comparison: Comparison) -> dict[str, Table]:
+    """Agreement over scans (headline), counts over all scans, by load of the scan, by size of the lesion."""
+    who = others_of(comparison)
+    missed, false = who["missed"].lower(), who["false"].lower()
+    overall = [
+        _pair_column(comparison),
+        ("Scans", "n_scans", "d"),
+        ("F1 mean", "f1_mean", ".3f"),
+        ("F1 pooled", "f1_pooled", ".3f"),
+        ("Sensitivity mean", "sensitivity_mean", ".3f"),
+        ("pooled", "sensitivity_pooled", ".3f"),
+        ("Precision mean", "precision_mean", ".3f"),
+        ("pooled", "precision_pooled", ".3f"),
+        (f"{who['false']} per scan", "fp_per_scan", ".1f"),
+        ("Dice mean", "dice_mean", ".3f"),
+        ("Dice of matched lesions", "dice_matched_mean", ".3f"),
+        ("Volume difference, mean (mL)", "volume_difference_ml_mean", "+.2f"),
+        ("Volume difference, median (%)", "volume_difference_percent_median", "+.1f"),
     ]
-    note = f"{NONE}: in no scan defined (see Empty masks below)."
-    return make_table("Lesions: agreement over scans", _lesion_summary(comparison, "all"), columns, note)
-
-
-def lesion_counts_table(comparison: Comparison) -> Table:
-    """Lesions counted over all scans."""
-    who = _others(comparison)
-    columns = [
-        _method_column(comparison),
-        Column(f"{who['other']} lesions", lambda row: row.n_against),
-        Column("found (TP)", lambda row: row.tp_against),
-        Column(f"{who['missed'].lower()} (FN)", lambda row: row.fn),
-        Column(f"{who['own']} lesions", lambda row: row.n_method),
-        Column("true (TP)", lambda row: row.tp_method),
-        Column(f"{who['false'].lower()} (FP)", lambda row: row.fp),
-        Column("Merged", lambda row: row.merged),
-        Column("Split", lambda row: row.split),
+    counts = [
+        _pair_column(comparison),
+        (f"{who['other']} lesions", "n_against", "d"),
+        ("found (TP)", "tp_against", "d"),
+        (f"{missed} (FN)", "fn", "d"),
+        (f"{who['own']} lesions", "n_method", "d"),
+        ("true (TP)", "tp_method", "d"),
+        (f"{false} (FP)", "fp", "d"),
+        ("Merged", "merged", "d"),
+        ("Split", "split", "d"),
     ]
-    return make_table("Lesions: counts over all scans", _lesion_summary(comparison, "all"), columns)
-
-
-def lesion_load_table(comparison: Comparison) -> Table:
-    """Dice and F1 by the load of the mask that is compared with."""
-    who = _others(comparison)
-    columns = [
-        Column(f"Load of the {who['the other']}", lambda row: row.name, True),
-        _method_column(comparison),
-        Column("Scans", lambda row: row.n_scans),
-        Column("Dice mean", lambda row: number(row.dice_mean, 3)),
-        Column("Dice SD", lambda row: number(row.dice_sd, 3)),
-        Column("F1 mean", lambda row: number(row.f1_mean, 3)),
-        Column("Sensitivity pooled", lambda row: number(row.sensitivity_pooled, 3)),
-        Column("Precision pooled", lambda row: number(row.precision_pooled, 3)),
-        Column(f"{who['false']} per scan", lambda row: number(row.fp_per_scan, 1)),
-        Column("Volume difference, mean (mL)", lambda row: signed(row.volume_difference_ml_mean, 2)),
+    by_load = [
+        (f"Load of the {who['the_other']}", "name", None),
+        _pair_column(comparison),
+        ("Scans", "n_scans", "d"),
+        ("Dice mean", "dice_mean", ".3f"),
+        ("Dice SD", "dice_sd", ".3f"),
+        ("F1 mean", "f1_mean", ".3f"),
+        ("Sensitivity pooled", "sensitivity_pooled", ".3f"),
+        ("Precision pooled", "precision_pooled", ".3f"),
+        (f"{who['false']} per scan", "fp_per_scan", ".1f"),
+        ("Volume difference, mean (mL)", "volume_difference_ml_mean", "+.2f"),
     ]
-    note = f"{NONE}: not defined, or one scan only."
-    return make_table("Lesions: by load of the scan", _lesion_summary(comparison, "load"), columns, note)
-
-
-def lesion_size_table(comparison: Comparison) -> Table:
-    """Detection by each lesion's own volume."""
-    who = _others(comparison)
-    columns = [
-        Column("Lesion's volume", lambda row: pretty(row.name).replace(">=", "≥"), True),
-        _method_column(comparison),
-        Column(f"{who['other']} lesions", lambda row: row.n_against),
-        Column("found", lambda row: row.tp_against),
-        Column("Sensitivity", lambda row: number(row.sensitivity_pooled, 3)),
-        Column(f"{who['own']} lesions", lambda row: row.n_method),
-        Column(who["false"].lower(), lambda row: row.fp),
-        Column("Precision", lambda row: number(row.precision_pooled, 3)),
+    by_size = [
+        ("Lesion's volume", "name", None),
+        _pair_column(comparison),
+        (f"{who['other']} lesions", "n_against", "d"),
+        ("found", "tp_against", "d"),
+        ("Sensitivity", "sensitivity_pooled", ".3f"),
+        (f"{who['own']} lesions", "n_method", "d"),
+        (false, "fp", "d"),
+        ("Precision", "precision_pooled", ".3f"),
     ]
-    note = f"{NONE}: there is no lesion of this size."
-    return make_table("Lesions: detection by size", _lesion_summary(comparison, "size"), columns, note)
-
-
-def lesion_tests_sentence(comparison: Comparison) -> str:
-    """What the tests of lesions say, or why there are none."""
-    rows = comparison.lesion_rows
-    cases = set(rows.case)
-    subjects = len({case.subject or case.name for case in comparison.cases if case.name in cases})
-    if len((set(rows.method) | set(rows.against)) - {comparison.reference}) < 2:
-        return "Nothing to test: there is one method."
-    tests = comparison.tests[comparison.tests.structure == LESION]
-    if not len(tests):
-        return (
-            f"Not tested: of {count(subjects, 'subject')} too few have a value of both methods; with fewer than "
-            f"{LEAST_SUBJECTS} no p of the signed-rank test can be below 0.05. A difference of means is no evidence."
-        )
-    won = []
-    for key, own in tests.groupby("metric", sort=False):
-        metric = metric_named(LESION, str(key))
-        won += [
-            f"{metric.label} of {method} is higher than that of {other} (p {p_text(p)})"
-            for method, beaten in _wins(comparison, own, metric).items()
-            for other, p in beaten.items()
-        ]
-    over = "paired Wilcoxon test over subjects, corrected by Holm"
-    return f"{listed(won)}; {over}." if won else f"No difference between methods is significant ({over})."
+    every = _lesion_summary(comparison, "all")
+    sizes = [{**row, "name": pretty(row["name"]).replace(">=", "≥")} for row in _lesion_summary(comparison, "size")]
+    in_none = f"{NONE}: in no scan defined (see Empty masks below)."
+    one = f"{NONE}: not defined, or one scan only."
+    loads = _lesion_summary(comparison, "load")
+    return {
+        "headline": make_table("Lesions: agreement over scans", every, overall, in_none),
+        "counts": make_table("Lesions: counts over all scans", every, counts),
+        "by_load": make_table("Lesions: by load of the scan", loads, by_load, one),
+        "by_size": make_table(
+            "Lesions: detection by size", sizes, by_size, f"{NONE}: there is no lesion of this size."
+        ),
+    }
 
 
 def lesion_items_table(comparison: Comparison) -> Table:
     """Missed and false lesions, largest first."""
-    what = {"only_in_against": "second alone", "only_in_method": "first alone"}
+    what = {"missed": "missed", "false": "false"}
+    if not comparison.reference:
+        what = {"missed": "second alone", "false": "first alone"}
     columns = [
-        Column("Scan", lambda item: item.case, True),
-        _method_column(comparison),
-        Column("What", lambda item: what.get(what_of(comparison, item.kind), item.kind), True),
-        Column("Id", lambda item: number(item.id, 0)),
-        Column("Volume (mm³)", lambda item: number(item.volume_mm3, 1)),
-        Column("Diameter (mm)", lambda item: number(item.diameter_mm, 1)),
-        Column("Slice", lambda item: number(item.slice, 0)),
-        Column(
-            "Centroid R, A, S (mm)",
-            lambda i: ", ".join(number(v, 1) for v in (i.centroid_r_mm, i.centroid_a_mm, i.centroid_s_mm)),
-            True,
-        ),
+        ("Scan", "case", None),
+        _pair_column(comparison),
+        ("What", "what", None),
+        ("Id", "id", ".0f"),
+        ("Volume (mm³)", "volume_mm3", ".1f"),
+        ("Diameter (mm)", "diameter_mm", ".1f"),
+        ("Slice", "slice", ".0f"),
+        ("Centroid R, A, S (mm)", "centre", None),
     ]
-    rows = comparison.unmatched.sort_values(
-        ["volume_mm3", "case", "method", "kind"], ascending=[False, True, True, True], kind="stable"
-    )
-    return make_table("Lesions without counterpart, largest first", rows.itertuples(), columns, most=SHOWN_ITEMS)
+    order = ["volume_mm3", "case", "method", "kind"]
+    items = comparison.unmatched.sort_values(order, ascending=[False, True, True, True], kind="stable")
+    rows = [
+        {
+            **item,
+            "what": what[item["kind"]],
+            "centre": ", ".join(number(item[f"centroid_{axis}_mm"], ".1f") for axis in "ras"),
+        }
+        for item in _named(comparison, items)
+    ]
+    return make_table("Lesions without counterpart, largest first", rows, columns, most=SHOWN_ITEMS)
 
 
 def lesion_scans_table(comparison: Comparison) -> Table:
     """One row a scan and method, of lesions; empty masks named."""
-    who = _others(comparison)
-    group_of = {case.name: case.group for case in comparison.cases}
-    empty = {"both": "both empty", "method": "method empty", "against": f"{who['the other']} empty", "": ""}
+    who = others_of(comparison)
+    empty = {"both": "both empty", "method": "method empty", "against": f"{who['the_other']} empty", "": ""}
     pairs = comparison.pairs_of(LESION)
     columns = [
-        Column("Scan", lambda row: row.case, True),
-        Column("Group", lambda row: group_of.get(row.case) or NONE, True),
-        _method_column(comparison),
-        Column("Empty", lambda row: empty[row.empty], True),
-        Column(f"{who['other']} lesions", lambda row: number(row.n_against, 0)),
-        Column(f"{who['own']} lesions", lambda row: number(row.n_method, 0)),
-        Column(f"{who['missed']} (FN)", lambda row: number(row.fn, 0)),
-        Column(f"{who['false']} (FP)", lambda row: number(row.fp, 0)),
-        Column("F1", lambda row: number(row.f1, 3)),
-        Column("Sensitivity", lambda row: number(row.sensitivity, 3)),
-        Column("Precision", lambda row: number(row.precision, 3)),
-        Column("Dice", lambda row: number(row.dice, 3)),
-        Column("Dice of matched", lambda row: number(row.dice_matched, 3)),
-        Column(f"{who['other']} load (mL)", lambda row: number(row.load_against_ml, 2)),
-        Column(f"{who['own']} load (mL)", lambda row: number(row.load_method_ml, 2)),
-        Column("Difference (mL)", lambda row: signed(row.volume_difference_ml, 2)),
-        Column("Difference (%)", lambda row: signed(row.volume_difference_percent, 1)),
+        ("Scan", "case", None),
+        ("Group", "group", None),
+        _pair_column(comparison),
+        ("Empty", "empty", None),
+        (f"{who['other']} lesions", "n_against", ".0f"),
+        (f"{who['own']} lesions", "n_method", ".0f"),
+        (f"{who['missed']} (FN)", "fn", ".0f"),
+        (f"{who['false']} (FP)", "fp", ".0f"),
+        ("F1", "f1", ".3f"),
+        ("Sensitivity", "sensitivity", ".3f"),
+        ("Precision", "precision", ".3f"),
+        ("Dice", "dice", ".3f"),
+        ("Dice of matched", "dice_matched", ".3f"),
+        (f"{who['other']} load (mL)", "load_against_ml", ".2f"),
+        (f"{who['own']} load (mL)", "load_method_ml", ".2f"),
+        ("Difference (mL)", "volume_difference_ml", "+.2f"),
+        ("Difference (%)", "volume_difference_percent", "+.1f"),
     ]
-    rows = sorted(
-        comparison.lesion_rows.itertuples(), key=lambda row: (row.case, pairs.index((row.method, row.against)))
-    )
+    rows = [{**row, "empty": empty[row["empty"]]} for row in _named(comparison, comparison.lesion_rows)]
+    rows.sort(key=lambda row: (row["case"], pairs.index((row["method"], row["against"]))))
     note = f"{NONE}: not defined, or no group in participants.tsv."
     return make_table("Lesions: every scan and method", rows, columns, note, SHOWN_SCANS)
-
-
-def tally(items: pd.DataFrame) -> list[str]:
-    """``2 missed, largest 120 mm³`` of the lesions without counterpart of one method, missed and false ones."""
-    found = []
-    for kind in ("missed", "false"):
-        volumes = items.volume_mm3[items.kind == kind]
-        found.append(f"{len(volumes)} {kind}" + (f", largest {number(volumes.max(), 0)} mm³" if len(volumes) else ""))
-    return found
-
-
-# --- definitions -----------------------------------------------------------------------------
-
-
-def definitions(comparison: Comparison) -> list[tuple[str, str]]:
-    """(what, definition) for the report's section on method."""
-    tissues, lesions = comparison.has_tissues, comparison.has_lesions
-    found = _lesion_definitions(comparison) if lesions else []
-    if tissues:
-        other = REFERENCE if comparison.reference else "other"
-        found += [(metric.header(), metric.definition) for metric in TISSUE if metric.definition]
-        found += [
-            ("TP, FP, FN", f"Voxels in both masks; in the method's alone; in the {other} alone."),
-            (
-                "Empty masks",
-                "Both empty: the slice is not compared. One empty: Dice 0, distances infinite; the slice is an outlier "
-                '("missing" or "extra").',
-            ),
-            (
-                "Outliers",
-                f"Dice ≤ {comparison.settings.failure_dice:g}, missing or extra: counted, and left out of means, "
-                "medians, SD, intervals and tests. Areas (Bland-Altman, ICC) keep slices of low Dice.",
-            ),
-            (
-                "Distances",
-                "Between centres of boundary voxels, exact (Euclidean), in mm; those in voxels are on the index grid.",
-            ),
-        ]
-    tests = "Wilcoxon signed-rank on pairs; Mann-Whitney on all slices, as in the 2021 study."
-    return [
-        *found,
-        (
-            "Bland-Altman",
-            "Bias and bias ± 1.96 SD of differences, with t intervals (Bland and Altman, Lancet 1986; Stat Methods Med "
-            "Res 1999). In percent of each pair's mean.",
-        ),
-        (
-            "ICC",
-            "ICC(A,1): two-way, absolute agreement, single measurement (McGraw and Wong, Psychological Methods 1996).",
-        ),
-        (
-            "CoV",
-            "Root mean square over pairs of SD / mean of two runs (Glüer et al., Osteoporosis International 1995).",
-        ),
-        (
-            "Tests",
-            f"{tests if tissues else 'Wilcoxon signed-rank on the means of subjects.'} Two-sided. "
-            "p corrected by Holm (1979).",
-        ),
-    ]
-
-
-def _lesion_definitions(comparison: Comparison) -> list[tuple[str, str]]:
-    mine, other = ("method", "reference") if comparison.reference else ("first method", "second method")
-    return [
-        ("Matching", rule_text(comparison)),
-        (
-            "Sensitivity, precision, F1",
-            f"Of lesions: share of the {other}'s that are found; share of the {mine}'s that have a counterpart; their "
-            "harmonic mean. A lesion can answer several, so both sides are counted (Commowick et al., Scientific "
-            "Reports 2018). Mean: over scans in which it is defined. Pooled: all lesions of all scans together.",
-        ),
-        (
-            f"{_others(comparison)['false']} per scan",
-            f"Lesions of the {mine} without counterpart, divided by scans.",
-        ),
-        (
-            "Dice of lesions",
-            "Of all voxels of the volume, small lesions too (Dice 1945). It grows with the load, so it "
-            "is given by load: below 5, 5 to 15, above 15 mL (limits of this tool).",
-        ),
-        (
-            "Dice of matched lesions",
-            "Mean over matched pairs, or over groups of lesions that matches connect: how well "
-            "lesions that were found are outlined.",
-        ),
-        ("Volume difference", f"Load of the {mine} minus that of the {other}, mL; in percent of the latter."),
-        ("Merged, split", f"Lesions of the {mine} that share voxels with several of the {other}; the other way round."),
-        (
-            "Size",
-            "A lesion's own volume: voxels times their volume; below 10, 10 to 50, from 50 mm³ on (limits of this "
-            "tool).",
-        ),
-        (
-            "Empty masks of lesions",
-            f"Both empty: nothing there and nothing found: sensitivity, precision, F1 and "
-            f"Dice are not defined ({NONE}) and in no mean. {other.capitalize()} empty, {mine} not: precision, F1 and "
-            f"Dice are 0. {mine.capitalize()} empty, {other} not: sensitivity, F1 and Dice are 0. Such scans count for "
-            f"lesions per scan and for the load.",
-        ),
-        (
-            "Slices",
-            "Lesions are compared in the whole volume. There are no rows, means or outliers of slices for them: "
-            "most slices hold none, and a lesion crosses several.",
-        ),
-    ]
-
-
-def provenance_list(comparison: Comparison) -> list[tuple[str, str]]:
-    """(what, value) of the run: nested entries joined by blanks, hashes of the masks left to the tables."""
-    return list(_flat({key: value for key, value in comparison.provenance.items() if key != "inputs"}))
-
-
-def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flat(item, f"{name} {key}".strip())
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _flat(item, name)
-    elif value is not None:
-        yield name, str(value)
 
 
 # --- the console -----------------------------------------------------------------------------
@@ -923,19 +686,13 @@ def summary_lines(comparison: Comparison) -> Iterator[str]:
     if comparison.reference is None:
         head += "; no reference: methods are compared with each other, and none is the truth"
     yield head
-
-    def who(row):
-        return row.method if comparison.reference else f"{row.method} / {row.against}"
-
     summary = comparison.summary
-    for row in summary[(summary.level == "slice") & (summary.metric == "dice")].itertuples():
-        yield (
-            f"  {row.structure:3} {who(row):24} Dice {row.mean:.3f} +- {row.sd:.3f}, median {row.median:.3f} "
-            f"({row.n} slices, {row.outliers} outliers left out)"
-        )
+    who = "{method}" if comparison.reference else "{method} / {against}"
+    for row in summary[(summary.level == "slice") & (summary.metric == "dice")].to_dict("records"):
+        numbers = "Dice {mean:.3f} +- {sd:.3f}, median {median:.3f} ({n} slices, {outliers} outliers left out)"
+        yield f"  {row['structure']:3} {who.format(**row):24} {numbers.format(**row)}"
     for row in _lesion_summary(comparison, "all"):
-        yield (
-            f"  LESION {who(row):21} F1 {number(row.f1_mean, 3)}, sensitivity {number(row.sensitivity_mean, 3)}, "
-            f"precision {number(row.precision_mean, 3)}, Dice {number(row.dice_mean, 3)}, "
-            f"{row.fp_per_scan:.1f} false a scan ({row.n_scans} scans)"
-        )
+        means = {name: number(row[f"{name}_mean"], ".3f") for name in ("f1", "sensitivity", "precision", "dice")}
+        numbers = "F1 {f1}, sensitivity {sensitivity}, precision {precision}, Dice {dice}".format(**means)
+        more = "{fp_per_scan:.1f} false a scan ({n_scans} scans)".format(**row)
+        yield f"  LESION {who.format(**row):21} {numbers}, {more}"

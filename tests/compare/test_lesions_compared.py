@@ -146,7 +146,7 @@ def test_without_a_reference_nothing_is_missed_or_false(make):
     page, text = render(found, []), render_markdown(found)
     assert list(found.lesion_rows.against) == ["other", "other"]
     assert "Lesions that one mask alone has" in page and "Missed and false lesions" not in page
-    assert tables.lesion_headline_table(found).rows[0][0] == "ours vs other" and "Second" in text
+    assert tables.lesion_summary_tables(found)["headline"].rows[0][0] == "ours vs other" and "Second" in text
     assert "of the second alone" in page and "<title>missed" not in page
 
 

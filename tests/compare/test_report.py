@@ -308,7 +308,7 @@ def test_figures_are_of_the_slices_and_say_so_in_words(compared):
     median = f"sct_gm_large median {kept.dice.median():.3f} of {len(kept)}, {len(out)} outliers"
     assert median in drawn["violins_dice"].text
     areas = tables.sizes_of(compared, "SC", "ours", "reference")
-    assert f"bias {tables.signed(areas['bias'])} mm²" in drawn["bland_altman_SC"].text
+    assert f"bias {tables.number(areas['bias'], '+.2f')} mm²" in drawn["bland_altman_SC"].text
     # A column a method, above in mm2 and below in percent, on one scale.
     axes = drawn["bland_altman_SC"].figure.axes
     assert len(axes) == 6 and len({axis.get_ylim() for axis in axes[:3]}) == 1
@@ -406,9 +406,18 @@ def test_masks_that_are_gone_have_no_picture(compared):
 # --- words -----------------------------------------------------------------------------------
 
 
-def test_numbers_for_people():
-    assert tables.number(math.nan) == tables.number(None) == "-" and tables.number(math.inf) == "∞"
-    assert tables.number(-0.001, 2) == "0.00" and tables.signed(-0.001, 2) == "0.00"
-    assert tables.signed(0.5, 1) == "+0.5" and tables.signed(-2, 1) == "-2.0" and tables.signed(math.nan) == "-"
-    assert tables.interval(1, math.nan) == "-" and tables.interval(-1, 2, 1) == "-1.0 to 2.0"
-    assert tables.p_text(0.0004) == "< 0.001" and tables.p_text(0.0312) == "0.031" and tables.p_text(math.nan) == "-"
+@pytest.mark.parametrize(
+    ("value", "how", "text"),
+    [
+        (math.nan, ".2f", "-"),
+        (None, ".2f", "-"),
+        (math.inf, "+.2f", "∞"),
+        (-0.001, "+.2f", "0.00"),
+        (0.5, "+.1f", "+0.5"),
+        (-2, "+.1f", "-2.0"),
+        (0.0004, "p", "< 0.001"),
+        (0.0312, "p", "0.031"),
+    ],
+)
+def test_numbers_for_people(value, how, text):
+    assert tables.number(value, how) == text
