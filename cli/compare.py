@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from sctseg7t.errors import InputError, UsageError
+from sctseg7t.inference.roles import IMAGE, ROLES
 from sctseg7t.version import __version__
 
 from . import options as shared
@@ -35,6 +36,8 @@ What was left out, and a method that failed on a scan, is in
 compare_problems.csv and makes the exit code 1.
 """
 _SHOWN = 12
+# Further images that a method may take.
+_IMAGES = tuple(role.name for role in ROLES.values() if role.kind == IMAGE)
 
 
 def _structure(text):
@@ -82,6 +85,7 @@ def parser() -> Parser:
                     "-run NAMES",
                     "tasks, models of the zoo or .onnx files, separated by commas; TITLE=NAME gives it a title",
                 ),
+                *(Option(f"-{name} TEMPLATE", f"{ROLES[name].help}; as for sct7t_batch") for name in _IMAGES),
                 Option("-sct", "run sct_deepseg_sc and sct_deepseg_gm of the installation on PATH"),
                 Option("-timeout SECONDS", "limit for SCT on a scan (default 600)", type=number(above=0), default=600),
                 *shared.device(),
@@ -169,12 +173,19 @@ def _run(args):
     return _closing(args, comparison, files, failed)
 
 
+def _templates(args):
+    """Templates of further images by role, of those that were given."""
+    return {name: template for name in _IMAGES if (template := getattr(args, name))}
+
+
 def _check(args):
     """What can be told to be wrong from the arguments alone."""
     if not (args.method or args.run or args.sct):
         raise UsageError("-method or -run is required: sct7t_compare -method ours=FOLDER -ref FOLDER -o OUT")
     if (args.run or args.sct) and not args.input:
         raise UsageError("-run and -sct need scans to run on; give -i SCAN or -i FOLDER")
+    if _templates(args) and not args.run:
+        raise UsageError(f"-{next(iter(_templates(args)))}: is for methods that are run; give -run NAMES")
     if args.input and not Path(args.input).exists():
         raise UsageError(f"-i {args.input}: does not exist; give a scan or a folder of scans")
     if args.input and Path(args.input).is_dir() and Path(args.input).resolve() == Path(args.output).resolve():
@@ -212,8 +223,17 @@ def _make(args, scans, root, taken):
     made, masks = run_methods.Made(), Path(args.output) / "masks"
     with Progress(len(scans) * (len(runs) + 2 * args.sct), shown=args.verbose > 0) as progress:
         if runs:
-            where = run_methods.Where(args.device, args.threads, args.offline, progress.update)
-            made = run_methods.run_methods(runs, scans, root, masks, where)
+            made = run_methods.run_methods(
+                runs,
+                scans,
+                root,
+                masks,
+                templates=_templates(args),
+                device=args.device,
+                threads=args.threads,
+                offline=args.offline,
+                tell=progress.update,
+            )
         if args.sct:
             more = sct.run_sct(scans, masks, timeout=args.timeout, tell=progress.update)
             made.files += more.files

@@ -68,7 +68,8 @@ def compare_models(data, models, out, where=None):
         Task, model of the zoo or .onnx file, by the method's name.
     out : path
         Masks go there; those that are there already and up to date stay.
-    where : sctseg7t.compare.run_methods.Where, optional
+    where : dict, optional
+        Device and threads, for :func:`sctseg7t.compare.run_methods.run_methods`.
     """
     from sctseg7t.bids import entities_of
     from sctseg7t.cohort.find import Scan as Found
@@ -91,11 +92,11 @@ def run_and_compare(models, found, root, out, where=None, *, reference=(), truth
     """Run models over scans and compare them with their references, as ``sct7t_compare -run`` does."""
     from sctseg7t.compare.compare import compare
     from sctseg7t.compare.matching import find_cases
-    from sctseg7t.compare.run_methods import Where, run_methods
+    from sctseg7t.compare.run_methods import run_methods
     from sctseg7t.compare.types import REFERENCE, Settings
     from sctseg7t.version import __version__
 
-    made = run_methods(models, found, root, out, where or Where("cpu"))
+    made = run_methods(models, found, root, out, **(where or {"device": "cpu"}))
     cases, problems = find_cases([], reference, found, made=[*made.files, *truth], groups=groups, told=made.problems)
     return compare(
         cases,

@@ -112,14 +112,14 @@ def _perturbed_cells(cell):
 
 def _score(case, segmenter):
     """By tissue: Dice (3D), slices lost, slices."""
-    from sctseg7t.measure.pairs import mask_counts
+    from sctseg7t.measure.pairs import overlap
 
     masks = _masks(segmenter, case.image)
     scores = {}
     for tissue, reference in (("SC", case.sc), ("GM", case.gm)):
         known = np.flatnonzero(reference.any((0, 1)))
-        lost = sum(not mask_counts(reference[..., k], masks[tissue][..., k]).dice > LOST for k in known)
-        scores[tissue] = (mask_counts(reference, masks[tissue]).dice, int(lost), len(known))
+        lost = sum(not overlap(reference[..., k], masks[tissue][..., k])["dice"] > LOST for k in known)
+        scores[tissue] = (overlap(reference, masks[tissue])["dice"], int(lost), len(known))
     return scores
 
 
@@ -214,7 +214,7 @@ def _simulated_score(image, truth, segmenter):
     """By tissue: Dice against the fractions' half, area against their sum (%), slices lost."""
     import nibabel as nib
 
-    from sctseg7t.measure.pairs import mask_counts
+    from sctseg7t.measure.pairs import overlap
 
     masks = _masks(segmenter, image)
     scores = {}
@@ -222,7 +222,7 @@ def _simulated_score(image, truth, segmenter):
         fraction = nib.as_closest_canonical(truth[tissue]).get_fdata()
         reference = fraction >= 0.5
         known = np.flatnonzero(reference.any((0, 1)))
-        lost = sum(not mask_counts(reference[..., k], masks[tissue][..., k]).dice > LOST for k in known)
+        lost = sum(not overlap(reference[..., k], masks[tissue][..., k])["dice"] > LOST for k in known)
         bias = 100 * (masks[tissue].sum() / fraction.sum() - 1)
-        scores[tissue] = (mask_counts(reference, masks[tissue]).dice, bias, lost)
+        scores[tissue] = (overlap(reference, masks[tissue])["dice"], bias, lost)
     return scores

@@ -215,11 +215,11 @@ def main(argv=None):
 
 
 def _run(args, out):
-    from sctseg7t.compare.run_methods import Where, read_runs
+    from sctseg7t.compare.run_methods import read_runs
     from sctseg7t.compare.tables import write_comparison
     from sctseg7t.files import write_bytes
 
-    where, parts, models = Where(args.device, args.threads), {}, read_runs(args.models)
+    where, parts, models = {"device": args.device, "threads": args.threads}, {}, read_runs(args.models)
     if args.n:
         simulate(out / "subjects", args.n, args.seed)
         found = compare_simulated(out / "subjects", models, out / "simulated/masks", where)

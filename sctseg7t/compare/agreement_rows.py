@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sctseg7t.compare.load_masks import LoadedCase
-from sctseg7t.compare.metrics import size_strata
+from sctseg7t.compare.metrics import BY_SIZE, size_strata
 from sctseg7t.compare.types import COLUMNS, LESION, STRUCTURES, Case, Settings
 from sctseg7t.image.grid import bounding_box
-from sctseg7t.measure.agreement import Agreement, compare_in_voxels, compare_levels, compare_masks
+from sctseg7t.measure.agreement import Agreement, compare_in_voxels, compare_masks
 from sctseg7t.measure.lesion_agreement import LesionAgreement, compare_lesions
 from sctseg7t.measure.lesions import label_lesions, largest_distance_mm, voxel_mm3
 from sctseg7t.measure.levels import slice_levels
@@ -122,7 +121,6 @@ def _tissues(loaded, methods, reference, settings) -> Iterator[_Record]:
         pair = masks[against, structure], masks[method, structure]
         for level, index, agreement, voxels in _compared(*pair, loaded.grid.spacing_mm, levels, settings.tolerance_mm):
             metrics = {_RENAMED.get(name, name): value for name, value in vars(agreement).items()}
-            del metrics["tolerance_mm"]
             yield structure, method, against, level, index, {**metrics, **voxels}
 
 
@@ -132,21 +130,23 @@ def _compared(reference, mask, spacing_mm, levels, tolerance_mm) -> Iterator[tup
         one = reference[..., k], mask[..., k]
         agreement = compare_masks(*one, spacing_mm[:2], tolerance_mm=tolerance_mm)
         yield "slice", int(k), agreement, _in_voxels(*one, spacing_mm[:2], agreement)
-    if levels:
-        for level, agreement in compare_levels(reference, mask, spacing_mm, levels, tolerance_mm=tolerance_mm).items():
-            if agreement.reference_size or agreement.mask_size:
-                part = np.array([one == level for one in levels])
-                yield "level", level, agreement, asdict(compare_in_voxels(reference & part, mask & part))
+    for level in sorted({int(level) for level in levels or () if level}):
+        slices = np.array([one == level for one in levels])
+        # Cut ends are surface, and slices stay where they are if others lie between them.
+        part = reference & slices, mask & slices
+        if part[0].any() or part[1].any():
+            agreement = compare_masks(*part, spacing_mm, tolerance_mm=tolerance_mm)
+            yield "level", level, agreement, compare_in_voxels(*part)
     if len(marked):
         agreement = compare_masks(reference, mask, spacing_mm, tolerance_mm=tolerance_mm)
-        yield "scan", None, agreement, asdict(compare_in_voxels(reference, mask))
+        yield "scan", None, agreement, compare_in_voxels(reference, mask)
 
 
 def _in_voxels(reference, mask, spacing_mm, agreement) -> dict[str, float]:
     """As :func:`compare_in_voxels`, without a second look where pixels are square."""
     side = spacing_mm[0]
     if abs(spacing_mm[1] / side - 1) > _SQUARE:
-        return asdict(compare_in_voxels(reference, mask))
+        return compare_in_voxels(reference, mask)
     return {
         "HDRFDST": agreement.hausdorff_all_mm / side,
         "AVGDIST_max": agreement.average_hausdorff_max_mm / side,
@@ -197,12 +197,7 @@ def _lesion_metrics(found: LesionAgreement) -> dict[str, float]:
         "volume_difference_percent": found.volume_difference_percent,
     }
     for stratum, (_, column) in zip(found.by_size, size_strata()):
-        metrics |= {
-            f"n_against_{column}": stratum.n_reference,
-            f"tp_against_{column}": stratum.found,
-            f"n_method_{column}": stratum.n_mask,
-            f"fp_{column}": stratum.false,
-        }
+        metrics |= {f"{name}_{column}": number for name, number in zip(BY_SIZE, stratum)}
     return metrics
 
 

@@ -14,16 +14,17 @@ import pandas as pd
 from sctseg7t.compare.metrics import BY_SIZE, COUNTS, ITEMS, LESIONS, TISSUE, metrics_of, size_strata
 from sctseg7t.compare.types import KEYS, LESION, STRUCTURES, Case, Settings
 from sctseg7t.image.grid import Grid
-from sctseg7t.measure.lesion_agreement import LOAD_LIMITS_ML, SIZE_LIMITS_MM3, f1, load_stratum
+from sctseg7t.measure.lesion_agreement import LOAD_LIMITS_ML, f1, load_stratum, size_stratum
 from sctseg7t.measure.pairs import ratio
 from sctseg7t.measure.reliability import icc
 from sctseg7t.measure.significance import holm, mann_whitney, wilcoxon_signed_rank
-from sctseg7t.measure.statistics import bland_altman, scan_rescan_cov, subject_means, summary
+from sctseg7t.measure.statistics import bland_altman, scan_rescan_cov, summary
 
 # Of fewer subjects no two-sided p of the signed-rank test can be below 0.05.
 LEAST_SUBJECTS = 6
 MISSED, FALSE = "missed", "false"
 _LEVELS = ("slice", "level", "scan")
+_STATISTICS = ("mean", "median", "sd", "low", "high")
 # The metrics that a wide table has a column for, whatever was found.
 _METRICS = {
     "tissue": [metric.key for metric in TISSUE],
@@ -69,9 +70,8 @@ def with_strata(rows: pd.DataFrame) -> pd.DataFrame:
 
 def with_kinds(items: pd.DataFrame) -> pd.DataFrame:
     """Lesions without counterpart with their ``kind`` (missed or false) and stratum of ``size``."""
-    limits = np.array(SIZE_LIMITS_MM3) * (1 - 1e-5)
     names = [name for name, _ in size_strata()]
-    sizes = [names[int(np.searchsorted(limits, volume, side="right"))] for volume in items.volume_mm3]
+    sizes = [names[place] for place in size_stratum(items.volume_mm3)]
     return items.assign(kind=np.where(items.missed == 1, MISSED, FALSE), size=sizes)
 
 
@@ -96,46 +96,31 @@ def summarise(rows: pd.DataFrame, pairs: Sequence[tuple[str, str, str]], setting
     DataFrame
         structure, method, against, level, metric, unit, n, outliers, mean, median, sd, trimmed_mean, low, high.
     """
-    found: list[dict[str, Any]] = []
-    groups = dict(list(rows.groupby(["structure", "level", "method", "against"], sort=False)))
     places = {pair: place for place, pair in enumerate(pairs)}
-
-    def order(key):
-        structure, level, method, against = key
-        return list(STRUCTURES).index(structure), _LEVELS.index(level), places[structure, method, against]
-
-    for key in sorted(groups, key=order):
-        structure, level, method, against = key
-        kept = groups[key][groups[key].outlier == ""]
+    found: list[dict[str, Any]] = []
+    for key, own in rows.groupby(["structure", "level", "method", "against"], sort=False):
+        structure, level, method, against = map(str, key)
+        kept = own[own.outlier == ""]
+        who = {"structure": structure, "method": method, "against": against, "level": level}
+        counts = {"n": len(own), "outliers": len(own) - len(kept)}
         for metric in TISSUE:
             if metric.summarised:
-                found.append(
-                    {
-                        "structure": structure,
-                        "method": method,
-                        "against": against,
-                        "level": level,
-                        "metric": metric.key,
-                        "unit": metric.unit_at(level),
-                        "n": len(groups[key]),
-                        "outliers": len(groups[key]) - len(kept),
-                        **_described(kept[metric.key], settings.trim, settings.confidence),
-                    }
-                )
+                numbers = _described(kept[metric.key], settings.trim, settings.confidence)
+                found.append({**who, "metric": metric.key, "unit": metric.unit_at(level), **counts, **numbers})
+
+    def order(row):
+        pair = row["structure"], row["method"], row["against"]
+        return list(STRUCTURES).index(row["structure"]), _LEVELS.index(row["level"]), places[pair]
+
     columns = ["structure", "method", "against", "level", "metric", "unit", "n", "outliers"]
-    return pd.DataFrame(found, columns=[*columns, "mean", "median", "sd", "trimmed_mean", "low", "high"])
+    columns += ["mean", "median", "sd", "trimmed_mean", "low", "high"]
+    return pd.DataFrame(sorted(found, key=order), columns=columns)
 
 
-def _described(values: Sequence[float], trim: float, confidence: float) -> dict[str, float]:
-    some = summary(values, trim, confidence)
-    return {
-        "mean": some.mean,
-        "median": some.median,
-        "sd": some.sd,
-        "trimmed_mean": some.trimmed_mean,
-        "low": some.mean_low,
-        "high": some.mean_high,
-    }
+def _described(values: pd.Series, trim: float, confidence: float) -> dict[str, float]:
+    found = asdict(summary(values, trim, confidence))
+    del found["n"]
+    return found
 
 
 def summarise_lesions(rows: pd.DataFrame, pairs: Sequence[tuple[str, str, str]], confidence: float) -> pd.DataFrame:
@@ -161,62 +146,46 @@ def summarise_lesions(rows: pd.DataFrame, pairs: Sequence[tuple[str, str, str]],
         own = rows[(rows.method == method) & (rows.against == against)]
         if structure != LESION or not len(own):
             continue
+        who = {"method": method, "against": against}
         strata = [("all", "all", own)] + [("load", name, own[own.load_stratum == name]) for name in load_names()]
         for group, name, some in strata:
             if len(some):
-                counts = {key: int(some[key].sum()) for key in COUNTS}
-                means = {key: _averaged(key, some[key], confidence) for key in averaged}
-                numbers = {
-                    **counts,
-                    **_pooled(counts, len(some)),
-                    **{k: v for m in means.values() for k, v in m.items()},
-                }
-                found.append({"method": method, "against": against, "group": group, "name": name, **numbers})
-                found[-1]["n_scans"] = len(some)
+                row = {**who, "group": group, "name": name, **_pooled(some[list(COUNTS)].sum(), len(some))}
+                for key in averaged:
+                    numbers = _described(some[key], 0.0, confidence)
+                    row |= {f"n_{key}": int(np.isfinite(some[key]).sum())}
+                    row |= {f"{key}_{one}": numbers[one] for one in _STATISTICS}
+                found.append(row)
         for name, part in size_strata():
-            n_against, tp_against, n_method, fp = (int(own[f"{key}_{part}"].sum()) for key in BY_SIZE)
-            counts = {
-                "n_against": n_against,
-                "n_method": n_method,
-                "tp_against": tp_against,
-                "tp_method": n_method - fp,
-                "fn": n_against - tp_against,
-                "fp": fp,
-            }
-            pooled = _pooled(counts, len(own))
-            del pooled["f1_pooled"]
-            found.append({"method": method, "against": against, "group": "size", "name": name, **counts, **pooled})
-            found[-1]["n_scans"] = len(own)
-    statistics = ["mean", "median", "sd", "low", "high"]
-    means = [column for key in averaged for column in (f"n_{key}", *(f"{key}_{one}" for one in statistics))]
+            counts = {key: own[f"{key}_{part}"].sum() for key in BY_SIZE}
+            counts |= {"tp_method": counts["n_method"] - counts["fp"], "fn": counts["n_against"] - counts["tp_against"]}
+            found.append({**who, "group": "size", "name": name, **_pooled(counts, len(own)), "f1_pooled": np.nan})
+    means = [column for key in averaged for column in (f"n_{key}", *(f"{key}_{one}" for one in _STATISTICS))]
     pooled = ["sensitivity_pooled", "precision_pooled", "f1_pooled", "fp_per_scan"]
     columns = ["method", "against", "group", "name", "n_scans", *COUNTS, *pooled, *means]
-    table = pd.DataFrame(found, columns=columns)
     # Counts stay whole numbers where a stratum has none.
     whole = ["n_scans", *COUNTS, *(f"n_{key}" for key in averaged)]
-    return table.astype(dict.fromkeys(whole, "Int64"))
+    return pd.DataFrame(found, columns=columns).astype(dict.fromkeys(whole, "Int64"))
+
+
+def _pooled(counts: Mapping[Any, float], scans: int) -> dict[str, float]:
+    """Counts, and detection of all lesions together."""
+    sensitivity = ratio(counts["tp_against"], counts["n_against"])
+    precision = ratio(counts["tp_method"], counts["n_method"])
+    return {
+        **counts,
+        "n_scans": scans,
+        "sensitivity_pooled": sensitivity,
+        "precision_pooled": precision,
+        "f1_pooled": f1(sensitivity, precision),
+        "fp_per_scan": counts["fp"] / scans,
+    }
 
 
 def load_names() -> list[str]:
     """Names of the strata of load, from none on."""
     low, high = LOAD_LIMITS_ML
     return [load_stratum(ml) for ml in (0, low / 2, low, 2 * high)]
-
-
-def _averaged(key, values, confidence):
-    numbers = {f"{key}_{name}": value for name, value in _described(values, 0.0, confidence).items()}
-    return {f"n_{key}": int(np.isfinite(values).sum()), **numbers}
-
-
-def _pooled(counts, scans):
-    sensitivity = ratio(counts["tp_against"], counts["n_against"])
-    precision = ratio(counts["tp_method"], counts["n_method"])
-    return {
-        "sensitivity_pooled": sensitivity,
-        "precision_pooled": precision,
-        "f1_pooled": f1(sensitivity, precision),
-        "fp_per_scan": counts["fp"] / scans,
-    }
 
 
 # --- tests ---------------------------------------------------------------------------------
@@ -277,36 +246,19 @@ def _tests(a: pd.DataFrame, b: pd.DataFrame, lesions: bool) -> list[dict[str, An
     both = a.merge(b[["case", "index", "value"]], on=["case", "index"], suffixes=("", "_other"))
     if lesions:
         both = both[np.isfinite(both.value) & np.isfinite(both.value_other)]
-    means = [list(subject_means(both[name], list(both.subject)).values()) for name in ("value", "value_other")]
+    values = both[["value", "value_other"]]
+    means = values.where(np.isfinite(values)).groupby(both.subject, sort=False).mean()
+    over_subjects = {"test": "wilcoxon", "unit": "subject"}
+    if lesions and len(means) < LEAST_SUBJECTS:
+        return []
+    over_subjects |= asdict(wilcoxon_signed_rank(means.value, means.value_other))
     if lesions:
-        return [_wilcoxon("subject", *means)] if len(means[0]) >= LEAST_SUBJECTS else []
-    unpaired = mann_whitney(a.value.to_numpy(), b.value.to_numpy())
+        return [over_subjects]
     return [
-        {
-            "test": "mann-whitney",
-            "unit": "slice",
-            "n_first": unpaired.n_a,
-            "n_second": unpaired.n_b,
-            "statistic": unpaired.u,
-            "rank_biserial": unpaired.effect,
-            "p": unpaired.p,
-        },
-        _wilcoxon("slice", both.value.to_numpy(), both.value_other.to_numpy()),
-        _wilcoxon("subject", *means),
+        {"test": "mann-whitney", "unit": "slice", **asdict(mann_whitney(a.value, b.value))},
+        {"test": "wilcoxon", "unit": "slice", **asdict(wilcoxon_signed_rank(both.value, both.value_other))},
+        over_subjects,
     ]
-
-
-def _wilcoxon(unit, a, b):
-    found = wilcoxon_signed_rank(a, b)
-    return {
-        "test": "wilcoxon",
-        "unit": unit,
-        "n_first": found.n,
-        "n_second": found.n,
-        "statistic": min(found.rank_plus, found.rank_minus),
-        "rank_biserial": found.effect,
-        "p": found.p,
-    }
 
 
 # --- areas and loads -----------------------------------------------------------------------
@@ -406,11 +358,20 @@ def _repeatability(sizes, cases, grids, lesions):
                     pairs[structure, method].append(both)
     order = sorted(pairs, key=lambda key: (list(STRUCTURES).index(key[0]), key if not lesions else ()))
     for structure, method in order:
-        common = {"structure": structure, "method": method, "against": "second run"}
-        for measure, unit, n, value in (
-            _loads_apart(pairs[LESION, method]) if lesions else _areas_apart(pairs[structure, method])
-        ):
-            yield {**common, "measure": measure, "unit": unit, "n": n, "value": value}
+        every = np.concatenate(pairs[structure, method])
+        if lesions:
+            # Sessions in which neither run has lesions are not in the coefficient of variation.
+            some = every[every.mean(1) > 0]
+            apart = float(np.abs(np.diff(every, axis=1)).mean())
+            numbers = [("load_scan_rescan_cov", "%", len(some), scan_rescan_cov(*some.T))]
+            numbers.append(("load_scan_rescan_absolute_difference", "mL", len(every), apart))
+        else:
+            means = np.array([pair.mean(0) for pair in pairs[structure, method]])
+            parts = ("slice", every), ("scan", means)
+            numbers = [(f"csa_scan_rescan_cov_{part}", "%", len(x), scan_rescan_cov(*x.T)) for part, x in parts]
+        for measure, unit, n, value in numbers:
+            row = {"structure": structure, "method": method, "against": "second run", "measure": measure}
+            yield {**row, "unit": unit, "n": n, "value": value}
 
 
 def _at_one_height(own, two, grids):
@@ -420,21 +381,6 @@ def _at_one_height(own, two, grids):
         runs = [run.reindex(places) for run, places in zip(runs, match_slices(*grids).T)]
     both = np.stack([run.to_numpy(float) for run in runs], 1)
     return both[np.isfinite(both).all(1)]
-
-
-def _areas_apart(pairs):
-    means = np.array([pair.mean(0) for pair in pairs])
-    slices = np.concatenate(pairs)
-    yield "csa_scan_rescan_cov_slice", "%", len(slices), scan_rescan_cov(*slices.T)
-    yield "csa_scan_rescan_cov_scan", "%", len(pairs), scan_rescan_cov(*means.T)
-
-
-def _loads_apart(pairs):
-    """Sessions in which neither run has lesions are not in the coefficient of variation."""
-    loads = np.concatenate(pairs)
-    some = loads[loads.mean(1) > 0]
-    yield "load_scan_rescan_cov", "%", len(some), scan_rescan_cov(*some.T)
-    yield "load_scan_rescan_absolute_difference", "mL", len(loads), float(np.abs(np.diff(loads, axis=1)).mean())
 
 
 def match_slices(first: Grid, second: Grid) -> np.ndarray:

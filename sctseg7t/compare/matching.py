@@ -16,9 +16,8 @@ from sctseg7t.compare.types import LESION, REFERENCE, STRUCTURES, Case, Problem
 from sctseg7t.errors import UsageError
 from sctseg7t.inference.outputs import split_name
 
-# Maps that go with a scan and are no mask of a tissue: vertebral levels, numbered lesions.
-_NOT_TISSUES = ("LEVELS", "NUMBERS")
-# Words at a mask's end by the tissue that they name. "" says that it is a mask, but not of what.
+# Words at a mask's end by the tissue that they name; LEVELS and NUMBERS (of lesions) are maps that go with a scan and
+# are no mask of a tissue. "" says that it is a mask, but not of what.
 _WORDS_OF = {
     "SC": "sc scseg cord cordseg spinalcord",
     "GM": "gm gmseg graymatter greymatter",
@@ -26,7 +25,8 @@ _WORDS_OF = {
     LESION: "lesion lesions lesionseg le lesionmask wmh",
     "NUMBERS": "lesionlabels",
     "LEVELS": "levels labeled labelled vert vertlevels",
-    "": "mask label labels probseg softseg soft dseg bin manual truth gt reference corrected pred prediction consensus",
+    "": "mask label labels probseg softseg soft dseg bin manual truth gt reference corrected pred prediction consensus "
+    "7t_multiclass",
 }
 _WORDS = {word: tissue for tissue, words in _WORDS_OF.items() for word in words.split()}
 # The Spinal Cord Toolbox calls its cord masks so; any other word for a tissue beside them is right.
@@ -75,19 +75,30 @@ def parse_name(path: str | Path) -> MaskName:
     'GM'
     """
     path = Path(path)
-    stem, words = _without_entities(split_name(path)[0])
-    habit = False
+    full = split_name(path)[0]
+    kept, words = [], []
+    for token in full.split("_"):
+        name, dash, value = token.partition("-")
+        if not dash or name not in _NOT_OF_THE_SCAN:
+            kept.append(token)
+        elif name == "desc" and value.endswith("lesions") and full.endswith("_dseg"):
+            words.append("NUMBERS")
+        else:
+            words.append(_WORDS.get(value.lower(), "") if name == "label" else "")
+    stem, habit = "_".join(kept), False
     while match := _TAIL.fullmatch(stem):
         word = match[2].lower()
-        if word not in _WORDS and word not in (*_CORD_BY_HABIT, "7t_multiclass"):
+        if word not in _WORDS and word not in _CORD_BY_HABIT:
             break
         stem = match[1]
         habit = habit or word in _CORD_BY_HABIT
         words.append(_WORDS.get(word, ""))
     named = [word for word in words if word]
     structure = "NUMBERS" if "NUMBERS" in named else named[0] if named else "SC" if habit else None
-    entities = _entities(path, stem)
-    suffix = entities.pop("suffix", None)
+    suffixed = "-" not in stem.rpartition("_")[2]
+    entities = entities_of(path.with_name(f"{stem}.nii" if suffixed else f"{stem}_mask.nii"))
+    suffix = entities.pop("suffix", None) if suffixed else None
+    entities.pop("suffix", None)
     if not entities and (contrast := _FLAIR.fullmatch(stem)):
         stem, suffix = contrast[1], "FLAIR"
     return MaskName(derivative_stem(entities) if entities else stem, suffix, entities, structure, bool(words))
@@ -97,27 +108,6 @@ def structure_named(text: str) -> str | None:
     """The structure that a word of the user's names: gm, SC, lesion; None if none."""
     found = _WORDS.get(text.lower())
     return found if found in STRUCTURES else None
-
-
-def _without_entities(stem):
-    """The stem without what BIDS adds to a scan's entities, and the tissues that it named."""
-    kept, words = [], []
-    for token in stem.split("_"):
-        name, dash, value = token.partition("-")
-        if dash and name in _NOT_OF_THE_SCAN:
-            numbered = name == "desc" and value.endswith("lesions") and stem.endswith("_dseg")
-            words.append("NUMBERS" if numbered else _WORDS.get(value.lower(), "") if name == "label" else "")
-        else:
-            kept.append(token)
-    return "_".join(kept), words
-
-
-def _entities(path, stem):
-    suffixed = "-" not in stem.rpartition("_")[2]
-    entities = entities_of(path.with_name(f"{stem}.nii" if suffixed else f"{stem}_mask.nii"))
-    if not suffixed:
-        entities.pop("suffix", None)
-    return entities
 
 
 # --- sources: what the user named, and the mask files in it ----------------------------
@@ -212,78 +202,54 @@ def mask_files(source: Source) -> tuple[list[MaskFile], list[Problem]]:
     UsageError
         Nothing usable in it.
     """
+    is_reference = source.method == REFERENCE
+    option = f"{'-ref' if is_reference else '-method'} {source.path}"
+    say = f"say it: -ref gm={source.path}" if is_reference else f"say it: -method {source.method}:gm={source.path}"
     if not source.path.is_dir():
         name = parse_name(source.path)
         structure = source.structure or name.structure
-        if structure is None or structure in _NOT_TISSUES:
-            raise UsageError(f"{_option(source)} {source.path}: its name does not say of which tissue; {_say(source)}")
+        if structure not in STRUCTURES:
+            raise UsageError(f"{option}: its name does not say of which tissue; {say}")
         return [MaskFile(source.method, structure, source.path, "", name)], []
-    names = [(relative, parse_name(source.path / relative)) for relative in _files_of(source)]
-    files = [
-        MaskFile(
-            source.method,
-            source.structure or name.structure or "",
-            source.path / relative,
-            PurePosixPath(relative).parent.as_posix().removeprefix("."),
-            name,
+    found, files, unnamed = _nifti_files(source), [], []
+    for relative in found:
+        name = parse_name(source.path / relative)
+        structure = source.structure or name.structure
+        if structure in STRUCTURES and name.structure in (None, structure):
+            files.append(MaskFile(source.method, structure, source.path / relative, _folder(relative), name))
+        elif name.is_mask and not name.structure:
+            unnamed.append(relative)
+    if not found and source.pattern:
+        raise UsageError(
+            f"{option}/{source.pattern}: matches no NIfTI file (.nii or .nii.gz); give the folder, or another pattern"
         )
-        for relative, name in names
-        if (name.structure in (None, source.structure) if source.structure else _tissue(name))
-    ]
-    unnamed = [] if source.structure else [relative for relative, name in names if name.is_mask and not name.structure]
+    if not found:
+        raise UsageError(f"{option}: holds no NIfTI file (.nii or .nii.gz); give the folder of the masks")
     if not files:
-        raise UsageError(_nothing(source, names))
-    return files, [_unnamed(source, unnamed)] if unnamed else []
+        raise UsageError(
+            f"{option}: no name of its {len(found)} files (such as {found[0]}) says of which tissue it is; {say}"
+        )
+    if not unnamed:
+        return files, []
+    text = f"{source.path}: {len(unnamed)} masks (such as {unnamed[0]}) do not say of which tissue they are; {say}"
+    return files, [Problem("name", text, True, method=source.method, file=str(source.path))]
 
 
-def _tissue(name):
-    return name.structure not in (None, *_NOT_TISSUES)
-
-
-def _files_of(source):
-    """Files of the folder, those of its pattern if it has one."""
-    files = _nifti_files(source.path)
-    if source.pattern is None:
-        return files
-    wanted = {path.relative_to(source.path).as_posix() for path in source.path.glob(source.pattern)}
-    return [name for name in files if name in wanted]
-
-
-def _nifti_files(root):
+def _nifti_files(source: Source) -> list[str]:
+    """NIfTI files of a folder, relative to it, those of its pattern if it has one."""
+    wanted = None if source.pattern is None else {str(path) for path in source.path.glob(source.pattern)}
     found = []
-    for place, folders, names in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _NOT_MASKS)
+    for place, folders, names in os.walk(source.path, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in _NOT_MASKS]
         for name in names:
-            if split_name(name)[1] and not name.startswith("."):
-                found.append(Path(os.path.relpath(os.path.join(place, name), root)).as_posix())
+            path = Path(place, name)
+            if split_name(name)[1] and not name.startswith(".") and (wanted is None or str(path) in wanted):
+                found.append(path.relative_to(source.path).as_posix())
     return sorted(found)
 
 
-def _nothing(source, names):
-    option = f"{_option(source)} {source.path}"
-    if not names and source.pattern:
-        return (
-            f"{option}/{source.pattern}: matches no NIfTI file (.nii or .nii.gz); give the folder, or another pattern"
-        )
-    if not names:
-        return f"{option}: holds no NIfTI file (.nii or .nii.gz); give the folder of the masks"
-    first = names[0][0]
-    return f"{option}: no name of its {len(names)} files (such as {first}) says of which tissue it is; {_say(source)}"
-
-
-def _unnamed(source, names):
-    text = f"{source.path}: {len(names)} masks (such as {names[0]}) do not say of which tissue they are; {_say(source)}"
-    return Problem("name", text, True, method=source.method, file=str(source.path))
-
-
-def _option(source):
-    return "-ref" if source.method == REFERENCE else "-method"
-
-
-def _say(source):
-    if source.method == REFERENCE:
-        return f"say it: -ref gm={source.path}"
-    return f"say it: -method {source.method}:gm={source.path}"
+def _folder(relative: str) -> str:
+    return PurePosixPath(relative).parent.as_posix().removeprefix(".")
 
 
 def _existing(option, path, structure=None):
@@ -355,11 +321,22 @@ def find_cases(
     UsageError
         Nothing in common.
     """
-    files, problems = _all_files((*methods, *reference), made, structures)
+    files, problems = list(made), []
+    for source in (*methods, *reference):
+        some, unnamed = mask_files(source)
+        files += some
+        problems += unnamed
+    files = [file for file in files if not structures or file.structure in structures]
+    if not files:
+        raise UsageError(f"-structure {' '.join(structures)}: no mask of these; leave it out, or name others")
     extra = [MaskFile(_IMAGE, "", s.path, _folder(s.relative), parse_name(s.path)) for s in scans]
     extra += _level_files(levels) if levels else []
-    if len(scans) <= 1 and _of_one_scan(files, methods, reference):
-        keyed = {_one_name(files, scans): [*files, *extra]}
+    alone = not any(source.path.is_dir() for source in (*methods, *reference))
+    subjects = {file.name.entities["sub"] for file in files if "sub" in file.name.entities}
+    if alone and len(scans) <= 1 and len(subjects) <= 1 and not _repeats(files):
+        named = [file.name.key for file in files] + [file.name.suffix or "" for file in files]
+        named = sorted(filter(None, named), key=lambda key: not key.startswith("sub-")) or ["scan"]
+        keyed = {scans[0].name if scans else named[0]: [*files, *extra]}
     else:
         keyed, unclear = _by_key([*files, *extra])
         problems += unclear
@@ -381,23 +358,22 @@ def missing_masks(cases: Sequence[Case]) -> list[Problem]:
 
     A second run of a session needs no reference: its areas are compared with those of the first.
     """
-    having = defaultdict(set)
-    for case in cases:
-        for method, structure in case.masks:
-            having[structure].add(method)
+    having = sorted({(structure, method) for case in cases for method, structure in case.masks})
     repeated = Counter(case.session_key for case in cases)
     problems, rescans = [], []
     for case in cases:
-        for structure in sorted(having):
-            present = {method for method, tissue in case.masks if tissue == structure}
-            if not any((tissue == LESION) == (structure == LESION) for _, tissue in case.masks):
-                # A brain among cords, or a cord among brains.
+        present = {structure for _, structure in case.masks}
+        for structure, method in having:
+            # A brain among cords lacks nothing, nor does a cord among brains.
+            alike = any((tissue == LESION) == (structure == LESION) for tissue in present)
+            if (method, structure) in case.masks or not alike:
                 continue
-            for method in sorted(having[structure] - present):
-                if method == REFERENCE and case.session_key is not None and repeated[case.session_key] > 1:
-                    rescans.append(case.name)
-                elif method != REFERENCE or present:
-                    problems.append(_missing(case, method, structure))
+            if method == REFERENCE and case.session_key is not None and repeated[case.session_key] > 1:
+                rescans.append(case.name)
+            elif method != REFERENCE or structure in present:
+                text = f"{case.name}: {method} has no {structure} mask of it; "
+                text += "add one, or give it the scan's entities or stem"
+                problems.append(Problem("missing", text, True, case.name, method, structure))
     if rescans:
         names = list(dict.fromkeys(rescans))
         text = f"{REFERENCE}: has no masks of {_some(names)}; as second runs, they count for repeatability only"
@@ -405,24 +381,8 @@ def missing_masks(cases: Sequence[Case]) -> list[Problem]:
     return problems
 
 
-def _missing(case, method, structure):
-    text = f"{case.name}: {method} has no {structure} mask of it; add one, or give it the scan's entities or stem"
-    return Problem("missing", text, True, case.name, method, structure)
-
-
 def _some(names):
     return ", ".join(names[:_SOME]) + (f" and {len(names) - _SOME} more" if len(names) > _SOME else "")
-
-
-def _all_files(sources, made, structures):
-    files, problems = [file for file in made if not structures or file.structure in structures], []
-    for source in sources:
-        some, unnamed = mask_files(source)
-        files += [file for file in some if not structures or file.structure in structures]
-        problems += unnamed
-    if not files:
-        raise UsageError(f"-structure {' '.join(structures)}: no mask of these; leave it out, or name others")
-    return files, problems
 
 
 def _level_files(path):
@@ -431,32 +391,9 @@ def _level_files(path):
         raise UsageError(f"-levels {path}: does not exist; give a file or folder of vertebral labels")
     if not path.is_dir():
         return [MaskFile(_LEVELS, "", path, "", parse_name(path))]
-    found = sorted(p for p in path.rglob("*.nii*") if not p.name.startswith("."))
-    return [
-        MaskFile(_LEVELS, "", p, _folder(p.relative_to(path).as_posix()), parse_name(p))
-        for p in found
-        if parse_name(p).structure == "LEVELS" or not parse_name(p).is_mask
-    ]
-
-
-def _folder(relative):
-    return PurePosixPath(relative).parent.as_posix().removeprefix(".")
-
-
-def _of_one_scan(files, methods, reference):
-    """Whether every mask was named by itself, and nothing speaks against their being of one scan."""
-    alone = not any(source.path.is_dir() for source in (*methods, *reference))
-    once = max(Counter((file.method, file.structure) for file in files).values()) == 1
-    subjects = {file.name.entities["sub"] for file in files if "sub" in file.name.entities}
-    return alone and once and len(subjects) <= 1
-
-
-def _one_name(files, scans):
-    if scans:
-        return scans[0].name
-    named = [file.name.key for file in files if file.name.key]
-    named += [file.name.suffix for file in files if file.name.suffix]
-    return next((key for key in named if key.startswith("sub-")), named[0] if named else "scan")
+    found = [(path / relative, _folder(relative)) for relative in _nifti_files(Source(_LEVELS, path))]
+    named = [MaskFile(_LEVELS, "", file, folder, parse_name(file)) for file, folder in found]
+    return [file for file in named if file.name.structure == "LEVELS" or not file.name.is_mask]
 
 
 def _by_key(files):
@@ -480,35 +417,22 @@ def _by_key(files):
             continue
         for suffix in sorted(suffixes):
             keyed[f"{key}_{suffix}"] = [file for file in found if file.name.suffix == suffix]
+        # A brain's lesions are drawn in the FLAIR, a cord's tissues in the other contrast.
+        lesions = {file.name.suffix for file in found if file.structure == LESION} & suffixes or suffixes & {_BRAIN}
+        tissues = suffixes - {_BRAIN} if _BRAIN in suffixes else suffixes
         for file in found:
-            if file.name.suffix:
-                continue
-            place = _place(file, found, suffixes)
-            if place:
-                keyed[f"{key}_{place}"].append(file)
-            elif file.method not in (_IMAGE, _LEVELS):
-                problems.append(_unclear(file, suffixes))
+            chosen = lesions if file.structure == LESION else tissues
+            if not file.name.suffix and len(chosen) == 1:
+                keyed[f"{key}_{next(iter(chosen))}"].append(file)
+            elif not file.name.suffix and file.method not in (_IMAGE, _LEVELS):
+                text = f"{file.path}: its name does not tell which of {', '.join(sorted(suffixes))} it is of; "
+                text += "put that in its name"
+                problems.append(Problem("name", text, True, None, file.method, file.structure, str(file.path)))
     return keyed, problems
-
-
-def _place(file, files, suffixes):
-    """Which contrast a mask without one belongs to: a brain's lesions to the FLAIR, a cord's tissues to the other."""
-    known = suffixes & {_BRAIN}
-    if file.structure == LESION:
-        having = {other.name.suffix for other in files if other.structure == LESION and other.name.suffix}
-        chosen = having or known
-    else:
-        chosen = suffixes - known if known else ()
-    return next(iter(chosen)) if len(chosen) == 1 else None
 
 
 def _repeats(files):
     return max(Counter((file.method, file.structure) for file in files).values()) > 1
-
-
-def _unclear(file, suffixes):
-    text = f"{file.path}: its name does not tell which of {', '.join(sorted(suffixes))} it is of; put that in its name"
-    return Problem("name", text, True, None, file.method, file.structure, str(file.path))
 
 
 def _case(key, files, names, groups):
@@ -566,18 +490,11 @@ def _chosen(cases, chosen, problems):
                 other[method, "-i has no scan of them"].append(case.name)
         elif methods:
             kept.append(case)
-        elif case.image is not None and not case.masks:
-            problems.append(
-                Problem(
-                    "missing",
-                    f"{case.name}: there is no mask of it; make one, or leave the scan out",
-                    True,
-                    case.name,
-                    file=str(case.image),
-                )
-            )
         elif case.masks:
             other[REFERENCE, "no method has masks of them"].append(case.name)
+        elif case.image is not None:
+            text = f"{case.name}: there is no mask of it; make one, or leave the scan out"
+            problems.append(Problem("missing", text, True, case.name, file=str(case.image)))
     for (method, why), names in other.items():
         text = f"{method}: masks of {len(names)} scans are not used ({_some(names)}): {why}; add those, or let it be"
         problems.append(Problem("missing", text, method != REFERENCE, method=method))

@@ -408,10 +408,6 @@ def tests_table(comparison: Comparison, unit: str, lesions: bool = False) -> Tab
             "name": names[test["test"]],
             "n": ("{n_first}" if test["n_first"] == test["n_second"] else "{n_first} / {n_second}").format(**test),
             "larger": larger[int(np.sign(np.nan_to_num(test["rank_biserial"])))].format(**test),
-            if test["rank_biserial"] > 0
-            else test["second"]
-            if test["rank_biserial"] < 0
-            else "-",
             "significant": NONE if math.isnan(test["p_holm"]) else "yes" if test["p_holm"] < alpha else "no",
         }
         for test in tests.to_dict("records")

@@ -31,27 +31,6 @@ class Made:
     models: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Where:
-    """Where and how methods run.
-
-    Attributes
-    ----------
-    device : str
-        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-    threads : int or None
-    offline : bool
-        Never download.
-    tell : callable or None
-        Called after each scan of each method.
-    """
-
-    device: str = "auto"
-    threads: int | None = None
-    offline: bool = False
-    tell: Callable[[], None] | None = None
-
-
 def read_runs(text: str) -> dict[str, str]:
     """Methods of ``-run``: ``NAME`` or ``TITLE=NAME``, separated by commas.
 
@@ -85,7 +64,16 @@ def bids_suffixes(runs: Mapping[str, str]) -> set[str]:
 
 
 def run_methods(
-    runs: Mapping[str, str], scans: Sequence[Scan], root: str | Path, out: str | Path, where: Where = Where()
+    runs: Mapping[str, str],
+    scans: Sequence[Scan],
+    root: str | Path,
+    out: str | Path,
+    *,
+    templates: Mapping[str, str] | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    offline: bool = False,
+    tell: Callable[[], None] = lambda: None,
 ) -> Made:
     """Segment every scan by every method; a scan that fails is told and never ends the run.
 
@@ -101,7 +89,12 @@ def run_methods(
         Folder of the scans.
     out : path
         Masks go to a folder of the method's name in it.
-    where : Where
+    templates : dict of str to str, optional
+        Of further images by role, see :mod:`sctseg7t.inference.roles`; each method gets those that its network takes.
+    device, threads, offline
+        As for :func:`sctseg7t.inference.pipeline.open_segmenter`.
+    tell : callable
+        Called after each scan of each method.
 
     Returns
     -------
@@ -110,18 +103,34 @@ def run_methods(
     Raises
     ------
     UserError
-        A method's model cannot be found, read or run.
+        A method's model cannot be found, read or run, or no method takes a role that is given.
     """
     from sctseg7t.cohort.lock import alone_in
+    from sctseg7t.cohort.run import make_jobs, run_jobs, set_up
+    from sctseg7t.cohort.worker import run_scan
+    from sctseg7t.zoo.weights import weights
 
+    templates = templates or {}
+    chosen = {method: _chosen(name) for method, name in runs.items()}
+    for role in templates:
+        if not any(role in choice.spec.input.images for choice, _ in chosen.values()):
+            raise UsageError(f"-{role}: no method that is run takes it; leave it out")
+    planned, made = {}, Made()
     # All of them before any scan: a wrong name costs no time.
-    planned = {method: _plan(method, name, scans, root, out, where) for method, name in runs.items()}
-    made = Made()
+    for method, (choice, model) in chosen.items():
+        for one in filter(None, (choice.spec, choice.locator_spec)):
+            weights(one, offline=offline)
+        own = {role: template for role, template in templates.items() if role in choice.spec.input.images}
+        how = {"device": device, "threads": threads, "offline": offline, "templates": own}
+        layout, settings = set_up(choice, root, Path(out) / method, model=model, **how)
+        planned[method] = make_jobs(scans, layout, settings)
+        first, *others = settings.models
+        made.models[method] = {**first, "with": others} if others else first
     Path(out).mkdir(parents=True, exist_ok=True)
     with alone_in(out):
-        for method, (jobs, refused, models) in planned.items():
-            made.models[method] = models
-            failures = _run(jobs, refused, where)
+        for method, (jobs, refused) in planned.items():
+            engine = lambda waiting: ((job, run_scan(job)) for job in waiting)  # noqa: E731
+            failures = run_jobs(jobs, refused, engine, lambda *_: tell()).failures
             for job, scan in zip(jobs, scans):
                 outcome = failures.get(job.name)
                 left_out = outcome is not None and outcome.status == FAILED
@@ -129,7 +138,9 @@ def run_methods(
                 masks = {} if left_out else {s: path for s, path in job.plan.masks.items() if s in STRUCTURES}
                 made.files.extend(mask_of(scan, method, structure, path) for structure, path in masks.items())
                 if outcome is not None:
-                    made.problems.append(_problem(method, job, outcome, left_out))
+                    more = "" if left_out else "; it counts as empty masks, so as missing in every slice"
+                    text, file = f"{method}: {outcome.error}{more}", str(job.plan.source)
+                    made.problems.append(Problem("failed", text, left_out, job.name, method, file=file))
     return made
 
 
@@ -147,43 +158,3 @@ def _chosen(name: str) -> tuple[Any, str | None]:
     task = load_manifest().tasks().get(name)
     model = None if task and task["outputs"] else name
     return choose_model(None if model else name, model), model
-
-
-def _plan(method, name, scans, root, out, where):
-    from sctseg7t.cohort.run import make_jobs, set_up
-    from sctseg7t.zoo.weights import weights
-
-    chosen, model = _chosen(name)
-    for one in filter(None, (chosen.spec, chosen.locator_spec)):
-        weights(one, offline=where.offline)
-    layout, settings = set_up(
-        chosen,
-        root,
-        Path(out) / method,
-        model=model,
-        device=where.device,
-        threads=where.threads,
-        offline=where.offline,
-    )
-    first, *others = settings.models
-    jobs, refused = make_jobs(scans, layout, settings)
-    return jobs, refused, {**first, "with": others} if others else first
-
-
-def _run(jobs, refused, where):
-    """Outcomes by name of the scans that failed or show nothing."""
-    from sctseg7t.cohort.run import run_jobs
-    from sctseg7t.cohort.worker import run_scan
-
-    def tell(job, outcome, progress):
-        if where.tell:
-            where.tell()
-
-    return run_jobs(jobs, refused, lambda waiting: ((job, run_scan(job)) for job in waiting), tell).failures
-
-
-def _problem(method, job, outcome, left_out):
-    text = f"{method}: {outcome.error}"
-    if not left_out:
-        text += "; it counts as empty masks, so as missing in every slice"
-    return Problem("failed", text, left_out, job.name, method, file=str(job.plan.source))

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sctseg7t.measure.pairs import mask_counts, mask_distances, ratio, union_box
+from sctseg7t.measure.pairs import DISTANCES, distances, overlap, ratio, union_box
 
 
 @dataclass(frozen=True)
@@ -75,21 +75,10 @@ class Agreement:
     average_hausdorff_max_mm: float
     average_hausdorff_mean_mm: float
     normalised_surface_dice: float
-    tolerance_mm: float
     reference_size: float
     mask_size: float
     size_difference: float
     size_difference_percent: float
-
-
-@dataclass(frozen=True)
-class VoxelAgreement:
-    """The 2021 study's measures under its names, distances in voxels, see :func:`compare_in_voxels`."""
-
-    HDRFDST: float
-    AVGDIST_max: float
-    AVGDIST_mean: float
-    VOLSMTY: float
 
 
 def compare_masks(
@@ -118,75 +107,21 @@ def compare_masks(
     """
     reference, mask, spacing = _checked(reference, mask, spacing_mm)
     reference, mask = union_box(reference, mask)
-    counts = mask_counts(reference, mask)
-    distances = mask_distances(reference, mask, spacing)
+    apart = distances(reference, mask, spacing, tolerance_mm)
     voxel = float(np.prod(spacing_mm))
+    sizes = [int(np.count_nonzero(m)) for m in (reference, mask)]
     return Agreement(
-        dice=counts.dice,
-        jaccard=counts.jaccard,
-        sensitivity=counts.sensitivity,
-        precision=counts.precision,
-        volumetric_similarity=counts.volumetric_similarity,
-        hausdorff_mm=distances.hausdorff(),
-        hausdorff_all_mm=distances.hausdorff_all(),
-        hausdorff95_mm=distances.hausdorff95(),
-        assd_mm=distances.assd(),
-        average_hausdorff_max_mm=distances.average_hausdorff(max),
-        average_hausdorff_mean_mm=distances.average_hausdorff(_mean),
-        normalised_surface_dice=distances.within(tolerance_mm),
-        tolerance_mm=float(tolerance_mm),
-        reference_size=counts.in_reference * voxel,
-        mask_size=counts.in_mask * voxel,
-        size_difference=(counts.in_mask - counts.in_reference) * voxel,
-        size_difference_percent=100 * ratio(counts.in_mask - counts.in_reference, counts.in_reference),
+        **overlap(reference, mask),
+        **{f"{name}_mm": apart[name] for name in DISTANCES},
+        normalised_surface_dice=apart["within"],
+        reference_size=sizes[0] * voxel,
+        mask_size=sizes[1] * voxel,
+        size_difference=(sizes[1] - sizes[0]) * voxel,
+        size_difference_percent=100 * ratio(sizes[1] - sizes[0], sizes[0]),
     )
 
 
-def compare_levels(
-    reference: np.ndarray,
-    mask: np.ndarray,
-    spacing_mm: Sequence[float],
-    levels: Sequence[int | None],
-    *,
-    tolerance_mm: float = 0.5,
-) -> dict[int, Agreement]:
-    """Compare in 3D the part of each vertebral level.
-
-    Both masks are cut to the level's slices, which stay where they are if other slices
-    lie between them. Cut ends are surface, as a volume's first and last slice are in
-    :func:`compare_masks`: in a level of one or two slices every voxel is, which lowers
-    the ASSD. What lies in another level counts for nothing.
-
-    Parameters
-    ----------
-    reference, mask : (X, Y, Z) array
-    spacing_mm : sequence of float
-        Of the three axes.
-    levels : sequence of int or None, length Z
-        Level of each slice, as :func:`sctseg7t.measure.levels.slice_levels` returns it; None and 0: no level.
-    tolerance_mm : float
-
-    Returns
-    -------
-    dict of int to Agreement
-        By level, in ascending order; levels in which both masks are empty too.
-
-    Raises
-    ------
-    ValueError
-        As :func:`compare_masks`, and if `levels` does not fit the third axis.
-    """
-    reference, mask, _ = _checked(reference, mask, spacing_mm)
-    if reference.ndim != 3 or len(levels) != reference.shape[2]:
-        raise ValueError(f"{len(levels)} levels do not fit masks of shape {reference.shape}; give one for each slice")
-    found = {}
-    for level in sorted({int(level) for level in levels if level}):
-        part = np.array([one == level for one in levels])
-        found[level] = compare_masks(reference & part, mask & part, spacing_mm, tolerance_mm=tolerance_mm)
-    return found
-
-
-def compare_in_voxels(reference: np.ndarray, mask: np.ndarray) -> VoxelAgreement:
+def compare_in_voxels(reference: np.ndarray, mask: np.ndarray) -> dict[str, float]:
     """HDRFDST, AVGDIST and VOLSMTY of Taha and Hanbury, BMC Medical Imaging 2015, with distances in voxels.
 
     Distances are on the index grid: neighbours along any axis are 1 apart, whatever their
@@ -200,20 +135,20 @@ def compare_in_voxels(reference: np.ndarray, mask: np.ndarray) -> VoxelAgreement
 
     Returns
     -------
-    VoxelAgreement
+    dict of str to float
         ``HDRFDST``: Hausdorff distance between all voxels. ``AVGDIST_max`` and ``AVGDIST_mean``: average Hausdorff
         distance, the larger of the two directions and their mean. ``VOLSMTY``: volumetric similarity, without unit.
         See :class:`Agreement`.
     """
     reference, mask, _ = _checked(reference, mask, None)
     reference, mask = union_box(reference, mask)
-    distances = mask_distances(reference, mask, None)
-    return VoxelAgreement(
-        HDRFDST=distances.hausdorff_all(),
-        AVGDIST_max=distances.average_hausdorff(max),
-        AVGDIST_mean=distances.average_hausdorff(_mean),
-        VOLSMTY=mask_counts(reference, mask).volumetric_similarity,
-    )
+    apart = distances(reference, mask, None)
+    return {
+        "HDRFDST": apart["hausdorff_all"],
+        "AVGDIST_max": apart["average_hausdorff_max"],
+        "AVGDIST_mean": apart["average_hausdorff_mean"],
+        "VOLSMTY": overlap(reference, mask)["volumetric_similarity"],
+    }
 
 
 def _checked(reference, mask, spacing_mm):
@@ -233,7 +168,3 @@ def _boolean(mask):
     if not np.array_equal(mask, found):
         raise ValueError("masks must hold 0 and 1 only; threshold fractions first")
     return found
-
-
-def _mean(values):
-    return sum(values) / len(values)

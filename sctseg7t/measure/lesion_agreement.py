@@ -16,30 +16,18 @@ no counterpart at all           0            0          0     as it is
 ==============================  ===========  =========  ====  ================
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sctseg7t.measure.lesion_matching import Matching, lesion_overlap, match_lesions, matching
 from sctseg7t.measure.lesions import boolean_mask, voxel_mm3
-from sctseg7t.measure.pairs import mask_counts, ratio, union_box
+from sctseg7t.measure.pairs import overlap, ratio, union_box
 
 # Limits between small, medium and large: of a lesion (mm3), of a scan's load (mL). Ours.
 SIZE_LIMITS_MM3 = (10.0, 50.0)
 LOAD_LIMITS_ML = (5.0, 15.0)
-
-
-@dataclass(frozen=True)
-class SizeStratum:
-    """Detection of lesions by their own volume, mm3: at least `from_mm3`, less than `below_mm3`."""
-
-    from_mm3: float
-    below_mm3: float
-    n_reference: int
-    found: int
-    n_mask: int
-    false: int
 
 
 @dataclass(frozen=True)
@@ -50,7 +38,9 @@ class LesionAgreement:
     not (with rule "iou" both true positives are one number). `merged` lesions of the mask share voxels with several
     of the reference, `split` ones of the reference with several of the mask. `dice` is of all voxels, `dice_matched`
     the mean over matched pairs (rule "iou") or over groups of lesions that their matches connect. Differences are
-    mask minus reference. `missed` and `false` are ids in the label maps of :func:`label_lesions`.
+    mask minus reference. `by_size` counts lesions by their own volume, small, medium and large ones (SIZE_LIMITS_MM3):
+    of the reference, found ones, of the mask, false ones. `missed` and `false` are ids in the label maps of
+    :func:`label_lesions`.
     """
 
     how: Matching
@@ -71,7 +61,7 @@ class LesionAgreement:
     mask_ml: float
     volume_difference_ml: float
     volume_difference_percent: float
-    by_size: tuple[SizeStratum, ...]
+    by_size: tuple[tuple[int, int, int, int], ...]
     missed: tuple[int, ...]
     false: tuple[int, ...]
 
@@ -79,7 +69,7 @@ class LesionAgreement:
 def compare_lesions(
     reference: np.ndarray,
     mask: np.ndarray,
-    affine_or_spacing: np.ndarray | Sequence[float],
+    affine: np.ndarray,
     *,
     rule: str = "overlap",
     connectivity: int | None = None,
@@ -92,8 +82,8 @@ def compare_lesions(
     ----------
     reference, mask : (X, Y, Z) array
         Boolean, or 0 and 1.
-    affine_or_spacing : (4, 4) array or sequence of 3 float
-        Voxel to world or voxel size, mm.
+    affine : (4, 4) array
+        Voxel to world, mm.
     rule : {"overlap", "iou", "msseg"}
         See RULES.
     connectivity : {6, 18, 26}, optional
@@ -114,14 +104,16 @@ def compare_lesions(
         Shapes, values or options do not fit.
     """
     how = matching(rule, connectivity, min_iou, ignored_up_to_mm3)
-    reference, mask = _checked(reference, mask)
-    voxel = _voxel_mm3(affine_or_spacing)
-    counts = mask_counts(reference, mask)
-    overlap = lesion_overlap(*union_box(reference, mask), how.connectivity, how.ignored_up_to_mm3 / voxel)
-    found, true, links = match_lesions(overlap, how.rule, how.min_iou)
-    sizes = [size * voxel for size in (overlap.reference_size, overlap.mask_size)]
+    if np.shape(reference) != np.shape(mask):
+        raise ValueError(f"masks have shapes {np.shape(reference)} and {np.shape(mask)}; give two of one 3D shape")
+    reference, mask = boolean_mask(reference), boolean_mask(mask)
+    voxel = voxel_mm3(affine)
+    voxels = [int(np.count_nonzero(m)) for m in (reference, mask)]
+    shared = lesion_overlap(*union_box(reference, mask), how.connectivity, how.ignored_up_to_mm3 / voxel)
+    found, true, links = match_lesions(shared, how.rule, how.min_iou)
+    sizes = [size * voxel for size in (shared.reference_size, shared.mask_size)]
     sensitivity, precision = ratio(int(found.sum()), len(found)), ratio(int(true.sum()), len(true))
-    reference_ml, mask_ml = (n * voxel / 1000 for n in (counts.in_reference, counts.in_mask))
+    reference_ml, mask_ml = (n * voxel / 1000 for n in voxels)
     return LesionAgreement(
         how=how,
         n_reference=len(found),
@@ -130,29 +122,35 @@ def compare_lesions(
         tp_mask=int(true.sum()),
         fn=int((~found).sum()),
         fp=int((~true).sum()),
-        merged=_several(overlap.j),
-        split=_several(overlap.i),
+        merged=_several(shared.j),
+        split=_several(shared.i),
         sensitivity=sensitivity,
         precision=precision,
         f1=f1(sensitivity, precision),
-        dice=counts.dice,
-        dice_matched=_dice_matched(overlap, links),
+        dice=overlap(reference, mask)["dice"],
+        dice_matched=_dice_matched(shared, links),
         reference_ml=reference_ml,
         mask_ml=mask_ml,
         volume_difference_ml=mask_ml - reference_ml,
-        volume_difference_percent=100 * ratio(counts.in_mask - counts.in_reference, counts.in_reference),
+        volume_difference_percent=100 * ratio(voxels[1] - voxels[0], voxels[0]),
         by_size=_by_size(sizes, found, true),
         missed=tuple(int(i) + 1 for i in np.flatnonzero(~found)),
         false=tuple(int(j) + 1 for j in np.flatnonzero(~true)),
     )
 
 
-def load_stratum(volume_ml: float, limits_ml: tuple[float, float] = LOAD_LIMITS_ML) -> str:
+def size_stratum(volumes_mm3: ArrayLike) -> np.ndarray:
+    """Stratum of each lesion by its volume: 0 small, 1 medium, 2 large."""
+    # As in every comparison of volumes here, float noise of the affine must not decide.
+    return np.searchsorted(np.array(SIZE_LIMITS_MM3) * (1 - 1e-5), volumes_mm3, side="right")
+
+
+def load_stratum(volume_ml: float) -> str:
     """Name of the stratum of a lesion load: "none", "<5 mL", "5-15 mL" (both included), ">15 mL".
 
     A scan without lesions stands alone: its Dice is 0 or nan whatever is found. The limits are ours.
     """
-    low, high = limits_ml
+    low, high = LOAD_LIMITS_ML
     if volume_ml == 0:
         return "none"
     return f"<{low:g} mL" if volume_ml < low else f"{low:g}-{high:g} mL" if volume_ml <= high else f">{high:g} mL"
@@ -192,32 +190,6 @@ def _several(lesion):
 
 
 def _by_size(sizes_mm3, found, true):
-    # As in every comparison of volumes here, float noise of the affine must not decide.
-    limits = (0.0, *SIZE_LIMITS_MM3, float("inf"))
-    strata = []
-    for low, high in zip(limits[:-1], limits[1:]):
-        ours, theirs = (
-            (size >= low * (1 - 1e-5)) & ((size < high * (1 - 1e-5)) | np.isinf(high)) for size in sizes_mm3
-        )
-        strata.append(
-            SizeStratum(
-                low, high, int(ours.sum()), int(found[ours].sum()), int(theirs.sum()), int((~true[theirs]).sum())
-            )
-        )
-    return tuple(strata)
-
-
-def _checked(reference, mask):
-    if np.shape(reference) != np.shape(mask):
-        raise ValueError(f"masks have shapes {np.shape(reference)} and {np.shape(mask)}; give two of one 3D shape")
-    return boolean_mask(reference), boolean_mask(mask)
-
-
-def _voxel_mm3(affine_or_spacing):
-    given = np.asarray(affine_or_spacing, float)
-    if given.shape not in ((4, 4), (3,)):
-        raise ValueError(f"give a (4, 4) affine or three voxel sizes in mm, not an array of shape {given.shape}")
-    volume = voxel_mm3(given) if given.ndim == 2 else float(np.prod(given))
-    if not (np.isfinite(volume) and volume > 0):
-        raise ValueError("voxels must have a volume")
-    return volume
+    ours, theirs = map(size_stratum, sizes_mm3)
+    groups = ours, ours[found], theirs, theirs[~true]
+    return tuple(zip(*(np.bincount(group, minlength=len(SIZE_LIMITS_MM3) + 1).tolist() for group in groups)))

@@ -3,108 +3,44 @@
 A boundary voxel has a face neighbour outside the mask; the array's border counts as outside.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
 from sctseg7t.image.grid import bounding_box
 
-
-@dataclass(frozen=True)
-class Counts:
-    """Voxels in both masks and in each, with the ratios of them."""
-
-    both: int
-    in_reference: int
-    in_mask: int
-
-    @property
-    def dice(self) -> float:
-        """``2 TP / (2 TP + FP + FN)``."""
-        return ratio(2 * self.both, self.in_reference + self.in_mask)
-
-    @property
-    def jaccard(self) -> float:
-        """Intersection over union."""
-        return ratio(self.both, self.in_reference + self.in_mask - self.both)
-
-    @property
-    def sensitivity(self) -> float:
-        """Share of the reference in the mask."""
-        return ratio(self.both, self.in_reference)
-
-    @property
-    def precision(self) -> float:
-        """Share of the mask in the reference."""
-        return ratio(self.both, self.in_mask)
-
-    @property
-    def volumetric_similarity(self) -> float:
-        """1 minus the difference of the sizes over their sum."""
-        return 1 - ratio(abs(self.in_reference - self.in_mask), self.in_reference + self.in_mask)
+DISTANCES = ("hausdorff", "hausdorff_all", "hausdorff95", "assd", "average_hausdorff_max", "average_hausdorff_mean")
 
 
-@dataclass(frozen=True, eq=False)
-class Distances:
-    """Of each direction (reference to mask, mask to reference), mm.
-
-    `surface`: of every boundary voxel to the other boundary. `outside`: of the voxels
-    that are not in the other mask, to it; `sizes`: voxels of each mask.
-    """
-
-    surface: tuple[np.ndarray, ...]
-    outside: tuple[np.ndarray, ...]
-    sizes: tuple[int, int]
-
-    def hausdorff(self) -> float:
-        """Largest distance between the surfaces."""
-        return self._defined(lambda: max(float(d.max()) for d in self.surface))
-
-    def hausdorff_all(self) -> float:
-        """Largest distance from a voxel of one mask to the other mask."""
-        return self._defined(lambda: max(float(d.max(initial=0)) for d in self.outside))
-
-    def hausdorff95(self) -> float:
-        """The larger of the 95th percentiles of the two directions."""
-        return self._defined(lambda: max(float(np.percentile(d, 95)) for d in self.surface))
-
-    def assd(self) -> float:
-        """Mean distance between the surfaces."""
-        return self._defined(lambda: float(np.concatenate(self.surface).mean()))
-
-    def average_hausdorff(self, combine: Callable[[list[float]], float]) -> float:
-        """Mean distance of a mask's voxels to the other mask; `combine` makes one number of the two directions."""
-        return self._defined(lambda: float(combine([d.sum() / n for d, n in zip(self.outside, self.sizes)])))
-
-    def within(self, tolerance_mm: float) -> float:
-        """Share of both surfaces within a distance of the other one."""
-        if not any(self.sizes):
-            return float("nan")
-        if not all(self.sizes):
-            return 0.0
-        # The tolerance is inclusive, whatever the last bit of a distance.
-        return float((np.concatenate(self.surface) <= tolerance_mm * (1 + 1e-9)).mean())
-
-    def _defined(self, value):
-        if all(self.sizes):
-            return value()
-        return float("inf") if any(self.sizes) else float("nan")
+def overlap(reference: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+    """Overlap of two boolean masks of one shape: dice, jaccard, sensitivity, precision, volumetric_similarity."""
+    both, there, found = (int(np.count_nonzero(part)) for part in (reference & mask, reference, mask))
+    return {
+        "dice": ratio(2 * both, there + found),
+        "jaccard": ratio(both, there + found - both),
+        "sensitivity": ratio(both, there),
+        "precision": ratio(both, found),
+        "volumetric_similarity": 1 - ratio(abs(there - found), there + found),
+    }
 
 
-def mask_counts(reference: np.ndarray, mask: np.ndarray) -> Counts:
-    """Counts of two boolean masks of one shape."""
-    return Counts(*(int(np.count_nonzero(part)) for part in (reference & mask, reference, mask)))
-
-
-def mask_distances(reference: np.ndarray, mask: np.ndarray, spacing: Sequence[float] | None) -> Distances:
+def distances(
+    reference: np.ndarray, mask: np.ndarray, spacing: Sequence[float] | None, tolerance: float = 0.0
+) -> dict[str, float]:
     """Distances of two boolean masks of one shape, from one exact Euclidean transform of each boundary.
 
     Nothing beyond both masks matters: crop with :func:`union_box` first.
+
+    Returns
+    -------
+    dict of str to float
+        ``DISTANCES`` and ``within``, the share of both surfaces within the tolerance of the other one; what they are
+        is said at :class:`~sctseg7t.measure.agreement.Agreement`.
     """
     sizes = (int(np.count_nonzero(reference)), int(np.count_nonzero(mask)))
     if not all(sizes):
-        return Distances((), (), sizes)
+        alone = any(sizes)
+        return {**dict.fromkeys(DISTANCES, np.inf if alone else np.nan), "within": 0.0 if alone else np.nan}
     from scipy.ndimage import distance_transform_edt
 
     edges = [boundary(m) for m in (reference, mask)]
@@ -112,7 +48,17 @@ def mask_distances(reference: np.ndarray, mask: np.ndarray, spacing: Sequence[fl
     surface = (to_mask[edges[0]], to_reference[edges[1]])
     # From outside, the nearest voxel of a mask is one of its boundary.
     outside = (to_mask[reference & ~mask], to_reference[mask & ~reference])
-    return Distances(surface, outside, sizes)
+    every, average = np.concatenate(surface), [float(apart.sum() / size) for apart, size in zip(outside, sizes)]
+    return {
+        "hausdorff": float(every.max()),
+        "hausdorff_all": max(float(apart.max(initial=0)) for apart in outside),
+        "hausdorff95": max(float(np.percentile(apart, 95)) for apart in surface),
+        "assd": float(every.mean()),
+        "average_hausdorff_max": max(average),
+        "average_hausdorff_mean": sum(average) / 2,
+        # The tolerance is inclusive, whatever the last bit of a distance.
+        "within": float((every <= tolerance * (1 + 1e-9)).mean()),
+    }
 
 
 def boundary(mask: np.ndarray) -> np.ndarray:

@@ -5,20 +5,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sctseg7t.measure.statistics import NAN, check_confidence
+from sctseg7t.measure.statistics import NAN
 
 
 @dataclass(frozen=True)
 class Icc:
-    """An intraclass correlation with its interval; `subjects` were complete and used, `left_out` were not."""
+    """An intraclass correlation with its interval."""
 
     value: float
     low: float
     high: float
-    confidence: float
-    subjects: int
-    raters: int
-    left_out: int
 
 
 def icc(measurements: ArrayLike, confidence: float = 0.95) -> Icc:
@@ -38,19 +34,12 @@ def icc(measurements: ArrayLike, confidence: float = 0.95) -> Icc:
     -------
     Icc
         nan where undefined: fewer than two subjects or raters, or nothing that varies but the raters.
-
-    Raises
-    ------
-    ValueError
     """
     given = np.asarray(measurements, float)
-    if given.ndim != 2:
-        raise ValueError(f"measurements have shape {given.shape}; give subjects x raters")
-    check_confidence(confidence)
     used = given[np.isfinite(given).all(1)]
-    n, k = used.shape
-    value, low, high = _absolute_agreement(used, (1 - confidence) / 2) if n > 1 and k > 1 else (NAN, NAN, NAN)
-    return Icc(float(value), float(low), float(high), float(confidence), n, k, len(given) - n)
+    if min(used.shape) < 2:
+        return Icc(NAN, NAN, NAN)
+    return Icc(*map(float, _absolute_agreement(used, (1 - confidence) / 2)))
 
 
 def _absolute_agreement(x: np.ndarray, alpha: float) -> tuple[float, float, float]:

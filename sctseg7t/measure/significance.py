@@ -16,53 +16,30 @@ EXACT_UP_TO, ARRANGEMENTS = 50, 20_000
 
 
 @dataclass(frozen=True)
-class MannWhitney:
-    """Two independent samples.
+class RankTest:
+    """A two-sided rank test of two samples.
 
     Attributes
     ----------
-    n_a, n_b : int
-    u : float
-        Pairs in which the value of ``a`` is larger, ties as one half.
+    n_first, n_second : int
+        Values; of paired samples the pairs.
+    statistic : float
+        Mann-Whitney: U, pairs in which the value of ``a`` is larger, ties as one half. Wilcoxon: the smaller of the
+        sums of ranks of positive and negative differences.
+    rank_biserial : float
+        Effect from -1 to 1, positive where ``a`` is larger: rank-biserial correlation and Cliff's delta; of pairs the
+        share of positive ranks less that of negative ones (Kerby, Comprehensive Psychology 2014).
     p : float
-        Two-sided.
-    effect : float
-        From -1 to 1, positive where ``a`` is larger: rank-biserial correlation and Cliff's delta.
     """
 
-    n_a: int
-    n_b: int
-    u: float
+    n_first: int
+    n_second: int
+    statistic: float
+    rank_biserial: float
     p: float
-    effect: float
 
 
-@dataclass(frozen=True)
-class Wilcoxon:
-    """Paired samples, differences a - b.
-
-    Attributes
-    ----------
-    n, n_zero : int
-        Pairs, and those that are equal.
-    rank_plus, rank_minus : float
-        Sums of the ranks of positive and negative differences.
-    p : float
-        Two-sided.
-    effect : float
-        From -1 to 1, positive where ``a`` is larger: matched-pairs rank-biserial correlation
-        ``(rank_plus - rank_minus) / (rank_plus + rank_minus)`` (Kerby, Comprehensive Psychology 2014).
-    """
-
-    n: int
-    n_zero: int
-    rank_plus: float
-    rank_minus: float
-    p: float
-    effect: float
-
-
-def mann_whitney(a: ArrayLike, b: ArrayLike) -> MannWhitney:
+def mann_whitney(a: ArrayLike, b: ArrayLike) -> RankTest:
     """Mann-Whitney U test (Wilcoxon rank-sum), two-sided, by SciPy.
 
     p is exact with at most 50 values of which no two are equal, and where ties leave at most 20,000 arrangements to
@@ -75,15 +52,15 @@ def mann_whitney(a: ArrayLike, b: ArrayLike) -> MannWhitney:
 
     Returns
     -------
-    MannWhitney
+    RankTest
         nan without values in either; p is 1 where all values are equal.
     """
     from scipy.stats import PermutationMethod, mannwhitneyu
 
-    known = [_known(values) for values in (a, b)]
+    known = [values[~np.isnan(values)] for values in (np.asarray(a, float), np.asarray(b, float))]
     n_a, n_b = map(len, known)
     if not n_a or not n_b:
-        return MannWhitney(n_a, n_b, NAN, NAN, NAN)
+        return RankTest(n_a, n_b, NAN, NAN, NAN)
     together = np.concatenate(known)
     ties = len(np.unique(together)) < len(together)
     if not ties:
@@ -97,10 +74,10 @@ def mann_whitney(a: ArrayLike, b: ArrayLike) -> MannWhitney:
     found = mannwhitneyu(ranks[:n_a], ranks[n_a:], method=method)
     u = float(found.statistic)
     p = 1.0 if ranks.max() == 0 else min(1.0, float(found.pvalue))
-    return MannWhitney(n_a, n_b, u, p, 2 * u / (n_a * n_b) - 1)
+    return RankTest(n_a, n_b, u, 2 * u / (n_a * n_b) - 1, p)
 
 
-def wilcoxon_signed_rank(a: ArrayLike, b: ArrayLike) -> Wilcoxon:
+def wilcoxon_signed_rank(a: ArrayLike, b: ArrayLike) -> RankTest:
     """Wilcoxon signed-rank test of paired samples, two-sided, by SciPy.
 
     Pairs that are equal take ranks, which are then left out (Pratt, JASA 1959): many ties speak for no difference.
@@ -114,23 +91,27 @@ def wilcoxon_signed_rank(a: ArrayLike, b: ArrayLike) -> Wilcoxon:
 
     Returns
     -------
-    Wilcoxon
+    RankTest
         nan without a pair; p is 1 and the effect 0 where all pairs are equal.
     """
     from scipy.stats import rankdata, wilcoxon
 
-    difference = _differences(a, b)
-    n, n_zero = len(difference), int((difference == 0).sum())
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    if a.shape != b.shape:
+        raise ValueError(f"samples have shapes {a.shape} and {b.shape}; give two lists of one length")
+    difference = np.subtract(a, b, out=np.zeros(a.shape), where=a != b)
+    difference = difference[~np.isnan(difference)]
+    n = len(difference)
     if not n:
-        return Wilcoxon(0, 0, NAN, NAN, NAN, NAN)
-    if n == n_zero:
-        return Wilcoxon(n, n_zero, 0.0, 0.0, 1.0, 0.0)
+        return RankTest(0, 0, NAN, NAN, NAN)
+    if not difference.any():
+        return RankTest(n, n, 0.0, 0.0, 1.0)
     ranks = rankdata(abs(difference))
     plus, minus = (float(ranks[side].sum()) for side in (difference > 0, difference < 0))
     # Ranks in place of differences: infinite ones are no trouble, and equal ones stay equal to the last bit.
     signed = np.sign(difference) * ranks
     p = float(wilcoxon(signed, zero_method="pratt", correction=True, method="auto").pvalue)
-    return Wilcoxon(n, n_zero, plus, minus, min(1.0, p), (plus - minus) / (plus + minus))
+    return RankTest(n, n, min(plus, minus), (plus - minus) / (plus + minus), min(1.0, p))
 
 
 def holm(p_values: ArrayLike) -> np.ndarray:
@@ -149,26 +130,8 @@ def holm(p_values: ArrayLike) -> np.ndarray:
     given = np.asarray(p_values, float)
     known = ~np.isnan(given)
     p = given[known]
-    if given.ndim != 1 or ((p < 0) | (p > 1)).any():
-        raise ValueError("p-values must be a list of numbers from 0 to 1")
     order = np.argsort(p, kind="stable")
     p[order] = np.minimum(np.maximum.accumulate(np.arange(len(p), 0, -1) * p[order]), 1)
     found = np.full(given.shape, np.nan)
     found[known] = p
     return found
-
-
-def _known(values):
-    values = np.asarray(values, float)
-    if values.ndim != 1:
-        raise ValueError(f"values have shape {values.shape}; give a list")
-    return values[~np.isnan(values)]
-
-
-def _differences(a, b):
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    if a.ndim != 1 or a.shape != b.shape:
-        raise ValueError(f"samples have shapes {a.shape} and {b.shape}; give two lists of one length")
-    equal = a == b
-    found = np.subtract(a, b, out=np.zeros(a.shape), where=~equal)
-    return found[~np.isnan(found)]

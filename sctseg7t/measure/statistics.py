@@ -1,10 +1,9 @@
 """Summaries of measurements, and the agreement and repeatability of paired ones.
 
 Slices of one subject are not independent: intervals and tests over slices are narrower
-than the data warrant. :func:`subject_means` gives one value a subject to use beside them.
+than the data warrant; give means of subjects beside them.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,22 +14,18 @@ NAN = float("nan")
 
 @dataclass(frozen=True)
 class Summary:
-    """One sample. `n` counts the finite values, `missing` the others, which are left out.
+    """One sample: `n` finite values; the others are left out.
 
-    `sd` is with n - 1. `trimmed_mean` leaves out the share `trim` at each end. (`mean_low`, `mean_high`) is its
-    interval at level `confidence`.
+    `sd` is with n - 1. `trimmed_mean` leaves out a share at each end; (`low`, `high`) is its interval.
     """
 
     n: int
-    missing: int
     mean: float
-    sd: float
     median: float
-    trim: float
+    sd: float
     trimmed_mean: float
-    confidence: float
-    mean_low: float
-    mean_high: float
+    low: float
+    high: float
 
 
 def summary(values: ArrayLike, trim: float = 0.0, confidence: float = 0.95) -> Summary:
@@ -42,7 +37,7 @@ def summary(values: ArrayLike, trim: float = 0.0, confidence: float = 0.95) -> S
     Parameters
     ----------
     values : (N,) array
-        Values that are not finite are left out and counted.
+        Values that are not finite are left out.
     trim : float
         Share cut at each end for the trimmed mean, 0 <= trim < 0.5; ``floor(trim * n)`` values.
     confidence : float
@@ -52,58 +47,20 @@ def summary(values: ArrayLike, trim: float = 0.0, confidence: float = 0.95) -> S
     -------
     Summary
         nan where undefined: everything without values, an SD and an interval of one.
-
-    Raises
-    ------
-    ValueError
-        `values` is no list, or `trim` or `confidence` is out of range.
     """
     given = np.asarray(values, float)
-    if given.ndim != 1:
-        raise ValueError(f"values have shape {given.shape}; give a list")
-    if not 0 <= trim < 0.5:
-        raise ValueError(f"trim {trim}: the share cut at each end must be at least 0 and below 0.5")
-    check_confidence(confidence)
     kept = np.sort(given[np.isfinite(given)])
     n = len(kept)
-    trimmed, *mean_interval = _trimmed_mean(kept, int(trim * n), confidence)
-    return Summary(
-        n=n,
-        missing=len(given) - n,
-        mean=float(kept.mean()) if n else NAN,
-        sd=_sd(kept),
-        median=float(np.median(kept)) if n else NAN,
-        trim=float(trim),
-        trimmed_mean=trimmed,
-        confidence=float(confidence),
-        mean_low=mean_interval[0],
-        mean_high=mean_interval[1],
-    )
-
-
-def subject_means(values: ArrayLike, subjects: Sequence[str]) -> dict[str, float]:
-    """Mean of each subject's values: one independent value a subject.
-
-    Parameters
-    ----------
-    values : (N,) array
-        Values that are not finite are left out.
-    subjects : sequence, length N
-        The subject of each value.
-
-    Returns
-    -------
-    dict of subject to float
-        In order of first appearance; nan for a subject without a finite value.
-    """
-    given = np.asarray(values, float)
-    if given.ndim != 1 or len(given) != len(subjects):
-        raise ValueError(f"{len(subjects)} subjects do not fit values of shape {given.shape}; give one for each value")
-    own = {subject: [] for subject in subjects}
-    for subject, value in zip(subjects, given):
-        if np.isfinite(value):
-            own[subject].append(value)
-    return {subject: float(np.mean(found)) if found else NAN for subject, found in own.items()}
+    if not n:
+        return Summary(0, *[NAN] * 6)
+    cut = int(trim * n)
+    trimmed = float(kept[cut : n - cut].mean())
+    winsorised = np.clip(kept, kept[cut], kept[n - cut - 1])
+    # The share kept, as counted; equal to 1 - 2 trim where trim * n is whole.
+    error = _sd(winsorised) * np.sqrt(n) / (n - 2 * cut)
+    half = float(_t_quantile(confidence, n - 2 * cut - 1) * error)
+    mean, median = float(kept.mean()), float(np.median(kept))
+    return Summary(n, mean, median, _sd(kept), trimmed, trimmed - half, trimmed + half)
 
 
 @dataclass(frozen=True)
@@ -207,19 +164,6 @@ def scan_rescan_cov(first: ArrayLike, second: ArrayLike, *more: ArrayLike) -> fl
     return float(100 * np.sqrt(np.mean(repeats.var(0, ddof=1) / mean**2))) if len(mean) else NAN
 
 
-def _trimmed_mean(kept, cut, confidence):
-    """Trimmed mean of sorted values, and its interval."""
-    n = len(kept)
-    if not n:
-        return NAN, NAN, NAN
-    mean = float(kept[cut : n - cut].mean())
-    winsorised = np.clip(kept, kept[cut], kept[n - cut - 1])
-    # The share kept, as counted; equal to 1 - 2 trim where trim * n is whole.
-    error = _sd(winsorised) * np.sqrt(n) / (n - 2 * cut)
-    half = float(_t_quantile(confidence, n - 2 * cut - 1) * error)
-    return mean, mean - half, mean + half
-
-
 def _line(mean, difference):
     """Slope, intercept and the slope's p of differences on means."""
     n = len(mean)
@@ -265,9 +209,3 @@ def _t_quantile(confidence, degrees):
     from scipy.stats import t
 
     return float(t.ppf((1 + confidence) / 2, degrees))
-
-
-def check_confidence(confidence: float) -> None:
-    """Refuse a confidence level outside 0..1."""
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence {confidence}: give a level between 0 and 1, e.g. 0.95")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from batch_helpers import make_bids, record, rows
 from sctseg7t.cli.batch import main as batch_main
+from sctseg7t.cli.compare import main as compare_main
 
 import sctseg7t
 from sctseg7t.errors import UsageError
@@ -126,3 +127,15 @@ def test_batch_pairs_files_and_runs_again_when_the_second_changes(network, small
     disc(bids / "sub-01/anat/sub-01_T1w.nii.gz", (1, 1), shift=(0, 0, 0))
     call(batch_main, argv)
     assert record(out, "01")["inputs"]["second"]["sha256"] != before
+
+
+def test_comparison_gives_each_method_the_images_that_it_takes(network, small, call, tmp_path):
+    bids, out = make_bids(tmp_path / "bids", small, ["01"]), tmp_path / "out"
+    second = disc(bids / "sub-01/anat/sub-01_T1w.nii.gz", (0, 0), shift=(0, 0, 0))
+    argv = ["-i", str(bids), "-o", str(out), "-second", "{folder}/sub-{sub}_T1w.nii.gz", "-device", "cpu", "-no-report"]
+    code, _, err = call(compare_main, [*argv, "-run", "sc"])
+    assert code == 2 and "-second: no method that is run takes it" in err
+    code, _, err = call(compare_main, [*argv, "-run", f"two={network},sc"])
+    assert code in (0, 1) and (out / "compare_slices.csv").is_file(), err
+    others = {method: find_records(out / "masks" / method)[0].others for method in ("two", "sc")}
+    assert others == {"two": {"second": second}, "sc": {}}

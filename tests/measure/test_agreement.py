@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from agreement_helpers import random_pairs
 
-from sctseg7t.measure.agreement import compare_in_voxels, compare_levels, compare_masks
+from sctseg7t.measure.agreement import compare_in_voxels, compare_masks
 
 OVERLAP = ("dice", "jaccard", "sensitivity", "precision", "volumetric_similarity")
 DISTANCES = (
@@ -165,7 +165,7 @@ class TestVoxelUnits:
             side = spacing[0]
             found, mm = compare_in_voxels(*pair), compare_masks(*pair, (side,) * len(spacing))
             np.testing.assert_allclose(
-                dataclasses.astuple(found),
+                list(found.values()),
                 (
                     mm.hausdorff_all_mm / side,
                     mm.average_hausdorff_max_mm / side,
@@ -177,48 +177,15 @@ class TestVoxelUnits:
 
     def test_known_numbers(self):
         found = compare_in_voxels(box((12, 12), (2, 8), (2, 6)), box((12, 12), (2, 8), (2, 9)))
-        assert found.HDRFDST == 3
-        assert found.AVGDIST_max == pytest.approx(6 * (1 + 2 + 3) / 42)
-        assert found.AVGDIST_mean == pytest.approx(found.AVGDIST_max / 2)
-        assert found.VOLSMTY == pytest.approx(1 - 18 / 66)
+        average = 6 * (1 + 2 + 3) / 42
+        wanted = {"HDRFDST": 3, "AVGDIST_max": average, "AVGDIST_mean": average / 2, "VOLSMTY": 1 - 18 / 66}
+        assert found == pytest.approx(wanted)
 
     def test_empty(self):
         mask = box((4, 4), (0, 2), (0, 2))
-        assert all(math.isnan(value) for value in dataclasses.astuple(compare_in_voxels(mask & False, mask & False)))
+        assert all(map(math.isnan, compare_in_voxels(mask & False, mask & False).values()))
         for pair in ((mask, mask & False), (mask & False, mask)):
-            assert dataclasses.astuple(compare_in_voxels(*pair)) == (math.inf, math.inf, math.inf, 0)
-
-
-class TestLevels:
-    spacing = (0.5, 0.5, 3.0)
-
-    def test_each_level_is_a_volume_of_its_slices(self):
-        rng = np.random.default_rng(0)
-        reference, mask = rng.random((2, 9, 8, 7)) < 0.4
-        found = compare_levels(reference, mask, self.spacing, [None, 5, 5, 4, 4, 4, 0], tolerance_mm=0.7)
-        assert list(found) == [4, 5]
-        for level, part in ((5, slice(1, 3)), (4, slice(3, 6))):
-            expected = compare_masks(reference[..., part], mask[..., part], self.spacing, tolerance_mm=0.7)
-            assert found[level] == expected
-
-    def test_slices_of_a_level_stay_where_they_are(self):
-        reference, mask = np.zeros((2, 3, 3, 4), bool)
-        reference[1, 1, 0] = mask[1, 1, 3] = True
-        found = compare_levels(reference, mask, self.spacing, [3, 2, 2, 3])
-        assert found[3].hausdorff_mm == 9
-        assert math.isnan(found[2].dice)
-
-    def test_a_level_one_mask_misses(self):
-        reference = box((5, 5, 4), (1, 4), (1, 4), (0, 4))
-        mask = box((5, 5, 4), (1, 4), (1, 4), (2, 4))
-        found = compare_levels(reference, mask, self.spacing, np.array([6, 6, 5, 5]))
-        assert (found[6].dice, found[6].hausdorff_mm, found[6].size_difference_percent) == (0, math.inf, -100)
-        assert (found[5].dice, found[5].hausdorff_mm) == (1, 0)
-
-    @pytest.mark.parametrize(("shape", "levels"), [((3, 3, 4), [1, 2]), ((3, 4), [1, 1, 1, 1])])
-    def test_levels_that_do_not_fit_are_refused(self, shape, levels):
-        with pytest.raises(ValueError, match="one for each slice"):
-            compare_levels(np.zeros(shape), np.zeros(shape), self.spacing[: len(shape)], levels)
+            assert list(compare_in_voxels(*pair).values()) == [math.inf, math.inf, math.inf, 0]
 
 
 class TestEmpty:

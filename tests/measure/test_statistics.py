@@ -8,7 +8,7 @@ import pytest
 
 from sctseg7t.measure.reliability import icc
 from sctseg7t.measure.significance import holm, mann_whitney, wilcoxon_signed_rank
-from sctseg7t.measure.statistics import bland_altman, scan_rescan_cov, subject_means, summary
+from sctseg7t.measure.statistics import bland_altman, scan_rescan_cov, summary
 
 stats = pytest.importorskip("scipy.stats")
 
@@ -22,10 +22,10 @@ MINI = [512, 430, 520, 428, 500, 600, 364, 380, 658, 445, 432, 626, 260, 477, 25
 class TestSummary:
     def test_known_numbers(self):
         found = summary([1, 2, 3, 4, 10])
-        assert (found.n, found.missing, found.mean, found.median) == (5, 0, 4, 3)
+        assert (found.n, found.mean, found.median) == (5, 4, 3)
         assert found.sd == pytest.approx(math.sqrt(50 / 4))
         # t of 4 degrees of freedom: 2.776.
-        assert (found.mean_low, found.mean_high) == pytest.approx(
+        assert (found.low, found.high) == pytest.approx(
             (4 - 2.776 * math.sqrt(2.5), 4 + 2.776 * math.sqrt(2.5)), abs=0.001
         )
         assert found.trimmed_mean == found.mean
@@ -36,59 +36,27 @@ class TestSummary:
         found = summary(values, trim=trim, confidence=0.9)
         assert found.trimmed_mean == pytest.approx(stats.trim_mean(values, trim))
         low, high = stats.mstats.trimmed_mean_ci(values, limits=(trim, trim), alpha=0.1)
-        assert (found.mean_low, found.mean_high) == pytest.approx((low, high))
+        assert (found.low, found.high) == pytest.approx((low, high))
         plain = summary(values, confidence=0.9)
         expected = stats.ttest_1samp(values, 0).confidence_interval(0.9)
-        assert (plain.mean_low, plain.mean_high) == pytest.approx((expected.low, expected.high))
+        assert (plain.low, plain.high) == pytest.approx((expected.low, expected.high))
 
     def test_intervals_hold_their_level(self):
         rng = np.random.default_rng(0)
         found = [summary(rng.normal(3, 2, 20), confidence=0.8) for _ in range(1500)]
-        assert np.mean([f.mean_low < 3 < f.mean_high for f in found]) == pytest.approx(0.8, abs=0.03)
+        assert np.mean([f.low < 3 < f.high for f in found]) == pytest.approx(0.8, abs=0.03)
 
     def test_values_that_are_not_finite_are_counted(self):
         found = summary([1, math.nan, 3, math.inf, -math.inf])
-        assert (found.n, found.missing, found.mean) == (2, 3, 2)
+        assert (found.n, found.mean) == (2, 2)
 
     def test_few_values(self):
         none, one, two = summary([]), summary([7]), summary([7, 9], trim=0.4)
         assert none.n == 0
-        assert all(math.isnan(v) for v in (none.mean, none.median, none.sd, none.trimmed_mean, none.mean_low))
+        assert all(math.isnan(v) for v in (none.mean, none.median, none.sd, none.trimmed_mean, none.low))
         assert (one.mean, one.median, one.trimmed_mean) == (7, 7, 7)
-        assert all(math.isnan(v) for v in (one.sd, one.mean_low, one.mean_high))
-        assert two.mean_low == pytest.approx(8 - 12.706, abs=0.001)
-
-    @pytest.mark.parametrize("options", [{"trim": 0.5}, {"trim": -0.1}, {"confidence": 95}, {"confidence": 0}])
-    def test_options_out_of_range_are_refused(self, options):
-        with pytest.raises(ValueError, match="trim|confidence"):
-            summary([1, 2], **options)
-        with pytest.raises(ValueError, match="list"):
-            summary([[1, 2]])
-
-
-class TestSubjectMeans:
-    def test_one_value_a_subject(self):
-        found = subject_means([1, 3, 10, math.nan, 5, math.inf], ["b", "b", "a", "c", "a", "a"])
-        assert list(found) == ["b", "a", "c"]
-        assert (found["b"], found["a"]) == (2, 7.5)
-        assert math.isnan(found["c"])
-        assert subject_means([], []) == {}
-
-    def test_lengths_must_be_equal(self):
-        with pytest.raises(ValueError, match="do not fit"):
-            subject_means([1, 2], ["a"])
-
-    def test_slices_of_a_subject_are_not_independent(self):
-        # Methods that differ in nothing but each subject's luck, ten slices a subject.
-        rng = np.random.default_rng(0)
-        subjects = np.repeat(np.arange(8), 10)
-        slices, means = [], []
-        for _ in range(200):
-            a, b = (rng.normal(size=8)[subjects] + rng.normal(0, 0.3, 80) for _ in range(2))
-            slices.append(wilcoxon_signed_rank(a, b).p < 0.05)
-            means.append(wilcoxon_signed_rank(*(list(subject_means(v, subjects).values()) for v in (a, b))).p < 0.05)
-        assert np.mean(slices) > 0.3
-        assert np.mean(means) < 0.09
+        assert all(math.isnan(v) for v in (one.sd, one.low, one.high))
+        assert two.low == pytest.approx(8 - 12.706, abs=0.001)
 
 
 class TestMannWhitney:
@@ -97,9 +65,9 @@ class TestMannWhitney:
         a = [0.80, 0.83, 1.89, 1.04, 1.45, 1.38, 1.91, 1.64, 0.73, 1.46]
         b = [1.15, 0.88, 0.90, 0.74, 1.21]
         found = mann_whitney(a, b)
-        assert (found.n_a, found.n_b, found.u) == (10, 5, 35)
+        assert (found.n_first, found.n_second, found.statistic) == (10, 5, 35)
         assert found.p == pytest.approx(2 * 0.1272, abs=1e-4)
-        assert found.effect == pytest.approx(0.4)
+        assert found.rank_biserial == pytest.approx(0.4)
 
     def test_exact_with_ties_counts_every_arrangement(self):
         rng = np.random.default_rng(0)
@@ -123,25 +91,23 @@ class TestMannWhitney:
         rng = np.random.default_rng(2)
         a, b = rng.integers(0, 9, 30), rng.integers(2, 11, 40)
         delta = np.sign(a[:, None] - b).mean()
-        assert mann_whitney(a, b).effect == pytest.approx(delta)
-        assert mann_whitney(b, a).effect == pytest.approx(-delta)
-        assert mann_whitney([1, 2], [3, 4, 5]).effect == -1
+        assert mann_whitney(a, b).rank_biserial == pytest.approx(delta)
+        assert mann_whitney(b, a).rank_biserial == pytest.approx(-delta)
+        assert mann_whitney([1, 2], [3, 4, 5]).rank_biserial == -1
 
     def test_infinity_is_the_largest_rank_and_nan_is_left_out(self):
         found = mann_whitney([1, math.inf, math.nan, math.inf], [2, 3, math.nan])
         assert found == mann_whitney([1, 9, 9], [2, 3])
-        assert (found.n_a, found.n_b) == (3, 2)
+        assert (found.n_first, found.n_second) == (3, 2)
 
     def test_few_or_equal_values(self):
         for a, b in (([], [1]), ([1], []), ([math.nan], [1])):
             found = mann_whitney(a, b)
             assert math.isnan(found.p)
-            assert math.isnan(found.effect)
+            assert math.isnan(found.rank_biserial)
         assert mann_whitney([1], [2]).p == 1
         assert mann_whitney([5] * 40, [5] * 40).p == 1
-        assert mann_whitney([5] * 3, [5] * 3).effect == 0
-        with pytest.raises(ValueError, match="list"):
-            mann_whitney([[1]], [2])
+        assert mann_whitney([5] * 3, [5] * 3).rank_biserial == 0
 
 
 class TestWilcoxon:
@@ -150,15 +116,15 @@ class TestWilcoxon:
         a = [1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30]
         b = [0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29]
         found = wilcoxon_signed_rank(a, b)
-        assert (found.n, found.n_zero, found.rank_plus, found.rank_minus) == (9, 0, 40, 5)
+        assert (found.n_first, found.statistic) == (9, 5)
         assert found.p == pytest.approx(2 * 0.01953125)
-        assert found.effect == pytest.approx(35 / 45)
+        assert found.rank_biserial == pytest.approx(35 / 45)
 
     def test_darwins_maize(self):
         # Differences of height of 15 pairs (Fisher, The Design of Experiments 1935); T = 24.
         d = np.array([6, 8, 14, 16, 23, 24, 28, 29, 41, -48, 49, 56, 60, -67, 75])
         found = wilcoxon_signed_rank(d, np.zeros(15))
-        assert found.rank_minus == 24
+        assert found.statistic == 24
         assert found.p == pytest.approx(0.041259765625)
 
     def test_exact_with_ties_and_zeros_counts_every_sign(self):
@@ -169,29 +135,29 @@ class TestWilcoxon:
             sums = np.array([np.dot(signs, ranks) for signs in product((0, 1), repeat=len(ranks))])
             at = ranks[d[d != 0] > 0].sum()
             found = wilcoxon_signed_rank(d, np.zeros(9))
-            assert (found.n, found.n_zero, found.rank_plus) == (9, (d == 0).sum(), at)
+            assert (found.n_first, found.statistic) == (9, min(at, ranks.sum() - at))
             assert found.p == pytest.approx(min(1, 2 * min((sums <= at).mean(), (sums >= at).mean())))
 
     def test_many_pairs_with_ties_are_scored_by_the_normal_approximation(self):
         d = np.round(np.random.default_rng(4).normal(0.3, 1.2, 120))
         found = wilcoxon_signed_rank(d, np.zeros(120))
         ranks = stats.rankdata(abs(d))[d != 0]
-        deviation = abs(found.rank_plus - ranks.sum() / 2) - 0.5
+        deviation = abs(found.statistic - ranks.sum() / 2) - 0.5
         assert found.p == pytest.approx(2 * stats.norm.sf(deviation / math.sqrt((ranks**2).sum() / 4)))
 
     def test_both_infinite_is_equal_and_nan_leaves_its_pair_out(self):
         inf = math.inf
         found = wilcoxon_signed_rank([1, inf, inf, math.nan, 3], [2, inf, 4, 1, 1])
         assert found == wilcoxon_signed_rank([1, 0, 9, 3], [2, 0, 4, 1])
-        assert (found.n, found.n_zero) == (4, 1)
+        assert found.n_first == 4
 
     def test_few_or_equal_pairs(self):
         none = wilcoxon_signed_rank([], [])
-        assert none.n == 0
+        assert none.n_first == 0
         assert math.isnan(none.p)
-        assert math.isnan(none.effect)
+        assert math.isnan(none.rank_biserial)
         same = wilcoxon_signed_rank([1, 2], [1, 2])
-        assert (same.n, same.n_zero, same.p, same.effect) == (2, 2, 1, 0)
+        assert (same.n_first, same.p, same.rank_biserial) == (2, 1, 0)
         assert wilcoxon_signed_rank([1], [0]).p == 1
         assert wilcoxon_signed_rank([1, 2], [0, 0]).p == 0.5
 
@@ -218,9 +184,6 @@ class TestHolm:
         found = holm([0.01, math.nan, 0.02])
         assert np.isnan(found).tolist() == [False, True, False]
         np.testing.assert_allclose(found[[0, 2]], holm([0.01, 0.02]))
-        for wrong in ([1.2], [-0.1], [[0.1]], [math.inf]):
-            with pytest.raises(ValueError, match="0 to 1"):
-                holm(wrong)
 
 
 class TestIcc:
@@ -229,7 +192,6 @@ class TestIcc:
         found = icc(SHROUT_FLEISS)
         assert found.value == pytest.approx(0.29, abs=0.005)
         assert (found.low, found.high) == pytest.approx((0.02, 0.76), abs=0.005)
-        assert (found.subjects, found.raters, found.left_out) == (6, 4, 0)
 
     def test_a_constant_bias_lowers_it(self):
         truth = np.random.default_rng(0).normal(70, 8, 50)
@@ -251,7 +213,6 @@ class TestIcc:
 
     def test_subjects_with_a_gap_are_left_out(self):
         found = icc([*SHROUT_FLEISS, [1, 2, math.nan, 4], [1, math.inf, 3, 4]])
-        assert found.left_out == 2
         assert found.value == icc(SHROUT_FLEISS).value
 
     def test_undefined(self):
@@ -261,12 +222,6 @@ class TestIcc:
             assert math.isnan(found.low), x
         found = icc([[1, 2], [3, 1]])
         assert found.low <= found.value <= found.high
-
-    def test_bad_input_is_refused(self):
-        with pytest.raises(ValueError, match="subjects x raters"):
-            icc([1, 2, 3])
-        with pytest.raises(ValueError, match="confidence"):
-            icc(SHROUT_FLEISS, confidence=95)
 
 
 class TestBlandAltman:
