@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sctseg7t.compare.agreement_rows import case_values, pairs_of
-from sctseg7t.compare.load_masks import LoadedCase, load_case
+from sctseg7t.compare.load_masks import load_case
 from sctseg7t.compare.types import COLUMNS, LESION, STRUCTURES, Case, Comparison, Problem, Settings
 
 if TYPE_CHECKING:
@@ -60,7 +60,16 @@ def compare(
         parts.append(case_values(case, loaded, methods, reference, settings))
         for method, structure in loaded.masks:
             having[structure].append(method)
-        inputs[case.name] = [_input(case, key, loaded) for key in case.masks]
+        inputs[case.name] = [
+            {
+                "method": key[0],
+                "structure": key[1],
+                "file": str(file),
+                "sha256": loaded.sha256.get(key),
+                "empty": not bool(loaded.masks[key].any()) if key in loaded.masks else None,
+            }
+            for key, file in case.masks.items()
+        ]
         if loaded.grid is not None:
             grids[case.name] = loaded.grid
         if progress:
@@ -116,17 +125,6 @@ def analyse(
         tests=analysis.tests_between(bare.rows, bare.lesion_rows, sizes, methods, reference),
         agreement=analysis.size_agreement(sizes, pairs, cases, grids or {}, settings.confidence),
     )
-
-
-def _input(case: Case, key: tuple[str, str], loaded: LoadedCase) -> dict[str, Any]:
-    mask = loaded.masks.get(key)
-    return {
-        "method": key[0],
-        "structure": key[1],
-        "file": str(case.masks[key]),
-        "sha256": loaded.sha256.get(key),
-        "empty": None if mask is None else bool(not mask.any()),
-    }
 
 
 # --- what makes numbers doubtful -------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from sctseg7t.compare.types import LESION, Case, Problem, Settings
 from sctseg7t.errors import InputError
 from sctseg7t.image.grid import Grid, resample_nearest
 from sctseg7t.image.masks import Mask, read_mask
+from sctseg7t.image.volume import check_header
 
 # Stored fractions of 0 and 1 may be off by the rounding of a scaled integer.
 _ROUNDING = 1e-4
@@ -47,14 +49,6 @@ class LoadedCase:
     problems: list[Problem] = field(default_factory=list)
 
 
-class _Refused(Exception):
-    """A mask that cannot be used: the kind of its problem, and a sentence."""
-
-    def __init__(self, kind: str, text: str):
-        super().__init__(text)
-        self.kind = kind
-
-
 def load_case(case: Case, settings: Settings, reference: str | None = None) -> LoadedCase:
     """Read the masks of a case onto one grid: the reference's, else the scan's, else the first method's.
 
@@ -69,98 +63,91 @@ def load_case(case: Case, settings: Settings, reference: str | None = None) -> L
     reference : str, optional
         Which of the methods is the reference.
     """
-    loaded = LoadedCase()
-    read = _read_all(case, settings, reference, loaded)
-    image = _image_grid(case, loaded.problems)
-    tissues, lesions = ({key: one for key, one in read.items() if (key[1] == LESION) is of} for of in (False, True))
-    loaded.grid = _anchor(tissues, image if tissues or not lesions else None, reference)
-    # The scan's only where lesions were drawn in it, for it can be the cord's.
-    drawn = image is not None and any(mask.grid.same_as(image) for _, mask in lesions.values())
-    loaded.lesion_grid = _anchor(lesions, image if drawn else None, reference)
-    for key in case.masks:
-        if key in read:
-            onto = loaded.lesion_grid if key[1] == LESION else loaded.grid
-            moved = _on_grid(case, key, *read[key], onto, settings.grids, loaded.problems)
-            if moved is not None:
-                loaded.masks[key] = moved
-    if image is not None:
-        _check_image(case, image, loaded)
-    if loaded.grid:
-        loaded.levels = _levels(case, loaded.grid, loaded.problems)
-    return loaded
+    loaded, read = LoadedCase(), {}
 
+    def tell(kind, text, key=None, left_out=False, file=None):
+        method, structure = key or (None, None)
+        path = case.masks[key] if key else file
+        loaded.problems.append(Problem(kind, text, left_out, case.name, method, structure, str(path)))
 
-def _read_all(case, settings, reference, loaded) -> dict[_Key, tuple[np.ndarray, Mask]]:
-    """Boolean array and file of every mask that can be used, the reference's first."""
-    found = {}
     # A reference that is moved to another grid is none: the others go to its.
     for key in sorted(case.masks, key=lambda key: key[0] != reference):
         path = case.masks[key]
         try:
             mask = read_mask(path)
             loaded.sha256[key] = mask.sha256
-            values, note = _as_mask(_one_volume(mask, path), path, settings.threshold)
+            values, kind, text = _as_mask(_one_volume(mask, path), path, settings.threshold)
         except InputError as err:
-            loaded.problems.append(_problem("unreadable", case, key, str(err)))
+            tell("unreadable", str(err), key, left_out=True)
             continue
-        except _Refused as refused:
-            loaded.problems.append(_problem(refused.kind, case, key, str(refused)))
-            continue
-        if note is None and not values.any():
-            note = ("empty", f"{path}: is empty; {_EMPTY_LESIONS if key[1] == LESION else _EMPTY}")
-        if note:
-            loaded.problems.append(_problem(note[0], case, key, note[1], left_out=False))
-        found[key] = values, mask
-    return found
+        if values is not None:
+            read[key] = values, mask
+            if not kind and not values.any():
+                kind, text = "empty", f"{path}: is empty; {_EMPTY_LESIONS if key[1] == LESION else _EMPTY}"
+        if kind:
+            tell(kind, text, key, left_out=values is None)
+    image = None
+    if case.image is not None:
+        try:
+            geometry = check_header(case.image, axial=False)
+            image = Grid(geometry.shape[:3], geometry.affine, str(case.image))
+        except InputError as err:
+            tell("unreadable", str(err), file=case.image)
+    tissues, lesions = ({key: one for key, one in read.items() if (key[1] == LESION) is of} for of in (False, True))
+    loaded.grid = _anchor(tissues, image if tissues or not lesions else None, reference)
+    # The scan's only where lesions were drawn in it, for it can be the cord's.
+    drawn = image is not None and any(mask.grid.same_as(image) for _, mask in lesions.values())
+    loaded.lesion_grid = _anchor(lesions, image if drawn else None, reference)
+    for key in filter(read.__contains__, case.masks):
+        values, mask = read[key]
+        moved, kind, text = _on_grid(
+            case.masks[key], values, mask, loaded.lesion_grid if key[1] == LESION else loaded.grid, settings.grids
+        )
+        if kind:
+            tell(kind, text, key, left_out=moved is None)
+        if moved is not None:
+            loaded.masks[key] = moved
+    anchor = loaded.grid or loaded.lesion_grid
+    if image is not None:
+        fits = [grid is not None and image.same_as(grid) for grid in (loaded.grid, loaded.lesion_grid)]
+        loaded.image_fits, loaded.lesion_image_fits = fits
+        if anchor and not any(fits):
+            differs = image.difference(anchor)
+            text = f"{case.image}: its grid is not that of the masks ({differs}); no picture is made of it"
+            tell("grid", text, file=case.image)
+    if loaded.grid and case.levels is not None:
+        loaded.levels, kind, text = _levels(case.levels, loaded.grid)
+        if kind:
+            tell(kind, text, file=case.levels)
+    return loaded
 
 
-def _problem(kind, case, key, text, left_out=True):
-    method, structure = key
-    return Problem(kind, text, left_out, case.name, method, structure, str(case.masks[key]))
-
-
-def _one_volume(mask: Mask, path) -> np.ndarray:
+def _one_volume(mask: Mask, path: Path) -> np.ndarray:
     if mask.data.shape[3] != 1:
         raise InputError(f"{path}: has {mask.data.shape[3]} volumes; give a mask of one volume")
     return mask.data[..., 0]
 
 
-def _as_mask(values, path, threshold):
-    """Boolean array of a mask's values, and a note (kind, text) or None; _Refused if they are no mask's."""
+def _as_mask(values: np.ndarray, path: Path, threshold: float | None) -> tuple[np.ndarray | None, str, str]:
+    """Boolean array of a mask's values, None if they are no mask's; kind and text of what is to be told, or ""."""
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         count = int((~np.isfinite(values)).sum())
-        raise _Refused("nan", f"{path}: has {count} NaN or infinite voxels; replace them with 0")
+        return None, "nan", f"{path}: has {count} NaN or infinite voxels; replace them with 0"
     low, high = float(values.min()), float(values.max())
     mask = values > 0.5
     if low >= -_ROUNDING and high <= 1 + _ROUNDING:
         if values.dtype.kind != "f" or np.abs(values - mask).max() <= _ROUNDING:
-            return mask, None
+            return mask, "", ""
         if threshold is None:
-            raise _Refused("soft", f"{path}: holds fractions between 0 and 1; give -thr 0.5 to cut them there")
-        return values >= threshold, ("soft", f"{path}: fractions, cut at {threshold:g}")
+            return None, "soft", f"{path}: holds fractions between 0 and 1; give -thr 0.5 to cut them there"
+        return values >= threshold, "soft", f"{path}: fractions, cut at {threshold:g}"
     found = np.unique(values)
     if found.tolist() == [0, 255]:
-        return mask, ("values", f"{path}: holds 0 and 255; 255 is taken for the mask")
-    some = ", ".join(f"{value:g}" for value in found[:5]) + (" ..." if len(found) > 5 else "")
+        return mask, "values", f"{path}: holds 0 and 255; 255 is taken for the mask"
     if len(found) > 20 or not np.array_equal(found, np.round(found)):
-        raise _Refused("values", f"{path}: holds values from {low:g} to {high:g}, so it is no mask; give the mask")
-    raise _Refused("values", f"{path}: holds the values {some}; write each tissue to a file of its own, 0 and 1")
-
-
-# --- grids -------------------------------------------------------------------------------
-
-
-def _image_grid(case, problems) -> Grid | None:
-    from sctseg7t.image.volume import check_header
-
-    if case.image is None:
-        return None
-    try:
-        geometry = check_header(case.image, axial=False)
-    except InputError as err:
-        problems.append(Problem("unreadable", str(err), False, case.name, file=str(case.image)))
-        return None
-    return Grid(geometry.shape[:3], geometry.affine, str(case.image))
+        return None, "values", f"{path}: holds values from {low:g} to {high:g}, so it is no mask; give the mask"
+    some = ", ".join(f"{value:g}" for value in found[:5]) + (" ..." if len(found) > 5 else "")
+    return None, "values", f"{path}: holds the values {some}; write each tissue to a file of its own, 0 and 1"
 
 
 def _anchor(read: Mapping[_Key, tuple[np.ndarray, Mask]], image: Grid | None, reference: str | None) -> Grid | None:
@@ -171,56 +158,33 @@ def _anchor(read: Mapping[_Key, tuple[np.ndarray, Mask]], image: Grid | None, re
     return image or next((mask.grid for _, mask in read.values()), None)
 
 
-def _on_grid(case, key, values, mask, anchor, policy, problems):
-    """The mask on the anchor's grid; None, with a problem, where it is refused."""
-    differs = mask.grid.difference(anchor)
+def _on_grid(
+    path: Path, values: np.ndarray, mask: Mask, anchor: Grid, policy: str
+) -> tuple[np.ndarray | None, str, str]:
+    """The mask on the anchor's grid, None where it is refused; kind and text of what is to be told, or ""."""
+    differs, where = mask.grid.difference(anchor), anchor.name or "the other masks"
     if not differs:
-        return values
-    path, where = case.masks[key], anchor.name or "the other masks"
+        return values, "", ""
     if not mask.oriented and mask.grid.shape == anchor.shape:
-        text = f"{path}: its header has no orientation; it is taken to lie on {where}"
-        problems.append(_problem("grid", case, key, text, left_out=False))
-        return values
+        return values, "grid", f"{path}: its header has no orientation; it is taken to lie on {where}"
     if policy == "refuse":
         text = f"{path}: its grid is not that of {where} ({differs}); bring it there, or give -grids resample"
-        problems.append(_problem("grid", case, key, text))
-        return None
+        return None, "grid", text
     moved = resample_nearest(values, mask.grid.affine, anchor)
     if values.any() and not moved.any():
-        text = f"{path}: lies outside {where} ({differs}); give the mask of the same scan"
-        problems.append(_problem("grid", case, key, text))
-        return None
-    text = f"{path}: resampled to {where} ({differs}), nearest neighbour"
-    problems.append(_problem("resampled", case, key, text, left_out=False))
-    return moved
+        return None, "grid", f"{path}: lies outside {where} ({differs}); give the mask of the same scan"
+    return moved, "resampled", f"{path}: resampled to {where} ({differs}), nearest neighbour"
 
 
-def _check_image(case, image, loaded) -> None:
-    """Whether the scan can be shown below the masks."""
-    grids = loaded.grid, loaded.lesion_grid
-    loaded.image_fits, loaded.lesion_image_fits = (grid is not None and image.same_as(grid) for grid in grids)
-    anchor = loaded.grid or loaded.lesion_grid
-    if anchor and not (loaded.image_fits or loaded.lesion_image_fits):
-        differs = image.difference(anchor)
-        text = f"{case.image}: its grid is not that of the masks ({differs}); no picture is made of it"
-        loaded.problems.append(Problem("grid", text, False, case.name, file=str(case.image)))
-
-
-def _levels(case, anchor, problems) -> np.ndarray | None:
-    """Vertebral labels on the anchor's grid, or None."""
-    if case.levels is None:
-        return None
+def _levels(path: Path, anchor: Grid) -> tuple[np.ndarray | None, str, str]:
+    """Vertebral labels on the anchor's grid, or None; kind and text of what is to be told, or ""."""
     try:
-        found = read_mask(case.levels)
-        labels = np.rint(np.nan_to_num(_one_volume(found, case.levels).astype(np.float64))).astype(np.int32)
+        found = read_mask(path)
+        labels = np.rint(np.nan_to_num(_one_volume(found, path).astype(np.float64))).astype(np.int32)
     except InputError as err:
-        text = f"{err}; no level is compared"
-        problems.append(Problem("unreadable", text, False, case.name, file=str(case.levels)))
-        return None
+        return None, "unreadable", f"{err}; no level is compared"
     differs = found.grid.difference(anchor)
-    if labels.min() < 0 or differs:
-        why = "it holds negative labels" if labels.min() < 0 else f"its grid is not that of the masks: {differs}"
-        text = f"{case.levels}: no level is compared ({why}); give labels on the scan's grid"
-        problems.append(Problem("grid", text, False, case.name, file=str(case.levels)))
-        return None
-    return labels
+    if labels.min() >= 0 and not differs:
+        return labels, "", ""
+    why = "it holds negative labels" if labels.min() < 0 else f"its grid is not that of the masks: {differs}"
+    return None, "grid", f"{path}: no level is compared ({why}); give labels on the scan's grid"

@@ -7,12 +7,12 @@ import json
 import os
 import shutil
 import tempfile
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sctseg7t.compare.metrics import AREA, BY_SIZE, COUNTS, ITEMS, LESIONS, TISSUE, size_strata
-from sctseg7t.compare.types import COLUMNS, LESION, Comparison, Problem
+from sctseg7t.compare.types import COLUMNS, LESION, Comparison
 from sctseg7t.errors import OutputError, UserError
 from sctseg7t.files import json_value, write_csv, write_json
 from sctseg7t.text import one_line
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 JSON = "compare.json"
 _CASE = ("case", "subject", "session", "run", "group")
 _WHAT = ("structure", "method", "against")
+_PROBLEM = ("kind", "case", "method", "structure", "file", "left_out", "message")
 # Digits of a number that count.
 _DIGITS = 6
 
@@ -81,113 +82,63 @@ def tables(comparison: Comparison) -> dict[str, tuple[list[str], pd.DataFrame]]:
     """
     import pandas as pd
 
-    cases = pd.DataFrame([{**vars(case), "case": case.name} for case in comparison.cases], columns=list(_CASE))
-    found = {}
-    if comparison.has_tissues:
-        found = {
-            "compare_slices": _rows(comparison, cases, "slice"),
-            "compare_levels": _rows(comparison, cases, "level"),
-            "compare_scans": _rows(comparison, cases, "scan"),
-            "compare_areas": _areas(comparison, cases),
-            "compare_summary": _summary(comparison),
-            "compare_outliers": _outliers(comparison, cases),
-        }
-    if comparison.has_lesions:
-        found |= {
-            "compare_lesions": _lesions(comparison, cases),
-            "compare_lesion_list": _lesion_list(comparison, cases),
-            "compare_lesion_summary": _lesion_summary(comparison),
-        }
-    problems = pd.DataFrame([vars(problem) for problem in comparison.problems], columns=_names(Problem))
-    problems["left_out"] = problems.left_out.astype(int)
-    return {
-        **found,
-        "compare_long": (COLUMNS, comparison.values),
-        "compare_tests": (list(comparison.tests.columns), comparison.tests),
-        "compare_agreement": (list(comparison.agreement.columns), comparison.agreement),
-        "compare_problems": (["kind", "case", "method", "structure", "file", "left_out", "message"], problems),
-    }
-
-
-def _names(record: type) -> list[str]:
-    return [field.name for field in fields(record)]
-
-
-def _with_case(rows: pd.DataFrame, cases: pd.DataFrame) -> pd.DataFrame:
-    return rows.drop(columns=["subject"]).merge(cases, on="case", how="left")
-
-
-def _rows(comparison, cases, level):
-    """Rows of one level, with the tolerance of the surface Dice beside it."""
-    rows = _with_case(comparison.rows[comparison.rows.level == level].drop(columns=["level"]), cases)
-    names = {metric.key: metric.column_at(level) for metric in TISSUE}
-    rows = rows.rename(columns=names | {"index": level}).assign(tolerance_mm=comparison.settings.tolerance_mm)
-    columns = list(names.values())
-    columns.insert(columns.index("normalised_surface_dice") + 1, "tolerance_mm")
-    return [*_CASE, *_WHAT, *([level] if level != "scan" else ()), "outlier", *columns], rows
-
-
-def _areas(comparison, cases):
-    areas = comparison.values[comparison.values.metric == AREA.key]
-    rows = _with_case(areas, cases).rename(columns={"index": "slice", "value": AREA.key})
-    return [*_CASE, "structure", "method", "slice", AREA.key], rows
-
-
-def _summary(comparison):
-    settings = comparison.settings
-    rows = comparison.summary.rename(columns={"level": "rows", "low": "mean_low", "high": "mean_high"})
-    columns = [*_WHAT, "rows", "metric", "unit", "n", "outliers", "mean", "median", "sd", "trim", "trimmed_mean"]
-    return [*columns, "confidence", "mean_low", "mean_high"], rows.assign(
-        trim=settings.trim, confidence=settings.confidence
-    )
-
-
-def _outliers(comparison, cases):
-    slices = comparison.slices()
-    rows = _with_case(slices[slices.outlier != ""], cases).rename(columns={"index": "slice", "outlier": "why"})
-    return [*_CASE, "slice", *_WHAT, "why", "dice"], rows
-
-
-# --- lesions -------------------------------------------------------------------------------
-
-
-def _how(comparison: Comparison) -> dict[str, Any]:
-    """How lesions were told apart and matched: columns that are the same in every row."""
     from sctseg7t.measure.lesion_matching import matching
 
-    return asdict(matching(comparison.settings.lesion_rule, comparison.settings.connectivity))
+    of, settings = comparison, comparison.settings
+    cases = pd.DataFrame([{**vars(case), "case": case.name} for case in of.cases], columns=list(_CASE))
 
+    def with_case(rows: pd.DataFrame) -> pd.DataFrame:
+        return rows.drop(columns=["subject"]).merge(cases, on="case", how="left")
 
-def _lesions(comparison, cases):
-    sizes = [f"{name}_{part}" for _, part in size_strata() for name in BY_SIZE]
-    how, metrics = _how(comparison), [metric.key for metric in LESIONS]
-    rows = _with_case(comparison.lesion_rows, cases).assign(**how).astype(dict.fromkeys([*COUNTS, *sizes], "Int64"))
-    return [*_CASE, "method", "against", *how, "empty", *metrics, "load_stratum", *sizes], rows
-
-
-def _lesion_list(comparison, cases):
-    whole = ["id", "n_voxels", "slice", "first_slice", "last_slice"]
-    rows = _with_case(comparison.unmatched, cases).astype(dict.fromkeys(whole, "Int64"))
-    rows["what"] = [what_of(comparison, kind) for kind in rows.kind]
-    columns: list[str] = list(ITEMS)
-    columns.insert(columns.index("volume_mm3") + 1, "size")
-    return [*_CASE, "method", "against", "what", *columns], rows
-
-
-def what_of(comparison: Comparison, kind: str) -> str:
-    """``missed`` or ``false``; where nothing is the reference, in which mask alone the lesion is."""
-    if comparison.reference:
-        return kind
-    return "only_in_against" if kind == "missed" else "only_in_method"
-
-
-def _lesion_summary(comparison):
-    how = _how(comparison)
-    rows = comparison.lesion_summary.assign(**how, confidence=comparison.settings.confidence)
-    columns = list(comparison.lesion_summary.columns)
-    columns[2:2] = how
-    columns.insert(columns.index("fp_per_scan") + 1, "confidence")
-    return columns, rows
+    found = {}
+    for level in ("slice", "level", "scan") if of.has_tissues else ():
+        names = {metric.key: metric.column_at(level) for metric in TISSUE}
+        rows = with_case(of.rows[of.rows.level == level].drop(columns=["level"])).rename(columns=names)
+        columns = list(names.values())
+        columns.insert(columns.index("normalised_surface_dice") + 1, "tolerance_mm")
+        columns = [*_CASE, *_WHAT, *([level] if level != "scan" else ()), "outlier", *columns]
+        rows = rows.rename(columns={"index": level}).assign(tolerance_mm=settings.tolerance_mm)
+        found[f"compare_{level}s"] = columns, rows
+    if of.has_tissues:
+        areas = with_case(of.values[of.values.metric == AREA.key])
+        areas = areas.rename(columns={"index": "slice", "value": AREA.key})
+        found["compare_areas"] = [*_CASE, "structure", "method", "slice", AREA.key], areas
+        summary = of.summary.rename(columns={"level": "rows", "low": "mean_low", "high": "mean_high"})
+        columns = [*_WHAT, "rows", "metric", "unit", "n", "outliers", "mean", "median", "sd", "trim", "trimmed_mean"]
+        columns += ["confidence", "mean_low", "mean_high"]
+        found["compare_summary"] = columns, summary.assign(trim=settings.trim, confidence=settings.confidence)
+        slices = of.slices()
+        outliers = with_case(slices[slices.outlier != ""]).rename(columns={"index": "slice", "outlier": "why"})
+        found["compare_outliers"] = [*_CASE, "slice", *_WHAT, "why", "dice"], outliers
+    if of.has_lesions:
+        # How lesions were told apart and matched: columns that are the same in every row.
+        how = asdict(matching(settings.lesion_rule, settings.connectivity))
+        sizes = [f"{name}_{part}" for _, part in size_strata() for name in BY_SIZE]
+        columns = [*_CASE, "method", "against", *how, "empty", *(metric.key for metric in LESIONS), "load_stratum"]
+        lesions = with_case(of.lesion_rows).assign(**how).astype(dict.fromkeys([*COUNTS, *sizes], "Int64"))
+        found["compare_lesions"] = [*columns, *sizes], lesions
+        columns = list(ITEMS)
+        columns.insert(columns.index("volume_mm3") + 1, "size")
+        whole = ["id", "n_voxels", "slice", "first_slice", "last_slice"]
+        # Where nothing is the reference a lesion is neither missed nor false: it is in one mask only.
+        what = {} if of.reference else {"missed": "only_in_against", "false": "only_in_method"}
+        items = (
+            with_case(of.unmatched).astype(dict.fromkeys(whole, "Int64")).assign(what=of.unmatched.kind.replace(what))
+        )
+        found["compare_lesion_list"] = [*_CASE, "method", "against", "what", *columns], items
+        columns = list(of.lesion_summary.columns)
+        columns[2:2] = how
+        columns.insert(columns.index("fp_per_scan") + 1, "confidence")
+        rows = of.lesion_summary.assign(**how, confidence=settings.confidence)
+        found["compare_lesion_summary"] = columns, rows
+    problems = pd.DataFrame([vars(problem) for problem in of.problems], columns=list(_PROBLEM))
+    return {
+        **found,
+        "compare_long": (COLUMNS, of.values),
+        "compare_tests": (list(of.tests.columns), of.tests),
+        "compare_agreement": (list(of.agreement.columns), of.agreement),
+        "compare_problems": (list(_PROBLEM), problems.astype({"left_out": int})),
+    }
 
 
 # --- JSON and files ------------------------------------------------------------------------

@@ -71,7 +71,6 @@ def test_pixels_are_the_studys():
 @pytest.mark.train
 def test_simulated_subjects(tmp_path, monkeypatch):
     pytest.importorskip("torch")
-    from sctseg7t.compare.run_methods import Where
 
     monkeypatch.setattr(study, "SLICES", 2)
     study.simulate(tmp_path / "subjects", 1)
@@ -80,7 +79,7 @@ def test_simulated_subjects(tmp_path, monkeypatch):
     study.simulate(tmp_path / "subjects", 1)
     assert [path.stat().st_mtime_ns for path in scans] == before
     found = study.compare_simulated(
-        tmp_path / "subjects", {"cord_gm_sc": "cord_gm_sc"}, tmp_path / "masks", Where("cpu", 1)
+        tmp_path / "subjects", {"cord_gm_sc": "cord_gm_sc"}, tmp_path / "masks", {"device": "cpu", "threads": 1}
     )
     assert sorted(case.group for case in found.cases) == ["ALS", "HC", "MS"]
     assert found.structures == ("SC", "GM") and not any(problem.left_out for problem in found.problems)
