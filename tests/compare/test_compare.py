@@ -12,7 +12,6 @@ from compare_helpers import AFFINE, SHAPE, case_of, disc, write
 from sctseg7t.compare.analysis import match_slices
 from sctseg7t.compare.compare import compare
 from sctseg7t.compare.metrics import TISSUE
-from sctseg7t.compare.types import Settings
 from sctseg7t.image.grid import Grid
 from sctseg7t.measure.agreement import compare_masks
 from sctseg7t.measure.significance import mann_whitney, wilcoxon_signed_rank
@@ -39,17 +38,6 @@ def problems_of(found):
 
 def test_the_long_table_has_a_row_for_each_value(pair):
     values = compare(pair, ["a", "b"], "truth").values
-    assert list(values.columns) == [
-        "case",
-        "subject",
-        "structure",
-        "method",
-        "against",
-        "level",
-        "index",
-        "metric",
-        "value",
-    ]
     assert not values.value.isna().any() and not values.duplicated(list(values.columns[:-1])).any()
     # A size of a mask alone is compared with nothing.
     assert set(values[values.against == ""].metric) == {"area_mm2"}
@@ -108,13 +96,6 @@ def test_levels(tmp_path):
     assert rows.dice.iloc[0] == wanted.dice and rows.assd_mm.iloc[0] == pytest.approx(wanted.assd_mm)
 
 
-def test_levels_of_another_grid_are_told(tmp_path):
-    labels = write(tmp_path / "levels.nii.gz", np.ones((10, 10, 5), np.uint8))
-    case = case_of(tmp_path, {("a", "SC"): disc(5), ("truth", "SC"): disc(6)}, levels=labels)
-    found = compare([case], ["a"], "truth")
-    assert [p.kind for p in found.problems] == ["grid"] and "level" not in set(found.rows.level)
-
-
 def test_without_reference_each_pair(pair):
     found = compare(pair, ["a", "b", "truth"])
     assert {pair[1:] for pair in found.pairs} == set(itertools.combinations(["a", "b", "truth"], 2))
@@ -142,10 +123,6 @@ def test_a_reference_made_from_a_method_is_noted(tmp_path):
     found = compare([case_of(tmp_path, arrays)], ["a", "b"], "truth")
     assert problems_of(found) == [("identical", "a", "SC", False)]
     assert "4 of 5 slices" in found.problems[0].message and "flatters a" in found.problems[0].message
-
-
-def test_failure_is_a_setting(pair):
-    assert set(compare(pair, ["a"], "truth", Settings(failure_dice=0.99)).rows.outlier) == {"dice"}
 
 
 def test_outliers_are_counted_and_left_out_of_the_summary(pair):

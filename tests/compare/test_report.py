@@ -12,12 +12,10 @@ from compare_report_helpers import HOSTILE, METHODS, make_comparison
 
 from sctseg7t.compare import report_tables as tables
 from sctseg7t.compare.compare import analyse
-from sctseg7t.compare.metrics import metric_named
 from sctseg7t.compare.pictures import worst_slice_pictures, worst_slices
-from sctseg7t.compare.plots import plots, samples
+from sctseg7t.compare.plots import plots
 from sctseg7t.compare.report import plain, render, render_markdown, write_markdown, write_report
 from sctseg7t.compare.types import Problem
-from sctseg7t.errors import OutputError
 
 
 @pytest.fixture(scope="module")
@@ -112,11 +110,6 @@ def test_problems_are_counted_with_their_remedy(page):
     assert "give -thr 0.5 to cut them there" in page
 
 
-def test_the_slices_warning_stands_by_the_tests(page):
-    assert "Slices of one subject are not independent" in page
-    assert page.index("Tests over subjects") < page.index("Slices of one subject") < page.index("Tests over slices, as")
-
-
 def of_values(compared, values, cases=None):
     """The comparison with another long table."""
     of = compared
@@ -178,12 +171,6 @@ def test_the_report_is_written_with_its_figures(tmp_path, compared):
     assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")}
     assert path.read_text(encoding="utf-8").count('class="plot" src="data:image/svg+xml') == len(stems)
     assert path.stat().st_size < 5e6
-
-
-def test_a_folder_that_cannot_be_made_is_named(tmp_path, compared):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be made"):
-        write_report(compared, tmp_path / "file" / "out")
 
 
 def test_markdown_has_the_study_s_tables(tmp_path, compared):
@@ -319,12 +306,6 @@ def test_equal_values_are_drawn(compared):
     flat = of_values(compared, compared.values.assign(value=compared.values.value.where(~dice, 1.0)))
     (violins,) = (plot for plot in plots(flat) if plot.name == "violins_dice")
     assert "median 1.000" in violins.text
-
-
-def test_colours_are_the_methods(compared, unreferenced):
-    dice = metric_named("GM", "dice")
-    assert [s.colour for s in samples(compared, "GM", dice)] == ["m0", "m1", "m2"]
-    assert {s.colour for s in samples(unreferenced, "GM", dice)} == {"pair"}
 
 
 # --- pictures --------------------------------------------------------------------------------
