@@ -192,8 +192,9 @@ class Segmenter(Protocol):
         ...
 
 
-# By organ and method of sampling, as a model's entry says them. By name: a cord never imports what a brain needs.
-SEGMENTERS = {
+# By organ and method of sampling, as a model's entry says them; roles of further images can follow, for a class that
+# takes those: ("brain", "patches", "baseline"). By name: a cord never imports what a brain needs.
+SEGMENTERS: dict[tuple[str, ...], str] = {
     ("cord", "windows"): "sctseg7t.cord.segmenter:CordSegmenter",
     ("cord", "slices"): "sctseg7t.cord.segmenter:CordSegmenter",
     ("brain", "patches"): "sctseg7t.brain.segmenter:BrainSegmenter",
@@ -202,12 +203,12 @@ SEGMENTERS = {
 
 def segmenter_for(spec: ModelSpec) -> type[Segmenter]:
     """The class that runs a model (ModelError if its entry asks for what none does)."""
-    place = SEGMENTERS.get((spec.organ, spec.input.sampling.method))
+    asked = (spec.organ, spec.input.sampling.method, *spec.input.images[1:])
+    place = SEGMENTERS.get(asked) or SEGMENTERS.get(asked[:2])
     if place is None:
-        known = ", ".join(f"{organ} with {method}" for organ, method in SEGMENTERS)
+        known = "; ".join(", ".join(key) for key in SEGMENTERS)
         raise ModelError(
-            f"{spec.label}: organ {spec.organ} with input.sampling {spec.input.sampling.method} cannot be run; "
-            f"known: {known}"
+            f"{spec.label}: {', '.join(asked)}: nothing runs this organ with this sampling; known: {known}"
         )
     module, name = place.split(":")
     return getattr(import_module(module), name)

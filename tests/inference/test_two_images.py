@@ -139,3 +139,18 @@ def test_comparison_gives_each_method_the_images_that_it_takes(network, small, c
     assert code in (0, 1) and (out / "compare_slices.csv").is_file(), err
     others = {method: find_records(out / "masks" / method)[0].others for method in ("two", "sc")}
     assert others == {"two": {"second": second}, "sc": {}}
+
+
+def test_a_new_kind_of_model_is_a_class_and_a_line(network, pair, monkeypatch):
+    """A class for a cord with this second image takes the place of the general one, for that entry alone."""
+    from sctseg7t.cord.segmenter import CordSegmenter
+    from sctseg7t.inference import segmenter
+
+    class Mine(CordSegmenter):
+        def run(self, scan, **files):
+            return "mine"
+
+    monkeypatch.setattr("sctseg7t.cord.segmenter.Mine", Mine, raising=False)
+    monkeypatch.setitem(segmenter.SEGMENTERS, ("cord", "windows", "second"), "sctseg7t.cord.segmenter:Mine")
+    assert sctseg7t.segment(pair[0], model=network, second=pair[1], device="cpu") == "mine"
+    assert not isinstance(sctseg7t.open_segmenter("sc", device="cpu"), Mine)
