@@ -114,9 +114,14 @@ def _tissues(loaded, methods, reference, settings) -> Iterator[_Record]:
     masks = {key: mask for key, mask in loaded.masks.items() if key[1] != LESION}
     if not masks:
         return
-    box = _in_plane_box(masks.values())
+    # All slices stay.
+    box = bounding_box(np.logical_or.reduce([mask.any(2) for mask in masks.values()])) or (slice(0, 1), slice(0, 1))
     masks = {key: mask[box] for key, mask in masks.items()}
-    levels = _levels(loaded, reference)
+    levels = None
+    if loaded.levels is not None:
+        cords = sorted((key for key in masks if key[1] == "SC"), key=lambda key: key[0] != reference)
+        cord = loaded.masks[cords[0]] if cords else None
+        levels = slice_levels(loaded.levels, cord, loaded.grid.spacing_mm[2])
     for structure, method, against in pairs_of(masks, methods, reference):
         pair = masks[against, structure], masks[method, structure]
         for level, index, agreement, voxels in _compared(*pair, loaded.grid.spacing_mm, levels, settings.tolerance_mm):
@@ -153,20 +158,6 @@ def _in_voxels(reference, mask, spacing_mm, agreement) -> dict[str, float]:
         "AVGDIST_mean": agreement.average_hausdorff_mean_mm / side,
         "VOLSMTY": agreement.volumetric_similarity,
     }
-
-
-def _in_plane_box(masks):
-    """In-plane box that holds all masks; all slices stay."""
-    box = bounding_box(np.logical_or.reduce([mask.any(2) for mask in masks]))
-    return (*(box or (slice(0, 1), slice(0, 1))), slice(None))
-
-
-def _levels(loaded, reference):
-    if loaded.levels is None:
-        return None
-    cords = [key for key in loaded.masks if key[1] == "SC"]
-    cord = loaded.masks[min(cords, key=lambda key: key[0] != reference)] if cords else None
-    return slice_levels(loaded.levels, cord, loaded.grid.spacing_mm[2])
 
 
 # --- lesions -----------------------------------------------------------------------------

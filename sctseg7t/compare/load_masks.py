@@ -98,11 +98,11 @@ def load_case(case: Case, settings: Settings, reference: str | None = None) -> L
     # The scan's only where lesions were drawn in it, for it can be the cord's.
     drawn = image is not None and any(mask.grid.same_as(image) for _, mask in lesions.values())
     loaded.lesion_grid = _anchor(lesions, image if drawn else None, reference)
-    for key in filter(read.__contains__, case.masks):
-        values, mask = read[key]
-        moved, kind, text = _on_grid(
-            case.masks[key], values, mask, loaded.lesion_grid if key[1] == LESION else loaded.grid, settings.grids
-        )
+    for key in case.masks:
+        anchor = loaded.lesion_grid if key[1] == LESION else loaded.grid
+        if key not in read or anchor is None:
+            continue
+        moved, kind, text = _on_grid(case.masks[key], *read[key], anchor, settings.grids)
         if kind:
             tell(kind, text, key, left_out=moved is None)
         if moved is not None:

@@ -328,7 +328,8 @@ def find_cases(
         problems += unnamed
     files = [file for file in files if not structures or file.structure in structures]
     if not files:
-        raise UsageError(f"-structure {' '.join(structures)}: no mask of these; leave it out, or name others")
+        named = f"-structure {' '.join(structures or ())}: no mask of these; leave it out, or name others"
+        raise UsageError(named if structures or not told else f"there is no mask to compare: {told[0].message}")
     extra = [MaskFile(_IMAGE, "", s.path, _folder(s.relative), parse_name(s.path)) for s in scans]
     extra += _level_files(levels) if levels else []
     alone = not any(source.path.is_dir() for source in (*methods, *reference))

@@ -53,7 +53,6 @@ class Panel:
 class Picture:
     """A slice: the scan alone and a panel for each comparison."""
 
-    structure: str
     case: str
     index: int
     title: str
@@ -65,7 +64,6 @@ class Picture:
 class ScanPictures:
     """A scan's pictures, and what they show in words."""
 
-    case: str
     title: str
     pictures: list[Picture]
 
@@ -116,43 +114,30 @@ def worst_slice_pictures(comparison: Comparison, wanted: int = WORST) -> tuple[d
         image, problems = scan_of_masks(cases[name], loaded.image_fits)
         notes += problems
         for structure, keys in chosen.items():
+            own = [
+                mask
+                for (_, tissue), mask in loaded.masks.items()
+                if tissue != LESION and (tissue == structure or structure not in ("SC", "GM"))
+            ]
             for index in (k for case, k in keys if case == name):
-                window = _cord_window(loaded, structure)
-                part = SlicePart(
-                    loaded.masks,
-                    loaded.grid.spacing_mm,
-                    image,
-                    window,
-                    structure,
-                    index,
-                    f"c{place}-{structure}-{index}",
-                )
+                field = _FIELD_GM_MM if structure == "GM" else _FIELD_MM
+                window = cord_window(np.logical_or.reduce(own), loaded.grid.shape, loaded.grid.spacing_mm, field)
+                key = f"c{place}-{structure}-{index}"
+                part = SlicePart(loaded.masks, loaded.grid.spacing_mm, image, window, structure, index, key)
                 made[structure, name, index] = _slice_picture(comparison, name, part)
     shown = {s: [made[s, *key] for key in keys if (s, *key) in made] for s, keys in chosen.items()}
     return shown, notes
 
 
-def _cord_window(loaded, structure) -> Window:
-    own = [
-        mask
-        for (_, tissue), mask in loaded.masks.items()
-        if tissue != LESION and (tissue == structure or structure not in ("SC", "GM"))
-    ]
-    field = _FIELD_GM_MM if structure == "GM" else _FIELD_MM
-    return cord_window(np.logical_or.reduce(own), loaded.grid.shape, loaded.grid.spacing_mm, field)
-
-
 def _slice_picture(comparison: Comparison, name: str, part: SlicePart) -> Picture:
     slices = comparison.slices(part.structure)
     rows = slices[(slices.case == name) & (slices["index"] == part.index)]
-    panels = [_scan_panel(part, name)] if part.gray is not None else []
-    for method, against in comparison.pairs_of(part.structure):
-        for row in rows[(rows.method == method) & (rows.against == against)].itertuples():
-            dice = f"Dice {number(row.dice, '.3f')}" + (f" ({row.outlier})" if row.outlier in EMPTY else "")
-            areas = f"{number(row.size_method, '.1f')} mm²", f"{against} {number(row.size_against, '.1f')} mm²"
-            panels.append(_panel(comparison, part, name, (method, against), (dice, *areas)))
-    title = f"{name}, slice {part.index}" + ("" if part.gray is not None else " (masks alone: no scan)")
-    return Picture(part.structure, name, part.index, title, part.background(), tuple(panels))
+    told = {}
+    for row in rows.itertuples():
+        dice = f"Dice {number(row.dice, '.3f')}" + (f" ({row.outlier})" if row.outlier in EMPTY else "")
+        areas = [f"{number(size, '.1f')} mm²" for size in (row.size_method, row.size_against)]
+        told[row.method, row.against] = (dice, areas[0], f"{row.against} {areas[1]}"), Markup()
+    return _picture(comparison, name, part, f"{name}, slice {part.index}", told)
 
 
 # --- lesions without counterpart ---------------------------------------------------------
@@ -200,7 +185,7 @@ def lesion_pictures(comparison: Comparison, scans: int = LESION_SCANS) -> tuple[
         if pictures:
             slices = f"{len(pictures)} slice{'s' * (len(pictures) != 1)}"
             what = "missed and false lesions" if comparison.reference else "lesions that one mask alone has"
-            shown.append(ScanPictures(name, f"{name}: {slices} with the largest {what}", pictures))
+            shown.append(ScanPictures(f"{name}: {slices} with the largest {what}", pictures))
     if len(order) > scans:
         notes.append(f"Shown are the {scans} scans of lowest F1 of {len(order)} with missed or false lesions.")
     return shown, notes
@@ -215,7 +200,13 @@ def _lesion_pictures_of(comparison, case, items, prefix) -> tuple[list[Picture],
     union = np.logical_or.reduce(list(masks.values()))
     spacing_mm = loaded.lesion_grid.spacing_mm
     window = brain_window(union, head_box(image, union.shape), spacing_mm)
-    limits = None if image is None else _head_limits(image)
+    limits = None
+    if image is not None:
+        # Black and white of the head, the same on all its slices: background left out.
+        few = image[::2, ::2, ::2]
+        low, high = np.percentile(few, (1, 99.9))
+        inside = few[few > low + 0.05 * (high - low)]
+        limits = float(low), float(np.percentile(inside, 99.5) if inside.size else high)
     made = []
     for k in chosen_slices(items):
         part = SlicePart(masks, spacing_mm, image, window, LESION, k, f"{prefix}-{k}", limits)
@@ -224,16 +215,8 @@ def _lesion_pictures_of(comparison, case, items, prefix) -> tuple[list[Picture],
     return made, notes
 
 
-def _head_limits(image: np.ndarray) -> tuple[float, float]:
-    """Black and white of the head, the same on all its slices: background left out."""
-    few = image[::2, ::2, ::2]
-    low, high = np.percentile(few, (1, 99.9))
-    inside = few[few > low + 0.05 * (high - low)]
-    return float(low), float(np.percentile(inside, 99.5)) if inside.size else float(high)
-
-
 def _lesion_picture(comparison: Comparison, name: str, part: SlicePart, items: pd.DataFrame) -> Picture:
-    panels = [_scan_panel(part, name)] if part.gray is not None else []
+    told = {}
     for method, against in comparison.pairs_of(LESION):
         if any((who, LESION) not in part.masks for who in (method, against)):
             continue
@@ -245,12 +228,9 @@ def _lesion_picture(comparison: Comparison, name: str, part: SlicePart, items: p
             lines.append(f"{len(volumes)} {kind if comparison.reference else alone}{more}")
         largest = own.sort_values("volume_mm3", ascending=False, kind="stable")[:_RINGS]
         colours = {"missed": colour_of(comparison, against), "false": colour_of(comparison, method)}
-        rings = Markup("").join(
-            _ring(part, item, colours[item.kind], comparison.reference) for item in largest.itertuples()
-        )
-        panels.append(_panel(comparison, part, name, (method, against), lines, rings))
-    title = f"slice {part.index}" + ("" if part.gray is not None else " (masks alone: no scan)")
-    return Picture(LESION, name, part.index, title, part.background(), tuple(panels))
+        rings = [_ring(part, item, colours[item.kind], comparison.reference) for item in largest.itertuples()]
+        told[method, against] = tuple(lines), Markup("").join(rings)
+    return _picture(comparison, name, part, f"slice {part.index}", told)
 
 
 def _ring(part: SlicePart, item, colour: str, reference: str | None) -> Markup:
@@ -358,16 +338,25 @@ class SlicePart:
         )
 
 
-def _scan_panel(part: SlicePart, name: str) -> Panel:
-    return Panel("scan", (), (), part.svg((), f"Scan {name}, slice {part.index}, without contours"))
-
-
-def _panel(comparison, part, name, pair, lines, more="") -> Panel:
-    """The contours of a pair of masks, the method's on top."""
-    method, against = pair
-    colours = colour_of(comparison, method), colour_of(comparison, against)
-    what = "Lesions" if part.structure == LESION else part.structure
-    label = f"{what} of {name}, slice {part.index}: contours of {method} and {against}. {', '.join(lines)}"
-    drawn = part.svg(((f"below {colours[1]}", against), (colours[0], method)), label, more)
-    chips = colours[: 1 if comparison.reference else 2]
-    return Panel(pair_name(comparison, method, against), tuple(lines), chips, drawn)
+def _picture(
+    comparison: Comparison,
+    name: str,
+    part: SlicePart,
+    title: str,
+    told: Mapping[tuple[str, str], tuple[tuple[str, ...], Markup]],
+) -> Picture:
+    """A slice with a panel for each pair of masks, the method's contour on top; `told`: its lines and what is drawn."""
+    panels = []
+    if part.gray is not None:
+        panels.append(Panel("scan", (), (), part.svg((), f"Scan {name}, slice {part.index}, without contours")))
+    for method, against in comparison.pairs_of(part.structure):
+        if (method, against) in told:
+            lines, more = told[method, against]
+            colours = colour_of(comparison, method), colour_of(comparison, against)
+            what = "Lesions" if part.structure == LESION else part.structure
+            label = f"{what} of {name}, slice {part.index}: contours of {method} and {against}. {', '.join(lines)}"
+            drawn = part.svg(((f"below {colours[1]}", against), (colours[0], method)), label, more)
+            chips = colours[: 1 if comparison.reference else 2]
+            panels.append(Panel(pair_name(comparison, method, against), lines, chips, drawn))
+    title += "" if part.gray is not None else " (masks alone: no scan)"
+    return Picture(name, part.index, title, part.background(), tuple(panels))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from sctseg7t.compare.analysis import size_pairs
 from sctseg7t.compare.metrics import Metric, metrics_of
@@ -15,7 +16,6 @@ from sctseg7t.compare.types import LESION, STRUCTURES, Comparison
 from sctseg7t.report import plotting
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # The palette in the order of the page's style sheet.
@@ -61,51 +61,39 @@ def plots(comparison: Comparison) -> Iterator[Plot]:
 # --- distributions -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class Sample:
-    """Values of one pair of masks, those of outlier slices apart."""
-
-    label: str
-    colour: str
-    values: np.ndarray
-    outliers: np.ndarray
-
-
-def samples(comparison: Comparison, structure: str, metric: Metric) -> list[Sample]:
-    """A sample for each pair of masks of a structure; values that are not defined are left out."""
-    rows = comparison.lesion_rows if structure == LESION else comparison.slices(structure)
-    found = []
-    for method, against in comparison.pairs_of(structure):
-        own = rows[(rows.method == method) & (rows.against == against)]
-        out = own.outlier != "" if structure != LESION else np.zeros(len(own), bool)
-        values = own[metric.key].to_numpy(float)
-        kept, lost = values[np.isfinite(values) & ~out], values[~np.isnan(values) & out]
-        label, colour = pair_name(comparison, method, against), _colour(comparison, method, against)
-        found.append(Sample(label, colour, np.sort(kept), np.sort(lost)))
-    return found
-
-
-def _colour(comparison: Comparison, method: str, against: str) -> str:
-    """The method's, or that of a pair of methods."""
-    return colour_of(comparison, method) if against == comparison.reference else "pair"
-
-
 def _violins(comparison: Comparison, structures: Sequence[str], metric: Metric, section: str) -> Iterator[Plot]:
-    """A panel a structure."""
-    found = {structure: samples(comparison, structure, metric) for structure in structures}
-    found = {structure: some for structure, some in found.items() if any(len(s.values) for s in some)}
+    """A panel a structure, a violin a pair of masks; values of outlier slices stand apart."""
+    found = {}
+    for structure in structures:
+        rows = comparison.lesion_rows if structure == LESION else comparison.slices(structure)
+        out = rows.outlier != "" if structure != LESION else pd.Series(False, rows.index)
+        samples = []
+        for method, against in comparison.pairs_of(structure):
+            own = (rows.method == method) & (rows.against == against)
+            values = rows[metric.key]
+            kept, lost = values[own & ~out & np.isfinite(values)], values[own & out & values.notna()]
+            samples.append(((method, against), np.sort(kept), np.sort(lost)))
+        if any(len(kept) for _, kept, _ in samples):
+            found[structure] = samples
     if not found:
         return
-    widest = max(len(some) for some in found.values())
-    figure, axes = plotting.new_figure(1, len(found), 1.4 + 0.8 * widest, 3.4)
+    figure, axes = plotting.new_figure(1, len(found), 1.4 + 0.8 * max(map(len, found.values())), 3.4)
     texts = []
-    for axis, (structure, some) in zip(axes[0], found.items()):
+    for axis, (structure, samples) in zip(axes[0], found.items()):
+        short, told = [], []
+        for pair, kept, lost in samples:
+            label = pair_name(comparison, *pair)
+            outliers = f", outliers {len(lost)}" if len(lost) else ""
+            short.append(f"{label if len(label) <= 24 else f'{label[:23]}…'}\nn {len(kept)}{outliers}")
+            median = number(float(np.median(kept)), f".{metric.digits}f") if len(kept) else ""
+            words = f"median {median} of {len(kept)}, {len(lost)} outliers" if len(kept) else "has no value"
+            told.append(f"{label} {words}")
         plotting.violins(
             axis,
-            [s.values for s in some],
-            [_short(s) for s in some],
-            colours=[COLOURS[s.colour] for s in some],
-            outliers=[s.outliers for s in some],
+            [kept for _, kept, _ in samples],
+            short,
+            colours=[COLOURS[_colour(comparison, *pair)] for pair, _, _ in samples],
+            outliers=[lost for _, _, lost in samples],
             outliers_above=metric.better == "low",
         )
         for label in axis.get_xticklabels():
@@ -114,22 +102,14 @@ def _violins(comparison: Comparison, structures: Sequence[str], metric: Metric, 
         axis.set_ylabel(metric.header())
         if metric.better == "zero":
             axis.axhline(0, color="0.5", linewidth=0.7, zorder=0)
-        texts.append(f"{STRUCTURES[structure]}: " + "; ".join(_in_words(s, metric) for s in some))
+        texts.append(f"{STRUCTURES[structure]}: {'; '.join(told)}")
     name = f"violins_{'lesion_' if section == 'lesions' else ''}{metric.key.removesuffix('_mm')}"
     yield Plot(name, section, metric.header(), f"{metric.header()} by method. {'. '.join(texts)}", figure)
 
 
-def _short(sample: Sample, most: int = 24) -> str:
-    name = sample.label if len(sample.label) <= most else f"{sample.label[: most - 1]}…"
-    outliers = f", outliers {len(sample.outliers)}" if len(sample.outliers) else ""
-    return f"{name}\nn {len(sample.values)}{outliers}"
-
-
-def _in_words(sample: Sample, metric: Metric) -> str:
-    if not len(sample.values):
-        return f"{sample.label} has no value"
-    median = number(float(np.median(sample.values)), f".{metric.digits}f")
-    return f"{sample.label} median {median} of {len(sample.values)}, {len(sample.outliers)} outliers"
+def _colour(comparison: Comparison, method: str, against: str) -> str:
+    """The method's, or that of a pair of methods."""
+    return colour_of(comparison, method) if against == comparison.reference else "pair"
 
 
 # --- Bland-Altman ------------------------------------------------------------------------
@@ -152,29 +132,22 @@ def _bland_altman(comparison: Comparison, structure: str, name: str, section: st
     for column, (pair, numbers, both) in enumerate(shown):
         label = pair_name(comparison, *pair)
         for line, percent in enumerate(scales):
-            _panel(axes[line][column], numbers, both, percent, "%" if percent else unit, _colour(comparison, *pair))
+            means, differences = (both["first"] + both["second"]) / 2, both["first"] - both["second"]
+            plotting.bland_altman(
+                axes[line][column],
+                means.to_numpy(),
+                (100 * differences / means if percent else differences).to_numpy(),
+                lines=limits(numbers, percent),
+                unit="%" if percent else unit,
+                colour=COLOURS[_colour(comparison, *pair)],
+                digits=1 if percent else 2,
+            )
         axes[-1][column].set_xlabel(f"mean of the two {what} ({unit})")
         axes[0][column].set_title(f"{structure}: {label} (n {numbers['n']})", fontsize=8, parse_math=False)
         lines = ", ".join(f"{key} {number(numbers[key], '+.2f')} {unit}" for key in ("lower", "bias", "upper"))
         texts.append(f"{label}, {numbers['n']} pairs: {lines}")
     title = "Lesion load" if structure == LESION else f"{structure}, {STRUCTURES[structure]}"
     yield Plot(name, section, title, f"Bland-Altman plots of {title}. {'. '.join(texts)}", figure)
-
-
-def _panel(axis: Axes, numbers: dict[str, float], both, percent: bool, unit: str, colour: str) -> None:
-    means = (both["first"] + both["second"]).to_numpy() / 2
-    differences = (both["first"] - both["second"]).to_numpy()
-    if percent:
-        differences = 100 * differences / means
-    plotting.bland_altman(
-        axis,
-        means,
-        differences,
-        lines=limits(numbers, percent),
-        unit=unit,
-        colour=COLOURS[colour],
-        digits=1 if percent else 2,
-    )
 
 
 def limits(numbers: dict[str, float], percent: bool = False) -> list[tuple[str, float, float]]:

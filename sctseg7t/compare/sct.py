@@ -46,9 +46,8 @@ def run_sct(
     scans: Sequence[Scan],
     out: str | Path,
     *,
-    structures: Sequence[str] = tuple(PROGRAMS),
     timeout: float = 600.0,
-    tell: Callable[[], None] | None = None,
+    tell: Callable[[], None] = lambda: None,
 ) -> Made:
     """Segment every scan with sct_deepseg_sc and sct_deepseg_gm; a scan that fails is told.
 
@@ -59,11 +58,9 @@ def run_sct(
     scans : sequence of :class:`sctseg7t.cohort.find.Scan`
     out : path
         Masks go to the folder ``sct`` in it.
-    structures : sequence of str
-        SC and GM.
     timeout : float
         Seconds that a program may take for a scan.
-    tell : callable, optional
+    tell : callable
         Called after each mask.
 
     Returns
@@ -79,43 +76,31 @@ def run_sct(
     version = _version(programs["GM"])
     made = Made(models={METHOD: {"id": "Spinal Cord Toolbox", "version": version}})
     for scan in scans:
-        for structure in structures:
-            mask = _mask_path(scan, Path(out) / METHOD, structure)
-            error = None
-            record = {"scan_sha256": _digest(scan.path), "toolbox": version, "program": PROGRAMS[structure][0]}
-            if not _is_made(mask, record):
-                error = _segment(scan, mask, programs[structure], PROGRAMS[structure], timeout)
+        try:
+            digest = file_digest(scan.path, "sha256")
+        except OSError:
+            # The program will say what is wrong with it.
+            digest = None
+        stem = Path(out) / METHOD / Path(scan.relative).parent / split_name(scan.relative)[0]
+        for structure, program in programs.items():
+            name, _, suffix = PROGRAMS[structure]
+            mask, note = (stem.with_name(f"{stem.name}{suffix}{kind}") for kind in (".nii.gz", ".json"))
+            record = {"scan_sha256": digest, "toolbox": version, "program": name}
+            if not _is_made(mask, note, record):
+                error = _segment(scan, mask, program, PROGRAMS[structure], timeout)
                 if error is None:
-                    write_json(_record(mask), {**record, "mask_sha256": file_digest(mask, "sha256")})
-                if tell:
-                    tell()
-            if error is None:
-                made.files.append(mask_of(scan, METHOD, structure, mask))
-            else:
-                made.problems.append(Problem("failed", error, True, scan.name, METHOD, structure, str(scan.path)))
+                    write_json(note, {**record, "mask_sha256": file_digest(mask, "sha256")})
+                tell()
+                if error is not None:
+                    made.problems.append(Problem("failed", error, True, scan.name, METHOD, structure, str(scan.path)))
+                    continue
+            made.files.append(mask_of(scan, METHOD, structure, mask))
     return made
 
 
-def _mask_path(scan, out, structure):
-    stem, _ = split_name(scan.relative)
-    return out / Path(scan.relative).parent / f"{stem}{PROGRAMS[structure][2]}.nii.gz"
-
-
-def _record(mask):
-    return mask.with_name(split_name(mask)[0] + ".json")
-
-
-def _digest(path):
+def _is_made(mask, note, record):
     try:
-        return file_digest(path, "sha256")
-    except OSError:
-        # The program will say what is wrong with it.
-        return None
-
-
-def _is_made(mask, record):
-    try:
-        before = json.loads(_record(mask).read_text(encoding="utf-8"))
+        before = json.loads(note.read_text(encoding="utf-8"))
         return before == {**record, "mask_sha256": file_digest(mask, "sha256")}
     except (OSError, ValueError):
         return False

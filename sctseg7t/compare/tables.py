@@ -117,8 +117,8 @@ def tables(comparison: Comparison) -> dict[str, tuple[list[str], pd.DataFrame]]:
         columns = [*_CASE, "method", "against", *how, "empty", *(metric.key for metric in LESIONS), "load_stratum"]
         lesions = with_case(of.lesion_rows).assign(**how).astype(dict.fromkeys([*COUNTS, *sizes], "Int64"))
         found["compare_lesions"] = [*columns, *sizes], lesions
-        columns = list(ITEMS)
-        columns.insert(columns.index("volume_mm3") + 1, "size")
+        at = ITEMS.index("volume_mm3") + 1
+        columns = [*ITEMS[:at], "size", *ITEMS[at:]]
         whole = ["id", "n_voxels", "slice", "first_slice", "last_slice"]
         # Where nothing is the reference a lesion is neither missed nor false: it is in one mask only.
         what = {} if of.reference else {"missed": "only_in_against", "false": "only_in_method"}

@@ -13,7 +13,7 @@ from sctseg7t.compare.matching import (
     read_reference,
     scan_of,
 )
-from sctseg7t.compare.types import REFERENCE
+from sctseg7t.compare.types import REFERENCE, Problem
 from sctseg7t.errors import UsageError
 
 
@@ -165,6 +165,11 @@ class TestCases:
     def test_one_method_alone(self, tmp_path):
         with pytest.raises(UsageError, match="nothing to compare"):
             find_cases([Source("a", write_method(tmp_path / "a", {"_seg": 5}))])
+
+    def test_where_no_mask_could_be_made_it_says_why(self):
+        failed = Problem("failed", "gm_sc: one.nii.gz: cannot be read", True, "one", "gm_sc")
+        with pytest.raises(UsageError, match="no mask to compare: gm_sc: one.nii.gz"):
+            find_cases([], told=[failed])
 
     def test_missing_pairs(self, tmp_path):
         a = write_method(tmp_path / "a", {"_seg": 5}, subjects=("01", "02", "03"))
