@@ -102,7 +102,8 @@ def load_case(case: Case, settings: Settings, reference: str | None = None) -> L
         anchor = loaded.lesion_grid if key[1] == LESION else loaded.grid
         if key not in read or anchor is None:
             continue
-        moved, kind, text = _on_grid(case.masks[key], *read[key], anchor, settings.grids)
+        values, mask = read[key]
+        moved, kind, text = _on_grid(case.masks[key], values, mask, anchor, settings.grids)
         if kind:
             tell(kind, text, key, left_out=moved is None)
         if moved is not None:
