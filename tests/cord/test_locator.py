@@ -73,12 +73,6 @@ def test_clear_maps_give_their_peaks():
     np.testing.assert_allclose(path.confidence, 0.9, atol=0.02)
 
 
-def test_one_slice():
-    path = found([blob(SHAPE, 20, 33)])
-    assert path.centres_vox.shape == (1, 2)
-    assert_near(path, [(20, 33)], 0.05)
-
-
 def test_peak_is_placed_between_pixels():
     """On average closer than the nearest pixel would be (0.38 mm), never further than 0.35 mm."""
     places = np.random.default_rng(1).uniform(20, 40, (60, 2))
@@ -88,15 +82,15 @@ def test_peak_is_placed_between_pixels():
     assert np.mean(errors) < 0.6 * nearest.mean()
 
 
-@pytest.mark.parametrize("height", [0.95, 0.6, 0.3])
-def test_outlier_is_overruled_by_its_neighbours(height):
+def test_outlier_is_overruled_by_its_neighbours():
     """A slice whose highest peak is elsewhere, but that also shows the cord faintly."""
     places = bent()
-    maps = [blob(SHAPE, *place, 0.9) for place in places]
-    maps[4] = np.maximum(blob(SHAPE, *places[4], 0.5 * height), blob(SHAPE, 8, 8, height))
-    path = found(maps)
-    assert_near(path, places, 0.4)
-    assert path.unsure.tolist() == [k == 4 and 0.5 * height < module.UNSURE for k in range(9)]
+    for height in (0.95, 0.6, 0.3):
+        maps = [blob(SHAPE, *place, 0.9) for place in places]
+        maps[4] = np.maximum(blob(SHAPE, *places[4], 0.5 * height), blob(SHAPE, 8, 8, height))
+        path = found(maps)
+        assert_near(path, places, 0.4)
+        assert path.unsure.tolist() == [k == 4 and 0.5 * height < module.UNSURE for k in range(9)]
 
 
 def test_silent_slices_are_flagged_and_interpolated():
@@ -120,22 +114,17 @@ def test_blank_slice_does_not_pull_the_path_to_a_decoy():
     assert np.flatnonzero(path.unsure).tolist() == [1, 3]
 
 
-@pytest.mark.parametrize("height", [0.0, 1e-3, 0.9 * module.UNSURE, 0.9 * module.PRESENT])
-def test_nothing_there_is_none(height):
-    assert found([blob(SHAPE, *place, height) for place in bent()]) is None
-
-
-@pytest.mark.parametrize("count", [1, 5, 10, 11, 24])
-def test_a_share_of_the_slices_must_show_a_cord(count):
-    enough = max(1, math.ceil(module.PRESENT_SHARE * count))
-
-    def maps(showing):
-        return [blob(SHAPE, 30, 40, 0.95 if k < showing else 0.1) for k in range(count)]
-
-    path = found(maps(enough))
-    assert_near(path, [(30, 40)] * count, 0.2)
-    assert path.unsure.sum() == count - enough
-    assert found(maps(enough - 1)) is None
+def test_a_share_of_the_slices_must_show_a_cord():
+    for height in (0.0, 1e-3, 0.9 * module.UNSURE, 0.9 * module.PRESENT):
+        assert found([blob(SHAPE, *place, height) for place in bent()]) is None
+    for count in (1, 5, 10, 11, 24):
+        enough = max(1, math.ceil(module.PRESENT_SHARE * count))
+        maps = [blob(SHAPE, 30, 40, 0.95 if k < enough else 0.1) for k in range(count)]
+        path = found(maps)
+        assert_near(path, [(30, 40)] * count, 0.2)
+        assert path.unsure.sum() == count - enough
+        maps[enough - 1] = blob(SHAPE, 30, 40, 0.1)
+        assert found(maps) is None
 
 
 def test_logits_are_turned_into_heat():
@@ -198,20 +187,15 @@ def volume(shape=(40, 30, 8), affine=None):
     return SimpleNamespace(data=np.zeros((*shape, 1), np.float32), affine=affine, name="scan.nii.gz")
 
 
-def test_mask_gives_its_centre_on_every_slice():
+def test_mask_gives_its_centre_on_every_slice_and_points_are_joined():
     scan = volume()
-    mask = np.zeros((40, 30, 8))
+    mask, points = np.zeros((40, 30, 8)), np.zeros((40, 30, 8))
     for k in range(8):
         mask[10 + k : 15 + k, 12:15, k] = 1
     path = from_labels(mask, scan.affine, scan, "mask.nii.gz")
     np.testing.assert_allclose(path.centres_vox, [(12 + k, 13) for k in range(8)])
     assert path.source == "file"
     assert (path.confidence == 1).all() and not path.unsure.any()
-
-
-def test_points_are_joined_and_the_ends_extended():
-    scan = volume()
-    points = np.zeros((40, 30, 8))
     points[10, 10, 2], points[16, 22, 5] = 3, 7
     path = from_labels(points, scan.affine, scan, "points.nii.gz")
     expected = [(10, 10)] * 3 + [(12, 14), (14, 18)] + [(16, 22)] * 3

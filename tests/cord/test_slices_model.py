@@ -107,35 +107,27 @@ def scan(tmp_path, shape, pixel, orientation="RAS", dtype=np.float32, seed=0):
 
 
 @pytest.mark.parametrize(
-    "shape, pixel, orientation, dtype",
+    "shape, pixel, orientation, dtype, resample",
     [
-        ((90, 100, 4), (0.5, 0.5), "RAS", np.float32),  # 45 x 50 mm: padded along one axis
-        ((201, 240, 3), (0.3, 0.3), "LPS", np.int16),  # odd side; cropped
-        ((70, 128, 5), (0.4, 0.45), "ARS", np.float32),  # in-plane axes exchanged
-        ((64, 64, 1), (0.9, 0.9), "LAI", np.uint8),  # one slice, stored from the head down
-        ((150, 33, 3), (0.25, 0.25), "PLI", np.float64),
+        ((90, 100, 4), (0.5, 0.5), "RAS", np.float32, "centred"),  # 45 x 50 mm: padded along one axis
+        ((201, 240, 3), (0.3, 0.3), "LPS", np.int16, "centred"),  # odd side; cropped
+        ((70, 128, 5), (0.4, 0.45), "ARS", np.float32, "centred"),  # in-plane axes exchanged
+        ((64, 64, 1), (0.9, 0.9), "LAI", np.uint8, "centred"),  # one slice, stored from the head down
+        ((150, 33, 3), (0.25, 0.25), "PLI", np.float64, "centred"),
+        ((96, 80, 3), (0.4, 0.4), "RAS", np.float32, "corner"),
     ],
 )
 def test_masks_equal_the_recipe_voxel_for_voxel(
-    tmp_path, network, recipe, monkeypatch, shape, pixel, orientation, dtype
+    tmp_path, network, recipe, monkeypatch, shape, pixel, orientation, dtype, resample
 ):
     path = scan(tmp_path, shape, pixel, orientation, dtype)
     monkeypatch.setattr(recipe, "THRESHOLD", 0.9)
-    expected = np.asarray(recipe.segment_gm(path, network, threads=1).dataobj)
-    result = open_segmenter("gm", entry_beside(network), "cpu", threads=1).run(path)
-    mask = np.asarray(result.masks["GM"].dataobj)
-    assert 0.02 < expected.mean() < 0.98
-    np.testing.assert_array_equal(mask, expected)
-    np.testing.assert_array_equal(result.masks["GM"].affine, nib.load(path).affine)
-
-
-def test_corner_resampling_equals_the_recipe(tmp_path, network, recipe, monkeypatch):
-    path = scan(tmp_path, (96, 80, 3), (0.4, 0.4))
-    monkeypatch.setattr(recipe, "THRESHOLD", 0.9)
-    expected = np.asarray(recipe.segment_gm(path, network, threads=1, centred=False).dataobj)
-    sampling = {"method": "slices", "resample": "corner", "pad": "symmetric"}
+    expected = np.asarray(recipe.segment_gm(path, network, threads=1, centred=resample == "centred").dataobj)
+    sampling = {"method": "slices", "resample": resample, "pad": "symmetric"}
     result = open_segmenter("gm", entry_beside(network, input__sampling=sampling), "cpu", threads=1).run(path)
+    assert 0.02 < expected.mean() < 0.98
     np.testing.assert_array_equal(np.asarray(result.masks["GM"].dataobj), expected)
+    np.testing.assert_array_equal(result.masks["GM"].affine, nib.load(path).affine)
 
 
 def test_slices_along_another_stored_axis_are_found(tmp_path, network):
@@ -184,18 +176,11 @@ def test_the_crop_follows_a_centre_line(tmp_path, network):
     line = np.zeros((300, 120, 3), np.uint8)
     line[20, 60] = 1
     segmenter = open_segmenter("gm", entry_beside(network), "cpu", threads=1)
-    image = nib.load(path)
-    usual = np.asarray(segmenter.run(path).masks["GM"].dataobj)
-    moved = segmenter.run(path, centerline=nib.Nifti1Image(line, image.affine))
-    assert not usual[:90].any() and np.asarray(moved.masks["GM"].dataobj)[:60].any()
-    assert moved.locator == "file"
-
-
-def test_a_mask_at_the_crops_border_is_flagged(tmp_path, network):
-    result = open_segmenter("gm", entry_beside(network), "cpu", threads=1).run(
-        scan(tmp_path, (300, 300, 2), (0.5, 0.5))
-    )
-    assert any(text.startswith("touches_window_edge") for text in result.warnings)
+    usual = segmenter.run(path)
+    moved = segmenter.run(path, centerline=nib.Nifti1Image(line, nib.load(path).affine))
+    assert not np.asarray(usual.masks["GM"].dataobj)[:90].any()
+    assert np.asarray(moved.masks["GM"].dataobj)[:60].any() and moved.locator == "file"
+    assert any(text.startswith("touches_window_edge") for text in usual.warnings)
 
 
 def test_soft_results_are_the_resampled_map(tmp_path, network):

@@ -1,8 +1,5 @@
 """The development scans load, and what is written back lies on their own grid."""
 
-import os
-from pathlib import Path
-
 import nibabel as nib
 import numpy as np
 import pytest
@@ -14,16 +11,8 @@ from sctseg7t.image.windows import restore_windows, sample_windows
 pytestmark = pytest.mark.data
 
 
-@pytest.fixture(scope="module")
-def cord():
-    root = Path(os.environ.get("SCT7T_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
-    if not (root / "cord").is_dir():
-        pytest.skip(f"no development scans in {root} (set SCT7T_DATA)")
-    return root / "cord"
-
-
-def test_scans_round_trip(cord, tmp_path):
-    paths = sorted(cord.rglob("*.nii.gz"))
+def test_scans_round_trip(data_dir, tmp_path):
+    paths = sorted((data_dir / "cord").rglob("*.nii.gz"))
     assert paths
     for path in paths:
         volume, source = load(path), nib.load(path)
@@ -35,8 +24,8 @@ def test_scans_round_trip(cord, tmp_path):
             np.testing.assert_array_equal(result.header[field], source.header[field], err_msg=f"{path} {field}")
 
 
-def test_reference_masks_survive_the_windows(cord):
-    paths = sorted((cord / "gm-challenge" / "derivatives").rglob("*seg-manual.nii.gz"))
+def test_reference_masks_survive_the_windows(data_dir):
+    paths = sorted((data_dir / "cord" / "gm-challenge" / "derivatives").rglob("*seg-manual.nii.gz"))
     assert paths
     for path in paths:
         volume = load(path)

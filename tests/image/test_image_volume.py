@@ -1,6 +1,9 @@
 """Loading, checking and writing back images, without loss."""
 
+import errno
 import gzip
+import hashlib
+import io
 import itertools
 import os
 import struct
@@ -69,65 +72,46 @@ def assert_same_grid(result, source):
     assert result.shape == source.shape
     assert type(result) is type(source)
     np.testing.assert_array_equal(result.affine, source.affine)
-    for field in (
-        "srow_x",
-        "srow_y",
-        "srow_z",
-        "quatern_b",
-        "quatern_c",
-        "quatern_d",
-        "qoffset_x",
-        "qoffset_y",
-        "qoffset_z",
-        "qform_code",
-        "sform_code",
-        "xyzt_units",
-        "pixdim",
-    ):
+    places = [
+        f"{name}_{axis}" for name, axes in (("srow", "xyz"), ("quatern", "bcd"), ("qoffset", "xyz")) for axis in axes
+    ]
+    for field in (*places, "qform_code", "sform_code", "xyzt_units", "pixdim"):
         np.testing.assert_array_equal(result.header[field], source.header[field], err_msg=field)
 
 
-def order_name(orientation):
-    return "".join(f"{axis}{'-' if flip < 0 else '+'}" for axis, flip in orientation)
-
-
-@pytest.mark.parametrize("orientation", ORIENTATIONS, ids=order_name)
-def test_every_axis_order_round_trips(tmp_path, orientation):
-    affine = affine_of(rotation(0, 12) @ rotation(2, -8))
+@pytest.mark.parametrize(
+    ("linear", "qform"),
+    [(rotation(0, 12) @ rotation(2, -8), 1), (rotation(0, 20) @ [[1, 0.1, 0.05], [0, 1, 0.3], [0, 0, 1]], 0)],
+    ids=["oblique", "sheared"],
+)
+def test_every_axis_order_round_trips(tmp_path, linear, qform):
+    assert len(ORIENTATIONS) == 48
+    affine = affine_of(linear)
     values, mask = scan(), (scan(seed=1) > 600).astype(np.uint8)
-    data, stored_affine = stored_as(values, affine, orientation)
-    path = write(tmp_path, make(data, stored_affine))
-    volume = load(path)
-    np.testing.assert_array_equal(volume.data[..., 0], values)
-    np.testing.assert_allclose(volume.affine, affine, atol=1e-5)
-    assert volume.data.shape == (7, 9, 5, 1) and volume.data.dtype == np.float32
-    np.testing.assert_allclose(volume.spacing_mm, SPACING, rtol=1e-6)
+    for orientation in ORIENTATIONS:
+        data, stored_affine = stored_as(values, affine, orientation)
+        path = write(tmp_path, make(data, stored_affine, qform=qform))
+        volume = load(path)
+        np.testing.assert_array_equal(volume.data[..., 0], values)
+        np.testing.assert_allclose(volume.affine, affine, atol=1e-5)
+        assert volume.data.shape == (7, 9, 5, 1) and volume.data.dtype == np.float32
+        np.testing.assert_allclose(volume.spacing_mm, np.linalg.norm(affine[:3, :3], axis=0), rtol=1e-6)
 
-    saved = nib.load(save(to_native(volume, mask, np.uint8), tmp_path / "mask.nii.gz"))
-    assert_same_grid(saved, nib.load(path))
-    np.testing.assert_array_equal(np.asanyarray(saved.dataobj), stored_as(mask, affine, orientation)[0])
-    assert saved.get_data_dtype() == np.uint8
+        saved = nib.load(save(to_native(volume, mask, np.uint8), tmp_path / "mask.nii.gz"))
+        assert_same_grid(saved, nib.load(path))
+        np.testing.assert_array_equal(np.asanyarray(saved.dataobj), stored_as(mask, affine, orientation)[0])
+        assert saved.get_data_dtype() == np.uint8
 
 
 @pytest.mark.parametrize("image_class", [nib.Nifti1Image, nib.Nifti2Image])
 @pytest.mark.parametrize("codes", [(1, 1), (0, 2), (2, 0), (1, 4), (0, 0)])
-@pytest.mark.parametrize("unit", ["mm", "unknown"])
-def test_format_codes_and_units_are_kept(tmp_path, image_class, codes, unit):
-    path = write(tmp_path, make(scan(), None, image_class, *codes, unit))
-    volume = load(path)
-    saved = nib.load(save(to_native(volume, volume.data[..., 0] > 500, np.uint8), tmp_path / "out.nii"))
-    assert_same_grid(saved, nib.load(path))
-    assert any("no orientation" in note for note in volume.notes) == (codes == (0, 0))
-
-
-def test_sheared_grid_round_trips(tmp_path):
-    shear = np.array([[1, 0.1, 0.05], [0, 1, 0.3], [0, 0, 1]])
-    data, affine = stored_as(scan(), affine_of(rotation(0, 20) @ shear), ORIENTATIONS[29])
-    image = make(data, affine, qform=0)
-    volume = load(write(tmp_path, image))
-    result = to_native(volume, volume.data, np.float32)
-    np.testing.assert_array_equal(result.get_fdata(), data)
-    np.testing.assert_array_equal(result.affine, load(tmp_path / "scan.nii.gz").source.affine)
+def test_format_codes_and_units_are_kept(tmp_path, image_class, codes):
+    for unit in ("mm", "unknown"):
+        path = write(tmp_path, make(scan(), None, image_class, *codes, unit))
+        volume = load(path)
+        saved = nib.load(save(to_native(volume, volume.data[..., 0] > 500, np.uint8), tmp_path / "out.nii"))
+        assert_same_grid(saved, nib.load(path))
+        assert any("no orientation" in note for note in volume.notes) == (codes == (0, 0))
 
 
 @pytest.mark.parametrize(
@@ -204,49 +188,43 @@ def test_big_endian_is_read_and_kept(tmp_path):
     np.testing.assert_array_equal(saved.get_fdata(), scan())
 
 
-def test_sha256_is_of_the_file(tmp_path):
-    import hashlib
-
-    path = write(tmp_path, make(scan()))
-    assert load(str(path)).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def test_check_header_agrees_with_load_and_skips_extensions(tmp_path):
     image = make(scan((7, 9, 5, 2)), affine_of(rotation(1, 10)))
     image.header.extensions.append(nib.nifti1.Nifti1Extension(6, b"x" * 2000))
     for name in ("a.nii", "a.nii.gz"):
         path = write(tmp_path, image, name)
-        geometry, volume = check_header(path), load(path)
+        geometry, volume = check_header(path), load(str(path))
         assert geometry.shape == volume.data.shape
         np.testing.assert_array_equal(geometry.affine, volume.affine)
+        assert volume.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
         assert not to_native(volume, volume.data, np.float32).header.extensions
 
 
 def test_array_of_another_shape_or_range_is_a_programming_error():
     volume = load(make(scan()))
-    with pytest.raises(ValueError, match="does not fit"):
-        to_native(volume, np.zeros((9, 7, 5)), np.uint8)
-    with pytest.raises(ValueError, match="cannot store"):
-        to_native(volume, np.full((7, 9, 5), 0.5), np.uint8)
-    with pytest.raises(ValueError, match="cannot store"):
-        to_native(volume, np.full((7, 9, 5), 256), np.uint8)
+    for array, match in (
+        (np.zeros((9, 7, 5)), "does not fit"),
+        (np.full((7, 9, 5), 0.5), "cannot store"),
+        (np.full((7, 9, 5), 256), "cannot store"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            to_native(volume, array, np.uint8)
 
 
 # --- files that cannot be used
 
 
-def refuse(source, match, **kwargs):
+def refuse(source, match, call=load):
     with pytest.raises(InputError, match=match) as caught:
-        load(source, **kwargs)
+        call(source)
     assert "\n" not in str(caught.value)
     if not isinstance(source, nib.spatialimages.SpatialImage):
         assert str(source) in str(caught.value)
 
 
-@pytest.mark.parametrize("call", [load, check_header])
-def test_unusable_files(tmp_path, call):
-    good = write(tmp_path, make(scan((30, 30, 5))), "good.nii")
-    packed = write(tmp_path, make(scan((30, 30, 5))), "good.nii.gz")
+def test_unusable_files(tmp_path):
+    good = write(tmp_path, make(scan((30, 30, 5))), "good.nii").read_bytes()
+    packed = write(tmp_path, make(scan((30, 30, 5)))).read_bytes()
 
     def variant(name, content):
         (tmp_path / name).write_bytes(content)
@@ -258,33 +236,26 @@ def test_unusable_files(tmp_path, call):
         (variant("empty.nii", b""), "0 bytes"),
         (variant("text.nii", b"hello" * 200), "not a NIfTI"),
         (variant("text.nii.gz", b"hello" * 200), "not gzip-compressed; convert"),
-        (variant("plain.nii.gz", good.read_bytes()), "not gzip-compressed; rename it to .nii"),
-        (variant("packed.nii", packed.read_bytes()), "rename it to .nii.gz"),
+        (variant("plain.nii.gz", good), "not gzip-compressed; rename it to .nii"),
+        (variant("packed.nii", packed), "rename it to .nii.gz"),
         (variant("junk.nii.gz", gzip.compress(b"hello" * 200)), "not a NIfTI"),
         (variant("dicom.nii", bytes(128) + b"DICM" + bytes(400)), "DICOM"),
-        (variant("short.nii", good.read_bytes()[:-100]), "truncated"),
-        (variant("stub.nii", good.read_bytes()[:200]), "not a NIfTI"),
+        (variant("short.nii", good[:-100]), "truncated"),
+        (variant("stub.nii", good[:200]), "not a NIfTI"),
     ]
     for path, match in cases:
-        with pytest.raises(InputError, match=match) as caught:
-            call(path)
-        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+        refuse(path, match)
+        refuse(path, match, check_header)
 
 
-@pytest.mark.parametrize("keep", [0.02, 0.3, 0.9, 0.999])
-def test_truncated_gzip(tmp_path, keep):
+def test_truncated_or_damaged_gzip(tmp_path):
     path = write(tmp_path, make(scan((60, 60, 5))))
     stored = path.read_bytes()
-    path.write_bytes(stored[: int(len(stored) * keep)])
-    refuse(path, "truncated or damaged")
-
-
-def test_damaged_gzip(tmp_path):
-    path = write(tmp_path, make(scan((60, 60, 5))))
-    stored = bytearray(path.read_bytes())
-    stored[len(stored) // 2] ^= 0xFF
-    path.write_bytes(stored)
-    refuse(path, "truncated or damaged")
+    middle = len(stored) // 2
+    damaged = stored[:middle] + bytes([stored[middle] ^ 0xFF]) + stored[middle + 1 :]
+    for content in (damaged, *(stored[: int(len(stored) * keep)] for keep in (0.02, 0.3, 0.9, 0.999))):
+        path.write_bytes(content)
+        refuse(path, "truncated or damaged")
 
 
 def patched(tmp_path, offset, fmt, *values):
@@ -295,15 +266,11 @@ def patched(tmp_path, offset, fmt, *values):
     return path
 
 
-@pytest.mark.parametrize("value", [0.0, -0.5, float("nan"), float("inf")])
-def test_voxel_size_of_the_header(tmp_path, value):
-    path = patched(tmp_path, 80, "<f", value)
-    refuse(path, "voxel size of")
-    with pytest.raises(InputError, match="voxel size of"):
-        check_header(path)
-
-
 def test_damaged_headers(tmp_path):
+    for value in (0.0, -0.5, float("nan"), float("inf")):
+        path = patched(tmp_path, 80, "<f", value)
+        refuse(path, "voxel size of")
+        refuse(path, "voxel size of", check_header)
     refuse(patched(tmp_path, 40, "<h", 9), "axes|header")
     refuse(patched(tmp_path, 42, "<h", -7), "negative")
     refuse(patched(tmp_path, 42, "<h", 30000), "truncated")
@@ -312,38 +279,25 @@ def test_damaged_headers(tmp_path):
     refuse(patched(tmp_path, 280, "<4f", 0, 0, 0, 0), "singular")
 
 
-def test_faults_that_are_mended_print_nothing(tmp_path, capfd):
+def test_faults_that_are_mended_are_noted_and_print_nothing(tmp_path, capfd):
     load(patched(tmp_path, 252, "<h", 99))
-    assert capfd.readouterr() == ("", "")
-
-
-def test_size_in_header_and_affine_disagree(tmp_path):
     volume = load(patched(tmp_path, 80, "<f", 0.7))
     assert volume.spacing_mm[0] == pytest.approx(0.5)
     assert "disagrees with the affine" in volume.notes[0]
+    assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize(
-    "spacing, match",
-    [
-        ((0.01, 0.5, 3), "not plausible"),
-        ((0.5, 0.5, 60), "not plausible"),
-        ((12, 11, 20), "not plausible"),
-        ((1.6, 0.5, 3), "too coarse"),
-        ((2, 2, 2), "too coarse"),
-    ],
-)
-def test_implausible_or_coarse_voxels(spacing, match):
-    refuse(make(scan(), affine_of(spacing=spacing)), match)
-
-
-def test_coarse_pixels_are_noted():
+def test_implausible_or_coarse_voxels():
+    for spacing in ((0.01, 0.5, 3), (0.5, 0.5, 60), (12, 11, 20)):
+        refuse(make(scan(), affine_of(spacing=spacing)), "not plausible")
+    for spacing in ((1.6, 0.5, 3), (2, 2, 2)):
+        refuse(make(scan(), affine_of(spacing=spacing)), "too coarse")
     assert load(make(scan(), affine_of(spacing=(0.9, 0.9, 5)))).notes == ()
     (note,) = load(make(scan(), affine_of(spacing=(1.0, 0.9, 5)))).notes
     assert "1.00 mm" in note and "GM is unreliable" in note
 
 
-def test_unusable_voxels(tmp_path):
+def test_unusable_voxels_and_shapes(tmp_path):
     data = scan(dtype=np.float32)
     data[1, 2, 3], data[0, 0, 0] = np.nan, np.inf
     refuse(write(tmp_path, make(data)), "2 NaN or infinite voxels")
@@ -354,21 +308,13 @@ def test_unusable_voxels(tmp_path):
     refuse(make(scan().astype(np.complex64)), "complex")
     rgb = np.zeros((7, 9, 5), [("R", "u1"), ("G", "u1"), ("B", "u1")])
     refuse(make(rgb), "RGB")
-
-
-@pytest.mark.parametrize(
-    "shape, match",
-    [
+    for shape, match in (
         ((7,), "one axis"),
         ((7, 9, 5, 1, 2), "5 axes"),
-        ((7, 9, 5, 2, 3), "5 axes"),
         ((7, 0, 5), "without voxels"),
         ((7, 1, 1), "single row"),
-    ],
-)
-def test_unusable_shapes(shape, match):
-    image = nib.Nifti1Image(np.ones(shape, np.int16), affine_of())
-    refuse(image, match)
+    ):
+        refuse(nib.Nifti1Image(np.ones(shape, np.int16), affine_of()), match)
 
 
 def test_headers_damaged_at_random_never_crash(tmp_path):
@@ -395,23 +341,18 @@ def test_sagittal_and_coronal_slices_are_refused(tmp_path):
     refuse(make(scan(), affine_of(spacing=(0.5, 3.3, 0.5))), "coronal")
     refuse(make(scan((1, 9, 5)), affine_of(spacing=(0.5, 0.5, 0.5))), "single slice is sagittal")
     refuse(make(scan(), affine_of(rotation(0, 80))), "coronal")
-    refuse(make(scan(), affine_of(spacing=(3.3, 0.5, 0.5)), qform=0, sform=0), "no orientation")
-    assert load(make(scan(), affine_of(spacing=(3.3, 0.5, 0.5))), axial=False).spacing_mm[0] == pytest.approx(3.3)
-
-
-@pytest.mark.parametrize("about", [0, 1])
-def test_tilted_slabs(about):
-    for degrees in (-44, 30, 44):
-        assert load(make(scan(), affine_of(rotation(about, degrees)))).notes == ()
-    for degrees in (-47, 47, 55):
-        refuse(make(scan(), affine_of(rotation(about, degrees))), f"tilted {abs(degrees)} degrees")
-    refuse(make(scan(), affine_of(rotation(0, 36) @ rotation(1, 33))), "tilted 47 degrees.*ambiguous")
-
-
-def test_near_isotropic_and_stored_in_another_order_are_accepted():
+    refuse(make(scan(), sagittal, qform=0, sform=0), "no orientation")
+    assert load(make(scan(), sagittal), axial=False).spacing_mm[0] == pytest.approx(3.3)
     assert load(make(scan(), affine_of(spacing=(0.8, 0.8, 0.8)))).notes == ()
-    data, affine = stored_as(scan(), affine_of(), ORIENTATIONS[41])
-    assert load(make(data, affine)).spacing_mm[2] == pytest.approx(3.0)
+
+
+def test_tilted_slabs():
+    for about in (0, 1):
+        for degrees in (-44, 30, 44):
+            assert load(make(scan(), affine_of(rotation(about, degrees)))).notes == ()
+        for degrees in (-47, 47, 55):
+            refuse(make(scan(), affine_of(rotation(about, degrees))), f"tilted {abs(degrees)} degrees")
+    refuse(make(scan(), affine_of(rotation(0, 36) @ rotation(1, 33))), "tilted 47 degrees.*ambiguous")
 
 
 # --- writing
@@ -426,15 +367,6 @@ def test_saved_bytes_are_the_same_every_time(tmp_path, monkeypatch):
     assert sorted(os.listdir(tmp_path)) == ["a.nii.gz", "b.nii.gz"]
 
 
-def test_save_follows_the_umask(tmp_path):
-    old = os.umask(0o027)
-    try:
-        path = save(make(scan()), tmp_path / "a.nii")
-    finally:
-        os.umask(old)
-    assert path.stat().st_mode & 0o777 == 0o640
-
-
 def test_save_refuses_bad_targets(tmp_path):
     image = make(scan())
     (tmp_path / "folder.nii").mkdir()
@@ -446,34 +378,17 @@ def test_save_refuses_bad_targets(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "code, match",
-    [
-        ("ENOSPC", "disk is full"),
-        ("EROFS", "read-only"),
-        ("EACCES", "permission"),
-        ("EIO", "check the folder"),
-    ],
+    ("step", "code", "match"),
+    [("open", "EACCES", "permission"), ("write", "ENOSPC", "disk is full"), ("replace", "EROFS", "read-only")],
 )
-@pytest.mark.parametrize("step", ["open", "write", "replace"])
-def test_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, code, match, step):
-    import errno
-
+def test_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch, step, code, match):
     path = tmp_path / "a.nii.gz"
     path.write_bytes(b"old")
 
     def fail(*args, **kwargs):
         raise OSError(getattr(errno, code), os.strerror(getattr(errno, code)))
 
-    class Stream:
-        def __init__(self, name, mode):
-            self.real = open(name, mode)
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            self.real.close()
-
+    class Stream(io.FileIO):
         write = fail
 
     if step == "replace":
@@ -500,15 +415,14 @@ def test_interrupted_save_leaves_nothing(tmp_path, monkeypatch):
 # --- labels drawn by the user
 
 
-@pytest.mark.parametrize("orientation", ORIENTATIONS[::5])
-def test_labels_on_the_same_grid_are_copied_whatever_their_order(orientation):
+def test_labels_on_the_same_grid_are_copied_whatever_their_order():
     labels = scan(seed=3) % 8
     affine = affine_of(rotation(0, 15))
     volume = load(make(scan(), affine))
-    image = make(*stored_as(labels, affine, orientation))
-    result, _ = labels_on_scan(image, volume)
-    assert np.issubdtype(result.dtype, np.integer)
-    np.testing.assert_array_equal(result, labels)
+    for orientation in ORIENTATIONS:
+        result, _ = labels_on_scan(make(*stored_as(labels, affine, orientation)), volume)
+        assert np.issubdtype(result.dtype, np.integer)
+        np.testing.assert_array_equal(result, labels)
 
 
 def test_labels_on_another_grid_take_the_nearest_voxel():

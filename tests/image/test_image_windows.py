@@ -2,10 +2,9 @@
 
 import numpy as np
 import pytest
-from test_image_volume import ORIENTATIONS, affine_of, make, rotation, stored_as
+from test_image_volume import affine_of, rotation
 
 from sctseg7t.image.frame import frame_of
-from sctseg7t.image.volume import load, to_native
 from sctseg7t.image.windows import SPACING_MM, resample_slices, restore_windows, sample_windows
 
 SHEAR = np.array([[1, 0.15, 0.1], [0, 1, 0.2], [0, 0, 1]])
@@ -59,15 +58,15 @@ def test_frame_is_orthonormal_and_anatomical(name):
     assert abs(frame.e_y[0]) < 1e-12
     np.testing.assert_allclose(np.stack([frame.e_x, frame.e_y], 1) @ frame.voxel_to_frame, affine[:3, :2], atol=1e-9)
     np.testing.assert_allclose(frame.frame_to_voxel @ frame.voxel_to_frame, np.eye(2), atol=1e-12)
+    assert frame.pixel_area_mm2 == pytest.approx(abs(np.linalg.det(frame.voxel_to_frame)))
+    assert frame.pixel_area_mm2 * frame.step_mm == pytest.approx(abs(np.linalg.det(affine)))
 
 
 def test_frame_of_unrotated_voxels_is_exact():
     for linear in (np.eye(3), rotation(0, 25), rotation(1, 25)):
-        affine = affine_of(linear)
-        frame = frame_of(affine)
+        frame = frame_of(affine_of(linear))
         assert frame.aligned
-        np.testing.assert_allclose(frame.e_x, linear[:, 0], atol=1e-12)
-        np.testing.assert_allclose(frame.e_y, linear[:, 1], atol=1e-12)
+        np.testing.assert_allclose(np.stack([frame.e_x, frame.e_y], 1), linear[:, :2], atol=1e-12)
     assert not frame_of(affine_of(rotation(2, 1))).aligned
 
 
@@ -75,7 +74,7 @@ def test_frame_of_unrotated_voxels_is_exact():
 
 
 @pytest.mark.parametrize("name", GRIDS)
-@pytest.mark.parametrize("spacing", [(0.5, 0.4, 3.0), (0.09, 0.09, 3.0), (0.176, 0.3, 5.0)])
+@pytest.mark.parametrize("spacing", [(0.5, 0.4, 3.0), (0.09, 0.09, 3.0)])
 def test_windows_of_a_ramp_are_exact(name, spacing):
     affine = affine_of(GRIDS[name], spacing)
     shape = (90, 100, 3)
@@ -91,14 +90,6 @@ def test_windows_of_a_ramp_are_exact(name, spacing):
     interior = ((voxels[..., :2] > 2) & (voxels[..., :2] < edges - 2.5)).all(axis=-1)
     assert interior.mean() > 0.7
     np.testing.assert_allclose(windows[interior], ramp(points)[interior], atol=2e-4)
-
-
-def test_aligned_window_is_a_copy():
-    data = np.random.default_rng(0).random((40, 50, 2), dtype=np.float32)
-    affine = affine_of(spacing=(SPACING_MM, SPACING_MM, 3))
-    windows, inside = sample_windows(data, frame_of(affine), [[19.5, 25.5]] * 2, size=16)
-    np.testing.assert_allclose(windows, data[12:28, 18:34].transpose(2, 1, 0), atol=1e-6)
-    assert inside.all()
 
 
 def test_outside_repeats_the_edge_and_says_so():
@@ -127,31 +118,11 @@ def test_fine_voxels_are_averaged():
     assert np.abs(windows - 0.5).max() < 0.02
 
 
-def test_one_voxel_wide_image():
-    windows, inside = sample_windows(np.ones((1, 30, 1), np.float32), frame_of(affine_of()), [[0, 15]], size=8)
-    np.testing.assert_array_equal(windows, 1)
-    assert inside.any() and not inside.all()
-
-
-def test_image_rotated_in_the_scanner_gives_an_upright_window():
-    blob = lambda world: np.exp(-(world[..., 0] ** 2) / 8 - world[..., 1] ** 2 / 2)  # noqa: E731
-    results = []
-    for degrees in (0, 35):
-        affine = affine_of(rotation(2, degrees), (0.3, 0.3, 3))
-        affine[:3, 3] = -affine[:3, :3] @ (60, 60, 0)
-        windows, _ = sample_windows(on_voxels(blob, affine, (121, 121, 1)), frame_of(affine), [[60, 60]], size=64)
-        results.append(windows)
-    np.testing.assert_allclose(*results, atol=0.02)
-
-
 # --- back to voxels
 
 
 @pytest.mark.parametrize("name", GRIDS)
-@pytest.mark.parametrize(
-    "spacing",
-    [(0.1, 0.1, 2), (0.17578125, 0.17578125, 3), (0.27, 0.27, 3), (0.3, 0.5, 3), (0.7, 0.7, 3), (0.9, 0.9, 5)],
-)
+@pytest.mark.parametrize("spacing", [(0.1, 0.1, 2), (0.17578125, 0.17578125, 3), (0.3, 0.5, 3), (0.9, 0.9, 5)])
 def test_area_is_kept(name, spacing):
     affine = affine_of(GRIDS[name], spacing)
     shape = tuple(int(30 / size) for size in spacing[:2]) + (4,)
@@ -200,39 +171,6 @@ def test_window_over_the_border_is_cut(name):
     assert part[..., 0].any() and part[..., 1].any() and not part[..., 2:].any()
 
 
-@pytest.mark.parametrize("name", GRIDS)
-def test_sample_then_restore_returns_a_smooth_image(name):
-    affine = affine_of(GRIDS[name], (0.35, 0.35, 3))
-    affine[:3, 3] = -affine[:3, :3] @ (50, 50, 1)
-    blob = lambda world: np.exp(-(world**2).sum(axis=-1) / 18)  # noqa: E731
-    data = on_voxels(blob, affine, (101, 101, 3)).astype(np.float32)
-    centres = np.full((3, 2), 50.4)
-    windows, _ = sample_windows(data, frame_of(affine), centres)
-    native = restore_windows(windows[:, None], frame_of(affine), data.shape, centres)[0]
-    core = np.s_[35:66, 35:66]
-    np.testing.assert_allclose(native[core], data[core], atol=0.01)
-
-
-@pytest.mark.parametrize("linear", ["oblique", "all"])
-def test_storage_order_changes_nothing(linear):
-    # Quarter-millimetre steps and an sform keep the affine exact in float32.
-    affine = np.round(affine_of(GRIDS[linear], (0.5, 0.4, 3.0)) * 256) / 256
-    values = np.random.default_rng(0).integers(0, 999, (40, 44, 3)).astype(np.int16)
-    centres = np.array([[20.2, 21.7], [19, 22], [21.1, 23.3]])
-    first = None
-    for orientation in ORIENTATIONS[::3]:
-        data, stored_affine = stored_as(values, affine, orientation)
-        volume = load(make(data, stored_affine, qform=0))
-        windows, inside = sample_windows(volume.data[..., 0], frame_of(volume.affine), centres, size=32)
-        native = restore_windows(windows[:, None], frame_of(volume.affine), volume.data.shape[:3], centres)[0]
-        mask = to_native(volume, native > 400, np.uint8)
-        physical, _ = stored_as(np.asarray(native > 400, np.uint8), affine, orientation)
-        np.testing.assert_array_equal(np.asanyarray(mask.dataobj), physical)
-        first = first or (windows, inside, native)
-        for result, reference in zip((windows, inside, native), first):
-            np.testing.assert_array_equal(result, reference)
-
-
 def test_numbers_of_slices_must_agree():
     with pytest.raises(ValueError, match="centres"):
         sample_windows(np.ones((9, 9, 3), np.float32), frame_of(affine_of()), [[4, 4]])
@@ -244,13 +182,7 @@ def test_numbers_of_slices_must_agree():
 
 
 @pytest.mark.parametrize(
-    "spacing, shape",
-    [
-        ((0.3, 0.4, 3), (101, 93, 2)),
-        ((1, 1, 5), (30, 33, 2)),
-        ((1.2, 1.4, 5), (31, 20, 2)),
-        ((0.18, 0.9, 2), (200, 41, 2)),
-    ],
+    "spacing, shape", [((0.3, 0.4, 3), (101, 93, 2)), ((1.2, 1.4, 5), (31, 20, 2)), ((0.18, 0.9, 2), (200, 41, 2))]
 )
 def test_slices_of_a_ramp_and_their_map(spacing, shape):
     data = np.fromfunction(lambda i, j, k: 2 * i - 3 * j + k, shape, dtype=np.float32)
