@@ -7,8 +7,7 @@ import pytest
 from sctseg7t.brain.dicom import to_nifti
 from sctseg7t.errors import InputError, OutputError
 
-pydicom = pytest.importorskip("pydicom", reason="makes the DICOM files (pip install pydicom)")
-pytest.importorskip("dcm2niix", reason="the converter (pip install dcm2niix)")
+pytest.importorskip("pydicom", reason="makes the DICOM files (pip install pydicom)")
 
 
 def write_series(folder, number, description, *, slices=6, name="Doe^Jane"):

@@ -184,16 +184,14 @@ def test_axes_of_the_tensor_do_not_matter(flip):
         assert np.array_equal(rows.maps[name], columns.maps[name])
 
 
-@pytest.mark.parametrize("axes", ["yx", "xy"])
-def test_flip_averaging_treats_left_and_right_alike(axes):
+def test_flip_averaging_treats_left_and_right_alike():
     data, centres, frame = noise_scan()
-    entry = spec(axes=axes, flip=True)
-    stub = Stub(skewed if axes == "yx" else lambda image: skewed(image.T).swapaxes(1, 2))
+    stub, entry = Stub(skewed), spec(flip=True)
     found = segment_fractions([data], frame, centres, stub, entry)
     mirrored = segment_fractions([data[::-1]], frame, centres, stub, entry)
     for name in ("SC", "GM"):
         np.testing.assert_allclose(mirrored.maps[name], found.maps[name][::-1], atol=1e-4)
-    plain = segment_fractions([data], frame, centres, stub, spec(axes=axes))
+    plain = segment_fractions([data], frame, centres, stub, spec())
     assert np.abs(plain.maps["SC"] - found.maps["SC"]).max() > 0.05
 
 

@@ -8,7 +8,6 @@ import pytest
 from scipy.spatial.distance import pdist
 from scipy.spatial.transform import Rotation
 
-from sctseg7t.inference.postprocess import components
 from sctseg7t.measure.columns import LOCATIONS
 from sctseg7t.measure.lesion_location import Regions
 from sctseg7t.measure.lesions import label_lesions, largest_distance_mm, measure_lesions
@@ -31,29 +30,19 @@ def boxes(shape, *limits):
     return mask
 
 
-def ellipsoid(shape, affine, centre_mm, semi_axes_mm, axes=np.eye(3)):
-    """Voxels whose centres lie in an ellipsoid given in the world."""
-    voxels = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
-    world = voxels @ affine[:3, :3].T + affine[:3, 3] - centre_mm
-    return (((world @ axes) / semi_axes_mm) ** 2).sum(axis=-1) <= 1
-
-
-def rows_of(path):
-    with open(path, newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
 # ---- size -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("spacing", [(1, 1, 1), (0.7, 0.7, 0.7), (0.5, 0.5, 3.0), (0.9, 1.2, 2.0)])
+@pytest.mark.parametrize("spacing", [(1, 1, 1), (0.5, 0.5, 3.0), (0.9, 1.2, 2.0)])
 @pytest.mark.parametrize("rotation", [(0, 0, 0), (12, -8, 20)])
 def test_an_ellipsoid_has_its_volume_diameter_and_centre(spacing, rotation):
     semi_axes = np.array([6.0, 4.5, 9.0])
     shape = np.ceil(24 / np.array(spacing)).astype(int)
     affine = affine_of(spacing, rotation, (-40, 13, 7))
     centre = affine[:3, :3] @ (shape / 2) + affine[:3, 3]
-    (found,) = measure_lesions(ellipsoid(shape, affine, centre, semi_axes), affine).lesions
+    world = np.moveaxis(np.indices(shape), 0, -1) @ affine[:3, :3].T + affine[:3, 3]
+    mask = (((world - centre) / semi_axes) ** 2).sum(axis=-1) <= 1
+    (found,) = measure_lesions(mask, affine).lesions
     assert found.volume_mm3 == pytest.approx(4 / 3 * np.pi * semi_axes.prod(), rel=0.04)
     assert found.sphere_diameter_mm == pytest.approx(2 * np.cbrt(semi_axes.prod()), rel=0.02)
     # Corners lie up to a voxel's diagonal beyond the centres, and centres up to one inside the surface.
@@ -109,13 +98,6 @@ def test_connectivity_says_what_belongs_together():
     assert len(measure_lesions(mask, ISOTROPIC).lesions) == 1
     with pytest.raises(ValueError, match="connectivity"):
         label_lesions(mask, 8)
-
-
-def test_components_are_those_of_the_numpy_labelling():
-    mask = np.random.default_rng(1).random((20, 18, 16)) < 0.12
-    ours, theirs = label_lesions(mask), components(mask, corners=True, through_plane=True)
-    pairs = {tuple(pair) for pair in zip(ours.ravel().tolist(), theirs.ravel().tolist())}
-    assert len(pairs) == ours.max() + 1 == theirs.max() + 1
 
 
 def test_ids_follow_the_volume_and_ties_the_first_voxel():
@@ -241,35 +223,31 @@ def test_location_totals_sum_to_the_load(regions):
 # ---- tables -----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("with_regions", [False, True])
-def test_an_empty_mask_is_a_row_of_zeros(tmp_path, regions, with_regions):
-    table = measure_lesions(np.zeros(SHAPE, np.uint8), ISOTROPIC, regions if with_regions else None)
-    total = table.summary()
-    zeros = ["n_lesions", "n_small", "load_ml", "load_small_ml", *(f"n_{n}" for n in LOCATIONS)]
-    assert [total[name] for name in zeros + [f"{n}_ml" for n in LOCATIONS]] == [0] * 12
-    assert total["largest_volume_mm3"] is None and total["reason"][0] == "no_lesions"
-    assert not table.labels.any()
+def test_an_empty_mask_is_a_row_of_zeros(tmp_path, regions):
+    for given in (None, regions):
+        table = measure_lesions(np.zeros(SHAPE, np.uint8), ISOTROPIC, given)
+        total = table.summary()
+        zeros = ["n_lesions", "n_small", "load_ml", "load_small_ml", *(f"n_{n}" for n in LOCATIONS)]
+        assert [total[name] for name in zeros + [f"{n}_ml" for n in LOCATIONS]] == [0] * 12
+        assert total["largest_volume_mm3"] is None and total["reason"][0] == "no_lesions"
+        assert not table.labels.any()
     write_lesion_csv(table, tmp_path / "lesions.csv")
-    assert rows_of(tmp_path / "lesions.csv") == []
+    assert len((tmp_path / "lesions.csv").read_text().splitlines()) == 1
     write_load_csv({"a.nii.gz": total}, tmp_path / "scan.csv")
-    (row,) = rows_of(tmp_path / "scan.csv")
+    (row,) = csv.DictReader((tmp_path / "scan.csv").open())
     assert (row["n_lesions"], row["load_ml"], row["largest_diameter_mm"]) == ("0", "0.0000", "")
 
 
 def test_csv_has_a_row_a_lesion_with_units_and_empty_cells(tmp_path):
     mask = boxes(SHAPE, [(0, 4), (4, 7), (14, 17)], [(20, 21), (4, 5), (20, 21)])
     table = measure_lesions(mask, affine_of((1, 1, 2)))
-    write_lesion_csv(table, tmp_path / "lesions.csv", filename="a_lesion.nii.gz", tool_version="9")
     total = table.summary()
     assert total["n_lesions"] == 1 and all(total[f"n_{name}"] is total[f"{name}_ml"] is None for name in LOCATIONS)
-    large, small = rows_of(tmp_path / "lesions.csv")
-    assert (large["filename"], large["id"], large["counted"], large["tool_version"]) == (
-        "a_lesion.nii.gz",
-        "1",
-        "1",
-        "9",
-    )
-    assert (large["volume_mm3"], large["location"], large["flags"]) == ("72.0000", "", "touches_image_edge")
+    write_lesion_csv(table, tmp_path / "lesions.csv", filename="a_lesion.nii.gz", tool_version="9")
+    large, small = csv.DictReader((tmp_path / "lesions.csv").open())
+    assert (large["filename"], large["tool_version"]) == ("a_lesion.nii.gz", "9")
+    assert (large["id"], large["counted"], large["volume_mm3"]) == ("1", "1", "72.0000")
+    assert (large["location"], large["flags"]) == ("", "touches_image_edge")
     assert (small["counted"], small["volume_mm3"], small["reason"]) == ("0", "2.0000", "no_regions")
     assert float(small["centroid_s_mm"]) == 40
 

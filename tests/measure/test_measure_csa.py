@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
+from skimage.measure import regionprops
 
 from sctseg7t.image.frame import frame_of
 from sctseg7t.measure.checks import check_areas
@@ -17,7 +19,11 @@ def cylinder(affine, shape, semi_axes, *, lean=(0, 0), turn_deg=0, supersample=6
     frame = frame_of(affine).axes
     tangent = np.array([*lean, 1.0]) @ frame
     tangent /= np.linalg.norm(tangent)
-    across = frame @ smallest_rotation(frame[2], tangent)
+    turn = np.cross(frame[2], tangent)
+    sine = np.linalg.norm(turn)
+    # The smallest rotation that takes the slices' normal to the axis; rows are its x, y, z.
+    smallest = Rotation.from_rotvec(turn * (np.arcsin(sine) / sine if sine else 1)).as_matrix()
+    across = frame @ smallest.T
     centre = affine[:3, :3] @ ((np.array(shape) - 1) / 2) + affine[:3, 3]
     offset = (np.arange(supersample) + 0.5) / supersample - 0.5
     i, j, k = np.meshgrid(*map(np.arange, shape), indexing="ij")
@@ -32,18 +38,8 @@ def cylinder(affine, shape, semi_axes, *, lean=(0, 0), turn_deg=0, supersample=6
     return total / supersample**2
 
 
-def smallest_rotation(start, end):
-    """Rows: the axes x, y, z turned by the smallest rotation that takes `start` to `end` (Rodrigues)."""
-    axis = np.cross(start, end)
-    cross = np.cross(np.eye(3), -axis)
-    return np.eye(3) + cross + cross @ cross / (1 + start @ end)
-
-
 def rotation(axis, degrees):
-    angle = np.radians(degrees)
-    axis = np.array(axis) / np.linalg.norm(axis)
-    cross = np.cross(np.eye(3), -axis)
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    return Rotation.from_rotvec(np.array(axis) / np.linalg.norm(axis) * degrees, degrees=True).as_matrix()
 
 
 def make_affine(spacing, *, rotate=None, shear=0.0):
@@ -68,8 +64,7 @@ def test_upright_ellipse(spacing, semi_axes, turn_deg):
     row = middle(measure_csa({"SC": cylinder(affine, (size, size + 1, 3), semi_axes, turn_deg=turn_deg)}, affine))
     ap, rl = (1, 0) if abs(turn_deg) < 45 else (0, 1)
     area = np.pi * semi_axes[0] * semi_axes[1]
-    assert row.area_mm2 == pytest.approx(area, rel=0.01)
-    assert row.area_corrected_mm2 == pytest.approx(area, rel=0.01)
+    assert (row.area_mm2, row.area_corrected_mm2) == pytest.approx((area, area), rel=0.01)
     assert row.diameter_ap_mm == pytest.approx(2 * semi_axes[ap], rel=0.01)
     assert row.diameter_rl_mm == pytest.approx(2 * semi_axes[rl], rel=0.01)
     assert row.eccentricity == pytest.approx(np.sqrt(1 - (semi_axes[1] / semi_axes[0]) ** 2), abs=0.01)
@@ -88,7 +83,7 @@ GEOMETRIES = {
 
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
-@pytest.mark.parametrize(("rl_deg", "ap_deg"), [(0, 0), (20, 0), (0, -30), (15, 25), (-20, 20)])
+@pytest.mark.parametrize(("rl_deg", "ap_deg"), [(0, -30), (15, 25), (-20, 20)])
 @pytest.mark.parametrize("hard", [False, True])
 def test_tilted_cylinder(geometry, rl_deg, ap_deg, hard):
     affine = GEOMETRIES[geometry]
@@ -110,6 +105,9 @@ def test_tilted_cylinder(geometry, rl_deg, ap_deg, hard):
     corrected = table.column("SC", "area_corrected_mm2")
     assert corrected == pytest.approx(np.full(5, area), rel=exact)
     assert corrected.mean() == pytest.approx(area, rel=0.015 if hard else 0.005)
+    centres = np.array([np.append(np.argwhere(cord[..., k] > 0.5).mean(0), k) for k in range(5)])
+    heights = centres @ affine[2, :3] + affine[2, 3]
+    assert table.column("SC", "z_mm") == pytest.approx(heights, abs=0.1)
 
 
 def test_shear_between_slices_moves_the_cord_not_the_area():
@@ -199,23 +197,11 @@ def test_a_gap_is_null_not_zero_and_does_not_disturb_its_neighbours():
         else:
             area = np.pi * (26 if row.tissue == "SC" else 4.5)
             assert row.area_corrected_mm2 == pytest.approx(area, rel=0.015)
+    empty = measure_csa({"SC": 0 * cord, "GM": 0 * gm}, affine)
+    assert {(row.reason, row.z_mm) for row in empty.rows} == {(("empty",), None)}
+    assert (empty.level_rows[0].mean["area_mm2"], empty.level_rows[0].reason) == (None, ("no_value",))
     assert [r.n_averaged for r in table.level_rows if r.tissue == "SC"] == [6]
     assert [r.n_slices for r in table.level_rows if r.tissue == "SC"] == [9]
-
-
-def test_all_empty():
-    table = measure_csa({"SC": np.zeros((5, 5, 3)), "GM": np.zeros((5, 5, 3))}, np.eye(4))
-    assert {row.reason for row in table.rows} == {("empty",)}
-    assert {row.z_mm for row in table.rows} == {None}
-    assert table.level_rows[0].mean["area_mm2"] is None
-    assert table.level_rows[0].reason == ("no_value",)
-
-
-def test_z_is_where_the_centreline_meets_the_slice():
-    affine = make_affine((0.4, 0.4, 3), rotate=rotation((1, 0, 0), 20))
-    cord = cylinder(affine, (60, 60, 5), (6.5, 4))
-    expected = [(affine @ [29.5, 29.5, k, 1])[2] for k in range(5)]
-    assert measure_csa({"SC": cord}, affine).column("SC", "z_mm") == pytest.approx(expected, abs=0.05)
 
 
 def test_level_rows():
@@ -305,11 +291,10 @@ def test_bad_calls(change):
 
 
 def test_shape_agrees_with_scikit_image():
-    measure = pytest.importorskip("skimage.measure")
     y, x = np.meshgrid(np.arange(60), np.arange(60))
     mask = ((x - 30.3) / 17) ** 2 + ((y - 28.6) / 11) ** 2 <= 1
     mask &= ~((np.abs(x - 30) < 2) & (y > 34))
-    region = measure.regionprops(mask.astype(int))[0]
+    region = regionprops(mask.astype(int))[0]
     row = measure_csa({"SC": mask[..., None].astype(float)}, np.diag([0.3, 0.3, 3, 1])).rows[0]
     assert row.area_mm2 == pytest.approx(region.area * 0.09)
     assert row.eccentricity == pytest.approx(region.eccentricity, rel=0.01)

@@ -3,12 +3,11 @@
 import os
 
 import numpy as np
+import onnx
 import pytest
 
 from sctseg7t.errors import DeviceError, ModelError, UsageError
 from sctseg7t.runtime import open_session, session
-
-onnx = pytest.importorskip("onnx")
 
 WEIGHT = np.random.default_rng(0).standard_normal((2, 1, 3, 3)).astype(np.float32)
 
@@ -77,32 +76,29 @@ def recorded(opened):
     return session.Session(opened.path, opened.device, opened.threads, recorder), recorder.batches
 
 
-@pytest.mark.parametrize("count", [1, 2, 31, 32, 33, 65, 100])
-def test_any_number_of_images_as_one_by_one(network, count):
-    opened = open_session(network, "cpu", 1)
-    stack = images(count)
-    together = opened.run(stack)
-    assert together.shape == (count, 2, 12, 12) and together.dtype == np.float32
-    np.testing.assert_allclose(together, expected(stack), atol=1e-5)
-    alone = np.concatenate([opened.run(stack[k : k + 1]) for k in range(count)])
-    np.testing.assert_allclose(together, alone, atol=1e-6)
-
-
-@pytest.mark.parametrize(("count", "batches"), [(3, [3]), (4, [4]), (5, [3, 3]), (9, [3] * 3), (20, [4] * 5)])
-def test_batches_are_equal_and_bounded(network, count, batches):
+def test_any_number_of_images_as_one_by_one_in_equal_bounded_batches(network):
     opened, seen = recorded(open_session(network, "cpu", 1))
-    opened.run(images(count))
-    assert seen == batches
-    assert max(seen) <= session.BATCH["cpu"]
+    most = session.BATCH["cpu"]
+    for count in (1, most - 1, most, most + 1, 2 * most + 1, 5 * most):
+        stack = images(count)
+        together = opened.run(stack)
+        assert together.shape == (count, 2, 12, 12) and together.dtype == np.float32
+        np.testing.assert_allclose(together, expected(stack), atol=1e-5)
+        assert max(seen) <= most and len(set(seen)) == 1 and len(seen) == -(-count // most)
+        seen.clear()
+        alone = np.concatenate([opened.run(stack[k : k + 1]) for k in range(count)])
+        np.testing.assert_allclose(together, alone, atol=1e-6)
+        seen.clear()
 
 
 @pytest.mark.parametrize("fixed", [1, 4])
-@pytest.mark.parametrize("count", [1, 4, 6])
-def test_fixed_batch_is_padded_and_the_padding_dropped(tmp_path, fixed, count):
+def test_fixed_batch_is_padded_and_the_padding_dropped(tmp_path, fixed):
     opened, seen = recorded(open_session(write_network(tmp_path / "net.onnx", batch=fixed), "cpu", 1))
-    stack = images(count)
-    np.testing.assert_allclose(opened.run(stack), expected(stack), atol=1e-5)
-    assert seen == [fixed] * -(-count // fixed)
+    for count in (1, 4, 6):
+        stack = images(count)
+        np.testing.assert_allclose(opened.run(stack), expected(stack), atol=1e-5)
+        assert seen == [fixed] * -(-count // fixed)
+        seen.clear()
 
 
 def test_other_types_and_strides_are_accepted(network):
@@ -111,50 +107,36 @@ def test_other_types_and_strides_are_accepted(network):
     np.testing.assert_allclose(got, expected(stack[..., ::-1]), atol=1e-5)
 
 
-def test_input_the_network_refuses_is_a_model_error(tmp_path):
+def test_damaged_file_and_unfit_input_are_model_errors_of_one_line(network, tmp_path):
+    content = network.read_bytes()
+    for damaged in (b"not a network", content[: len(content) // 2], b"", None):
+        network.unlink() if damaged is None else network.write_bytes(damaged)
+        with pytest.raises(ModelError, match="net.onnx") as caught:
+            open_session(network, "cpu", 1)
+        assert "\n" not in str(caught.value)
     opened = open_session(write_network(tmp_path / "net.onnx", size=8), "cpu", 1)
     with pytest.raises(ModelError, match="net.onnx") as caught:
         opened.run(images(2, size=10))
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("damage", ["text", "cut", "empty", "absent"])
-def test_damaged_file_is_a_model_error_of_one_line(network, damage):
-    content = network.read_bytes()
-    if damage == "absent":
-        network.unlink()
-    else:
-        network.write_bytes({"text": b"not a network", "cut": content[: len(content) // 2], "empty": b""}[damage])
-    with pytest.raises(ModelError, match="net.onnx") as caught:
-        open_session(network, "cpu", 1)
-    assert "\n" not in str(caught.value)
-
-
 class TestDevices:
-    @pytest.mark.parametrize(("name", "index"), [("cpu", None), ("auto", 0), ("cuda", 0), ("cuda:0", 0), ("cuda:3", 3)])
-    def test_names(self, name, index):
-        assert session.cuda_index(name) == index
+    def test_names(self, network):
+        for name, index in {"cpu": None, "auto": 0, "cuda": 0, "cuda:0": 0, "cuda:3": 3}.items():
+            assert session.cuda_index(name) == index
+        for name in ("gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:1.0", "cuda:²", "cpu:0", "", "CPU", None):
+            with pytest.raises(UsageError, match="-device"):
+                open_session(network, name)
 
-    @pytest.mark.parametrize(
-        "name", ["gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:1.0", "cuda:²", "cpu:0", "", "CPU", None]
-    )
-    def test_malformed_names_are_usage_errors(self, name, network):
-        with pytest.raises(UsageError, match="-device"):
-            open_session(network, name)
-
-    def test_auto_falls_back_to_the_cpu(self, network, has_cuda):
+    def test_without_a_gpu_auto_falls_back_to_the_cpu_and_cuda_is_a_device_error(self, network, has_cuda):
         if has_cuda:
             pytest.skip("this machine has a GPU")
         opened = open_session(network, "auto", 1)
         assert opened.device == "cpu"
         assert opened.run(images(1)).shape == (1, 2, 12, 12)
-
-    @pytest.mark.parametrize("name", ["cuda", "cuda:1"])
-    def test_cuda_without_a_gpu_is_a_device_error(self, network, has_cuda, name):
-        if has_cuda:
-            pytest.skip("this machine has a GPU")
-        with pytest.raises(DeviceError, match="use -device cpu"):
-            open_session(network, name)
+        for name in ("cuda", "cuda:1"):
+            with pytest.raises(DeviceError, match="use -device cpu"):
+                open_session(network, name)
 
     def test_cuda_that_does_not_start(self, network, monkeypatch):
         """The driver answers but the provider is not loaded: auto goes on, cuda says why."""
@@ -176,55 +158,41 @@ class TestDevices:
 
 
 class TestThreads:
-    def affinity(self, monkeypatch, count):
-        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(count)), raising=False)
-
-    def cgroup(self, monkeypatch, folder, **files):
-        for name, text in files.items():
-            path = folder / {"v2": "cpu.max", "quota": "cpu/cpu.cfs_quota_us", "period": "cpu/cpu.cfs_period_us"}[name]
-            path.parent.mkdir(exist_ok=True)
-            path.write_text(text + "\n")
-        monkeypatch.setattr(session, "_CGROUP", folder)
-
-    def test_affinity_counts(self, monkeypatch, tmp_path):
-        self.cgroup(monkeypatch, tmp_path)
-        self.affinity(monkeypatch, 3)
-        assert session.usable_cpus() == 3
+    FILES = {"v2": "cpu.max", "quota": "cpu/cpu.cfs_quota_us", "period": "cpu/cpu.cfs_period_us"}
 
     @pytest.mark.parametrize(
-        ("text", "count"),
+        ("files", "count"),
         [
-            ("max 100000", 8),
-            ("200000 100000", 2),
-            ("150000 100000", 2),
-            ("50000 100000", 1),
-            ("1600000 100000", 8),
-            ("?", 8),
+            ({}, 8),
+            ({"v2": "max 100000"}, 8),
+            ({"v2": "200000 100000"}, 2),
+            ({"v2": "150000 100000"}, 2),
+            ({"v2": "50000 100000"}, 1),
+            ({"v2": "1600000 100000"}, 8),
+            ({"v2": "?"}, 8),
+            ({"quota": "-1", "period": "100000"}, 8),
+            ({"quota": "300000", "period": "100000"}, 3),
+            ({"quota": "10000", "period": "100000"}, 1),
         ],
     )
-    def test_quota_of_cgroup_2(self, monkeypatch, tmp_path, text, count):
-        self.affinity(monkeypatch, 8)
-        self.cgroup(monkeypatch, tmp_path, v2=text)
-        assert session.usable_cpus() == count
-
-    @pytest.mark.parametrize(("quota", "count"), [("-1", 8), ("300000", 3), ("10000", 1)])
-    def test_quota_of_cgroup_1(self, monkeypatch, tmp_path, quota, count):
-        self.affinity(monkeypatch, 8)
-        self.cgroup(monkeypatch, tmp_path, quota=quota, period="100000")
+    def test_affinity_and_quota_of_cgroups_count(self, monkeypatch, tmp_path, files, count):
+        (tmp_path / "cpu").mkdir()
+        for name, text in files.items():
+            (tmp_path / self.FILES[name]).write_text(text + "\n")
+        monkeypatch.setattr(session, "_CGROUP", tmp_path)
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
         assert session.usable_cpus() == count
 
     def test_system_without_affinity(self, monkeypatch, tmp_path):
-        self.cgroup(monkeypatch, tmp_path)
+        monkeypatch.setattr(session, "_CGROUP", tmp_path)
         monkeypatch.delattr(os, "sched_getaffinity", raising=False)
         monkeypatch.setattr(os, "cpu_count", lambda: None)
         assert session.usable_cpus() == 1
 
-    def test_default_is_what_is_usable(self, network, monkeypatch):
+    def test_default_is_what_is_usable_and_less_than_one_is_refused(self, network, monkeypatch):
         monkeypatch.setattr(session, "usable_cpus", lambda: 1)
         assert open_session(network, "cpu").threads == 1
         assert open_session(network, "cpu", 2).threads == 2
-
-    @pytest.mark.parametrize("threads", [0, -1])
-    def test_less_than_one_is_refused(self, network, threads):
-        with pytest.raises(UsageError, match="-threads"):
-            open_session(network, "cpu", threads)
+        for threads in (0, -1):
+            with pytest.raises(UsageError, match="-threads"):
+                open_session(network, "cpu", threads)
