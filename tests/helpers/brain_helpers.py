@@ -1,10 +1,8 @@
 """A made-up FLAIR of the MNI template's brain, and a network that finds what is brighter than tissue."""
 
-import hashlib
-import json
-
 import nibabel as nib
 import numpy as np
+from conv_network import write_entry, write_network
 
 # Centre (MNI, mm), radius (mm) and place of every lesion that is drawn.
 LESIONS = (
@@ -48,51 +46,20 @@ def network(folder, above=1.35, **changes):
 
     Below half of the step to a lesion: interpolation from 2 mm rounds small ones off.
     """
-    from onnx import TensorProto, helper, numpy_helper
-    from onnx import save as save_onnx
-
-    kernel = np.zeros((1, 3, 1, 1, 1), np.float32)
-    kernel[0, 0] = 12
-    arrays = [numpy_helper.from_array(kernel, "k"), numpy_helper.from_array(np.float32([-12 * 3 * (above - 1)]), "b")]
-    nodes = [helper.make_node("Conv", ["image", "k", "b"], ["c"]), helper.make_node("Sigmoid", ["c"], ["LESION"])]
-    shapes = (["n", 3, "x", "y", "z"], ["n", 1, "x", "y", "z"])
-    values = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in zip(("image", "LESION"), shapes)]
-    graph = helper.make_graph(nodes, "stub", values[:1], values[1:], arrays)
-    path = folder / "net.onnx"
-    save_onnx(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    content = path.read_bytes()
-    entry = {
-        "id": "stub_lesion",
-        "version": "1.0.0",
-        "task": "brain_lesion",
-        "description": "Bright voxels.",
-        "licence": None,
-        "files": [
-            {
-                "name": path.name,
-                "bytes": len(content),
-                "sha256": hashlib.sha256(content).hexdigest(),
-                "format": "onnx",
-            }
-        ],
-        "input": {
-            "contrasts": ["FLAIR"],
-            "orientation": "RAS",
-            "axes": "xyz",
-            "spacing_mm": [1, 1, 1],
-            "size": [64, 64, 64],
-            "channels": ["FLAIR", "prior_GM", "prior_WM"],
-            "normalisation": {"name": "median", "parameters": {"scope": "mask", "slope": 3}},
-            "interpolation": "linear",
-            "sampling": {"method": "patches", "overlap": 0.25},
-            **changes.pop("input", {}),
-        },
-        "outputs": [{"name": "LESION", "channel": 0, "threshold": 0.5, "meaning": "lesion", "suffix": "_lesionseg"}],
+    kernel = np.reshape([12, 0, 0], (1, 3, 1, 1, 1))
+    path = write_network(folder / "stub_lesion.onnx", kernel, bias=-12 * 3 * (above - 1))
+    given = {
+        "contrasts": ["FLAIR"],
+        "axes": "xyz",
+        "spacing_mm": [1, 1, 1],
+        "size": [64, 64, 64],
+        "channels": ["FLAIR", "prior_GM", "prior_WM"],
+        "normalisation": {"name": "median", "parameters": {"scope": "mask", "slope": 3}},
+        "sampling": {"method": "patches", "overlap": 0.25},
+    } | changes.pop("input", {})
+    fields = {
         "derived": [{"name": "LABELS", "labels_of": "LESION", "suffix": "_lesionlabels"}],
-        "activation": "sigmoid",
         "postprocess": [{"op": "remove_small", "params": {"label": "LESION", "min_mm3": 8, "scope": "volume"}}],
         "centring": {"policy": "none"},
-        **changes,
     }
-    path.with_suffix(".json").write_text(json.dumps(entry))
-    return str(path)
+    return write_entry(path, "brain_lesion", "LESION", input=given, **fields | changes)

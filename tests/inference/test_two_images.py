@@ -1,12 +1,10 @@
 """A network that looks at two images of a scan: an entry is enough, from the Python call to a batch."""
 
-import hashlib
-import json
-
 import nibabel as nib
 import numpy as np
 import pytest
 from batch_helpers import make_bids, record, rows
+from conv_network import write_entry, write_network
 from sctseg7t.cli.batch import main as batch_main
 from sctseg7t.cli.compare import main as compare_main
 
@@ -14,26 +12,14 @@ import sctseg7t
 from sctseg7t.errors import UsageError
 from sctseg7t.inference.record import find_records
 
-ENTRY = {
-    "id": "two_images",
-    "version": "1.0.0",
-    "task": "sc",
-    "description": "Takes the cord for what is bright in the second image.",
-    "licence": None,
-    "input": {
-        "contrasts": ["T2star"],
-        "orientation": "RAS",
-        "axes": "yx",
-        "spacing_mm": [0.25, 0.25],
-        "size": [96, 96],
-        "channels": ["T2star", "T1"],
-        "images": ["scan", "second"],
-        "normalisation": {"name": "zscore", "parameters": {"scope": "slice"}},
-        "interpolation": "linear",
-    },
-    "outputs": [{"name": "SC", "channel": 0, "threshold": 0.5, "meaning": "spinal cord", "suffix": "_seg"}],
-    "activation": "sigmoid",
-    "centring": {"policy": "image"},
+INPUT = {
+    "contrasts": ["T2star"],
+    "axes": "yx",
+    "spacing_mm": [0.25, 0.25],
+    "size": [96, 96],
+    "channels": ["T2star", "T1"],
+    "images": ["scan", "second"],
+    "normalisation": {"name": "zscore", "parameters": {"scope": "slice"}},
 }
 RADIUS_MM = 4.0
 
@@ -41,20 +27,8 @@ RADIUS_MM = 4.0
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
     """A 1 x 1 convolution that sees the second channel alone, with its entry beside it."""
-    from onnx import TensorProto, helper, numpy_helper, save
-
-    weights = np.float32([[[[0.0]], [[8.0]]]])
-    arrays = [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(np.float32([-8.0]), "b")]
-    nodes = [helper.make_node("Conv", ["images", "w", "b"], ["c"]), helper.make_node("Sigmoid", ["c"], ["SC"])]
-    given = helper.make_tensor_value_info("images", TensorProto.FLOAT, ["n", 2, "h", "w"])
-    found = helper.make_tensor_value_info("SC", TensorProto.FLOAT, ["n", 1, "h", "w"])
-    graph = helper.make_graph(nodes, "two", [given], [found], arrays)
-    path = tmp_path_factory.mktemp("net") / "two.onnx"
-    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
-    content = path.read_bytes()
-    file = {"name": path.name, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest(), "format": "onnx"}
-    path.with_suffix(".json").write_text(json.dumps(ENTRY | {"files": [file]}))
-    return str(path)
+    path = write_network(tmp_path_factory.mktemp("net") / "two_images.onnx", [[[[0.0]], [[8.0]]]], bias=-8)
+    return write_entry(path, "sc", "SC", input=INPUT)
 
 
 def disc(path, centre_mm, shape=(80, 84, 4), spacing=(0.4, 0.35, 4.0), shift=(0.0, 0.0, -2.0)):

@@ -3,31 +3,13 @@
 import os
 
 import numpy as np
-import onnx
 import pytest
+from conv_network import write_network
 
 from sctseg7t.errors import DeviceError, ModelError, UsageError
 from sctseg7t.runtime import open_session, session
 
 WEIGHT = np.random.default_rng(0).standard_normal((2, 1, 3, 3)).astype(np.float32)
-
-
-def write_network(path, batch="n", size="s"):
-    """A convolution and a sigmoid: enough to tell images of a batch apart."""
-    helper, float_ = onnx.helper, onnx.TensorProto.FLOAT
-    graph = helper.make_graph(
-        [
-            helper.make_node("Conv", ["image", "weight"], ["map"], pads=[1, 1, 1, 1]),
-            helper.make_node("Sigmoid", ["map"], ["probability"]),
-        ],
-        "net",
-        [helper.make_tensor_value_info("image", float_, [batch, 1, size, size])],
-        [helper.make_tensor_value_info("probability", float_, [batch, 2, size, size])],
-        [onnx.numpy_helper.from_array(WEIGHT, "weight")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.save(model, path)
-    return path
 
 
 def expected(images):
@@ -43,7 +25,7 @@ def expected(images):
 
 @pytest.fixture
 def network(tmp_path):
-    return write_network(tmp_path / "net.onnx")
+    return write_network(tmp_path / "net.onnx", WEIGHT)
 
 
 @pytest.fixture
@@ -93,7 +75,7 @@ def test_any_number_of_images_as_one_by_one_in_equal_bounded_batches(network):
 
 @pytest.mark.parametrize("fixed", [1, 4])
 def test_fixed_batch_is_padded_and_the_padding_dropped(tmp_path, fixed):
-    opened, seen = recorded(open_session(write_network(tmp_path / "net.onnx", batch=fixed), "cpu", 1))
+    opened, seen = recorded(open_session(write_network(tmp_path / "net.onnx", WEIGHT, batch=fixed), "cpu", 1))
     for count in (1, 4, 6):
         stack = images(count)
         np.testing.assert_allclose(opened.run(stack), expected(stack), atol=1e-5)
@@ -114,7 +96,7 @@ def test_damaged_file_and_unfit_input_are_model_errors_of_one_line(network, tmp_
         with pytest.raises(ModelError, match="net.onnx") as caught:
             open_session(network, "cpu", 1)
         assert "\n" not in str(caught.value)
-    opened = open_session(write_network(tmp_path / "net.onnx", size=8), "cpu", 1)
+    opened = open_session(write_network(tmp_path / "net.onnx", WEIGHT, side=8), "cpu", 1)
     with pytest.raises(ModelError, match="net.onnx") as caught:
         opened.run(images(2, size=10))
     assert "\n" not in str(caught.value)
