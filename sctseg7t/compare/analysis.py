@@ -14,7 +14,7 @@ import pandas as pd
 from sctseg7t.compare.metrics import BY_SIZE, COUNTS, ITEMS, LESIONS, TISSUE, metrics_of, size_strata
 from sctseg7t.compare.types import KEYS, LESION, STRUCTURES, Case, Settings
 from sctseg7t.image.grid import Grid
-from sctseg7t.measure.lesion_agreement import LOAD_LIMITS_ML, f1, load_stratum, size_stratum
+from sctseg7t.measure.lesion_agreement import LOAD_LIMITS_ML, f1, load_stratum
 from sctseg7t.measure.pairs import ratio
 from sctseg7t.measure.reliability import icc
 from sctseg7t.measure.significance import holm, mann_whitney, wilcoxon_signed_rank
@@ -22,7 +22,6 @@ from sctseg7t.measure.statistics import bland_altman, scan_rescan_cov, summary
 
 # Of fewer subjects no two-sided p of the signed-rank test can be below 0.05.
 LEAST_SUBJECTS = 6
-MISSED, FALSE = "missed", "false"
 _LEVELS = ("slice", "level", "scan")
 _STATISTICS = ("mean", "median", "sd", "low", "high")
 # The metrics that a wide table has a column for, whatever was found.
@@ -53,26 +52,6 @@ def wide(values: pd.DataFrame, kind: str) -> pd.DataFrame:
         pivot = pd.DataFrame({"row": row, "metric": values.metric.to_numpy(), "value": values.value.to_numpy()})
         found = pivot.pivot(index="row", columns="metric", values="value").reindex(columns=_METRICS[kind])
     return pd.concat([keys, found.rename_axis(None, axis=1).reset_index(drop=True)], axis=1)
-
-
-def with_outliers(rows: pd.DataFrame, failure_dice: float) -> pd.DataFrame:
-    """Rows of tissues and why each is left out of means: a column ``outlier``."""
-    conditions = [rows.size_method == 0, rows.size_against == 0, rows.dice <= failure_dice]
-    return rows.assign(outlier=np.select(conditions, ["missing", "extra", "dice"], ""))
-
-
-def with_strata(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows of lesions with the stratum of the other mask's load, and which of the masks are ``empty``."""
-    without = rows.load_method_ml == 0, rows.load_against_ml == 0
-    empty = np.select([without[0] & without[1], *without], ["both", "method", "against"], "")
-    return rows.assign(load_stratum=[load_stratum(load) for load in rows.load_against_ml], empty=empty)
-
-
-def with_kinds(items: pd.DataFrame) -> pd.DataFrame:
-    """Lesions without counterpart with their ``kind`` (missed or false) and stratum of ``size``."""
-    names = [name for name, _ in size_strata()]
-    sizes = [names[place] for place in size_stratum(items.volume_mm3)]
-    return items.assign(kind=np.where(items.missed == 1, MISSED, FALSE), size=sizes)
 
 
 # --- summaries -----------------------------------------------------------------------------

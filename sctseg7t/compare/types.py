@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -190,25 +192,37 @@ class Comparison:
 
         ``""``, ``dice``, ``missing`` (no mask where the other has one), ``extra`` (a mask where the other has none).
         """
-        from sctseg7t.compare.analysis import wide, with_outliers
+        from sctseg7t.compare.analysis import wide
 
-        tissues = self.values[(self.values.structure != LESION) & (self.values.against != "")]
-        return with_outliers(wide(tissues, "tissue"), self.settings.failure_dice)
+        rows = wide(self.values[(self.values.structure != LESION) & (self.values.against != "")], "tissue")
+        conditions = [rows.size_method == 0, rows.size_against == 0, rows.dice <= self.settings.failure_dice]
+        return rows.assign(outlier=np.select(conditions, ["missing", "extra", "dice"], ""))
 
     @cached_property
     def lesion_rows(self) -> pd.DataFrame:
-        """Scans of lesions with a column a metric; ``empty`` tells which mask has none: both, method, against."""
-        from sctseg7t.compare.analysis import wide, with_strata
+        """Scans of lesions with a column a metric and the stratum of the other mask's load.
+
+        ``empty`` tells which mask has none: both, method, against.
+        """
+        from sctseg7t.compare.analysis import wide
+        from sctseg7t.measure.lesion_agreement import load_stratum
 
         lesions = self.values[(self.values.structure == LESION) & (self.values.against != "")]
-        return with_strata(wide(lesions[lesions.level == "scan"], "lesion"))
+        rows = wide(lesions[lesions.level == "scan"], "lesion")
+        without = rows.load_method_ml == 0, rows.load_against_ml == 0
+        empty = np.select([without[0] & without[1], *without], ["both", "method", "against"], "")
+        return rows.assign(load_stratum=[load_stratum(load) for load in rows.load_against_ml], empty=empty)
 
     @cached_property
     def unmatched(self) -> pd.DataFrame:
-        """Lesions without counterpart with a column a metric; ``kind`` is missed or false."""
-        from sctseg7t.compare.analysis import wide, with_kinds
+        """Lesions without counterpart with a column a metric and stratum of size; ``kind`` is missed or false."""
+        from sctseg7t.compare.analysis import wide
+        from sctseg7t.compare.metrics import size_strata
+        from sctseg7t.measure.lesion_agreement import size_stratum
 
-        return with_kinds(wide(self.values[self.values.level == "lesion"], "item"))
+        items = wide(self.values[self.values.level == "lesion"], "item")
+        sizes = [size_strata()[place][0] for place in size_stratum(items.volume_mm3)]
+        return items.assign(kind=np.where(items.missed == 1, "missed", "false"), size=sizes)
 
     def slices(self, structure: str | None = None) -> pd.DataFrame:
         """The rows of slices, of one structure or of all."""

@@ -102,19 +102,14 @@ def test_without_reference_each_pair(pair):
     assert found.reference is None and set(found.tests.metric) == {"area_mm2"}
 
 
-def test_a_tissue_of_one_method_alone_is_noted(tmp_path):
-    case = case_of(tmp_path, {("a", "SC"): disc(5), ("a", "WM"): disc(4), ("truth", "SC"): disc(6)})
-    found = compare([case], ["a"], "truth")
+def test_what_makes_numbers_doubtful_is_noted(tmp_path):
+    arrays = {("a", "SC"): disc(5), ("a", "WM"): disc(4)}
+    truths = [disc(6, (20, 17 + k)) for k in (1, 2)]
+    cases = [case_of(tmp_path, {**arrays, ("truth", "SC"): truth}, name=f"sub-0{k}") for k, truth in enumerate(truths)]
+    found = compare(cases, ["a"], "truth")
     assert found.structures == ("SC",) and "WM" in set(found.values.structure)
-    assert problems_of(found) == [("missing", None, "WM", False)]
-
-
-def test_the_same_mask_of_two_scans_is_noted(tmp_path):
-    cases = [
-        case_of(tmp_path, {("a", "SC"): disc(5), ("truth", "SC"): disc(6, (20, 17 + k))}, name=f"sub-0{k}")
-        for k in (1, 2)
-    ]
-    assert problems_of(compare(cases, ["a"], "truth")) == [("duplicate", "a", "SC", False)]
+    copies = [("duplicate", "a", structure, False) for structure in ("SC", "WM")]
+    assert problems_of(found) == [*copies, ("missing", None, "WM", False)]
 
 
 def test_a_reference_made_from_a_method_is_noted(tmp_path):

@@ -301,13 +301,6 @@ def test_figures_are_of_the_slices_and_say_so_in_words(compared):
     assert len(axes) == 6 and len({axis.get_ylim() for axis in axes[:3]}) == 1
 
 
-def test_equal_values_are_drawn(compared):
-    dice = compared.values.metric == "dice"
-    flat = of_values(compared, compared.values.assign(value=compared.values.value.where(~dice, 1.0)))
-    (violins,) = (plot for plot in plots(flat) if plot.name == "violins_dice")
-    assert "median 1.000" in violins.text
-
-
 # --- pictures --------------------------------------------------------------------------------
 
 
