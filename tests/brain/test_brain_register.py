@@ -179,12 +179,11 @@ def test_maps_are_where_anatomy_is():
 
 
 @pytest.mark.data
-def test_cord_scans_are_refused(data_dir):
-    for name in ("gm-challenge/sub-9669/anat/sub-9669_run-1_T2starw.nii.gz", "mts/sub-01_acq-MTon_MTS.nii.gz"):
-        volume = load(data_dir / "cord" / name, axial=False)
-        template = register.template_to_scan(volume.data[..., 0], volume.affine)
-        with pytest.raises(InputError, match="no brain in view"):
-            mask.brain_mask(volume.data[..., 0], volume.affine, template, name=volume.name)
+def test_a_cord_scan_is_refused(data_dir):
+    volume = load(data_dir / "cord/gm-challenge/sub-9669/anat/sub-9669_run-1_T2starw.nii.gz", axial=False)
+    template = register.template_to_scan(volume.data[..., 0], volume.affine)
+    with pytest.raises(InputError, match="no brain in view"):
+        mask.brain_mask(volume.data[..., 0], volume.affine, template, name=volume.name)
 
 
 @pytest.mark.data

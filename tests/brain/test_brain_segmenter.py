@@ -73,31 +73,37 @@ def test_the_label_map_numbers_what_the_mask_holds(found):
     assert (np.diff(sizes) <= 0).all() and len(sizes) == len(found.tables[0].lesions)
 
 
-def test_command_writes_masks_tables_and_record_of_thick_slices(call, net, brain, tmp_path):
+def test_command_on_thick_slices_within_a_mask_of_the_users(call, net, brain, tmp_path):
     image, _, affine = brain
     thick = image[:, :, : image.shape[2] // 3 * 3].reshape(*image.shape[:2], -1, 3).mean(3)
     coarse = affine @ np.diag([1, 1, 3, 1])
     coarse[:3, 3] += affine[:3, 2]
-    path = brain_helpers.save(tmp_path / "flair.nii.gz", thick, coarse)
-    code, out, err = call(main, ["-i", str(path), "-m", net, "-ofolder", str(tmp_path / "out"), "-device", "cpu"])
+    inside = thick > 0
+    inside[len(inside) // 2 + 4 :] = False
+    scan = brain_helpers.save(tmp_path / "flair.nii.gz", thick, coarse)
+    given = brain_helpers.save(tmp_path / "mask.nii.gz", inside.astype(np.uint8), coarse)
+    folder = tmp_path / "out"
+    argv = ["-i", scan, "-m", net, "-brainmask", given, "-ofolder", folder, "-device", "cpu"]
+    code, out, err = call(main, [str(arg) for arg in argv])
     assert code == 0 and "thick_slices: slices are 6.0 mm" in out + err
-    assert {made.name for made in (tmp_path / "out").iterdir()} == {
+    assert "fsleyes" in out and "lesionseg" in out
+    assert {made.name for made in folder.iterdir()} == {
         "flair_lesionseg.nii.gz",
         "flair_lesionlabels.nii.gz",
         "flair_lesions.csv",
         "flair_lesionload.csv",
         "flair_deepseg.json",
     }
-    (load,) = csv.DictReader(open(tmp_path / "out" / "flair_lesionload.csv"))
-    rows = list(csv.DictReader(open(tmp_path / "out" / "flair_lesions.csv")))
-    assert int(load["n_lesions"]) == sum(row["counted"] == "1" for row in rows) >= 2
-    mask = np.asarray(nib.load(tmp_path / "out" / "flair_lesionseg.nii.gz").dataobj)
-    small = float(load["load_small_ml"])
-    assert float(load["load_ml"]) == pytest.approx(mask.sum() * 24 / 1000) and small == 0
-    record = json.loads((tmp_path / "out" / "flair_deepseg.json").read_text())
-    assert record["status"] == "ok" and record["brain"]["lesions"]["n_lesions"] == int(load["n_lesions"])
-    assert record["options"]["task"] == "brain_lesion"
-    assert "fsleyes" in out and "lesionseg" in out
+    lesions = np.asarray(nib.load(folder / "flair_lesionseg.nii.gz").dataobj) > 0
+    assert lesions.any() and not (lesions & ~inside).any()
+    (load,) = csv.DictReader(open(folder / "flair_lesionload.csv"))
+    rows = list(csv.DictReader(open(folder / "flair_lesions.csv")))
+    assert int(load["n_lesions"]) == sum(row["counted"] == "1" for row in rows) >= 1
+    assert float(load["load_ml"]) == pytest.approx(lesions.sum() * 24 / 1000)
+    record = json.loads((folder / "flair_deepseg.json").read_text())
+    assert record["status"] == "ok" and record["options"]["task"] == "brain_lesion"
+    assert record["brain"]["lesions"]["n_lesions"] == int(load["n_lesions"])
+    assert record["brain"]["brain_mask"] == "file"
 
 
 def test_no_lesion_is_a_row_of_zeros_and_no_failure(call, net, tmp_path):
@@ -111,29 +117,18 @@ def test_no_lesion_is_a_row_of_zeros_and_no_failure(call, net, tmp_path):
     assert not np.asarray(nib.load(tmp_path / "flair_lesionseg.nii.gz").dataobj).any()
 
 
-def test_a_mask_of_the_users_decides_where_lesions_can_be(segmenter, brain):
+def test_a_cord_a_slice_several_volumes_and_a_mask_elsewhere_are_refused(segmenter, brain, example):
     image, _, affine = brain
-    inside = np.zeros(image.shape, np.uint8)
-    inside[: image.shape[0] // 2 + 4] = image[: image.shape[0] // 2 + 4] > 0
-    scan = nib.Nifti1Image(image, affine)
-    result = segmenter.run(scan, brainmask=nib.Nifti1Image(inside, affine))
-    lesions = np.asarray(result.masks["LESION"].dataobj) > 0
-    assert lesions.any() and not (lesions & (inside == 0)).any()
-    assert result.details["brain"]["brain_mask"] == "file"
     elsewhere = affine.copy()
     elsewhere[:3, 3] += 500
-    with pytest.raises(InputError, match="does not overlap"):
-        segmenter.run(scan, brainmask=nib.Nifti1Image(inside, elsewhere))
-
-
-def test_a_cord_a_slice_and_several_volumes_are_refused(segmenter, brain, example):
-    image, _, affine = brain
     with pytest.raises(InputError, match="brain"):
         segmenter.run(example)
     with pytest.raises(InputError, match="1 slice"):
         segmenter.run(nib.Nifti1Image(image[:, :, 40:41], affine))
     with pytest.raises(InputError, match="2 volumes; segment their mean"):
         segmenter.run(nib.Nifti1Image(np.stack([image] * 2, 3), affine))
+    with pytest.raises(InputError, match="does not overlap"):
+        segmenter.run(nib.Nifti1Image(image, affine), brainmask=nib.Nifti1Image(image, elsewhere))
 
 
 def test_files_of_the_other_organ_are_refused(net, example):

@@ -127,13 +127,6 @@ def test_a_share_of_the_slices_must_show_a_cord():
         assert found(maps) is None
 
 
-def test_logits_are_turned_into_heat():
-    heat = np.clip([blob(SHAPE, *place, 0.9) for place in bent()], 1e-6, 1)
-    path = found(np.log(heat / (1 - heat)), activation="logits")
-    assert_near(path, bent(), 0.3)
-    np.testing.assert_allclose(path.confidence, 0.9, atol=0.02)
-
-
 @pytest.mark.parametrize("multiple", [16, 32])
 def test_flip_averaging_takes_out_a_bias_to_one_side(multiple):
     """A network that points 2 mm too far to the right, of an image whose width is padded or not."""
