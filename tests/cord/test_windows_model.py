@@ -250,6 +250,7 @@ def test_logits_are_turned_into_probabilities():
         {"axes": "zyx"},
         {"outputs": ("SC", "GM", "CSF")},
     ],
+    ids=str,
 )
 def test_entry_that_cannot_be_served_is_a_model_error(changes):
     entry = spec(**changes)

@@ -25,7 +25,7 @@ def test_scans_round_trip(data_dir, tmp_path):
 
 
 def test_reference_masks_survive_the_windows(data_dir):
-    paths = sorted((data_dir / "cord" / "gm-challenge" / "derivatives").rglob("*seg-manual.nii.gz"))
+    paths = sorted((data_dir / "cord" / "gm-challenge" / "derivatives").rglob("*gmseg-manual.nii.gz"))
     assert paths
     for path in paths:
         volume = load(path)

@@ -110,20 +110,19 @@ def test_python_call_raises_what_can_be_mended(small, call, error):
 # ---------------------------------------------------------------- one scan, stored in many ways
 
 
-def test_other_axis_orders_and_flips_give_the_same_mask(open_cpu, image, reference):
+@pytest.mark.parametrize("soft", [False, True])
+def test_other_axis_orders_and_flips_give_the_same_mask(open_cpu, image, soft):
     native = "".join(nib.aff2axcodes(image.affine))
-    first = open_cpu(soft=True).run(image)
-    for codes in ORDERS:
+    first = open_cpu(soft=soft).run(image)
+    for codes in ORDERS[:: 3 if soft else 1]:
         stored = reoriented(image, codes)
-        result, soft = (open_cpu(soft=soft).run(stored) for soft in (False, True))
+        result = open_cpu(soft=soft).run(stored)
         for name in TISSUES:
             mask = result.masks[name]
             assert mask.shape == stored.shape and nib.aff2axcodes(mask.affine) == tuple(codes)
             back = reoriented(mask, native)
-            np.testing.assert_array_equal(values(back), values(reference.masks[name]), err_msg=f"{codes} {name}")
+            np.testing.assert_allclose(values(back), values(first.masks[name]), atol=1e-5 * soft, err_msg=codes)
             np.testing.assert_allclose(back.affine, image.affine, atol=1e-4)
-            fraction = values(reoriented(soft.masks[name], native))
-            np.testing.assert_allclose(fraction, values(first.masks[name]), atol=1e-5)
 
 
 @pytest.mark.parametrize("codes", ["SAR", "RSP"])
@@ -164,14 +163,14 @@ def rotation(axis, degrees):
     return out
 
 
-def test_oblique_slices(open_cpu, image, reference, dice):
+@pytest.mark.parametrize("turn", [rotation(1, 15), rotation(0, -40)], ids=["1", "0"])
+def test_oblique_slices(open_cpu, image, reference, dice, turn):
     """The same slices, tilted in the scanner: the same cord in them, and the header's own grid."""
-    for axis, degrees in ((1, 15), (0, -40)):
-        affine = rotation(axis, degrees) @ image.affine
-        result = open_cpu().run(nib.Nifti1Image(values(image), affine))
-        np.testing.assert_allclose(result.masks["SC"].affine, affine)
-        for name, least in (("SC", 0.97), ("GM", 0.9)):
-            assert dice(values(result.masks[name]), values(reference.masks[name])) >= least, name
+    affine = turn @ image.affine
+    result = open_cpu().run(nib.Nifti1Image(values(image), affine))
+    np.testing.assert_allclose(result.masks["SC"].affine, affine)
+    for name, least in (("SC", 0.97), ("GM", 0.9)):
+        assert dice(values(result.masks[name]), values(reference.masks[name])) >= least, name
 
 
 @pytest.mark.parametrize("degrees", [-25, 10])
