@@ -89,35 +89,31 @@ def map_in_mni(name: str) -> tuple[np.ndarray, np.ndarray]:
     maps, affine = stored_maps()
     if name in maps:
         return maps[name], affine
-    make = {
-        "brain": _brain,
-        "csf": _csf,
-        "ventricles": _ventricles,
-        "infratentorial": _infratentorial,
-        "cortex": _cortex,
-    }
-    values = make[name](maps, affine)
+    # MNI x, y, z of every voxel, as arrays that broadcast: the template's axes are the world's.
+    index = np.ogrid[tuple(slice(n) for n in maps["t1"].shape)]
+    xyz = [affine[axis, axis] * at + affine[axis, 3] for axis, at in enumerate(index)]
+    if name == "brain":
+        from scipy import ndimage
+
+        # nilearn's own mask: the T1 image above a fifth of its greatest value.
+        values = ndimage.binary_fill_holes(maps["t1"] > 51)
+    elif name == "csf":
+        rest = 255 - maps["gm"].astype(np.int16) - maps["wm"]
+        values = np.where(map_in_mni("brain")[0] > 0, np.clip(rest, 0, 255), 0).astype(np.uint8)
+    elif name == "cortex":
+        x, y, z = xyz
+        nuclei = (np.abs(x) < 32) & (y > -36) & (y < 24) & (z > -12) & (z < 24)
+        values = np.where(nuclei | (map_in_mni("infratentorial")[0] > 0), 0, maps["gm"]).astype(np.uint8)
+    else:
+        values = {"ventricles": _ventricles, "infratentorial": _infratentorial}[name](affine, *xyz)
     if values.dtype == bool:
         values = values.astype(np.uint8) * 255
     return values, affine
 
 
-def _brain(maps, affine):
+def _ventricles(affine, x, y, z):
     from scipy import ndimage
 
-    # nilearn's own mask: the T1 image above a fifth of its greatest value.
-    return ndimage.binary_fill_holes(maps["t1"] > 51)
-
-
-def _csf(maps, affine):
-    rest = 255 - maps["gm"].astype(np.int16) - maps["wm"]
-    return np.where(map_in_mni("brain")[0] > 0, np.clip(rest, 0, 255), 0).astype(np.uint8)
-
-
-def _ventricles(maps, affine):
-    from scipy import ndimage
-
-    x, y, z = _coordinates(maps["t1"].shape, affine)
     box = (np.abs(x) < 42) & (y > -62) & (y < 42) & (z > -18) & (z < 34)
     # The cistern behind the third ventricle comes close.
     cistern = (y < -28) & (np.abs(x) < 14) & (z < 14)
@@ -127,10 +123,9 @@ def _ventricles(maps, affine):
     return np.isin(labels, sorted(kept - {0}))
 
 
-def _infratentorial(maps, affine):
+def _infratentorial(affine, x, y, z):
     from scipy.interpolate import RegularGridInterpolator
 
-    x, y, z = _coordinates(maps["t1"].shape, affine)
     height = RegularGridInterpolator((_TENT_Y, _TENT_X), _TENT_Z)
     tent = height((np.clip(y, -100, -20), np.clip(np.abs(x), 0, 60)))
     cerebellum = (y < -26) & (z < tent)
@@ -138,15 +133,3 @@ def _infratentorial(maps, affine):
     half_width = np.minimum(np.clip(15 - (z + 14) * 0.25, 13, 19), 19 - 0.8 * np.maximum(y + 22, 0))
     brainstem = (y >= -40) & (z < -16.5 - 0.5 * y) & (np.abs(x) < half_width) & (y < -4)
     return (map_in_mni("brain")[0] > 0) & (cerebellum | brainstem)
-
-
-def _cortex(maps, affine):
-    x, y, z = _coordinates(maps["t1"].shape, affine)
-    nuclei = (np.abs(x) < 32) & (y > -36) & (y < 24) & (z > -12) & (z < 24)
-    return np.where(nuclei | (map_in_mni("infratentorial")[0] > 0), 0, maps["gm"]).astype(np.uint8)
-
-
-def _coordinates(shape, affine):
-    """MNI x, y, z of every voxel, as arrays that broadcast (the template's axes are the world's)."""
-    axes = np.ogrid[tuple(slice(n) for n in shape)]
-    return [affine[axis, axis] * index + affine[axis, 3] for axis, index in enumerate(axes)]

@@ -8,8 +8,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from sctseg7t.errors import InputError, OutputError, UsageError
+from sctseg7t.errors import InputError, OutputError
 from sctseg7t.image.nifti import read_header
+from sctseg7t.inference.outputs import split_name
 
 _TIMEOUT_S = 1800
 
@@ -62,17 +63,12 @@ def to_nifti(folder: str | Path, out: str | Path, *, series: str | int | None = 
     InputError
         Not a folder, nothing that can be converted, several series or none that fits `series`: the series found are
         listed.
-    UsageError
-        The package dcm2niix is not installed.
     OutputError
         Nothing can be written there.
     """
     folder, out = Path(folder), Path(out)
     if not folder.is_dir():
         raise InputError(f"{folder}: is not a folder; give the folder that holds the DICOM files")
-    import dcm2niix
-
-    binary = str(dcm2niix.bin)
     target_folder = out if out.is_dir() else out.parent
     if not target_folder.is_dir():
         raise OutputError(f"{out}: folder {target_folder} does not exist; create it or choose another output path")
@@ -83,13 +79,12 @@ def to_nifti(folder: str | Path, out: str | Path, *, series: str | int | None = 
     except OSError as err:
         raise OutputError(f"{out}: cannot be written ({err.strerror}); choose another output path") from err
     with temporary as work:
-        compress = "n" if out.suffix == ".nii" else "y"
-        found, said = _convert(binary, folder, Path(work), compress)
+        found, said = _convert(folder, Path(work), "n" if out.suffix == ".nii" else "y")
         chosen = _choose(found, series, folder, said)
         target = out / f"{safe_name(chosen)}.nii.gz" if out.is_dir() else out
-        sidecar = chosen.path.parent / (_stem(chosen.path) + ".json")
+        sidecar = chosen.path.parent / (split_name(chosen.path)[0] + ".json")
         if sidecar.is_file():
-            os.replace(sidecar, target.parent / (_stem(target) + ".json"))
+            os.replace(sidecar, target.parent / (split_name(target)[0] + ".json"))
         os.replace(chosen.path, target)
     return target
 
@@ -106,25 +101,40 @@ def safe_name(series: Series) -> str:
     return f"series{max(series.number, 0)}" + (f"-{words}" if words else "")
 
 
-def _convert(binary, folder, work, compress):
+def _convert(folder, work, compress):
     """All images that dcm2niix makes of a folder, and what it said."""
+    import dcm2niix
+
     # Anonymised sidecars; no comments in the header; names that tell the series apart.
-    command = [binary, "-b", "y", "-ba", "y", "-z", compress, "-f", "s%s_%d", "-d", "9", "-o", str(work), str(folder)]
+    command = [
+        dcm2niix.bin,
+        "-b",
+        "y",
+        "-ba",
+        "y",
+        "-z",
+        compress,
+        "-f",
+        "s%s_%d",
+        "-d",
+        "9",
+        "-o",
+        str(work),
+        str(folder),
+    ]
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL
         )
     except subprocess.TimeoutExpired as err:
         raise InputError(f"{folder}: its conversion took over {_TIMEOUT_S // 60} minutes; convert it by hand") from err
-    except OSError as err:
-        raise UsageError(f"DICOM input: dcm2niix cannot be started ({err}); install it again") from err
     # A folder with some unreadable files gives an error code and images all the same.
     found = [_describe(path) for path in sorted(work.glob("*.nii*"))]
     return found, done.stdout + done.stderr
 
 
 def _describe(path):
-    sidecar = path.parent / (_stem(path) + ".json")
+    sidecar = path.parent / (split_name(path)[0] + ".json")
     fields = json.loads(sidecar.read_text(errors="replace")) if sidecar.is_file() else {}
     description = fields.get("SeriesDescription") or fields.get("ProtocolName") or ""
     return Series(int(fields.get("SeriesNumber", -1)), str(description), read_header(path).get_data_shape(), path)
@@ -147,8 +157,3 @@ def _choose(found, wanted, folder, said):
         what = f"{len(fits)} series fit" if fits else "no series fits"
         raise InputError(f"{folder}: {what} -series {wanted}; it holds: {listed}")
     return fits[0]
-
-
-def _stem(path):
-    name = path.name
-    return name[: -len(".nii.gz")] if name.endswith(".nii.gz") else path.stem

@@ -1,41 +1,18 @@
 """The working grid of the brain: isotropic along the world's axes, and the way back that keeps lesion volumes."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from nibabel.affines import apply_affine
 
-from sctseg7t.image.grid import bounding_box, corners
+from sctseg7t.image.grid import Grid, bounding_box, corners
 
 _EDGE = 1e-6
 # Points at which a scan's voxel is integrated lie at most this far apart, in voxels of the working grid.
 _STEP = 1.0
 
 
-@dataclass(frozen=True, eq=False)
-class IsotropicGrid:
-    """An isotropic grid along world R, A, S.
-
-    Attributes
-    ----------
-    affine : (4, 4) float64
-        Voxel to world RAS, mm.
-    shape : tuple of 3 int
-    """
-
-    affine: np.ndarray
-    shape: tuple
-
-    @property
-    def spacing_mm(self) -> float:
-        """Edge of a voxel."""
-        return float(self.affine[0, 0])
-
-
-def grid_around(
-    mask: np.ndarray, affine: np.ndarray, *, spacing_mm: float = 1.0, margin_mm: float = 5.0
-) -> IsotropicGrid:
+def grid_around(mask: np.ndarray, affine: np.ndarray, *, spacing_mm: float = 1.0, margin_mm: float = 5.0) -> Grid:
     """The isotropic grid that holds a mask and a margin, whatever way its image lies.
 
     Parameters
@@ -48,7 +25,7 @@ def grid_around(
 
     Returns
     -------
-    IsotropicGrid
+    Grid
         Voxel centres are whole multiples of the spacing in the world: a scan cropped elsewhere is sampled alike.
     """
     box = bounding_box(mask) or tuple(slice(0, n) for n in mask.shape)
@@ -57,10 +34,11 @@ def grid_around(
     last = np.ceil((ends.max(axis=0) + margin_mm) / spacing_mm).astype(int)
     grid = np.diag([float(spacing_mm)] * 3 + [1.0])
     grid[:3, 3] = first * spacing_mm
-    return IsotropicGrid(grid, tuple(int(n) for n in last - first + 1))
+    x, y, z = (last - first + 1).tolist()
+    return Grid((x, y, z), grid)
 
 
-def to_grid(data: np.ndarray, affine: np.ndarray, grid: IsotropicGrid, *, order: int = 1) -> np.ndarray:
+def to_grid(data: np.ndarray, affine: np.ndarray, grid: Grid, *, order: int = 1) -> np.ndarray:
     """Sample an image on a grid, smoothed first along the axes on which the grid is the coarser one.
 
     Parameters
@@ -68,7 +46,7 @@ def to_grid(data: np.ndarray, affine: np.ndarray, grid: IsotropicGrid, *, order:
     data : (X, Y, Z) array
     affine : (4, 4) array
         Canonical, mm.
-    grid : IsotropicGrid
+    grid : Grid
     order : {0, 1, 3}
         0: nearest voxel, for masks and labels, of the data's own type; 1: linear; 3: cubic spline.
 
@@ -93,7 +71,7 @@ def to_grid(data: np.ndarray, affine: np.ndarray, grid: IsotropicGrid, *, order:
         return resample(part, moved, grid.shape, order=0)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     # A Gaussian of half the grid's step, less what the voxels average already.
-    sigma = 0.5 * np.sqrt(np.maximum(grid.spacing_mm**2 - spacing**2, 0)) / spacing
+    sigma = 0.5 * np.sqrt(np.maximum(grid.spacing_mm[0] ** 2 - spacing**2, 0)) / spacing
     part = np.ascontiguousarray(part, dtype=np.float32)
     if sigma.max() > 0.1:
         part = ndimage.gaussian_filter(part, sigma, mode="nearest", truncate=3)
@@ -144,7 +122,7 @@ def _by_axis(linear):
     return np.diag(linear) if np.allclose(linear, np.diag(np.diag(linear)), atol=1e-9) else linear
 
 
-def to_native(values: np.ndarray, grid: IsotropicGrid, affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+def to_native(values: np.ndarray, grid: Grid, affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Mean of a map over every voxel of a scan.
 
     The map is read as trilinear between its voxels and 0 beyond its grid, and averaged over points spread in each
@@ -154,7 +132,7 @@ def to_native(values: np.ndarray, grid: IsotropicGrid, affine: np.ndarray, shape
     ----------
     values : (X', Y', Z') array
         On `grid`.
-    grid : IsotropicGrid
+    grid : Grid
     affine, shape
         Of the scan, canonical; mm.
 
@@ -190,7 +168,7 @@ def to_native(values: np.ndarray, grid: IsotropicGrid, affine: np.ndarray, shape
 
 def mask_to_native(
     mask: np.ndarray,
-    grid: IsotropicGrid,
+    grid: Grid,
     affine: np.ndarray,
     shape: Sequence[int],
     probability: np.ndarray | None = None,
@@ -204,7 +182,7 @@ def mask_to_native(
     ----------
     mask : (X', Y', Z') bool
         On `grid`.
-    grid : IsotropicGrid
+    grid : Grid
     affine, shape
         Of the scan, canonical; mm.
     probability : (X', Y', Z') float array, optional

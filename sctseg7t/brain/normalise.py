@@ -24,7 +24,7 @@ def normalise(data: np.ndarray, mask: np.ndarray, name: str, parameters: dict | 
     name : {"median", "percentile", "zscore"}
     parameters : dict, optional
         ``median``: ``slope`` (3), ``clip`` ([low, high] of the result, none). ``percentile``: ``low`` (0.5), ``high``
-        (99.5), ``scope`` ("mask", or "image": all voxels). ``zscore``: ``clip``.
+        (99.5). ``zscore``: ``clip``. Of each: ``scope``, which is "mask".
 
     Returns
     -------
@@ -39,51 +39,32 @@ def normalise(data: np.ndarray, mask: np.ndarray, name: str, parameters: dict | 
     ValueError
         Empty mask, or a brain of one value.
     """
-    if name not in _METHODS:
-        raise ModelError(f"normalisation {name!r} is unknown for brains; known: {', '.join(_METHODS)}")
+    known = {"median": {"slope": 3.0, "clip": None}, "percentile": {"low": 0.5, "high": 99.5}, "zscore": {"clip": None}}
+    if name not in known:
+        raise ModelError(f"normalisation {name!r} is unknown for brains; known: {', '.join(known)}")
+    used = {"scope": "mask", **known[name], **(parameters or {})}
+    unknown = used.keys() - known[name].keys() - {"scope"}
+    if unknown or used["scope"] != "mask":
+        what = f"parameter {', '.join(sorted(unknown))}" if unknown else f"scope {used['scope']!r}"
+        raise ModelError(f"normalisation {name}: {what} is unknown; known: {', '.join(known[name])}, and scope mask")
     if not mask.any():
         raise ValueError("the brain mask is empty")
     data = np.asarray(data, dtype=np.float32)
-    try:
-        return _METHODS[name](data, mask, **(parameters or {}))
-    except TypeError as err:
-        raise ModelError(f"normalisation {name}: {err}") from err
-
-
-def _median(data, mask, *, slope=3.0, clip=None, scope="mask"):
-    _check_scope(scope, ("mask",))
-    median = float(np.median(data[mask]))
-    if median <= 0:
-        raise ValueError("the brain's median intensity is not positive")
-    out = slope * (data / median - 1)
-    return _clipped(np.where(mask, out, -slope), clip)
-
-
-def _percentile(data, mask, *, low=0.5, high=99.5, scope="mask"):
-    _check_scope(scope, ("mask", "image"))
-    bottom, top = np.percentile(data[mask] if scope == "mask" else data, (low, high))
-    if not top > bottom:
+    inside = data[mask]
+    if name == "median":
+        median = float(np.median(inside))
+        if median <= 0:
+            raise ValueError("the brain's median intensity is not positive")
+        out = np.where(mask, used["slope"] * (data / median - 1), -used["slope"])
+    elif not inside.min() < inside.max():
         raise ValueError("the brain has one intensity only")
-    out = np.clip((data - bottom) / (top - bottom), 0, 1)
-    return np.where(mask, out, 0).astype(np.float32)
-
-
-def _zscore(data, mask, *, clip=None, scope="mask"):
-    _check_scope(scope, ("mask",))
-    inside = data[mask].astype(np.float64)
-    if not inside.std() > 0:
-        raise ValueError("the brain has one intensity only")
-    out = (data - inside.mean()) / inside.std()
-    return _clipped(np.where(mask, out, out[mask].min()), clip)
-
-
-def _check_scope(scope, known):
-    if scope not in known:
-        raise ModelError(f"normalisation: scope {scope!r} is unknown; known: {', '.join(known)}")
-
-
-def _clipped(values, clip):
-    return (np.clip(values, *clip) if clip else values).astype(np.float32)
-
-
-_METHODS = {"median": _median, "percentile": _percentile, "zscore": _zscore}
+    elif name == "percentile":
+        low, high = np.percentile(inside, (used["low"], used["high"]))
+        if not low < high:
+            raise ValueError("the brain has one intensity only")
+        out = np.where(mask, np.clip((data - low) / (high - low), 0, 1), 0)
+    else:
+        inside = inside.astype(np.float64)
+        out = (data - inside.mean()) / inside.std()
+        out = np.where(mask, out, out[mask].min())
+    return (np.clip(out, *used["clip"]) if used.get("clip") else out).astype(np.float32)

@@ -8,8 +8,9 @@ from functools import cache
 import numpy as np
 
 from sctseg7t.brain.atlas import map_in_mni
-from sctseg7t.brain.isotropic_grid import IsotropicGrid, grid_around, resample, to_grid
+from sctseg7t.brain.isotropic_grid import grid_around, resample, to_grid
 from sctseg7t.errors import InputError
+from sctseg7t.image.grid import Grid
 
 # The middle of the template's brain, about which it turns (MNI, mm), and the height of its top.
 _CENTRE = np.array([0.0, -18.0, 8.0])
@@ -116,8 +117,7 @@ def _clipped(data, mask):
     if mask is not None:
         data = np.where(mask, data, 0)
     # Fat and vessels would take all the histogram's bins.
-    positive = data[::2, ::2, ::2]
-    positive = positive[positive > 0]
+    positive = data[::2, ::2, ::2][data[::2, ::2, ::2] > 0]
     return np.clip(data, 0, np.percentile(positive, 99.5)) if positive.size else data
 
 
@@ -127,11 +127,10 @@ def _fixed(spacing_mm):
     from scipy import ndimage
 
     wm, affine = map_in_mni("wm")
-    low = affine[:3, 3] - 16
-    size = np.ceil((np.array(wm.shape) + 32) / spacing_mm).astype(int)
     grid_affine = np.diag([spacing_mm] * 3 + [1.0])
-    grid_affine[:3, 3] = low
-    grid = IsotropicGrid(grid_affine, tuple(int(n) for n in size))
+    grid_affine[:3, 3] = affine[:3, 3] - 16
+    x, y, z = np.ceil((np.array(wm.shape) + 32) / spacing_mm).astype(int).tolist()
+    grid = Grid((x, y, z), grid_affine)
     wm, gm, brain = (to_grid(map_in_mni(name)[0], affine, grid) / 255 for name in ("wm", "gm", "brain"))
     outside_mm = ndimage.distance_transform_edt(brain < 0.5) * spacing_mm
     rim = np.interp(outside_mm, [0, 2, 4, 8], [0.5, 0.35, 0.2, 0.15])
@@ -153,7 +152,7 @@ def _flattened(image, grid, mni_to_scan):
     if not inside.any() or not image[inside].any():
         return image
     inside &= image > 0.4 * np.median(image[inside])
-    sigma = 20.0 / grid.spacing_mm
+    sigma = 20.0 / grid.spacing_mm[0]
     weight = ndimage.gaussian_filter(inside.astype(np.float32), sigma)
     total = ndimage.gaussian_filter(np.where(inside, image, 0), sigma)
     floor = np.float32(1e-3)
@@ -161,7 +160,7 @@ def _flattened(image, grid, mni_to_scan):
     return np.minimum(image / smooth, 2).astype(np.float32)
 
 
-def _search(data, affine, keep=5):
+def _search(data, affine):
     """The best few of many placements, each as MNI-to-scan (4, 4)."""
     drawn, counts, fixed_grid = _fixed(8.0)
     moving, grid = _moving(data, affine, 8.0, 64.0)
@@ -171,9 +170,8 @@ def _search(data, affine, keep=5):
     to_voxel = np.linalg.inv(grid.affine)
     start = _head_centre(moving, grid)
     found = []
-    turns = list(itertools.product((-20, 0, 20), repeat=3))
     shifts = list(itertools.product((-12, 0, 12), (-20, 0, 20), (-45, -30, -15, 0, 15, 30)))
-    for angles in turns:
+    for angles in itertools.product((-20, 0, 20), repeat=3):
         turned = _SCALE * _rotation(angles)
         base = (points - _CENTRE) @ (to_voxel[:3, :3] @ turned).T + to_voxel[:3, 3]
         for shift in shifts:
@@ -182,7 +180,7 @@ def _search(data, affine, keep=5):
             score = _mutual_information(classes, values[at[:, 0], at[:, 1], at[:, 2]])
             found.append((score, angles, shift))
     found.sort(key=lambda entry: -entry[0])
-    return [_placement(_SCALE * _rotation(angles), start + shift) for _, angles, shift in found[:keep]]
+    return [_placement(_SCALE * _rotation(angles), start + shift) for _, angles, shift in found[:5]]
 
 
 def _head_centre(moving, grid):
@@ -209,8 +207,7 @@ def otsu(values: np.ndarray) -> float:
 
 
 def _binned(values):
-    top = values.max() or 1
-    return np.minimum(values * (_BINS / top), _BINS - 1).astype(np.intp)
+    return np.minimum(values * (_BINS / (values.max() or 1)), _BINS - 1).astype(np.intp)
 
 
 def _mutual_information(a, b):
@@ -267,6 +264,6 @@ def _descend(sitk, fixed, moving, start, step_mm, iterations):
 def _itk(sitk, array, grid):
     """An ITK image whose world is ours (RAS, where ITK's own convention would be LPS)."""
     image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
-    image.SetSpacing([grid.spacing_mm] * 3)
+    image.SetSpacing(grid.spacing_mm)
     image.SetOrigin(grid.affine[:3, 3].tolist())
     return image

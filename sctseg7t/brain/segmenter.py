@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 
 from sctseg7t.brain.bias import looks_corrected, n4
 from sctseg7t.brain.isotropic_grid import grid_around, mask_to_native, to_grid, to_native
 from sctseg7t.brain.mask import brain_mask, check_similarity, check_volume, is_stripped, stripped_mask
 from sctseg7t.brain.normalise import normalise
 from sctseg7t.brain.register import Template, check_extent, template_map, template_to_scan
-from sctseg7t.errors import InputError, ModelError
+from sctseg7t.errors import InputError
 from sctseg7t.image.grid import bounding_box
 from sctseg7t.image.masks import Readable, labels_on_scan
 from sctseg7t.image.volume import to_native as to_file
 from sctseg7t.inference.postprocess import apply, binary, override
-from sctseg7t.inference.segmenter import Clock, OpenModel, Result, Source, load_scan
+from sctseg7t.inference.segmenter import Clock, OpenModel, Result, Source, check_needs, load_scan
 from sctseg7t.measure.lesion_location import Regions
 from sctseg7t.measure.lesions import measure_lesions
 from sctseg7t.runtime.maps import network_maps
@@ -106,7 +107,7 @@ def prepare(
     clock = clock or Clock()
     check_extent(data.shape, affine, name)
     stripped = mask is None and (strip == "stripped" or (strip == "auto" and is_stripped(data, affine)))
-    known = mask if mask is not None else stripped_mask(data) if stripped else None
+    known = stripped_mask(data) if stripped else mask
     template = template_to_scan(data, affine, known)
     clock.lap("register")
     check_similarity(template, name)
@@ -129,14 +130,13 @@ def prepare(
         "bias_correction": "N4" if not corrected else "off" if bias == "off" else "looks corrected already",
         "template_similarity": round(template.similarity, 4),
     }
-    spacing = np.linalg.norm(np.asarray(affine)[:3, :3], axis=0)
-    warnings = []
-    if spacing.max() > THICK_MM:
-        warnings.append(
-            f"thick_slices: slices are {spacing.max():.1f} mm thick; lesions thinner than that may be missed or "
-            "joined, and volumes are rough"
-        )
-    return Prepared(np.asarray(data, np.float32), mask, template, details, tuple(warnings))
+    thickest_mm = voxel_sizes(affine).max()
+    warning = (
+        f"thick_slices: slices are {thickest_mm:.1f} mm thick; lesions thinner than that may be missed or joined, and "
+        "volumes are rough"
+    )
+    warnings = (warning,) if thickest_mm > THICK_MM else ()
+    return Prepared(np.asarray(data, np.float32), mask, template, details, warnings)
 
 
 class BrainSegmenter:
@@ -172,9 +172,7 @@ class BrainSegmenter:
             and spec.outputs[0].suffix,
             "centring.policy must be none": spec.centring["policy"] == "none",
         }
-        for need, met in needs.items():
-            if not met:
-                raise ModelError(f"{spec.label}: {need}; correct its entry")
+        check_needs(spec, needs)
 
     def run(self, scan: Source, **files: Readable) -> BrainResult:
         """Segment the lesions of one scan.
@@ -215,7 +213,10 @@ class BrainSegmenter:
         maps |= {derived.name: (table.labels, table.labels.dtype) for derived in self.model.spec.derived}
         masks = {name: to_file(volume, *maps[name]) for name in self.model.tissues}
         clock.lap("restore")
-        warnings = [*volume.notes, *ready.warnings, *_doubts(table)]
+        warnings = [*volume.notes, *ready.warnings]
+        edge = [str(lesion.id) for lesion in table.lesions if lesion.touches_edge]
+        if edge:
+            warnings.append(f"touches_image_edge: lesion {', '.join(edge[:5])} is cut by the image's border")
         return BrainResult(
             volume=volume,
             masks=masks,
@@ -234,8 +235,9 @@ class BrainSegmenter:
         grid = grid_around(ready.mask, affine, spacing_mm=spacing)
         inside = to_grid(ready.mask, affine, grid, order=0).astype(bool)
         channels = [_on_grid(values, ready.mask, affine, grid, inside)]
-        for name in spec.input.channels[1:]:
-            channels.append(template_map(ready.template, PRIORS[name], grid.affine, grid.shape))
+        channels += [
+            template_map(ready.template, PRIORS[name], grid.affine, grid.shape) for name in spec.input.channels[1:]
+        ]
         clock.lap("normalise")
         maps = sliding_patches(
             np.stack(channels),
@@ -258,7 +260,7 @@ class BrainSegmenter:
             small=options.remove_small and {**options.remove_small, "scope": "volume"},
             labels=tuple(masks),
         )
-        kept = apply(masks, steps, grid.spacing_mm**3)[output.name]
+        kept = apply(masks, steps, grid.voxel_mm3)[output.name]
         mask, fraction = mask_to_native(kept, grid, affine, shape, probability)
         return mask & ready.mask, to_native(probability, grid, affine, shape), np.clip(fraction, 0, 1)
 
@@ -269,11 +271,3 @@ def _on_grid(values, mask, affine, grid, inside):
     lowest = float(values[~mask].min()) if not mask.all() else float(values.min())
     image = to_grid(values - lowest, affine, grid)
     return np.where(inside, image / np.maximum(weight, 0.25), 0).astype(np.float32) + np.float32(lowest)
-
-
-def _doubts(table):
-    edge = [lesion.id for lesion in table.lesions if lesion.touches_edge]
-    lines = []
-    if edge:
-        lines.append(f"touches_image_edge: lesion {', '.join(map(str, edge[:5]))} is cut by the image's border")
-    return lines

@@ -25,13 +25,10 @@ def slice_flags(path: CordPath, fractions: Fractions) -> list[list[str]]:
     -------
     list of list of str
     """
-    flags = [[] for _ in path.unsure]
-    for k, (unsure, edge) in enumerate(zip(path.unsure, fractions.touches_edge)):
-        if unsure:
-            flags[k].append("locator_unsure")
-        if edge:
-            flags[k].append("touches_window_edge")
-    return flags
+    return [
+        ["locator_unsure"] * bool(unsure) + ["touches_window_edge"] * bool(edge)
+        for unsure, edge in zip(path.unsure, fractions.touches_edge)
+    ]
 
 
 def warning_lines(flags: list[list[str]], table: CsaTable) -> list[str]:

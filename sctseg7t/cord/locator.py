@@ -13,6 +13,7 @@ import numpy as np
 from sctseg7t.errors import InputError
 from sctseg7t.image.volume import Volume
 from sctseg7t.image.windows import resample_slices
+from sctseg7t.runtime.maps import network_maps
 from sctseg7t.runtime.session import Session
 from sctseg7t.zoo.spec import ModelSpec
 
@@ -150,8 +151,7 @@ def _mapped(images, session, spec):
     step = spec.input.size_multiple
     padded = np.zeros((len(images), 1, *(-(-n // step) * step for n in (height, width))), np.float32)
     padded[:, 0, :height, :width] = images
-    maps = session.run(padded)[:, spec.outputs[0].channel, :height, :width]
-    return 1 / (1 + np.exp(-maps)) if spec.activation == "logits" else maps
+    return network_maps(padded, session, spec)[:, spec.outputs[0].channel, :height, :width]
 
 
 def _best_path(heat, spacing_mm):
@@ -176,26 +176,18 @@ def _peaks(plane):
     """The highest local maxima of a map: positions (K, 2) and values (K,)."""
     ringed = np.pad(plane, 1, constant_values=-np.inf)
     height, width = plane.shape
-    around = np.max(
-        [
-            ringed[1 + r : 1 + r + height, 1 + c : 1 + c + width]
-            for r in (-1, 0, 1)
-            for c in (-1, 0, 1)
-            if (r, c) != (0, 0)
-        ],
-        axis=0,
-    )
-    where = np.argwhere(plane >= around)
+    around = [ringed[r : r + height, c : c + width] for r in range(3) for c in range(3) if (r, c) != (1, 1)]
+    where = np.argwhere(plane >= np.max(around, axis=0))
     values = plane[where[:, 0], where[:, 1]]
     best = np.argsort(-values, kind="stable")[:_PEAKS]
     return where[best].astype(float), values[best]
 
 
-def _refine(plane, where, reach=3):
-    """Sub-pixel peak: the centre of mass of the heat around it."""
+def _refine(plane, where):
+    """Sub-pixel peak: the centre of mass of the heat within 3 pixels of it."""
     r, c = where.astype(int)
-    r0, c0 = max(r - reach, 0), max(c - reach, 0)
-    patch = plane[r0 : r + reach + 1, c0 : c + reach + 1].astype(float)
+    r0, c0 = max(r - 3, 0), max(c - 3, 0)
+    patch = plane[r0 : r + 4, c0 : c + 4].astype(float)
     patch = np.maximum(patch - 0.3 * patch.max(), 0)
     if patch.sum() <= 0:
         return float(r), float(c)

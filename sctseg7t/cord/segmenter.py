@@ -13,10 +13,11 @@ from sctseg7t.cord.locator import from_labels, image_centre, locate
 from sctseg7t.errors import InputError
 from sctseg7t.image.grid import resample_linear
 from sctseg7t.image.masks import Readable, labels_on_scan, read_labels
-from sctseg7t.image.volume import Volume, to_native
+from sctseg7t.image.volume import to_native
 from sctseg7t.image.windows import box_around
 from sctseg7t.inference.postprocess import apply, binary, override
 from sctseg7t.inference.segmenter import Clock, OpenModel, Result, Source, load_images, load_scan
+from sctseg7t.measure.columns import TISSUES
 from sctseg7t.measure.csa import measure_csa
 from sctseg7t.version import __version__
 from sctseg7t.zoo.spec import ModelSpec
@@ -94,8 +95,17 @@ class CordSegmenter:
         clock, model = Clock(), self.model
         volume = load_scan(scan, model.options, axial=self.axial)
         warnings = list(volume.notes)
-        others = [_onto(image, volume) for image in load_images(volume, files, model.spec).values()]
-        user_path = _user_path(files["centerline"], volume) if "centerline" in files else None
+        others = [
+            # Of the same session, perhaps on another grid: linear, 0 beyond it.
+            image.data[..., 0]
+            if image.grid.same_as(volume.grid)
+            else resample_linear(image.data[..., 0], image.affine, volume.grid)
+            for image in load_images(files, model.spec)
+        ]
+        user_path = None
+        if "centerline" in files:
+            labels, grid = read_labels(files["centerline"], volume)
+            user_path = from_labels(labels, grid.affine, volume, grid.name)
         level_map = _level_map(files["levels"], volume) if "levels" in files else None
         clock.lap("load")
         parts = [
@@ -122,25 +132,27 @@ class CordSegmenter:
         )
 
     def _run_volume(self, volume, t, others, user_path, level_map, warnings, clock):
-        data = volume.data[..., t]
+        model, data = self.model, volume.data[..., t]
         tag = f"volume {t}: " if volume.data.shape[3] > 1 else ""
         path = None
-        if t not in volume.blank_volumes or self.model.options.volumes == "mean":
-            path = user_path or self._find(data, volume)
+        if t not in volume.blank_volumes or model.options.volumes == "mean":
+            path = user_path or image_centre(data.shape)
+            if not user_path and model.locator and model.locator_spec:
+                path = locate(data, volume.affine, model.locator, model.locator_spec)
         clock.lap("locate")
         if path is None:
             warnings.append(f"{tag}{NO_CORD}")
-            empty = np.zeros(data.shape, np.float32 if self.model.options.soft else bool)
-            maps = {name: empty for name in self.model.tissues}
+            empty = np.zeros(data.shape, np.float32 if model.options.soft else bool)
+            maps = {name: empty for name in model.tissues}
             # A table of empty rows: a 4D scan keeps one a volume, and none of an earlier run stays beside the masks.
-            return _Part(maps, self._measure(maps, volume.affine, level_map, None), None)
+            return _Part(maps, _measure(maps, volume.affine, level_map, None), None)
         box, found = self._network([data, *others], volume, path)
         clock.lap("network")
         maps = self._finish(found.maps, volume)
         clock.lap("postprocess")
         flags = slice_flags(path, found)
         # Measured even if no table is wanted: the areas tell which slices to doubt.
-        table = self._measure(maps, volume.grid.crop(box).affine, None if level_map is None else level_map[box], flags)
+        table = _measure(maps, volume.grid.crop(box).affine, None if level_map is None else level_map[box], flags)
         warnings += [tag + text for text in warning_lines(flags, table)]
         clock.lap("measure")
         whole = {name: np.zeros(data.shape, maps[name].dtype, order="F") for name in self.model.tissues}
@@ -160,11 +172,6 @@ class CordSegmenter:
         centres = path.centres_vox - [part.start for part in box]
         cropped = [image[box] for image in images]
         return box, windows_model.segment_fractions(cropped, volume.frame, centres, self.model.session, spec)
-
-    def _find(self, data, volume):
-        if self.model.locator is None or self.model.locator_spec is None:
-            return image_centre(data.shape)
-        return locate(data, volume.affine, self.model.locator, self.model.locator_spec)
 
     def _finish(self, fractions, volume):
         """Threshold, post-process, derive; fractions stay fractions if soft."""
@@ -187,9 +194,9 @@ class CordSegmenter:
             maps[derived.name] = np.maximum(whole - part, 0) if options.soft else whole & ~part
         return maps
 
-    def _measure(self, maps, affine, level_map, flags):
-        known = {name: maps[name] for name in ("SC", "GM", "WM") if name in maps}
-        return measure_csa(known, affine, levels=level_map, flags=flags)
+
+def _measure(maps, affine, level_map, flags):
+    return measure_csa({name: maps[name] for name in TISSUES if name in maps}, affine, levels=level_map, flags=flags)
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,17 +204,6 @@ class _Part:
     maps: dict
     table: object
     centres: object
-
-
-def _onto(image: Volume, scan: Volume) -> np.ndarray:
-    """Another image of the session on the scan's grid: linear, 0 beyond it."""
-    data = image.data[..., 0]
-    return data if image.grid.same_as(scan.grid) else resample_linear(data, image.affine, scan.grid)
-
-
-def _user_path(centerline, volume):
-    labels, grid = read_labels(centerline, volume)
-    return from_labels(labels, grid.affine, volume, grid.name)
 
 
 def _level_map(levels, volume):

@@ -10,6 +10,7 @@ import numpy as np
 from sctseg7t.cord.windows_model import EDGE_MM, Fractions, lead_output
 from sctseg7t.errors import ModelError
 from sctseg7t.image.volume import Volume, from_order, to_order
+from sctseg7t.inference.segmenter import check_needs
 from sctseg7t.runtime.maps import network_maps
 from sctseg7t.runtime.session import Session
 from sctseg7t.zoo.spec import ModelSpec
@@ -52,7 +53,10 @@ def slice_fractions(
     starts = _crop_starts(centres, shape, grid, size)
     crops = _crops(fine, starts, size, sampling.pad).astype(np.float32)
     maps = network_maps(_normalised(crops, spec)[:, None], session, spec)
-    cut = {o.name: _cut(maps[:, o.channel], o.map_threshold) for o in spec.outputs}
+    cut = {o.name: maps[:, o.channel] for o in spec.outputs}
+    for o in spec.outputs:
+        if o.map_threshold is not None:
+            cut[o.name] = cut[o.name] > o.map_threshold
     edge = _touches_edge(cut[lead_output(spec).name], starts, grid, spacing)
     native = {}
     for name, part in cut.items():
@@ -75,9 +79,7 @@ def check_spec(spec: ModelSpec) -> None:
         in (("zscore", "stack"), ("percentile", "stack")),
         "centring.policy must be locator or image": spec.centring["policy"] in ("locator", "image"),
     }
-    for need, met in needs.items():
-        if not met:
-            raise ModelError(f"{spec.label}: {need}; correct its entry")
+    check_needs(spec, needs)
 
 
 def _slices_order(volume, orientation):
@@ -106,16 +108,11 @@ def _crops(fine, starts, size, pad):
     for k, start in enumerate(starts):
         index = [start[axis] + np.arange(size[axis]) for axis in (0, 1)]
         known = [(i >= 0) & (i < n) for i, n in zip(index, fine.shape)]
-        mirrored = [_mirrored(i, n) for i, n in zip(index, fine.shape)]
+        mirrored = [np.minimum(i % (2 * n), 2 * n - 1 - i % (2 * n)) for i, n in zip(index, fine.shape)]
         out[k] = fine[np.ix_(*mirrored, [k])][..., 0]
         if pad == "constant":
             out[k] *= known[0][:, None] & known[1]
     return out
-
-
-def _mirrored(index, count):
-    index = index % (2 * count)
-    return np.minimum(index, 2 * count - 1 - index)
 
 
 def _pasted(part, starts, grid):
@@ -151,10 +148,6 @@ def _normalised(crops, spec):
     low, high = np.percentile(crops, (parameters["low"], parameters["high"])).astype(np.float32)
     scaled = np.clip((crops - low) / (high - low if high > low else 1), 0, 1) * np.float32(parameters.get("scale", 1))
     return (scaled - np.float32(parameters.get("mean", 0))) / np.float32(parameters.get("sd", 1))
-
-
-def _cut(maps, threshold):
-    return maps.astype(np.float64) if threshold is None else (maps > threshold).astype(np.float64)
 
 
 def _touches_edge(maps, starts, grid, spacing):

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sctseg7t.errors import ModelError
 from sctseg7t.image.frame import Frame
 from sctseg7t.image.windows import restore_windows, sample_windows
+from sctseg7t.inference.segmenter import check_needs
 from sctseg7t.runtime.maps import network_maps
 from sctseg7t.runtime.session import Session
 from sctseg7t.zoo.spec import ModelSpec, OutputSpec
@@ -118,9 +118,7 @@ def check_spec(spec: ModelSpec) -> None:
         ),
         "centring.policy must be locator or image": spec.centring["policy"] in ("locator", "image"),
     }
-    for need, met in needs.items():
-        if not met:
-            raise ModelError(f"{spec.label}: {need}; correct its entry")
+    check_needs(spec, needs)
 
 
 def _normalise(windows, inside):

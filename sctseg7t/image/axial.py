@@ -38,7 +38,7 @@ def slice_axis(spacing_mm: Sequence[float], shape_xyz: Sequence[int]) -> int:
     return thickest if spacing_mm[thickest] > THICK_RATIO * max(others) else 2
 
 
-def tilt_deg(affine: np.ndarray, axis: int = 2) -> float:
+def tilt_deg(affine: np.ndarray, axis: int) -> float:
     """Return the angle in degrees (0-90) between a slice normal and world S.
 
     The normal is that of the plane spanned by the two axes other than `axis`,
@@ -50,7 +50,7 @@ def tilt_deg(affine: np.ndarray, axis: int = 2) -> float:
     return float(np.degrees(np.arccos(min(1.0, cosine))))
 
 
-def check_axial(affine: np.ndarray, shape_xyz: Sequence[int], name: str, *, oriented: bool = True) -> tuple[str, ...]:
+def check_axial(affine: np.ndarray, shape_xyz: Sequence[int], name: str, *, oriented: bool) -> tuple[str, ...]:
     """Refuse images without axial slices; return warnings about usable ones.
 
     Parameters
@@ -74,22 +74,8 @@ def check_axial(affine: np.ndarray, shape_xyz: Sequence[int], name: str, *, orie
     """
     spacing_mm = np.sqrt((np.asarray(affine)[:3, :3] ** 2).sum(axis=0))
     if sum(n == 1 for n in shape_xyz) > 1:
-        raise InputError(
-            f"{name}: has a single row of voxels (canonical shape {_times(shape_xyz)}); give an image of axial slices"
-        )
-    _check_plane(affine, shape_xyz, spacing_mm, name, oriented)
-    coarse_mm = float(max(spacing_mm[:2]))
-    if coarse_mm > SC_LIMIT_MM + 1e-3:
-        raise InputError(
-            f"{name}: in-plane voxel size {coarse_mm:.3g} mm is too coarse to outline the cord "
-            f"(limit {SC_LIMIT_MM:g} mm); use a scan of finer in-plane resolution"
-        )
-    if coarse_mm > GM_LIMIT_MM + 1e-3:
-        return (f"in-plane {coarse_mm:.2f} mm is coarser than {GM_LIMIT_MM:g} mm: GM is unreliable",)
-    return ()
-
-
-def _check_plane(affine, shape_xyz, spacing_mm, name, oriented):
+        text = "x".join(map(str, shape_xyz))
+        raise InputError(f"{name}: has a single row of voxels (canonical shape {text}); give an image of axial slices")
     axis = slice_axis(spacing_mm, shape_xyz)
     tilt = tilt_deg(affine, axis)
     what = f"{spacing_mm[axis]:.3g} mm thick"
@@ -109,7 +95,12 @@ def _check_plane(affine, shape_xyz, spacing_mm, name, oriented):
             f"{name}: slices are tilted {tilt:.0f} degrees from axial, over {MAX_TILT_DEG:g} degrees, so "
             "which way is up in a slice is ambiguous; give slices closer to axial"
         )
-
-
-def _times(shape):
-    return "x".join(str(int(n)) for n in shape)
+    coarse_mm = float(max(spacing_mm[:2]))
+    if coarse_mm > SC_LIMIT_MM + 1e-3:
+        raise InputError(
+            f"{name}: in-plane voxel size {coarse_mm:.3g} mm is too coarse to outline the cord "
+            f"(limit {SC_LIMIT_MM:g} mm); use a scan of finer in-plane resolution"
+        )
+    if coarse_mm > GM_LIMIT_MM + 1e-3:
+        return (f"in-plane {coarse_mm:.2f} mm is coarser than {GM_LIMIT_MM:g} mm: GM is unreliable",)
+    return ()

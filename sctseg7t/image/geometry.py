@@ -29,7 +29,7 @@ class Source(NamedTuple):
         (`nibabel.orientations.io_orientation`).
     """
 
-    header: object
+    header: Any
     shape: tuple
     affine: np.ndarray
     orientation: np.ndarray

@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import hashlib
 import io
+import math
 import threading
 import zlib
 from pathlib import Path
@@ -18,6 +19,7 @@ from nibabel.wrapstruct import WrapStructError
 
 from sctseg7t.errors import InputError, OutputError
 from sctseg7t.files import write_bytes
+from sctseg7t.text import one_line
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _HEADER_BYTES = 544
@@ -57,7 +59,12 @@ def read_image(path: str | Path) -> tuple[nib.Nifti1Image, str]:
     """
     path = Path(path)
     stored = _bytes_of(path)
-    raw = _decompress(stored, path)
+    raw = stored
+    if _is_gzip(stored, path):
+        try:
+            raw = gzip.decompress(stored)
+        except (EOFError, zlib.error, OSError) as error:
+            raise _truncated(path) from error
     image_class = _image_class(raw, path)
     header = _parse_header(image_class, raw, path)
     _check_length(len(raw), header, path)
@@ -124,9 +131,16 @@ def save(image: Any, path: str | Path) -> Path:
         Wrong extension, folder missing or read-only, disk full. Nothing is left behind.
     """
     path = Path(path)
-    extension = _extension(path)
+    if not path.name.lower().endswith((".nii.gz", ".nii")):
+        raise OutputError(f"{path}: an output image must be named .nii.gz or .nii; change its extension")
     payload = image.to_bytes()
-    return write_bytes(path, _compress(payload) if extension == ".nii.gz" else payload)
+    if path.suffix.lower() == ".gz":
+        packed = io.BytesIO()
+        # Not gzip.compress: its header differs from one Python to the next.
+        with gzip.GzipFile("", "wb", _GZIP_LEVEL, packed, mtime=0) as stream:
+            stream.write(payload)
+        payload = packed.getvalue()
+    return write_bytes(path, payload)
 
 
 @contextlib.contextmanager
@@ -140,20 +154,6 @@ def _quiet():
             nibabel_logger.disabled = before
 
 
-def _extension(path):
-    for extension in (".nii.gz", ".nii"):
-        if path.name.lower().endswith(extension):
-            return extension
-    raise OutputError(f"{path}: an output image must be named .nii.gz or .nii; change its extension")
-
-
-def _compress(payload):
-    packed = io.BytesIO()
-    with gzip.GzipFile("", "wb", _GZIP_LEVEL, packed, mtime=0) as stream:
-        stream.write(payload)
-    return packed.getvalue()
-
-
 def _bytes_of(path, count=-1):
     if path.is_dir():
         raise InputError(f"{path}: is a folder; give one NIfTI file (.nii or .nii.gz) in it")
@@ -162,11 +162,10 @@ def _bytes_of(path, count=-1):
             return stream.read(count)
     except FileNotFoundError as error:
         raise InputError(f"{path}: does not exist; check the path") from error
-    except PermissionError as error:
-        raise InputError(f"{path}: may not be read (permission denied); change its permissions") from error
     except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"{path}: cannot be read ({reason}); check the disk or copy it again") from error
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror or error}); check its permissions and the disk, or copy it again"
+        ) from error
 
 
 def _is_gzip(start, path):
@@ -180,15 +179,6 @@ def _is_gzip(start, path):
     if is_gzip and not named_gzip:
         raise InputError(f"{path}: is gzip-compressed but not named .nii.gz; rename it to .nii.gz")
     return is_gzip
-
-
-def _decompress(stored, path):
-    if not _is_gzip(stored, path):
-        return stored
-    try:
-        return gzip.decompress(stored)
-    except (EOFError, zlib.error, OSError) as error:
-        raise _truncated(path) from error
 
 
 def _nifti_version(start):
@@ -240,10 +230,7 @@ def _check_length(n_bytes, header, path):
     shape = header.get_data_shape()
     if any(n < 0 for n in shape):
         raise InputError(f"{path}: header states a negative number of voxels; convert the scan again")
-    voxels = 1
-    for n in shape:
-        voxels *= int(n)
-    if n_bytes < header.get_data_offset() + voxels * header.get_data_dtype().itemsize:
+    if n_bytes < header.get_data_offset() + math.prod(map(int, shape)) * header.get_data_dtype().itemsize:
         raise _truncated(path)
 
 
@@ -252,5 +239,6 @@ def _truncated(path):
 
 
 def _damaged(path, error):
-    reason = " ".join(str(error).split()) or type(error).__name__
-    return InputError(f"{path}: has a damaged NIfTI header ({reason}); convert the scan again")
+    return InputError(
+        f"{path}: has a damaged NIfTI header ({one_line(error) or type(error).__name__}); convert the scan again"
+    )

@@ -4,7 +4,6 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -16,6 +15,7 @@ from sctseg7t.image.frame import Frame
 from sctseg7t.image.geometry import Geometry, Source, geometry_of, n_volumes
 from sctseg7t.image.grid import Grid
 from sctseg7t.image.nifti import READ_ERRORS, read_header, read_image
+from sctseg7t.text import one_line
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +92,7 @@ def load(source: str | Path | SpatialImage, *, volumes: str = "each", axial: boo
     image, path, sha256 = open_image(source)
     name = str(path) if path else "image in memory"
     geometry = geometry_of(image.header, image.affine, image.shape, name, axial=axial)
-    data = _canonical(stored_values(image, name, np.float32), geometry)
+    data = np.asfortranarray(from_order(stored_values(image, name, np.float32), geometry.source.orientation))
     blank = _check_values(data, name)
     notes = geometry.notes
     if blank:
@@ -122,7 +122,11 @@ def check_header(path: str | Path, *, axial: bool = True) -> Geometry:
     InputError
     """
     header = read_header(path)
-    return geometry_of(header, _best_affine(header, str(path)), header.get_data_shape(), str(path), axial=axial)
+    try:
+        affine = header.get_best_affine()
+    except READ_ERRORS as error:
+        raise InputError(f"{path}: its affine cannot be read ({error}); correct the header") from error
+    return geometry_of(header, affine, header.get_data_shape(), str(path), axial=axial)
 
 
 def to_native(volume: Volume, array: np.ndarray, dtype: DTypeLike) -> nib.Nifti1Image:
@@ -152,10 +156,24 @@ def to_native(volume: Volume, array: np.ndarray, dtype: DTypeLike) -> nib.Nifti1
     if dtype.kind in "iu" and not np.array_equal(stored, array):
         raise ValueError(f"array holds values that {dtype} cannot store")
     source = volume.source
-    stored = to_order(stored, source.orientation)
     shape = source.shape if n_volumes(array.shape) == count else source.shape[:3]
-    stored = np.asfortranarray(stored.reshape(shape, order="F"))
-    return _image_like(stored, source)
+    stored = np.asfortranarray(to_order(stored, source.orientation).reshape(shape, order="F"))
+    if source.header is None:
+        image = nib.Nifti1Image(stored, source.affine)
+        image.header.set_xyzt_units("mm")
+        return image
+    header = source.header.copy()
+    # Only new objects here: extensions and text fields may describe the subject or the intensities.
+    header.extensions.clear()
+    for field in ("descrip", "aux_file", "intent_name"):
+        header[field] = b""
+    for field in ("cal_min", "cal_max", "intent_code", "intent_p1", "intent_p2", "intent_p3"):
+        header[field] = 0
+    header.set_data_dtype(stored.dtype)
+    image_class = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    image = image_class(stored, source.affine, header)
+    image.header.set_slope_inter(1, 0)
+    return image
 
 
 def to_order(array: np.ndarray, orientation: ArrayLike) -> np.ndarray:
@@ -190,28 +208,18 @@ def open_image(source: str | Path | SpatialImage) -> tuple[SpatialImage, Path | 
     return image, Path(source), sha256
 
 
-def _best_affine(header: Any, name: str) -> np.ndarray:
-    try:
-        return header.get_best_affine()
-    except READ_ERRORS as error:
-        raise InputError(f"{name}: its affine cannot be read ({error}); correct the header") from error
-
-
 def stored_values(image: SpatialImage, name: str, dtype: DTypeLike | None = None) -> np.ndarray:
     """Scaled voxel values as stored, axes beyond the fourth dropped: (X, Y, Z, T)."""
     try:
         values = np.asanyarray(image.dataobj)
     except READ_ERRORS as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{name}: its voxels cannot be read ({reason}); copy or convert the scan again") from error
+        raise InputError(
+            f"{name}: its voxels cannot be read ({one_line(error)}); copy or convert the scan again"
+        ) from error
     shape = (*image.shape, 1, 1)[:4]
     # A finite value beyond float32 becomes infinite here, and is reported as such.
     with np.errstate(over="ignore"):
         return values.astype(dtype or values.dtype, copy=False).reshape(shape, order="F")
-
-
-def _canonical(values, geometry):
-    return np.asfortranarray(from_order(values, geometry.source.orientation))
 
 
 def _check_values(data, name):
@@ -224,22 +232,3 @@ def _check_values(data, name):
         what = "are equal" if data.any() else "are zero"
         raise InputError(f"{name}: all voxels {what}; give the scan itself, or convert it again")
     return blank
-
-
-def _image_like(stored, source):
-    if source.header is None:
-        image = nib.Nifti1Image(stored, source.affine)
-        image.header.set_xyzt_units("mm")
-        return image
-    header = source.header.copy()
-    # Only new objects here: extensions and text fields may describe the subject or the intensities.
-    header.extensions.clear()
-    for field in ("descrip", "aux_file", "intent_name"):
-        header[field] = b""
-    for field in ("cal_min", "cal_max", "intent_code", "intent_p1", "intent_p2", "intent_p3"):
-        header[field] = 0
-    header.set_data_dtype(stored.dtype)
-    image_class = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    image = image_class(stored, source.affine, header)
-    image.header.set_slope_inter(1, 0)
-    return image

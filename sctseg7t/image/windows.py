@@ -1,6 +1,6 @@
 """In-plane windows around the cord, whole slices at low resolution, and the way back."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 
@@ -10,32 +10,8 @@ SPACING_MM = 0.17578125
 _EDGE = 1e-6
 
 
-@dataclass(frozen=True)
-class SliceMap:
-    """Position (row, column) in a resampled slice to fractional voxel (i, j), and back.
-
-    Attributes
-    ----------
-    scale, offset : tuple of 2 float
-        i = scale[0] * column + offset[0]; j = scale[1] * row + offset[1].
-    """
-
-    scale: tuple
-    offset: tuple
-
-    def __call__(self, row: np.ndarray, column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return fractional voxel coordinates (i, j)."""
-        return (
-            self.scale[0] * np.asarray(column) + self.offset[0],
-            self.scale[1] * np.asarray(row) + self.offset[1],
-        )
-
-    def inverse(self, i: np.ndarray, j: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the (row, column) of fractional voxel coordinates."""
-        return (
-            (np.asarray(j) - self.offset[1]) / self.scale[1],
-            (np.asarray(i) - self.offset[0]) / self.scale[0],
-        )
+# Position (row, column) in a resampled slice to fractional voxel (i, j).
+SliceMap = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def sample_windows(
@@ -173,7 +149,7 @@ def resample_slices(data_xyz: np.ndarray, affine: np.ndarray, spacing_mm: float 
     )
     slices = np.asarray(data_xyz, dtype=np.float32).transpose(2, 1, 0)
     images = y_weights @ (slices @ x_weights.T)
-    return images, SliceMap((x_scale, y_scale), (x_offset, y_offset))
+    return images, lambda row, column: (x_scale * np.asarray(column) + x_offset, y_scale * np.asarray(row) + y_offset)
 
 
 def _check_centres(centres_vox, n_slices):
@@ -224,7 +200,11 @@ def _restore_aligned(out_czyx, maps, to_pixels, centres, kept):
     x_start, x_weights = _box_weights(centres[kept, 0], abs(to_pixels[0, 0]), width)
     y_start, y_weights = _box_weights(centres[kept, 1], abs(to_pixels[1, 1]), height)
     for z, x0, y0, x_w, y_w in zip(kept, x_start, y_start, x_weights, y_weights):
-        _paste(out_czyx[:, z], y_w @ maps[z] @ x_w.T, y0, x0)
+        box = y_w @ maps[z] @ x_w.T
+        # Clipped to the image.
+        y_from, y_to = np.clip((y0, y0 + box.shape[1]), 0, out_czyx.shape[2])
+        x_from, x_to = np.clip((x0, x0 + box.shape[2]), 0, out_czyx.shape[3])
+        out_czyx[:, z, y_from:y_to, x_from:x_to] = box[:, y_from - y0 : y_to - y0, x_from - x0 : x_to - x0]
 
 
 def _box_weights(centres, voxel, n):
@@ -239,14 +219,6 @@ def _box_weights(centres, voxel, n):
     distance = np.clip(edges[..., None] * voxel + (n - 1) / 2 - np.arange(n), -1, 1)
     integral = distance - 0.5 * distance * np.abs(distance)
     return start, (np.diff(integral, axis=1) / voxel).astype(np.float32)
-
-
-def _paste(target, box, y0, x0):
-    """Copy a (C, h, w) box whose first pixel is (y0, x0) into a (C, Y, X) image, clipped to it."""
-    _, n_y, n_x = target.shape
-    y_from, y_to = np.clip((y0, y0 + box.shape[1]), 0, n_y)
-    x_from, x_to = np.clip((x0, x0 + box.shape[2]), 0, n_x)
-    target[:, y_from:y_to, x_from:x_to] = box[:, y_from - y0 : y_to - y0, x_from - x0 : x_to - x0]
 
 
 def _restore_rotated(out_czyx, maps, to_pixels, centres, kept):

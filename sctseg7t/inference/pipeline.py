@@ -17,7 +17,6 @@ from sctseg7t.inference.segmenter import (
     check_files,
     segmenter_for,
 )
-from sctseg7t.zoo.manifest import Manifest
 from sctseg7t.zoo.spec import ModelSpec
 
 DEFAULT_TASK = "gm_sc"
@@ -105,7 +104,14 @@ def choose_model(task: str | None = None, model: str | None = None) -> Choice:
     from sctseg7t.zoo.manifest import load_manifest
 
     manifest = load_manifest()
-    named = None if model is None else _named_model(manifest, model)
+    if model is None:
+        named = None
+    elif str(model).endswith(".onnx"):
+        from sctseg7t.zoo.local_model import spec_from_onnx
+
+        named = spec_from_onnx(model)
+    else:
+        named = manifest.model(str(model))
     task = task or (named.task if named else DEFAULT_TASK)
     tasks = manifest.tasks()
     if task not in tasks or not tasks[task]["outputs"]:
@@ -113,7 +119,11 @@ def choose_model(task: str | None = None, model: str | None = None) -> Choice:
         what = f"model {model}: its task, {task}, is no job for a user" if task in tasks else f"{task}: no such task"
         raise UsageError(f"{what}; the tasks are: {known}")
     spec = named or manifest.default_for_task(task)
-    tissues = _tissues(manifest, task, spec)
+    available = [output.name for output in (*spec.outputs, *spec.derived)]
+    wanted = tasks[task]["outputs"]
+    tissues = tuple(name for name in wanted if name in available)
+    if not tissues or (len(wanted) < 3 and len(tissues) < len(wanted)):
+        raise ModelError(f"{spec.label}: has the outputs {', '.join(available)}, not those of task {task}")
     segmenter_for(spec).check(spec)
     # On nothing: a wrong step is the entry's fault, not that of the first scan.
     apply({output.name: np.zeros((1, 1, 1), bool) for output in spec.outputs}, spec.postprocess, 1.0)
@@ -173,22 +183,3 @@ def segment(
     files = {name: value for name, value in given.items() if value is not None}
     check_files(segmenter.model.spec, files)
     return segmenter.run(source, **files)
-
-
-def _named_model(manifest: Manifest, model: str) -> ModelSpec:
-    """The spec of a model of the zoo, or of a network given by its path."""
-    if not str(model).endswith(".onnx"):
-        return manifest.model(str(model))
-    from sctseg7t.zoo.local_model import spec_from_onnx
-
-    return spec_from_onnx(model)
-
-
-def _tissues(manifest: Manifest, task: str, spec: ModelSpec) -> tuple[str, ...]:
-    """Tissues that the task asks for, in the model's order."""
-    available = [o.name for o in spec.outputs] + [d.name for d in spec.derived]
-    wanted = manifest.tasks()[task]["outputs"]
-    found = tuple(name for name in wanted if name in available)
-    if not found or (len(wanted) < 3 and len(found) < len(wanted)):
-        raise ModelError(f"{spec.label}: has the outputs {', '.join(available)}, not those of task {task}")
-    return found

@@ -6,6 +6,7 @@ background pixels by their sides only, so a ring closed by corners encloses its 
 """
 
 import inspect
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -186,7 +187,12 @@ def components(mask: np.ndarray, corners: bool, through_plane: bool = False) -> 
     """
     padded = np.ascontiguousarray(np.pad(mask, 1))
     label = np.where(padded, np.arange(1, padded.size + 1).reshape(padded.shape), padded.size + 1)
-    sides = list(_half_neighbours(padded.strides, padded.itemsize, corners, through_plane))
+    # Flat steps to half of a voxel's neighbours; the other half are their opposites.
+    sides = [
+        int(np.dot(step, padded.strides)) // padded.itemsize
+        for step in itertools.product((-1, 0, 1), (-1, 0, 1), (-1, 0, 1) if through_plane else (0,))
+        if step > (0, 0, 0) and (corners or np.abs(step).sum() == 1)
+    ]
     flat = label.ravel()
     where = np.flatnonzero(padded)
     while True:
@@ -200,23 +206,9 @@ def components(mask: np.ndarray, corners: bool, through_plane: bool = False) -> 
         if np.array_equal(flat[where], before):
             break
     out = np.zeros(mask.shape, np.intp)
-    out[mask] = flat[where]
-    return _renumbered(out)
-
-
-def _half_neighbours(strides, itemsize, corners, through_plane):
-    """Flat steps to half of a voxel's neighbours; the other half are their opposites."""
-    reach = (-1, 0, 1)
-    for x in reach:
-        for y in reach:
-            for z in reach if through_plane else (0,):
-                if (x, y, z) > (0, 0, 0) and (corners or abs(x) + abs(y) + abs(z) == 1):
-                    yield (x * strides[0] + y * strides[1] + z * strides[2]) // itemsize
-
-
-def _renumbered(labels):
-    """Labels 0, 1, 2, ... in the order of the old ones."""
-    return np.unique(labels, return_inverse=True)[1].reshape(labels.shape) + (labels.min() > 0)
+    # 1, 2, ... in the order of the lowest numbers.
+    out[mask] = np.unique(flat[where], return_inverse=True)[1] + 1
+    return out
 
 
 def inside(mask: np.ndarray, of: np.ndarray) -> np.ndarray:

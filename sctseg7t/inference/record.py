@@ -89,9 +89,7 @@ class Record:
         if self.status == FAILED:
             return None
         path = self.path.with_name(self.path.name.removesuffix(SIDECAR) + TABLES[kind])
-        if "files" in self.raw:
-            return path if path.name in self.raw["files"] else None
-        return path if path.is_file() else None
+        return path if path.name in self.raw.get("files", {}) else None
 
 
 # --- reading --------------------------------------------------------------------------
@@ -133,7 +131,7 @@ def record_of(path: str | Path, raw: dict[str, Any]) -> Record:
         The content is no record's.
     """
     path = Path(path)
-    status = raw.get("status", OK if raw.get("usable", True) else FAILED)
+    status = raw["status"]
     if status not in (OK, NOTHING_FOUND, FAILED):
         raise ValueError(f"status is {status!r}, not {OK}, {NOTHING_FOUND} or {FAILED}")
     error = None

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 
 from nibabel.spatialimages import SpatialImage
 
-from sctseg7t.errors import InputError, ModelError, UsageError
+from sctseg7t.errors import ModelError, UsageError
 from sctseg7t.image.masks import Readable
 from sctseg7t.image.volume import Volume, load
 from sctseg7t.inference.roles import ROLES
@@ -239,19 +239,21 @@ def check_files(spec: ModelSpec, given: Mapping[str, Any]) -> None:
             raise UsageError(f"{name}: {spec.label} needs it ({ROLES[name].help})")
 
 
+def check_needs(spec: ModelSpec, needs: Mapping[str, Any]) -> None:
+    """Refuse an entry that does not meet what its segmenter needs (ModelError with the need, in words)."""
+    for need, met in needs.items():
+        if not met:
+            raise ModelError(f"{spec.label}: {need}; correct its entry")
+
+
 def load_scan(scan: Source, options: Options, *, axial: bool) -> Volume:
     """The scan as a segmenter takes it; a Volume is returned as it is."""
     return scan if isinstance(scan, Volume) else load(scan, volumes=options.volumes, axial=axial)
 
 
-def load_images(scan: Volume, files: Mapping[str, Readable], spec: ModelSpec) -> dict[str, Volume]:
-    """The further images that a model's channels are made of, by role (InputError if one cannot be used)."""
-    found = {}
-    for role in spec.input.images[1:]:
-        found[role] = load_scan(files[role], Options(volumes="mean"), axial=False)
-        if found[role].data.shape[3] != 1:
-            raise InputError(f"{found[role].name}: has several volumes; give one")
-    return found
+def load_images(files: Mapping[str, Readable], spec: ModelSpec) -> list[Volume]:
+    """The further images that a model's channels are made of (InputError if one cannot be used)."""
+    return [load(files[role], volumes="mean", axial=False) for role in spec.input.images[1:]]
 
 
 class Clock:

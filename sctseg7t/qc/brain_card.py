@@ -52,14 +52,18 @@ def add_brain(content: dict[str, Any], saved: Saved, grid: Grid, record: Record)
     about = record.raw.get("brain") or {}
     if mask is not None:
         written, load = read_rows(record.table("lesions")), next(iter(read_rows(record.table("load")) or ()), {})
-        table = measure_lesions(mask, grid.affine, min_diameter_mm=_limit(load), connectivity=_neighbours(load))
+        limit_mm, neighbours = number(load.get("min_diameter_mm")), number(load.get("connectivity"))
+        table = measure_lesions(
+            mask,
+            grid.affine,
+            min_diameter_mm=3.0 if limit_mm is None else limit_mm,
+            connectivity=int(neighbours) if neighbours in CONNECTIVITY else 26,
+        )
         places = _places(table, written or ())
         if saved.masks["LESION"].dtype == bool:
             content["problems"] += _differences(table, places, written, load, saved.labels)
         content["load"] = _totals(table, places)
-        brain_ml = about.get("brain_ml")
-        known = float(brain_ml) if isinstance(brain_ml, (int, float)) else None
-        features = lesion_features(table, name=content["id"], brain_ml=known)
+        features = lesion_features(table, name=content["id"], brain_ml=about.get("brain_ml"))
     image = saved.image[..., 0] if saved.image is not None else None
     labels = table.labels if table else np.zeros(grid.shape, np.int16)
     counted = [lesion.id for lesion in table.lesions if lesion.counted] if table else []
@@ -87,21 +91,15 @@ def _add_slices(content, image, labels, view, saved, grid):
             pictures = encode_all([shrink(plane, most) for plane in planes], _BYTES_PER_SCAN)
             if sum(map(len, pictures)) * 3 / 4 <= _BYTES_PER_SCAN:
                 break
-        content["overview"] = _overview(image, grid.spacing_mm, view)
+        # A sagittal slice with a line for each axial one shown.
+        lines = [round(1 - (k + 0.5) / image.shape[2], 4) for k in view.slices]
+        content["overview"] = overview(image[start[0, 0] + size[0] // 2], grid.spacing_mm[1:]) | {"lines": lines}
     masks = {"LESION": labels[..., None] > 0} if "LESION" in saved.masks else {}
     for k, picture in zip(view.slices, pictures):
         paths = mask_paths(masks, k, 0, start[k], size)
         content["tiles"].append({"t": 0, "k": k, "image": picture, "paths": paths})
         area = round(float(view.areas[:, k].sum()) * grid.pixel_area_mm2, 1)
         content["rows"].append({"t": 0, "k": k, "lesions": view.on_slice(k)[:MOST_ROWS], "area_mm2": area})
-
-
-def _overview(image, spacing_mm, view):
-    """A sagittal slice with a line for each axial one shown."""
-    middle = view.window.start[0, 0] + view.window.size[0] // 2
-    found = overview(image[middle], spacing_mm[1:])
-    depth = image.shape[2]
-    return found | {"lines": [round(1 - (k + 0.5) / depth, 4) for k in view.slices]}
 
 
 # --- numbers -------------------------------------------------------------------------
@@ -119,17 +117,15 @@ def _lesion_mask(saved):
 
 def _places(table, written):
     """Row of each lesion in the table that the run wrote, by its volume and centre: ids change with the mask."""
-    rows = [(row, [number(row.get(name)) for name in ("volume_mm3", *_CENTRE)]) for row in written]
-    rows = [(row, values) for row, values in rows if None not in values]
-    if not rows:
+    there = np.array([[number(row.get(name)) for name in ("volume_mm3", *_CENTRE)] for row in written], float)
+    if not len(there):
         return {}
-    there = np.array([values for _, values in rows])
     found = {}
     for lesion in table.lesions:
         centre = [getattr(lesion, name) for name in _CENTRE]
         same = _same(there[:, 0], lesion.volume_mm3) & (np.abs(there[:, 1:] - centre).max(axis=1) < _VOXELS)
         if same.any():
-            found[lesion.id] = rows[int(same.argmax())][0]
+            found[lesion.id] = written[int(same.argmax())]
     return found
 
 
@@ -168,6 +164,9 @@ def _totals(table, places):
 
 def _row(lesion, places, labels, view):
     k = view.best_slice(lesion.id)
+    voxels = bounding_box(labels[..., k] == lesion.id)
+    # Place of the lesion on the picture: column, row, width, height in voxels.
+    corner = [int(first) + n - part.stop for first, n, part in zip(view.window.start[k], view.window.size, voxels)]
     return [
         lesion.id,
         int(lesion.counted),
@@ -176,27 +175,11 @@ def _row(lesion, places, labels, view):
         places.get(lesion.id, {}).get("location") or None,
         k,
         int(view.shows(lesion.id)),
-        _box(bounding_box(labels[..., k] == lesion.id), view.window.start[k], view.window.size),
+        [*corner, *(part.stop - part.start for part in voxels)],
         list(lesion.flags),
     ]
-
-
-def _box(voxels, start, size):
-    """Place of a lesion on the picture: column, row, width, height in voxels."""
-    corner = [int(first) + n - part.stop for first, n, part in zip(start, size, voxels)]
-    return [*corner, *(part.stop - part.start for part in voxels)]
 
 
 def _same(a, b):
     """Whether volumes in mm3 are the same but for rounding."""
     return np.abs(a - b) <= max(_MM3, _PART * b)
-
-
-def _limit(load):
-    value = number(load.get("min_diameter_mm"))
-    return 3.0 if value is None or value < 0 else value
-
-
-def _neighbours(load):
-    value = number(load.get("connectivity"))
-    return int(value) if value in CONNECTIVITY else 26

@@ -26,7 +26,7 @@ class View:
     window : Window
         The same on every slice.
     areas : (L + 1, Z) int array
-        Voxels of each lesion (by id) on each slice.
+        Voxels of each lesion (by id) on each slice; the background's are left 0.
     """
 
     slices: tuple[int, ...]
@@ -68,25 +68,18 @@ def choose_view(
         Lesions that should be seen, the most important first.
     spacing_mm : sequence of float
     box : sequence of (first, end), optional
-        The brain's voxels along each axis; without, or where it is no box in the image, the head is found by its
-        brightness.
+        The brain's voxels along each axis; without, the head is found by its brightness.
     """
-    areas = slice_areas(labels)
-    ends = [(int(a), int(b)) for a, b in box] if _is_box(box, labels.shape) else head_box(image, labels.shape)
+    depth, where = labels.shape[2], np.nonzero(labels)
+    ids = labels[where].astype(np.int64)
+    count = int(ids.max(initial=0)) + 1
+    areas = np.bincount(ids * depth + where[2], minlength=count * depth).reshape(count, depth)
+    ends = [(int(first), int(end)) for first, end in box] if box else head_box(image, labels.shape)
     slices = choose_slices(areas[list(counted)], areas.sum(axis=0) > 0, ends[2])
     return View(slices, brain_window(labels, ends, spacing_mm), areas)
 
 
-def slice_areas(labels: np.ndarray) -> np.ndarray:
-    """Voxels of each lesion on each slice: (L + 1, Z), the background's left 0."""
-    depth = labels.shape[2]
-    where = np.nonzero(labels)
-    ids = labels[where].astype(np.int64)
-    count = int(ids.max()) + 1 if len(ids) else 1
-    return np.bincount(ids * depth + where[2], minlength=count * depth).reshape(count, depth)
-
-
-def choose_slices(areas: np.ndarray, filled: np.ndarray, span: tuple[int, int], most: int = MOST) -> tuple[int, ...]:
+def choose_slices(areas: np.ndarray, filled: np.ndarray, span: tuple[int, int]) -> tuple[int, ...]:
     """Slices that show every lesion where it is large, as far as they reach, and some without any.
 
     Lesion by lesion, in the order given, a slice is taken that shows it well unless a chosen one does already: that
@@ -100,7 +93,6 @@ def choose_slices(areas: np.ndarray, filled: np.ndarray, span: tuple[int, int], 
         Slices with any lesion.
     span : (first, end)
         Where slices without lesions are chosen from, evenly spaced; where all have some and few are chosen, of those.
-    most : int
 
     Returns
     -------
@@ -108,14 +100,14 @@ def choose_slices(areas: np.ndarray, filled: np.ndarray, span: tuple[int, int], 
         Sorted.
     """
     depth = areas.shape[1]
-    if depth <= most:
+    if depth <= MOST:
         return tuple(range(depth))
     free = [k for k in range(*span) if not filled[k]]
-    chosen = _with_lesions(areas, most - len(_spread(free, span, EMPTY)))
+    chosen = _with_lesions(areas, MOST - len(_spread(free, span, EMPTY)))
     # Closer places where many have none near.
     tries = (_spread(free, span, count) for count in range(max(EMPTY, EMPTY_TO - len(chosen)), EMPTY_TO + 1))
     without = next((some for some in tries if len(some) >= EMPTY), _spread(free, span, EMPTY_TO))
-    chosen += without[: most - len(chosen)]
+    chosen += without[: MOST - len(chosen)]
     if len(chosen) < EMPTY_TO:
         chosen += _spread([k for k in range(*span) if k not in chosen], span, EMPTY_TO - len(chosen))
     return tuple(sorted(chosen))
@@ -145,11 +137,3 @@ def _with_lesions(areas, most):
             chosen.append(int(good[gain.argmax()]))
             waiting &= ~well[:, chosen[-1]]
     return chosen
-
-
-def _is_box(box, shape):
-    try:
-        pairs = np.asarray(box, float)
-    except (TypeError, ValueError):
-        return False
-    return pairs.shape == (3, 2) and all(0 <= a < b <= n for (a, b), n in zip(pairs, shape))

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,49 +38,29 @@ _PROVENANCE = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Card:
-    """What a page needs of a scan.
-
-    Attributes
-    ----------
-    content : dict
-        Values that JSON has; the pictures are most of it. ``kind`` is ``cord`` or ``brain``, None for a failed scan.
-    """
-
-    content: dict[str, Any]
-
-    @property
-    def features(self) -> Features:
-        """For the cohort; without values where there are no masks."""
-        slices = {name: tuple(where) for name, where in self.content["slices"].items()}
-        return Features(self.content["id"], self.content["values"], slices)
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """What the list and the index need, small."""
-        values = self.content["values"]
-        summary = {
-            name: self.content[name] for name in ("id", "name", "kind", "image", "status", "error", "hash", "entities")
-        }
-        summary["tissues"] = list(self.content["masks"])
-        summary["areas"] = [values.get("sc_area_mm2"), values.get("gm_area_mm2")]
-        summary["lesions"] = [values.get("lesions"), values.get("load_ml")]
-        return summary
-
-    @property
-    def curves(self) -> dict[str, np.ndarray]:
-        """Area of SC and GM of each slice (Z,) of the first volume, mm2, NaN where empty."""
-        first = [row for row in self.content["rows"] if row["t"] == 0]
-        found = {}
-        for tissue in ("SC", "GM"):
-            if any(tissue in row for row in first):
-                # The first of the numbers is the area; None becomes NaN.
-                found[tissue] = np.array([row.get(tissue, [None])[0] for row in first], float)
-        return found
+def summary_of(card: dict[str, Any]) -> dict[str, Any]:
+    """What the list and the index of a page need of a card, small."""
+    values = card["values"]
+    return {
+        **{name: card[name] for name in ("id", "name", "kind", "image", "status", "error", "hash", "entities")},
+        "tissues": list(card["masks"]),
+        "areas": [values.get("sc_area_mm2"), values.get("gm_area_mm2")],
+        "lesions": [values.get("lesions"), values.get("load_ml")],
+    }
 
 
-def make_card(record: Record, folder: Path) -> Card:
+def curves_of(card: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Area of SC and GM of each slice (Z,) of a card's first volume, mm2, NaN where empty."""
+    first = [row for row in card["rows"] if row["t"] == 0]
+    return {
+        # The first of the numbers is the area; None becomes NaN.
+        tissue: np.array([row.get(tissue, [None])[0] for row in first], float)
+        for tissue in ("SC", "GM")
+        if any(tissue in row for row in first)
+    }
+
+
+def make_card(record: Record, folder: Path) -> dict[str, Any]:
     """Read a scan's files and make its card; whatever is wrong with them is told on it.
 
     Parameters
@@ -89,16 +68,34 @@ def make_card(record: Record, folder: Path) -> Card:
     record : Record
     folder : Path
         The page's; sidecars are named relative to it.
+
+    Returns
+    -------
+    dict
+        Values that JSON has; the pictures are most of it. ``kind`` is ``cord`` or ``brain``, None for a failed scan.
     """
-    content = _identity(record, folder)
+    content: dict[str, Any] = {
+        "id": scan_id(record, folder),
+        "name": record.name,
+        "kind": record.kind,
+        "image": record.image.name,
+        "status": record.status,
+        "error": record.error,
+        "entities": record.entities,
+        "hash": _rating_hash({}, record),
+        "masks": {},
+        "warnings": [str(text) for text in record.raw.get("warnings") or ()],
+        "problems": [],
+        "provenance": {name: record.raw[name] for name in _PROVENANCE if name in record.raw},
+        "tiles": [],
+        "rows": [],
+    }
     features = Features(content["id"])
     if record.status == FAILED:
         content["overview"] = _picture_of_failed(record)
     else:
         try:
             features = _add_masks(record, content)
-        except MemoryError:
-            content["problems"].append("this scan cannot be shown (not enough memory to show it)")
         except Exception as err:  # noqa: BLE001
             # A page of many scans is not lost to one.
             content["problems"].append(f"this scan cannot be shown ({one_line(f'{type(err).__name__}: {err}')})")
@@ -106,7 +103,7 @@ def make_card(record: Record, folder: Path) -> Card:
     content["measured"] = {
         m.name: m.text.format(features.values[m.name]) for m in COMPARED if m.name in features.values
     }
-    return Card(content)
+    return content
 
 
 def scan_id(record: Record, folder: Path) -> str:
@@ -117,26 +114,6 @@ def scan_id(record: Record, folder: Path) -> str:
         # Another drive.
         path = os.path.abspath(record.path)
     return path.replace(os.sep, "/")
-
-
-def _identity(record, folder):
-    raw = record.raw
-    return {
-        "id": scan_id(record, folder),
-        "name": record.name,
-        "kind": record.kind,
-        "image": record.image.name,
-        "status": record.status,
-        "error": record.error,
-        "entities": record.entities,
-        "hash": _rating_hash({}, record),
-        "masks": {},
-        "warnings": [str(text) for text in raw.get("warnings") or ()],
-        "problems": [],
-        "provenance": {name: raw[name] for name in _PROVENANCE if name in raw},
-        "tiles": [],
-        "rows": [],
-    }
 
 
 def _add_masks(record, content):

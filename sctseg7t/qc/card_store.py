@@ -13,7 +13,7 @@ import numpy as np
 
 from sctseg7t.cohort.features import Features
 from sctseg7t.inference.record import TABLES_OF, Record
-from sctseg7t.qc.card import Card, make_card
+from sctseg7t.qc.card import curves_of, make_card, summary_of
 from sctseg7t.report.html import html_json
 from sctseg7t.version import __version__
 
@@ -56,12 +56,13 @@ class CardStore:
         """Make a record's card, or take over the one it has if none of its files has changed."""
         key = _key(record)
         card = self._before(key) or make_card(record, self._folder)
-        payload = html_json(card.content).encode()
+        payload = html_json(card).encode()
         self._places.append((self._file.seek(0, 2), len(payload)))
         self._file.write(payload)
-        self.summaries.append(card.summary)
-        self.features.append(card.features)
-        self.curves.append(card.curves)
+        self.summaries.append(summary_of(card))
+        slices = {name: tuple(where) for name, where in card["slices"].items()}
+        self.features.append(Features(card["id"], card["values"], slices))
+        self.curves.append(curves_of(card))
         self.keys.append(key)
 
     def read(self, n: int) -> str:
@@ -77,7 +78,7 @@ class CardStore:
         try:
             with open(path, "rb") as stream:
                 stream.seek(start)
-                return Card(json.loads(stream.read(length)))
+                return json.loads(stream.read(length))
         except (OSError, ValueError):
             return None
 

@@ -1,6 +1,5 @@
 """A cord's card: every slice as a picture, and its masks measured again and compared with the run's table."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from sctseg7t.cohort.features import Features, measure_features
 from sctseg7t.image.grid import Grid
 from sctseg7t.inference.record import Record
 from sctseg7t.measure.columns import CSA_MEASURES, TISSUES
-from sctseg7t.measure.csa import CsaTable, measure_csa
+from sctseg7t.measure.csa import measure_csa
 from sctseg7t.qc.load_saved import Saved, number, read_rows
 from sctseg7t.report.slice_images import cord_window, cut, encode_all, mask_paths, overview, to_grays
 from sctseg7t.text import ranges
@@ -47,7 +46,11 @@ def add_cord(content: dict[str, Any], saved: Saved, grid: Grid, record: Record) 
         flags = _slice_flags(table, t, grid.shape[2])
         csa = measure_csa(volume, grid.affine, flags=flags)
         content["rows"] += _rows(csa, t, table)
-        different.update(_different_slices(csa, t, table))
+        for row in csa.rows:
+            written = table.get((t, row.slice, row.tissue))
+            then, now = (written["area_mm2"] or 0.0, row.area_mm2 or 0.0) if written else (0.0, 0.0)
+            if abs(then - now) > max(_TOLERANCE_MM2, _TOLERANCE * then):
+                different.add(row.slice)
         parts.append(measure_features(volume, grid, name=content["id"], flags=flags))
     if different:
         content["problems"].append(
@@ -98,8 +101,7 @@ def _slice_flags(table, t, n_slices):
     for (volume, k, _), row in table.items():
         if volume == t and k < n_slices:
             # Those of areas are found again from the masks as they are now.
-            own = [f for f in row["flags"] if f not in flags[k] and not f.startswith(("sc_", "gm_", "empty_"))]
-            flags[k] += own
+            flags[k] += [f for f in row["flags"] if f not in flags[k] and not f.startswith(("sc_", "gm_", "empty_"))]
     return flags
 
 
@@ -108,20 +110,12 @@ def _rows(csa, t, table):
     for row in csa.rows:
         found = rows.setdefault(row.slice, {"t": t, "k": row.slice, "flags": []})
         found["flags"] += [flag for flag in row.flags if flag not in found["flags"]]
-        found[row.tissue] = [_round(getattr(row, column.name), column.page_digits) for column in SHOWN]
+        values = ((getattr(row, column.name), column.page_digits) for column in SHOWN)
+        found[row.tissue] = [value if value is None else round(float(value), digits) for value, digits in values]
         written = table.get((t, row.slice, row.tissue)) or table.get((t, row.slice, None))
         if written and written["level"]:
             found["level"] = written["level"]
     return [rows[k] for k in sorted(rows)]
-
-
-def _different_slices(csa: CsaTable, t: int, table: dict) -> Iterator[int]:
-    for row in csa.rows:
-        written = table.get((t, row.slice, row.tissue))
-        if written is not None:
-            then, now = written["area_mm2"] or 0.0, row.area_mm2 or 0.0
-            if abs(then - now) > max(_TOLERANCE_MM2, _TOLERANCE * then):
-                yield row.slice
 
 
 def _most_unusual(parts, name):
@@ -135,10 +129,6 @@ def _most_unusual(parts, name):
         chosen = have[len(have) // 2] if middle else have[0] if key == "edge_mm" else have[-1]
         values[key], slices[key] = chosen.values[key], chosen.slices.get(key, ())
     return Features(name, values, slices)
-
-
-def _round(value, digits):
-    return None if value is None or not np.isfinite(value) else round(float(value), digits)
 
 
 # --- pictures ------------------------------------------------------------------------

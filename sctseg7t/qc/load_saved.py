@@ -45,7 +45,15 @@ class Saved:
 def load_saved(record: Record) -> Saved:
     """Read a record's scan and masks; what cannot be read is told in ``problems``."""
     saved = Saved()
-    _read_scan(record, saved)
+    volumes = (record.raw.get("options") or {}).get("volumes")
+    try:
+        scan = load(record.image, volumes="mean" if volumes == "mean" else "each", axial=False)
+    except InputError as err:
+        saved.problems.append(f"the scan cannot be shown: {err}")
+    else:
+        saved.image, saved.grid = scan.data, scan.grid
+        if scan.sha256 != (record.raw.get("input") or {}).get("sha256", scan.sha256):
+            saved.problems.append(f"the scan {record.image.name} has changed since it was segmented")
     for name in record.masks:
         _read_mask(record, name, saved)
     if record.labels and saved.masks:
@@ -56,19 +64,6 @@ def load_saved(record: Record) -> Saved:
         else:
             saved.labels = labels.data if _fits(labels, saved) else None
     return saved
-
-
-def _read_scan(record, saved):
-    volumes = (record.raw.get("options") or {}).get("volumes")
-    try:
-        scan = load(record.image, volumes="mean" if volumes == "mean" else "each", axial=False)
-    except InputError as err:
-        saved.problems.append(f"the scan cannot be shown: {err}")
-        return
-    saved.image, saved.grid = scan.data, scan.grid
-    stated = (record.raw.get("input") or {}).get("sha256")
-    if stated and scan.sha256 != stated:
-        saved.problems.append(f"the scan {record.image.name} has changed since it was segmented")
 
 
 def _read_mask(record, name, saved):

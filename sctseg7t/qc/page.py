@@ -62,7 +62,7 @@ def write_page(
         The folder cannot be made or written.
     """
     folder = Path(folder)
-    with _telling(folder), _alone(folder):
+    with _alone(folder):
         listing = read_listing(folder)
         records = _merged(records, folder, {} if fresh else listing["sidecars"])
         heading = str(title or listing["title"] or "QC")
@@ -73,7 +73,15 @@ def write_page(
                     progress(n, len(records))
             content = _content(store, heading, listing["id"])
             made = _write_pages(store, content, folder, per_page)
-        write_json(folder / LISTING, _listing(records, folder, listing["id"], heading))
+        places = {scan_id(record, folder): record for record in records}
+        shown = {
+            "format": _FORMAT,
+            "id": listing["id"],
+            "title": heading,
+            "sidecars": list(places),
+            "without_file": {place: record.raw for place, record in places.items() if not record.path.is_file()},
+        }
+        write_json(folder / LISTING, shown)
         for old in folder.glob("page-*.html"):
             if old.name not in made and old.stem.removeprefix("page-").isdigit():
                 old.unlink()
@@ -92,22 +100,10 @@ def read_listing(folder: str | Path) -> dict[str, Any]:
     empty = {"id": secrets.token_hex(8), "title": None, "sidecars": {}}
     try:
         found = json.loads((Path(folder) / LISTING).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        sidecars = {str(path): found["without_file"].get(path) for path in found["sidecars"]}
+        return {"id": str(found["id"]), "title": found["title"], "sidecars": sidecars}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return empty
-    if not isinstance(found, dict) or found.get("format") != _FORMAT:
-        return empty
-    listed, kept = found.get("sidecars"), found.get("without_file")
-    sidecars = {path: None for path in listed if isinstance(path, str)} if isinstance(listed, list) else {}
-    if isinstance(kept, dict):
-        sidecars.update({path: raw for path, raw in kept.items() if path in sidecars and isinstance(raw, dict)})
-    return {"id": str(found.get("id") or empty["id"]), "title": found.get("title") or None, "sidecars": sidecars}
-
-
-def _listing(records, folder, page_id, title):
-    """What :func:`read_listing` reads."""
-    without = {scan_id(record, folder): record.raw for record in records if not record.path.is_file()}
-    sidecars = [scan_id(record, folder) for record in records]
-    return {"format": _FORMAT, "id": page_id, "title": title, "sidecars": sidecars, "without_file": without}
 
 
 def _merged(records, folder, listed):
@@ -191,22 +187,15 @@ def _write_page(store, content, scans, path):
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """One process at a time: of two that add a scan to one page, neither loses the other's."""
+    """One process at a time: of two that add a scan to one page, neither loses the other's. Faults are OutputError."""
     from filelock import FileLock, Timeout
 
-    folder.mkdir(parents=True, exist_ok=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / LOCK, timeout=_PATIENCE_S):
             yield
     except Timeout as err:
         raise OutputError(f"{folder}: another process has been writing this QC page for long; try again later") from err
-
-
-@contextlib.contextmanager
-def _telling(folder: Path) -> Iterator[None]:
-    """Faults of the file system as OutputError."""
-    try:
-        yield
     except OSError as err:
         raise OutputError(
             f"{folder}: the QC page cannot be written ({err.strerror or err}); choose another folder"

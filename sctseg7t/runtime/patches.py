@@ -15,8 +15,6 @@ def sliding_patches(
     size: Sequence[int] = (64, 64, 64),
     overlap: float = 0.5,
     inside: np.ndarray | None = None,
-    batch: int = 1,
-    progress: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """Run a 3D network over overlapping patches and blend what they say with Gaussian weights.
 
@@ -25,17 +23,13 @@ def sliding_patches(
     volume : (C, X, Y, Z) float32
         An axis shorter than a patch is filled up with the volume's least value per channel, and cut again.
     network : callable
-        Takes (N, C, size, size, size) and gives (N, K, size, size, size).
+        Takes (1, C, size, size, size) and gives (1, K, size, size, size).
     size : sequence of 3 int
         Edges of a patch, voxels.
     overlap : float
         Part of an edge that neighbours share at least; 0 or more, below 1.
     inside : (X, Y, Z) bool, optional
         Patches without a voxel of it are left out; the result is 0 outside it.
-    batch : int
-        Patches per call of the network.
-    progress : callable, optional
-        Called with (done, total) after every batch.
 
     Returns
     -------
@@ -45,8 +39,8 @@ def sliding_patches(
     volume = np.asarray(volume, dtype=np.float32)
     shape = volume.shape[1:]
     size = tuple(size)
-    if not 0 <= overlap < 1 or batch < 1 or min(size) < 1:
-        raise ValueError(f"size {size}, overlap {overlap} and batch {batch} do not go together")
+    if not 0 <= overlap < 1 or min(size) < 1:
+        raise ValueError(f"size {size} and overlap {overlap} do not go together")
     if inside is not None and inside.shape != shape:
         raise ValueError(f"inside has shape {inside.shape}, the volume {shape}")
     padded, before = _filled(volume, size)
@@ -54,26 +48,16 @@ def sliding_patches(
     # One patch at least: the number of outputs is the network's to say.
     starts = starts or [(0, 0, 0)]
     weight = gaussian_weight(size)
-    total = blend = np.zeros(0, np.float32)
-    for first in range(0, len(starts), batch):
-        group = starts[first : first + batch]
-        patches = np.stack([padded[(slice(None), *_slices(start, size))] for start in group])
-        # Equal shapes: a short last batch would cost the runtime new buffers.
-        short = min(batch, len(starts)) - len(group)
-        if short:
-            patches = np.concatenate([patches, np.repeat(patches[:1], short, axis=0)])
-        maps = network(patches)
-        if not first:
-            total = np.zeros((maps.shape[1], *padded.shape[1:]), np.float32)
-            blend = np.zeros(padded.shape[1:], np.float32)
-        for start, values in zip(group, maps):
-            at = _slices(start, size)
-            total[(slice(None), *at)] += values * weight
-            blend[at] += weight
-        if progress:
-            progress(min(first + batch, len(starts)), len(starts))
+    total, blend = np.zeros(0, np.float32), np.zeros(padded.shape[1:], np.float32)
+    for start in starts:
+        at = _slices(start, size)
+        (values,) = network(padded[None, :, *at])
+        if not total.size:
+            total = np.zeros((len(values), *padded.shape[1:]), np.float32)
+        total[:, *at] += values * weight
+        blend[at] += weight
     np.divide(total, blend, out=total, where=blend > 0)
-    total = total[(slice(None), *(slice(b, b + n) for b, n in zip(before, shape)))]
+    total = total[:, *_slices(before, shape)]
     return total if inside is None else np.where(inside, total, np.float32(0))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from sctseg7t.errors import DeviceError, ModelError, UsageError
+from sctseg7t.text import one_line
 
 # Images per forward pass, and at most so many pixels on a CPU. There small batches stay in its caches and touch little
 # fresh memory: a cold run with 4 took a sixth less time and half the memory of one with 32. A GPU wants to be filled.
@@ -45,8 +46,13 @@ class Session:
         (N, K, ...) float32
         """
         node = self._ort.get_inputs()[0]
-        fixed = node.shape[0]
-        size = fixed if isinstance(fixed, int) else _even_batch(len(images), self._limit(images.shape[2:]))
+        size = node.shape[0]
+        if not isinstance(size, int):
+            limit = BATCH[self.device.partition(":")[0]]
+            if self.device == "cpu":
+                limit = max(1, min(limit, CPU_PIXELS // math.prod(images.shape[2:])))
+            # So that the last batch is nearly full too: 5 go as 3 and 2, not as 4 and 1.
+            size = -(-len(images) // -(-len(images) // limit))
         parts = []
         for start in range(0, len(images), size):
             batch = np.ascontiguousarray(images[start : start + size], dtype=np.float32)
@@ -56,13 +62,11 @@ class Session:
             try:
                 (out,) = self._ort.run(None, {node.name: padded})[:1]
             except Exception as err:
-                raise ModelError(f"{self.path}: the network failed on input {padded.shape}: {_one_line(err)}") from err
+                raise ModelError(
+                    f"{self.path}: the network failed on input {padded.shape}: {one_line(err, 200)}"
+                ) from err
             parts.append(out[: len(batch)])
         return np.concatenate(parts)
-
-    def _limit(self, shape):
-        kind = self.device.partition(":")[0]
-        return max(1, min(BATCH[kind], CPU_PIXELS // math.prod(shape))) if kind == "cpu" else BATCH[kind]
 
 
 def open_session(path: str | Path, device: str = "auto", threads: int | None = None) -> Session:
@@ -131,11 +135,6 @@ def usable_cpus() -> int:
     return count
 
 
-def _even_batch(count, limit):
-    """Images per batch so that the last batch is nearly full too: 5 go as 3 and 2, not as 4 and 1."""
-    return -(-count // -(-count // limit))
-
-
 def _cuda_problem(ort, index):
     """Why CUDA cannot be used, or None. Asks the driver, which is far cheaper than a failed session."""
     if "CUDAExecutionProvider" not in ort.get_available_providers():
@@ -171,9 +170,5 @@ def _create(ort, path, threads, index):
         return ort.InferenceSession(str(path), options, providers=providers)
     except Exception as err:
         raise ModelError(
-            f"{path}: not a network that ONNX Runtime can load ({_one_line(err)}); install it again"
+            f"{path}: not a network that ONNX Runtime can load ({one_line(err, 200)}); install it again"
         ) from err
-
-
-def _one_line(err):
-    return " ".join(str(err).split())[:200]

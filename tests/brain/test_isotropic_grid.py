@@ -4,7 +4,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from sctseg7t.brain.isotropic_grid import IsotropicGrid, grid_around, mask_to_native, to_grid, to_native
+from sctseg7t.brain.isotropic_grid import grid_around, mask_to_native, to_grid, to_native
+from sctseg7t.image.grid import Grid
 
 
 def turned(degrees, spacing, origin=(-30.0, -40.0, -20.0)):
@@ -23,7 +24,7 @@ NATIVE = {
     "oblique 0.7x0.7x3": (turned((14, -9, 20), (0.7, 0.7, 3), (10, -5, 0)), (90, 90, 24)),
     "mirrored": (np.array([[-1, 0, 0, 60], [0, 1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1.0]]), (60, 60, 30)),
 }
-WORK = IsotropicGrid(np.eye(4), (70, 70, 70))
+WORK = Grid((70, 70, 70), np.eye(4))
 
 
 def ball(grid, centre, radius):
@@ -113,12 +114,12 @@ def test_a_smooth_image_is_sampled_where_it_lies(name):
 def test_finer_voxels_are_averaged():
     noise = np.random.default_rng(0).normal(size=(80, 80, 80)).astype(np.float32)
     affine = np.diag([0.5, 0.5, 0.5, 1])
-    coarse = to_grid(noise, affine, IsotropicGrid(np.eye(4), (40, 40, 40)))
+    coarse = to_grid(noise, affine, Grid((40, 40, 40), np.eye(4)))
     assert coarse[5:-5, 5:-5, 5:-5].std() < 0.5
 
 
 def test_labels_keep_their_type():
     labels = np.zeros((10, 10, 10), np.int16)
     labels[4:6] = 300
-    out = to_grid(labels, np.eye(4), IsotropicGrid(np.eye(4), (12, 10, 10)), order=0)
+    out = to_grid(labels, np.eye(4), Grid((12, 10, 10), np.eye(4)), order=0)
     assert out.dtype == np.int16 and out[5, 0, 0] == 300 and not out[11].any()

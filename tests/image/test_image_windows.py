@@ -190,7 +190,6 @@ def test_slices_of_a_ramp_and_their_map(spacing, shape):
     i, j = to_voxel(rows, columns)
     # Voxels are taken as flat when averaged, which moves a ramp by an eighth of a voxel at most.
     np.testing.assert_allclose(images[1, 2:-2, 2:-2], 2 * i - 3 * j + 1, atol=(2 + 3) / 8 + 1e-3)
-    np.testing.assert_allclose(to_voxel.inverse(i, j), (rows, columns), atol=1e-9)
 
 
 def test_slices_are_area_means():
