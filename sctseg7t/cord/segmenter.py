@@ -108,30 +108,28 @@ class CordSegmenter:
             user_path = from_labels(labels, grid.affine, volume, grid.name)
         level_map = _level_map(files["levels"], volume) if "levels" in files else None
         clock.lap("load")
-        parts = [
-            self._run_volume(volume, t, others, user_path, level_map, warnings, clock)
-            for t in range(volume.data.shape[3])
-        ]
+        volumes = range(volume.data.shape[3])
+        parts = [self._run_volume(volume, t, others, user_path, level_map, warnings, clock) for t in volumes]
+        maps, tables, centres = zip(*parts)
         masks = {}
         for name in model.tissues:
-            stacked = np.stack([part.maps[name] for part in parts], 3)
+            stacked = np.stack([each[name] for each in maps], 3)
             masks[name] = to_native(volume, stacked, np.float32 if model.options.soft else np.uint8)
         clock.lap("restore")
-        found = any(part.centres is not None for part in parts) and any(
-            part.maps[name].any() for part in parts for name in model.tissues
-        )
+        found = any(each[name].any() for each in maps for name in model.tissues)
         return CordResult(
             volume=volume,
             masks=masks,
-            tables=[part.table for part in parts],
+            tables=list(tables),
             warnings=warnings,
             seconds=clock.seconds,
             nothing="" if found else NO_CORD,
             locator=user_path.source if user_path else model.spec.centring["policy"],
-            centres_vox=[part.centres for part in parts],
+            centres_vox=list(centres),
         )
 
     def _run_volume(self, volume, t, others, user_path, level_map, warnings, clock):
+        """Maps by tissue, table, and centres of the windows (None without a cord) of one volume."""
         model, data = self.model, volume.data[..., t]
         tag = f"volume {t}: " if volume.data.shape[3] > 1 else ""
         path = None
@@ -145,7 +143,7 @@ class CordSegmenter:
             empty = np.zeros(data.shape, np.float32 if model.options.soft else bool)
             maps = {name: empty for name in model.tissues}
             # A table of empty rows: a 4D scan keeps one a volume, and none of an earlier run stays beside the masks.
-            return _Part(maps, _measure(maps, volume.affine, level_map, None), None)
+            return maps, _measure(maps, volume.affine, level_map, None), None
         box, found = self._network([data, *others], volume, path)
         clock.lap("network")
         maps = self._finish(found.maps, volume)
@@ -158,7 +156,7 @@ class CordSegmenter:
         whole = {name: np.zeros(data.shape, maps[name].dtype, order="F") for name in self.model.tissues}
         for name, full in whole.items():
             full[box] = maps[name]
-        return _Part(whole, table, found.centres_vox + [part.start for part in box])
+        return whole, table, found.centres_vox + [part.start for part in box]
 
     def _network(self, images, volume, path):
         """The part of the scan that was looked at, and the fractions in it."""
@@ -197,13 +195,6 @@ class CordSegmenter:
 
 def _measure(maps, affine, level_map, flags):
     return measure_csa({name: maps[name] for name in TISSUES if name in maps}, affine, levels=level_map, flags=flags)
-
-
-@dataclass(frozen=True, eq=False)
-class _Part:
-    maps: dict
-    table: object
-    centres: object
 
 
 def _level_map(levels, volume):

@@ -44,13 +44,17 @@ def slice_fractions(
     turned = to_order(data, order).astype(np.float64)
     shape = turned.shape
     height = to_order(np.broadcast_to(np.arange(shape[2]), data.shape), order)[0, 0]
-    centres = _turned_centres(centres_vox, order, data.shape)[height]
+    # In the pixels of the turned slices.
+    centres = np.asarray(centres_vox, float)[height][:, [axis for axis, _ in order[:2]]]
+    centres = np.where([way > 0 for _, way in order[:2]], centres, np.array(shape[:2]) - 1 - centres)
     voxel_mm = [volume.spacing_mm[axis] for axis, _ in order[:2]]
     grid = [int(np.round(n * mm / step)) for n, mm, step in zip(shape, voxel_mm, spacing)]
     if min(grid) < 1:
         raise ModelError(f"{spec.label}: a slice of {volume.name} is smaller than one of its {spacing[0]} mm pixels")
     fine = _resampled(turned, grid, sampling.resample)
-    starts = _crop_starts(centres, shape, grid, size)
+    # First fine pixel of each slice's crop; the image's centre gives n // 2 - size // 2.
+    middle = (centres + 0.5) * np.array(grid) / shape[:2] - 0.5
+    starts = np.floor(middle + 0.5 + 1e-9).astype(int) - np.array(size) // 2
     crops = _crops(fine, starts, size, sampling.pad).astype(np.float32)
     maps = network_maps(_normalised(crops, spec)[:, None], session, spec)
     cut = {o.name: maps[:, o.channel] for o in spec.outputs}
@@ -88,18 +92,6 @@ def _slices_order(volume, orientation):
         rows = [(int(axis), int(direction)) for axis, direction in volume.source.orientation]
         return [row for row in rows if row[0] != 2] + [row for row in rows if row[0] == 2]
     return [(axis, 1 if letter in "RAS" else -1) for axis, letter in enumerate(orientation)]
-
-
-def _turned_centres(centres_vox, order, shape):
-    """Centres in the pixels of the turned slices, slices still from inferior to superior: (Z, 2)."""
-    centres = np.asarray(centres_vox, float)
-    return np.stack([centres[:, a] if way > 0 else shape[a] - 1 - centres[:, a] for a, way in order[:2]], 1)
-
-
-def _crop_starts(centres, shape, grid, size):
-    """First fine pixel of each slice's crop: (Z, 2) int; the image's centre gives ``n // 2 - size // 2``."""
-    fine = (centres + 0.5) * np.array(grid) / shape[:2] - 0.5
-    return np.floor(fine + 0.5 + 1e-9).astype(int) - np.array(size) // 2
 
 
 def _crops(fine, starts, size, pad):

@@ -138,18 +138,11 @@ def labels_on_scan(source: Readable, scan: Volume) -> tuple[np.ndarray, str]:
     if not overlaps(labels.shape, grid.affine, scan.grid):
         raise InputError(f"{grid.name}: does not overlap {scan.name}; give a mask or label image of the same scan")
     out = resample_nearest(labels, grid.affine, scan.grid)
-    _add_lost(out, labels, np.linalg.inv(scan.affine) @ grid.affine)
-    return out, grid.name
-
-
-def _add_lost(out: np.ndarray, labels: np.ndarray, to_out: np.ndarray) -> None:
-    """Put labels that none of `out`'s voxels took into the voxels nearest to them."""
-    lost = np.setdiff1d(labels[labels != 0], out)
-    if not lost.size:
-        return
-    marked = np.argwhere(np.isin(labels, lost))
-    where = np.floor(apply_affine(to_out, marked) + 0.5).astype(np.intp)
+    # Labels that no voxel took go to the voxels nearest to them.
+    marked = np.argwhere(np.isin(labels, np.setdiff1d(labels[labels != 0], out)))
+    where = np.floor(apply_affine(np.linalg.inv(scan.affine) @ grid.affine, marked) + 0.5).astype(np.intp)
     within = ((where >= 0) & (where < out.shape)).all(axis=1)
     where, value = where[within], labels[tuple(marked[within].T)]
     free = out[tuple(where.T)] == 0
     out[tuple(where[free].T)] = value[free]
+    return out, grid.name

@@ -1,6 +1,7 @@
 """Where the outputs of a scan go, and writing them: nothing lost, nothing half-written."""
 
 import contextlib
+import glob
 import os
 import shutil
 import tempfile
@@ -189,10 +190,8 @@ def write(plan_: Plan, make: Callable[[Plan], None]) -> None:
 
 def sweep(plan_: Plan) -> None:
     """Remove half-made files that a killed process left."""
-    with contextlib.suppress(OSError):
-        for path in plan_.sidecar.parent.iterdir():
-            if path.name.startswith(_staging_prefix(plan_)):
-                shutil.rmtree(path, ignore_errors=True)
+    for path in plan_.sidecar.parent.glob(glob.escape(_staging_prefix(plan_)) + "*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def remove(paths: Iterable[Path]) -> None:

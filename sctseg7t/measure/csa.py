@@ -150,7 +150,11 @@ def measure_csa(
     angle_reason = {0: "no_centreline", 1: "single_slice"}.get(n_known, "angle_uncertain")
     level = [None] * shape[2] if levels is None else slice_levels(levels, fractions.get("SC"), frame.step_mm)
 
-    edge = {name: _touches_edge(array) for name, array in fractions.items()}
+    # Per slice: the outermost pixels hold half a pixel's worth of tissue.
+    edge = {
+        name: np.maximum(array[[0, -1]].max(axis=(0, 1)), array[:, [0, -1]].max(axis=(0, 1))) >= 0.5
+        for name, array in fractions.items()
+    }
     rows = []
     for k in range(shape[2]):
         height = line.position_mm[k, 2]
@@ -161,8 +165,11 @@ def measure_csa(
             found = moments[name][k]
             if found is not None:
                 own += ("touches_image_edge",) if edge[name][k] else ()
-                area = float(sums[name][k]) * frame.pixel_area_mm2
-                row |= {"area_mm2": area, **_tilted(slope, area, frame.step_mm)}
+                area = row["area_mm2"] = float(sums[name][k]) * frame.pixel_area_mm2
+                if slope is not None:
+                    cosine = float(1 / np.sqrt(1 + np.sum(np.square(slope))))
+                    row["angle_rl_deg"], row["angle_ap_deg"] = np.degrees(np.arctan(slope)).tolist()
+                    row |= {"area_corrected_mm2": area * cosine, "length_mm": frame.step_mm / cosine}
                 row |= slice_shape(found, frame.voxel_to_frame, slope)
                 row["reason"] = (*(() if slope is not None else (angle_reason,)), *note, *row["reason"])
             rows.append(CsaRow(tissue=name, slice=k, flags=own, **row))
@@ -173,7 +180,13 @@ def measure_csa(
         more = doubts.get((row.slice, row.tissue), ())
         # A flag that was given and is found again stands once.
         rows[n] = replace(row, flags=tuple(dict.fromkeys((*row.flags, *more))))
-    return CsaTable(tuple(rows), tuple(_level_rows(rows)))
+    groups = sorted({row.level for row in rows if row.level is not None})
+    level_rows = tuple(
+        _level_row(name, group, [row for row in rows if row.tissue == name and group in (row.level, "all")])
+        for group in (*groups, "all")
+        for name in fractions
+    )
+    return CsaTable(tuple(rows), level_rows)
 
 
 def _checked_fractions(fractions):
@@ -213,35 +226,6 @@ def _centreline_source(fractions, moments):
         return "GM+WM", _slices(union)[0]
     name = inner[0] if inner else next(iter(fractions))
     return name, moments[name]
-
-
-def _touches_edge(array):
-    """Per slice: whether the outermost pixels hold half a pixel's worth of tissue."""
-    rims = array[[0, -1]].max(axis=(0, 1)), array[:, [0, -1]].max(axis=(0, 1))
-    return np.maximum(*rims) >= 0.5
-
-
-def _tilted(slope, area, step_mm):
-    """What follows from the slope of the centreline; nothing where it is not known."""
-    if slope is None:
-        return {}
-    cosine = float(1 / np.sqrt(1 + np.sum(np.square(slope))))
-    rl, ap = np.degrees(np.arctan(slope)).tolist()
-    return {
-        "angle_ap_deg": ap,
-        "angle_rl_deg": rl,
-        "area_corrected_mm2": area * cosine,
-        "length_mm": step_mm / cosine,
-    }
-
-
-def _level_rows(rows):
-    tissues = [name for name in TISSUES if any(row.tissue == name for row in rows)]
-    groups = sorted({row.level for row in rows if row.level is not None})
-    for level in [*groups, "all"]:
-        for tissue in tissues:
-            members = [r for r in rows if r.tissue == tissue and level in (r.level, "all")]
-            yield _level_row(tissue, level, members)
 
 
 def _level_row(tissue, level, members):

@@ -151,7 +151,10 @@ def measure_lesions(
         if isinstance(array, np.ndarray) and array.shape != mask.shape:
             raise ValueError(f"{name} has shape {array.shape}, the mask {mask.shape}; give both on one grid")
     labels = label_lesions(mask, connectivity)
-    voxels, start = _voxels_by_lesion(labels)
+    # Sorted by lesion, and where each lesion starts.
+    voxels = np.argwhere(labels)
+    voxels = voxels[np.argsort(labels[tuple(voxels.T)], kind="stable")]
+    start = np.flatnonzero(np.diff(labels[tuple(voxels.T)], prepend=0))
     reason = () if len(start) else ("no_lesions",)
     if regions is None:
         reason += ("no_regions",)
@@ -264,14 +267,6 @@ def _lesion(number, voxels, affine, shape, min_diameter_mm, extra):
         **dict(zip(names, map(float, place))),
         **extra,
     )
-
-
-def _voxels_by_lesion(labels):
-    """Voxels (N, 3) sorted by lesion, and where each lesion starts."""
-    voxels = np.argwhere(labels)
-    number = labels[tuple(voxels.T)]
-    order = np.argsort(number, kind="stable")
-    return voxels[order], np.flatnonzero(np.diff(number[order], prepend=0))
 
 
 def _load_ml(lesions):

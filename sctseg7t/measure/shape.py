@@ -101,7 +101,10 @@ def slice_shape(moments: Moments, pixel: np.ndarray, slope: np.ndarray | None = 
         return {"reason": ("shape_degenerate",)}
     minor, major = 4 * float(np.sqrt(small)), 4 * float(np.sqrt(large))
     # Area over that of the convex hull of the half-height outline: both scale alike under an affine map, so indices do.
-    hull = _hull_area(_outline_extremes(moments.patch))
+    padded = np.pad(moments.patch, 1)
+    i, lo, hi = _row_crossings(padded)
+    j, left, right = _row_crossings(padded.T)
+    hull = _hull_area(np.column_stack([np.concatenate([i, i, left, right]), np.concatenate([lo, hi, j, j])]))
     shape = {"solidity": min(1.0, moments.pixels / hull) if hull > 0 else None, "reason": ()}
     if large - small < 1e-6 * large:
         # A circle has diameters but no axes.
@@ -123,24 +126,17 @@ def slice_shape(moments: Moments, pixel: np.ndarray, slope: np.ndarray | None = 
     }
 
 
-def _outline_extremes(patch):
-    """Outermost half-height crossings of every row and column, as (n, 2) points."""
-    padded = np.pad(patch, 1)
-    i, lo, hi = _row_crossings(padded)
-    j, left, right = _row_crossings(padded.T)
-    return np.column_stack([np.concatenate([i, i, left, right]), np.concatenate([lo, hi, j, j])])
-
-
-def _row_crossings(padded, level=0.5):
-    inside = padded >= level
+def _row_crossings(padded):
+    """Rows that hold tissue, and the outermost half-height crossings of each."""
+    inside = padded >= 0.5
     rows = np.flatnonzero(inside.any(axis=1))
     inside, values = inside[rows], padded[rows]
     line = np.arange(len(rows))
     lo = inside.argmax(axis=1)
     hi = inside.shape[1] - 1 - inside[:, ::-1].argmax(axis=1)
     at_lo, at_hi = values[line, lo], values[line, hi]
-    start = lo - (at_lo - level) / (at_lo - values[line, lo - 1])
-    stop = hi + (at_hi - level) / (at_hi - values[line, hi + 1])
+    start = lo - (at_lo - 0.5) / (at_lo - values[line, lo - 1])
+    stop = hi + (at_hi - 0.5) / (at_hi - values[line, hi + 1])
     return rows.astype(float), start, stop
 
 

@@ -36,7 +36,7 @@ def page_environment(package: str) -> "Environment":
 
 
 def inline_assets(environment: "Environment", styles: Sequence[str], scripts: Sequence[str] = ()) -> dict[str, Any]:
-    """Style and script of a page, to be put into it, with the hashes that its policy names.
+    """Style and script of a page, to be put into it, with the hashes by which its policy lets only these run.
 
     Parameters
     ----------
@@ -54,13 +54,10 @@ def inline_assets(environment: "Environment", styles: Sequence[str], scripts: Se
 
     found = {}
     for kind, names in (("style", styles), ("script", scripts)):
-        text = "\n".join(_source(environment, name) for name in names)
-        found[kind], found[f"{kind}_hash"] = Markup(text), csp_hash(text)
+        text = "\n".join(environment.loader.get_source(environment, name)[0] for name in names)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        found[kind], found[f"{kind}_hash"] = Markup(text), f"sha256-{digest}"
     return found
-
-
-def _source(environment, name):
-    return environment.loader.get_source(environment, name)[0]
 
 
 def write_html(path: str | Path, template: "Template", **values: Any) -> Path:
@@ -83,11 +80,6 @@ def write_html(path: str | Path, template: "Template", **values: Any) -> Path:
             # Names that are no text in the file system's encoding come as lone surrogates.
             stream.write(part.encode("utf-8", errors="replace"))
     return Path(path)
-
-
-def csp_hash(text: str) -> str:
-    """Hash by which a page's Content-Security-Policy lets its own style or script run, and no other."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def html_json(value: Any) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -220,7 +219,7 @@ def bland_altman(
     means: ArrayLike,
     differences: ArrayLike,
     *,
-    lines: Sequence[tuple[str, float, float]] | None = None,
+    lines: Sequence[tuple[str, float, float]],
     unit: str = "",
     colour: str = PALETTE[0],
     digits: int = 2,
@@ -233,9 +232,8 @@ def bland_altman(
     axis : matplotlib.axes.Axes
     means, differences : (N,) array
         Of each pair of measurements.
-    lines : sequence of (name, value, half of the confidence interval), optional
-        The three lines, the bias named ``bias``; default: mean of the differences and 1.96 SD (n - 1) around it,
-        without intervals.
+    lines : sequence of (name, value, half of the confidence interval)
+        The three lines, the bias named ``bias``.
     unit : str
         Of the differences.
     colour : str
@@ -245,9 +243,6 @@ def bland_altman(
         Dots; more are thinned by their difference.
     """
     means, differences = np.asarray(means, float), np.asarray(differences, float)
-    if lines is None:
-        bias, reach = differences.mean(), 1.96 * (differences.std(ddof=1) if len(differences) > 1 else math.nan)
-        lines = (("+1.96 SD", bias + reach, 0.0), ("bias", bias, 0.0), ("-1.96 SD", bias - reach, 0.0))
     order = np.argsort(differences, kind="stable")
     shown, places = thinned(differences[order], most)
     axis.axhline(0, color="0.6", linewidth=0.7, zorder=0)
@@ -304,7 +299,6 @@ def slice_with_outlines(
     masks: Sequence[tuple[np.ndarray, str, str]] = (),
     *,
     limits: tuple[float, float] | None = None,
-    aspect: float = 1.0,
     linewidth: float = 1.2,
 ) -> None:
     """Show a slice in gray, with the outlines of masks in it.
@@ -318,14 +312,10 @@ def slice_with_outlines(
         Outlined at a value of one half, so fractions may be given; drawn in this order.
     limits : (float, float), optional
         Black and white; default the 1st and 99th percentile.
-    aspect : float
-        Height of a pixel over its width.
     linewidth : float
     """
     low, high = limits or np.percentile(image, (1, 99))
-    axis.imshow(
-        np.asarray(image).T, cmap="gray", origin="lower", vmin=low, vmax=high, aspect=aspect, interpolation="nearest"
-    )
+    axis.imshow(np.asarray(image).T, cmap="gray", origin="lower", vmin=low, vmax=high, interpolation="nearest")
     for mask, colour, style in masks:
         mask = np.asarray(mask, float)
         if mask.max(initial=0) > 0.5:
