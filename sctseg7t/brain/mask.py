@@ -57,10 +57,8 @@ def brain_mask(
         mask = stripped_mask(data)
     elif method == "hd-bet":
         mask = hd_bet(data, affine, name)
-    elif method == "template":
-        mask = refine(data, affine, template)
     else:
-        raise ValueError(f"method {method!r} is unknown; use stripped, hd-bet or template")
+        mask = refine(data, affine, template)
     check_volume(mask, affine, name)
     return mask, _HOW[method]
 
@@ -175,7 +173,7 @@ def hd_bet(data: np.ndarray, affine: np.ndarray, name: str = "image") -> np.ndar
         except OSError as err:
             raise InputError(f"{name}: HD-BET could not be started ({err}); give a brain mask") from err
         # Version 1 writes brain_mask.nii.gz, version 2 brain_bet.nii.gz.
-        found = [path for path in Path(folder).glob("brain_*.nii.gz")]
+        found = list(Path(folder).glob("brain_*.nii.gz"))
         if done.returncode or not found:
             said = " ".join((done.stderr or done.stdout).split())[-200:]
             raise InputError(f"{name}: HD-BET failed ({said or 'it wrote no mask'}); give a brain mask")

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from sctseg7t.cord import slices_model, windows_model
-from sctseg7t.cord.flags import slice_flags, warning_lines
 from sctseg7t.cord.locator import from_labels, image_centre, locate
 from sctseg7t.errors import InputError
 from sctseg7t.image.grid import resample_linear
@@ -17,8 +16,10 @@ from sctseg7t.image.volume import to_native
 from sctseg7t.image.windows import box_around
 from sctseg7t.inference.postprocess import apply, binary, override
 from sctseg7t.inference.segmenter import Clock, OpenModel, Result, Source, load_images, load_scan
+from sctseg7t.measure.checks import check_areas
 from sctseg7t.measure.columns import TISSUES
 from sctseg7t.measure.csa import measure_csa
+from sctseg7t.text import ranges
 from sctseg7t.version import __version__
 from sctseg7t.zoo.spec import ModelSpec
 
@@ -28,6 +29,12 @@ _SOFT_REACH_MM = 1.0
 _HIGHEST_LEVEL = 60
 # What runs the networks of each kind of sampling.
 _MODELS = {"windows": windows_model, "slices": slices_model}
+# What a flag of a slice says to people.
+_DOUBTS = {
+    "locator_unsure": "the cord's place is unsure (taken from the neighbouring slices)",
+    "touches_window_edge": "the cord touches the window's edge; its area may be cut",
+    "touches_image_edge": "the cord is cut by the image's border",
+}
 NO_CORD = "no cord found; the masks are empty (give its place as a centerline file if there is one)"
 
 
@@ -148,10 +155,13 @@ class CordSegmenter:
         clock.lap("network")
         maps = self._finish(found.maps, volume)
         clock.lap("postprocess")
-        flags = slice_flags(path, found)
+        flags = [
+            ["locator_unsure"] * bool(unsure) + ["touches_window_edge"] * bool(edge)
+            for unsure, edge in zip(path.unsure, found.touches_edge)
+        ]
         # Measured even if no table is wanted: the areas tell which slices to doubt.
         table = _measure(maps, volume.grid.crop(box).affine, None if level_map is None else level_map[box], flags)
-        warnings += [tag + text for text in warning_lines(flags, table)]
+        warnings += [tag + text for text in _warning_lines(table)]
         clock.lap("measure")
         whole = {name: np.zeros(data.shape, maps[name].dtype, order="F") for name in self.model.tissues}
         for name, full in whole.items():
@@ -191,6 +201,16 @@ class CordSegmenter:
             whole, part = (maps[name] for name in derived.minus or ())
             maps[derived.name] = np.maximum(whole - part, 0) if options.soft else whole & ~part
         return maps
+
+
+def _warning_lines(table):
+    """One line for each kind of doubt, with the slices it holds for."""
+    lines = []
+    for flag, text in _DOUBTS.items():
+        slices = sorted({row.slice for row in table.rows if flag in row.flags})
+        if slices:
+            lines.append(f"{flag}: {text} on slice {ranges(slices)}")
+    return lines + [f"{warning.flag}: {warning.text}" for warning in check_areas(table)]
 
 
 def _measure(maps, affine, level_map, flags):

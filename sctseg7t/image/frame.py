@@ -65,11 +65,9 @@ def frame_of(affine: np.ndarray) -> Frame:
     Raises
     ------
     ValueError
-        The affine is not finite or not invertible, the slices are sagittal, or they run from superior to inferior.
+        The affine is not invertible, the slices are sagittal, or they run from superior to inferior.
     """
     affine = np.array(affine, dtype=np.float64)
-    if affine.shape != (4, 4) or not np.isfinite(affine).all():
-        raise ValueError("affine must be a finite 4x4 matrix")
     columns, step = affine[:3, :2], affine[:3, 2]
     normal = np.cross(columns[:, 0], columns[:, 1])
     pixel_area_mm2 = float(np.linalg.norm(normal))

@@ -1,9 +1,9 @@
 """Volume: an image in canonical voxel order, and the exact way back to its file."""
 
-import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -87,8 +87,6 @@ def load(source: str | Path | SpatialImage, *, volumes: str = "each", axial: boo
         The file or its geometry is unusable, voxels are NaN or infinite, or
         all are equal.
     """
-    if volumes not in ("each", "mean"):
-        raise ValueError(f"volumes must be 'each' or 'mean', not {volumes!r}")
     image, path, sha256 = open_image(source)
     name = str(path) if path else "image in memory"
     geometry = geometry_of(image.header, image.affine, image.shape, name, axial=axial)
@@ -123,7 +121,7 @@ def check_header(path: str | Path, *, axial: bool = True) -> Geometry:
     """
     header = read_header(path)
     try:
-        affine = header.get_best_affine()
+        affine: Any = header.get_best_affine()
     except READ_ERRORS as error:
         raise InputError(f"{path}: its affine cannot be read ({error}); correct the header") from error
     return geometry_of(header, affine, header.get_data_shape(), str(path), axial=axial)
@@ -202,8 +200,6 @@ def open_image(source: str | Path | SpatialImage) -> tuple[SpatialImage, Path | 
     if isinstance(source, SpatialImage):
         filename = source.get_filename()
         return source, Path(filename) if filename else None, None
-    if not isinstance(source, (str, os.PathLike)):
-        raise TypeError(f"source must be a path or a nibabel image, not {type(source).__name__}")
     image, sha256 = read_image(source)
     return image, Path(source), sha256
 

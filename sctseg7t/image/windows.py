@@ -41,7 +41,7 @@ def sample_windows(
     inside : (Z, size, size) bool
         Whether the pixel's centre lies in the image.
     """
-    centres = _check_centres(centres_vox, data_xyz.shape[2])
+    centres = np.asarray(centres_vox, dtype=np.float64)
     steps = frame.frame_to_voxel * spacing_mm
     sub_columns, sub_rows = (_sub_offsets(np.abs(steps[:, axis]).max(), 1.5) for axis in (0, 1))
     position = np.arange(size) - (size - 1) / 2
@@ -93,10 +93,8 @@ def restore_windows(
         Zero outside the windows. Slices are contiguous.
     """
     maps = np.asarray(maps, dtype=np.float32)
-    n_slices, n_maps = maps.shape[:2]
-    if n_slices != shape_xyz[2]:
-        raise ValueError(f"{n_slices} windows for {shape_xyz[2]} slices")
-    centres = _check_centres(centres_vox, n_slices)
+    n_maps = maps.shape[1]
+    centres = np.asarray(centres_vox, dtype=np.float64)
     out = np.zeros((n_maps, *shape_xyz[::-1]), np.float32)
     kept = np.flatnonzero(np.isfinite(centres).all(axis=1))
     if kept.size:
@@ -150,13 +148,6 @@ def resample_slices(data_xyz: np.ndarray, affine: np.ndarray, spacing_mm: float 
     slices = np.asarray(data_xyz, dtype=np.float32).transpose(2, 1, 0)
     images = y_weights @ (slices @ x_weights.T)
     return images, lambda row, column: (x_scale * np.asarray(column) + x_offset, y_scale * np.asarray(row) + y_offset)
-
-
-def _check_centres(centres_vox, n_slices):
-    centres = np.asarray(centres_vox, dtype=np.float64)
-    if centres.shape != (n_slices, 2):
-        raise ValueError(f"centres of shape {centres.shape}, not ({n_slices}, 2)")
-    return centres
 
 
 def _sub_offsets(step, threshold):

@@ -1,11 +1,10 @@
 """Where the outputs of a scan go, and writing them: nothing lost, nothing half-written."""
 
-import contextlib
 import glob
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -177,15 +176,23 @@ def write(plan_: Plan, make: Callable[[Plan], None]) -> None:
     OutputError
         Folder read-only, disk full, a name taken by a folder.
     """
-    with _staging(plan_) as stage:
-        staged = plan_.within(stage)
-        make(staged)
-        for made, path in zip(staged.files(), plan_.files()):
-            if made.exists():
-                os.replace(made, path)
-        for stale in plan_.possible_tables() - set(plan_.files()):
-            # A table of an earlier run beside new masks would be taken for theirs.
-            stale.unlink(missing_ok=True)
+    place = plan_.sidecar.parent
+    try:
+        with tempfile.TemporaryDirectory(prefix=_staging_prefix(plan_), dir=place, ignore_cleanup_errors=True) as stage:
+            staged = plan_.within(Path(stage))
+            try:
+                make(staged)
+            except OutputError as err:
+                # It speaks of the place itself.
+                raise OutputError(str(err).replace(stage, str(place))) from err
+            for made, path in zip(staged.files(), plan_.files()):
+                if made.exists():
+                    os.replace(made, path)
+            for stale in plan_.possible_tables() - set(plan_.files()):
+                # A table of an earlier run beside new masks would be taken for theirs.
+                stale.unlink(missing_ok=True)
+    except OSError as err:
+        raise _unwritable(place, err) from err
 
 
 def sweep(plan_: Plan) -> None:
@@ -210,22 +217,6 @@ def file_key(path: str | Path) -> str:
 
 def _staging_prefix(plan_: Plan) -> str:
     return f".sct7t-{plan_.sidecar.name.removesuffix(SIDECAR)}-"
-
-
-@contextlib.contextmanager
-def _staging(plan_: Plan) -> Iterator[Path]:
-    """A hidden folder beside the outputs, gone afterwards; errors in it speak of the place itself."""
-    place, stage = plan_.sidecar.parent, None
-    try:
-        stage = Path(tempfile.mkdtemp(prefix=_staging_prefix(plan_), dir=place))
-        yield stage
-    except OutputError as err:
-        raise OutputError(str(err).replace(str(stage), str(place))) from err
-    except OSError as err:
-        raise _unwritable(place, err) from err
-    finally:
-        if stage:
-            shutil.rmtree(stage, ignore_errors=True)
 
 
 def _unwritable(place: Path, err: OSError) -> OutputError:

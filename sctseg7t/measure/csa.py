@@ -129,16 +129,11 @@ def measure_csa(
     Raises
     ------
     ValueError
-        If names, shapes or values break the above.
+        If names, shapes or values of the fractions break the above.
     """
     fractions = _checked_fractions(fractions)
     shape = next(iter(fractions.values())).shape
     frame = frame_of(affine)
-    if flags is not None and len(flags) != shape[2]:
-        raise ValueError(f"flags has {len(flags)} entries; it needs one for each of {shape[2]} slices")
-    if levels is not None and np.shape(levels) != shape:
-        raise ValueError(f"levels have shape {np.shape(levels)}, the fractions another")
-
     moments, sums = {}, {}
     for name, array in fractions.items():
         moments[name], sums[name] = _slices(array)

@@ -141,15 +141,9 @@ def measure_lesions(
     Raises
     ------
     ValueError
-        Shapes or values do not fit.
+        The mask is not 3D, or holds other values than 0 and 1.
     """
     mask, affine = boolean_mask(mask), np.asarray(affine, np.float64)
-    if affine.shape != (4, 4) or not voxel_mm3(affine) > 0:
-        raise ValueError("the affine must be a (4, 4) matrix, voxel to world, that can be inverted")
-    maps = {} if regions is None else vars(regions)
-    for name, array in (maps | {"probability": probability}).items():
-        if isinstance(array, np.ndarray) and array.shape != mask.shape:
-            raise ValueError(f"{name} has shape {array.shape}, the mask {mask.shape}; give both on one grid")
     labels = label_lesions(mask, connectivity)
     # Sorted by lesion, and where each lesion starts.
     voxels = np.argwhere(labels)

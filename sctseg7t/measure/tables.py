@@ -58,8 +58,6 @@ def write_csa_csv(
     ------
     OutputError
         If the file cannot be written; an existing one is then untouched.
-    ValueError
-        If options do not fit together.
     """
     volumes = _numbered(tables)
     rows = [(n, r) for n, table in volumes for r in table.rows if tissues is None or r.tissue in tissues]
@@ -68,10 +66,6 @@ def write_csa_csv(
         own = ({**vars(r), **about, "filename": _name(filename, r.tissue), "volume": n} for n, r in rows)
         write_csv(path, CSA_COLUMNS, own)
         return
-    if fmt != "sct":
-        raise ValueError(f'fmt must be "tidy" or "sct", not {fmt!r}')
-    if isinstance(filename, str) and len({r.tissue for _, r in rows}) > 1:
-        raise ValueError('fmt "sct" with several tissues needs filename as a dict, one mask name for each')
     about = {"Timestamp": datetime.now().strftime("%Y-%m-%d %H:%M:%S"), "SCT Version": tool_version}
     volume = [Column("Volume")] if any(n is not None for n, _ in volumes) else []
     records = []

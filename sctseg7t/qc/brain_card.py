@@ -164,7 +164,7 @@ def _totals(table, places):
 
 def _row(lesion, places, labels, view):
     k = view.best_slice(lesion.id)
-    voxels = bounding_box(labels[..., k] == lesion.id)
+    voxels = bounding_box(labels[..., k] == lesion.id) or ()
     # Place of the lesion on the picture: column, row, width, height in voxels.
     corner = [int(first) + n - part.stop for first, n, part in zip(view.window.start[k], view.window.size, voxels)]
     return [

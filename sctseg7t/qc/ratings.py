@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,6 @@ from sctseg7t.errors import InputError
 
 VERDICTS = ("pass", "fail", "artefact")
 RATINGS = (1, 2, 3, 4)
-_FORMAT = "sct7t-qc-ratings"
 
 
 def cohen_kappa(pairs: Sequence[tuple[Any, Any]], quadratic: bool = False) -> float | None:
@@ -63,41 +63,26 @@ def read_ratings(path: str | Path) -> list[dict[str, Any]]:
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
+        if path.suffix.lower() == ".csv":
+            # The page writes an apostrophe before what a spreadsheet would take for a formula.
+            rows = [
+                {name: re.sub("^'(?='*[-=+@\t\r])", "", value or "") for name, value in row.items() if name}
+                for row in csv.DictReader(io.StringIO(text, newline=""))
+            ]
+        else:
+            rows = json.loads(text)["ratings"]
+        return [_clean(row) for row in rows]
     except OSError as err:
         raise InputError(f"{path}: cannot be read ({err.strerror or err}); give an export of the QC page") from err
-    except UnicodeDecodeError as err:
-        raise InputError(f"{path}: is no text in UTF-8; give an export of the QC page") from err
-    rows = _rows_of_csv(text, path) if path.suffix.lower() == ".csv" else _rows_of_json(text, path)
-    return [_clean(row) for row in rows]
-
-
-def _rows_of_json(text, path):
-    try:
-        found = json.loads(text)
-    except ValueError as err:
-        raise InputError(f"{path}: is not JSON ({err}); give an export of the QC page") from err
-    if not isinstance(found, dict) or found.get("format") != _FORMAT or not isinstance(found.get("ratings"), list):
-        raise InputError(f"{path}: is no export of ratings; give one made by the QC page")
-    return [row for row in found["ratings"] if isinstance(row, dict)]
-
-
-def _rows_of_csv(text, path):
-    rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    if rows and "scan" not in rows[0]:
-        raise InputError(f"{path}: has no column scan; give a CSV made by the QC page")
-    return [{name: _without_guard(value) for name, value in row.items() if isinstance(value, str)} for row in rows]
-
-
-def _without_guard(text):
-    """The page writes an apostrophe before what a spreadsheet would take for a formula."""
-    bare = text.lstrip("'")
-    return text[1:] if bare != text and bare[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    except (ValueError, KeyError, TypeError, AttributeError) as err:
+        raise InputError(f"{path}: is no export of ratings; give one made by the QC page") from err
 
 
 def _clean(row):
     rating = str(row.get("rating") or "")
     return {
-        **{name: str(row.get(name) or "") for name in ("scan", "image", "hash", "notes", "rater", "time")},
+        "scan": str(row["scan"]),
+        **{name: str(row.get(name) or "") for name in ("image", "hash", "notes", "rater", "time")},
         "verdict": row.get("verdict") if row.get("verdict") in VERDICTS else None,
         "rating": int(rating) if rating in map(str, RATINGS) else None,
     }

@@ -53,8 +53,9 @@ def inline_assets(environment: "Environment", styles: Sequence[str], scripts: Se
     from markupsafe import Markup
 
     found = {}
+    loader: Any = environment.loader
     for kind, names in (("style", styles), ("script", scripts)):
-        text = "\n".join(environment.loader.get_source(environment, name)[0] for name in names)
+        text = "\n".join(loader.get_source(environment, name)[0] for name in names)
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
         found[kind], found[f"{kind}_hash"] = Markup(text), f"sha256-{digest}"
     return found

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sctseg7t.image.grid import bounding_box
 from sctseg7t.report.contours import outline
 
 # A cord is at most 16 mm wide; the rest shows what lies around it.
@@ -55,9 +56,8 @@ def cord_window(
     """
     low, high = np.full((shape[2], 2), np.nan), np.full((shape[2], 2), np.nan)
     for k in np.flatnonzero(masks.any(axis=(0, 1))):
-        for axis in (0, 1):
-            line = np.flatnonzero(masks[..., k].any(axis=1 - axis))
-            low[k, axis], high[k, axis] = line[0], line[-1]
+        box = bounding_box(masks[..., k]) or ()
+        low[k], high[k] = [part.start for part in box], [part.stop - 1 for part in box]
     known = np.isfinite(low[:, 0])
     centre = np.empty((shape[2], 2))
     size = []

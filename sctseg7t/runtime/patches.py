@@ -39,10 +39,6 @@ def sliding_patches(
     volume = np.asarray(volume, dtype=np.float32)
     shape = volume.shape[1:]
     size = tuple(size)
-    if not 0 <= overlap < 1 or min(size) < 1:
-        raise ValueError(f"size {size} and overlap {overlap} do not go together")
-    if inside is not None and inside.shape != shape:
-        raise ValueError(f"inside has shape {inside.shape}, the volume {shape}")
     padded, before = _filled(volume, size)
     starts = patch_starts(shape if inside is None else inside, size, overlap)
     # One patch at least: the number of outputs is the network's to say.

@@ -102,8 +102,6 @@ def test_sct_columns_and_conventions(table, tmp_path):
     assert float(record["SUM(length)"]) == pytest.approx(3 * np.sqrt(1.09), rel=0.01)
     assert [r["Filename"] for r in records[:3]] == list(names.values())
     assert records[3]["MEAN(area)"] == records[3]["STD(area)"] == ""
-    with pytest.raises(ValueError, match="dict"):
-        write_csa_csv(table, tmp_path / "csa.csv", fmt="sct", filename="t2s.nii.gz")
 
 
 def test_level_table(table, tmp_path):

