@@ -1,7 +1,5 @@
 """Intensity drift over the brain: corrected by N4, and how to tell that it was corrected before."""
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from sctseg7t.brain.isotropic_grid import grid_around, resample, to_grid
@@ -15,10 +13,6 @@ def n4(
     data: np.ndarray,
     mask: np.ndarray,
     affine: np.ndarray,
-    *,
-    spacing_mm: float = 6.0,
-    iterations: Sequence[int] = (50, 40, 30, 20),
-    control_points: int = 4,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Correct smooth intensity drift with N4 (Tustison et al., IEEE TMI 2010), in SimpleITK.
 
@@ -32,12 +26,6 @@ def n4(
         Where the field is found: brain, roughly. Elsewhere it is continued.
     affine : (4, 4) array
         Canonical, mm.
-    spacing_mm : float
-        Of the coarse grid.
-    iterations : sequence of int
-        At most, per level; each level halves the distance of the spline's control points.
-    control_points : int
-        Along each axis, at the first level.
 
     Returns
     -------
@@ -48,7 +36,7 @@ def n4(
     """
     import SimpleITK as sitk
 
-    grid = grid_around(mask, affine, spacing_mm=spacing_mm, margin_mm=2 * spacing_mm)
+    grid = grid_around(mask, affine, spacing_mm=6.0, margin_mm=12.0)
     coarse, inside = to_grid(data, affine, grid), to_grid(mask, affine, grid, order=0)
     # The logarithm has no use for what is zero or below.
     inside &= coarse > 0.01 * np.median(coarse[inside]) if inside.any() else False
@@ -59,8 +47,9 @@ def n4(
     )
     corrector = sitk.N4BiasFieldCorrectionImageFilter()
     corrector.SetNumberOfThreads(1)
-    corrector.SetMaximumNumberOfIterations([int(n) for n in iterations])
-    corrector.SetNumberOfControlPoints([int(control_points)] * 3)
+    # At most, per level; each level halves the distance of the spline's control points.
+    corrector.SetMaximumNumberOfIterations([50, 40, 30, 20])
+    corrector.SetNumberOfControlPoints([4, 4, 4])
     corrector.Execute(image, area)
     log = sitk.GetArrayFromImage(corrector.GetLogBiasFieldAsImage(image)).T
     log = log - log[inside].mean()

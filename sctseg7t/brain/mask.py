@@ -19,6 +19,11 @@ MIN_SIMILARITY = 0.35
 VOLUME_ML = (600, 2200)
 _HOW = {"stripped": "already skull-stripped", "hd-bet": "HD-BET", "template": "MNI152 template and intensity"}
 _SPACING_MM = 1.5
+# Nothing further outside the template's brain belongs to the mask.
+_REACH_MM = 5.0
+# Of the local brightness of the brain's tissue.
+_BRIGHT = 0.5
+_OPEN_MM, _CLOSE_MM = 2.0, 8.0
 
 
 def brain_mask(
@@ -105,16 +110,7 @@ def stripped_mask(data: np.ndarray) -> np.ndarray:
     return ndimage.binary_fill_holes(_largest(data != data[0, 0, 0]))
 
 
-def refine(
-    data: np.ndarray,
-    affine: np.ndarray,
-    template: Template,
-    *,
-    reach_mm: float = 5.0,
-    bright: float = 0.5,
-    open_mm: float = 2.0,
-    close_mm: float = 8.0,
-) -> np.ndarray:
+def refine(data: np.ndarray, affine: np.ndarray, template: Template) -> np.ndarray:
     """Move the template's outline to the dark edge of the brain.
 
     At 1.5 mm: bright voxels near the warped template, parted from scalp and dura by an opening, the largest piece kept,
@@ -124,11 +120,6 @@ def refine(
     ----------
     data, affine, template
         As in `brain_mask`.
-    reach_mm : float
-        Nothing further outside the template's brain belongs to the mask.
-    bright : float
-        Of the local brightness of the brain's tissue.
-    open_mm, close_mm : float
 
     Returns
     -------
@@ -137,17 +128,17 @@ def refine(
     from scipy import ndimage
 
     rough = template_map(template, "brain", affine, data.shape) >= 0.5
-    grid = grid_around(rough, affine, spacing_mm=_SPACING_MM, margin_mm=reach_mm + close_mm)
+    grid = grid_around(rough, affine, spacing_mm=_SPACING_MM, margin_mm=_REACH_MM + _CLOSE_MM)
     image = to_grid(data, affine, grid)
     inside = template_map(template, "brain", grid.affine, grid.shape) >= 0.5
     depth = _signed_distance(inside)
-    tissue = (image > bright * _brightness(image, depth)) & (depth > -reach_mm) | (depth > 8)
-    core = _largest(ndimage.distance_transform_edt(tissue) * _SPACING_MM > open_mm)
-    opened = tissue & (ndimage.distance_transform_edt(~core) * _SPACING_MM <= open_mm)
-    closed = ndimage.distance_transform_edt(~(opened | (depth > reach_mm))) * _SPACING_MM <= close_mm
+    tissue = (image > _BRIGHT * _brightness(image, depth)) & (depth > -_REACH_MM) | (depth > 8)
+    core = _largest(ndimage.distance_transform_edt(tissue) * _SPACING_MM > _OPEN_MM)
+    opened = tissue & (ndimage.distance_transform_edt(~core) * _SPACING_MM <= _OPEN_MM)
+    closed = ndimage.distance_transform_edt(~(opened | (depth > _REACH_MM))) * _SPACING_MM <= _CLOSE_MM
     # Fluid that the scan's edge opens is still inside.
-    mask = ndimage.binary_fill_holes(ndimage.distance_transform_edt(closed) * _SPACING_MM > close_mm)
-    mask = _largest(mask & (depth > -reach_mm))
+    mask = ndimage.binary_fill_holes(ndimage.distance_transform_edt(closed) * _SPACING_MM > _CLOSE_MM)
+    mask = _largest(mask & (depth > -_REACH_MM))
     surface = ndimage.gaussian_filter(_signed_distance(mask), 0.7)
     return resample(surface, np.linalg.inv(grid.affine) @ affine, data.shape, outside="nearest") > 0
 
