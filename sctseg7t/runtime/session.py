@@ -32,7 +32,7 @@ class Session:
     path: Path
     device: str
     threads: int
-    _ort: Any
+    ort: Any
 
     def run(self, images: np.ndarray) -> np.ndarray:
         """Run a stack of images through the network in equal batches.
@@ -45,7 +45,7 @@ class Session:
         -------
         (N, K, ...) float32
         """
-        node = self._ort.get_inputs()[0]
+        node = self.ort.get_inputs()[0]
         size = node.shape[0]
         if not isinstance(size, int):
             limit = BATCH[self.device.partition(":")[0]]
@@ -60,7 +60,7 @@ class Session:
             # The last batch is padded: one shape, one set of kernels and buffers.
             padded = np.concatenate([batch, np.zeros((short, *batch.shape[1:]), np.float32)]) if short else batch
             try:
-                (out,) = self._ort.run(None, {node.name: padded})[:1]
+                (out,) = self.ort.run(None, {node.name: padded})[:1]
             except Exception as err:
                 raise ModelError(
                     f"{self.path}: the network failed on input {padded.shape}: {one_line(err, 200)}"
@@ -98,15 +98,15 @@ def open_session(path: str | Path, device: str = "auto", threads: int | None = N
     if threads < 1:
         raise UsageError(f"-threads {threads}: give a number of CPU threads, 1 or more")
     if index is not None:
-        problem = _cuda_problem(ort, index)
+        problem = cuda_problem(ort, index)
         if problem is None:
-            session = _create(ort, path, threads, index)
+            session = create_ort_session(ort, path, threads, index)
             if session.get_providers()[0] == "CUDAExecutionProvider":
                 return Session(Path(path), f"cuda:{index}", threads, session)
             problem = "ONNX Runtime could not start CUDA (are the CUDA and cuDNN libraries of its version installed?)"
         if device != "auto":
             raise DeviceError(f"-device {device}: {problem}; use -device cpu or -device auto")
-    return Session(Path(path), "cpu", threads, _create(ort, path, threads, None))
+    return Session(Path(path), "cpu", threads, create_ort_session(ort, path, threads, None))
 
 
 def cuda_index(device: str) -> int | None:
@@ -135,7 +135,7 @@ def usable_cpus() -> int:
     return count
 
 
-def _cuda_problem(ort, index):
+def cuda_problem(ort: Any, index: int) -> str | None:
     """Why CUDA cannot be used, or None. Asks the driver, which is far cheaper than a failed session."""
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         return "this ONNX Runtime was built without CUDA (pip install onnxruntime-gpu)"
@@ -152,7 +152,8 @@ def _cuda_problem(ort, index):
     return None
 
 
-def _create(ort, path, threads, index):
+def create_ort_session(ort: Any, path: str | Path, threads: int, index: int | None) -> Any:
+    """Load a network into ONNX Runtime, on a CUDA device or the CPU (ModelError if it cannot be loaded)."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -32,7 +32,7 @@ def network(tmp_path):
 def has_cuda():
     import onnxruntime as ort
 
-    return session._cuda_problem(ort, 0) is None
+    return session.cuda_problem(ort, 0) is None
 
 
 def images(count, size=12):
@@ -54,7 +54,7 @@ class Recorder:
 
 
 def recorded(opened):
-    recorder = Recorder(opened._ort)
+    recorder = Recorder(opened.ort)
     return session.Session(opened.path, opened.device, opened.threads, recorder), recorder.batches
 
 
@@ -122,9 +122,11 @@ class TestDevices:
 
     def test_cuda_that_does_not_start(self, network, monkeypatch):
         """The driver answers but the provider is not loaded: auto goes on, cuda says why."""
-        real = session._create
-        monkeypatch.setattr(session, "_cuda_problem", lambda ort, index: None)
-        monkeypatch.setattr(session, "_create", lambda ort, path, threads, index: real(ort, path, threads, None))
+        real = session.create_ort_session
+        monkeypatch.setattr(session, "cuda_problem", lambda ort, index: None)
+        monkeypatch.setattr(
+            session, "create_ort_session", lambda ort, path, threads, index: real(ort, path, threads, None)
+        )
         assert open_session(network, "auto", 1).device == "cpu"
         with pytest.raises(DeviceError, match="could not start CUDA"):
             open_session(network, "cuda", 1)
