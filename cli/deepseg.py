@@ -54,16 +54,20 @@ def parser() -> Parser:
 
 def _run(args):
     from sctseg7t.inference import outputs
-    from sctseg7t.inference.pipeline import open_segmenter
+    from sctseg7t.inference.pipeline import choose_model, open_model
     from sctseg7t.inference.record import options_record
-    from sctseg7t.inference.segmenter import check_files
+    from sctseg7t.inference.scan_run import ReadAhead
+    from sctseg7t.inference.segmenter import check_files, segmenter_for
 
     options, files = shared.pipeline_options(args), shared.given_files(args)
     inputs, unreadable = _converted(args)
     _check_single(args.output, files, len(inputs))
-    segmenter = open_segmenter(args.task, args.model, args.device, options, threads=args.threads, offline=args.offline)
+    chosen = choose_model(args.task, args.model)
+    check_files(chosen.spec, files)
+    # The first scan is read while the networks are opened.
+    first = ReadAhead(inputs[0], options, segmenter_for(chosen.spec).axial)
+    segmenter = open_model(chosen, args.device, options, threads=args.threads, offline=args.offline)
     model = segmenter.model
-    check_files(model.spec, files)
     record = options_record(options, model.task, **files, csa=not args.no_csa, csa_format=args.csa_format)
     plans = [
         outputs.plan(
@@ -84,7 +88,8 @@ def _run(args):
     outcomes = []
     with Progress(len(plans), shown=args.verbose > 0) as progress:
         for plan in plans:
-            outcomes.append(_one(plan, segmenter, record, args, refused.get(plan.source), progress))
+            ahead = first.volume if plan is plans[0] else lambda: None
+            outcomes.append(_one(plan, segmenter, record, args, refused.get(plan.source), ahead, progress))
             progress.update()
     _say_where(plans, outcomes, args.verbose)
     code = 1 if any(outcome.error for outcome in outcomes) else 0
@@ -142,7 +147,7 @@ def _check_report(report, plans):
         )
 
 
-def _one(plan, segmenter, record, args, refused, progress):
+def _one(plan, segmenter, record, args, refused, ahead, progress):
     """Segment one input, and say what came of it."""
     from sctseg7t.inference.scan_run import Outcome, ScanTask, segment_to_files
 
@@ -151,7 +156,7 @@ def _one(plan, segmenter, record, args, refused, progress):
     else:
         say = progress.write if args.verbose > 1 else lambda text: None
         task = ScanTask(plan, record, str(plan.source), csa_format=args.csa_format)
-        outcome = segment_to_files(segmenter, task, say=say)
+        outcome = segment_to_files(segmenter, task, ahead=ahead, say=say)
     if outcome.error:
         progress.write(f"error: {outcome.error}")
     elif args.verbose:

@@ -14,9 +14,9 @@ from dataclasses import replace
 from sctseg7t.cohort.job import Job, Settings, models_of
 from sctseg7t.cohort.resume import state
 from sctseg7t.errors import UserError
-from sctseg7t.inference.record import now, stamp
-from sctseg7t.inference.scan_run import Outcome, fail, segment_to_files
-from sctseg7t.inference.segmenter import Segmenter, load_scan
+from sctseg7t.inference.record import now
+from sctseg7t.inference.scan_run import Outcome, ReadAhead, fail, segment_to_files
+from sctseg7t.inference.segmenter import Segmenter
 from sctseg7t.version import __version__
 
 # One scan at a time in a process: a model's threads and a log of crashes belong to one.
@@ -86,27 +86,8 @@ def _read_ahead(job, segmenter):
     ahead = _ahead.pop(job.plan.source, None)
     _ahead.clear()
     if job.upcoming:
-        _ahead[job.upcoming] = _Ahead(job.upcoming, segmenter)
-    if ahead:
-        ahead.join()
-        # A scan that changed since is read again.
-        if ahead.seen == stamp(job.plan.source):
-            return ahead.volume
-    return None
-
-
-class _Ahead(threading.Thread):
-    """Reads a scan in the background; what goes wrong is left for the reader in the foreground to say."""
-
-    def __init__(self, source, segmenter):
-        super().__init__(daemon=True)
-        self.source, self.segmenter, self.seen, self.volume = source, segmenter, None, None
-        self.start()
-
-    def run(self):
-        with contextlib.suppress(Exception):
-            self.seen = stamp(self.source)
-            self.volume = load_scan(self.source, self.segmenter.model.options, axial=self.segmenter.axial)
+        _ahead[job.upcoming] = ReadAhead(job.upcoming, segmenter.model.options, segmenter.axial)
+    return ahead.volume() if ahead else None
 
 
 @contextlib.contextmanager

@@ -22,6 +22,26 @@ from sctseg7t.zoo.spec import ModelSpec
 DEFAULT_TASK = "gm_sc"
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What a task and a model's name stand for.
+
+    Attributes
+    ----------
+    task : str
+    spec : ModelSpec
+    locator_spec : ModelSpec or None
+        Of the network that finds the organ, where the entry names one.
+    tissues : tuple of str
+        Masks that the task asks for, in the model's order.
+    """
+
+    task: str
+    spec: ModelSpec
+    locator_spec: ModelSpec | None
+    tissues: tuple[str, ...]
+
+
 def open_segmenter(
     task: str | None = None,
     model: str | None = None,
@@ -31,7 +51,7 @@ def open_segmenter(
     threads: int | None = None,
     offline: bool = False,
 ) -> Segmenter:
-    """Find, verify and load the networks of a task.
+    """Find, verify and load the networks of a task: :func:`choose_model`, then :func:`open_model`.
 
     Parameters
     ----------
@@ -51,11 +71,22 @@ def open_segmenter(
     ------
     ModelError, DeviceError, DownloadError, UsageError
     """
+    return open_model(choose_model(task, model), device, options, threads=threads, offline=offline)
+
+
+def open_model(
+    chosen: Choice,
+    device: str = "auto",
+    options: Options = Options(),
+    *,
+    threads: int | None = None,
+    offline: bool = False,
+) -> Segmenter:
+    """Verify and load the networks of a model that has been chosen; as :func:`open_segmenter` otherwise."""
     from sctseg7t.runtime.session import open_session
     from sctseg7t.zoo.weights import weights
 
     clock = Clock()
-    chosen = choose_model(task, model)
     session = open_session(weights(chosen.spec, offline=offline), device, threads)
     locator = None
     if chosen.locator_spec:
@@ -67,26 +98,6 @@ def open_segmenter(
             chosen.task, chosen.spec, session, chosen.tissues, options, chosen.locator_spec, locator, clock.seconds
         )
     )
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What a task and a model's name stand for.
-
-    Attributes
-    ----------
-    task : str
-    spec : ModelSpec
-    locator_spec : ModelSpec or None
-        Of the network that finds the organ, where the entry names one.
-    tissues : tuple of str
-        Masks that the task asks for, in the model's order.
-    """
-
-    task: str
-    spec: ModelSpec
-    locator_spec: ModelSpec | None
-    tissues: tuple[str, ...]
 
 
 def choose_model(task: str | None = None, model: str | None = None) -> Choice:

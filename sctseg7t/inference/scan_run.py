@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from sctseg7t.image.volume import Volume, check_header
 from sctseg7t.inference import outputs, record
 from sctseg7t.inference.outputs import Plan
 from sctseg7t.inference.roles import SCAN
-from sctseg7t.inference.segmenter import Segmenter
+from sctseg7t.inference.segmenter import Options, Segmenter, load_scan
 from sctseg7t.text import one_line
 from sctseg7t.zoo.cache import file_digest
 
@@ -80,6 +81,38 @@ class ScanTask:
     metadata: dict[Path, dict] = field(default_factory=dict)
     csa_format: str = "tidy"
     archive: Path | None = None
+
+
+class ReadAhead(threading.Thread):
+    """A scan that is read in the background, while a model is opened or another scan is segmented.
+
+    What goes wrong is left for the reader in the foreground to say.
+
+    Parameters
+    ----------
+    source : path
+    options : Options
+    axial : bool
+        As of the segmenter that will run it.
+    """
+
+    def __init__(self, source: str | Path, options: Options, axial: bool) -> None:
+        super().__init__(daemon=True)
+        self._source, self._options, self._axial = source, options, axial
+        self._seen, self._volume = None, None
+        self.start()
+
+    def run(self) -> None:
+        with contextlib.suppress(Exception):
+            self._seen = record.stamp(self._source)
+            self._volume = load_scan(self._source, self._options, axial=self._axial)
+
+    def volume(self) -> Volume | None:
+        """The scan; None if it could not be read, or has changed since."""
+        self.join()
+        with contextlib.suppress(OSError):
+            return self._volume if self._seen == record.stamp(self._source) else None
+        return None
 
 
 def segment_to_files(
