@@ -193,6 +193,10 @@ def write(plan_: Plan, make: Callable[[Plan], None]) -> None:
                 stale.unlink(missing_ok=True)
     except OSError as err:
         raise _unwritable(place, err) from err
+    except KeyboardInterrupt:
+        # It may have come while the hidden folder was being removed.
+        sweep(plan_)
+        raise
 
 
 def sweep(plan_: Plan) -> None:

@@ -68,3 +68,19 @@ def test_conflict_through_a_link(tmp_path):
     others = {"levels": tmp_path / "real" / "y.nii.gz"}
     plan = outputs.plan(tmp_path / "x.nii.gz", ONE, output=tmp_path / "link" / "y.nii.gz", others=others)
     assert set(outputs.conflicts([plan])) == {plan.source} and plan.others == others
+
+
+def test_interrupted_while_it_cleans_up(tmp_path, monkeypatch):
+    plan = outputs.plan(tmp_path / "x.nii.gz", ONE, folder=tmp_path / "out", tables=())
+    outputs.check_folder(plan)
+    real, calls = outputs.tempfile.TemporaryDirectory.cleanup, []
+
+    def interrupted(self):
+        calls.append(self.name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(outputs.tempfile.TemporaryDirectory, "cleanup", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        outputs.write(plan, lambda staged: staged.sidecar.write_text("{}"))
+    monkeypatch.setattr(outputs.tempfile.TemporaryDirectory, "cleanup", real)
+    assert calls and [path.name for path in (tmp_path / "out").iterdir()] == ["x_deepseg.json"]
