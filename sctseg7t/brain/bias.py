@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from sctseg7t.brain.isotropic_grid import grid_around, resample, to_grid
+from sctseg7t.brain.isotropic_grid import grid_around, to_grid
+from sctseg7t.image.grid import resample
 
 # Limit of `drift`: six corrected images (two patients, FLAIR, T1, T2) had 0.03 to 0.09, four raw FLAIR 0.13 to 0.21 and
 # 0.02 once corrected.

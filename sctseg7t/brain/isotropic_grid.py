@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from nibabel.affines import apply_affine
 
-from sctseg7t.image.grid import Grid, bounding_box, corners
+from sctseg7t.image.grid import Grid, bounding_box, by_axis, corners, resample
 
 _EDGE = 1e-6
 # Points at which a scan's voxel is integrated lie at most this far apart, in voxels of the working grid.
@@ -78,50 +78,6 @@ def to_grid(data: np.ndarray, affine: np.ndarray, grid: Grid, *, order: int = 1)
     return resample(part, moved, grid.shape, order=order)
 
 
-def resample(
-    data: np.ndarray, matrix: np.ndarray, shape: Sequence[int], *, order: int = 1, outside: str = "zero"
-) -> np.ndarray:
-    """Sample an array at voxels `matrix` @ index.
-
-    Parameters
-    ----------
-    data : (A, B, C) array
-    matrix : (4, 4) array
-        Voxel of the result to fractional voxel of `data`.
-    shape : tuple of 3 int
-    order : {0, 1, 3}
-        0 keeps the data's type; else float32.
-    outside : {"zero", "nearest"}
-        What lies more than half a voxel beyond the outermost centres.
-
-    Returns
-    -------
-    array of `shape`
-    """
-    from scipy import ndimage
-
-    out = ndimage.affine_transform(
-        data,
-        _by_axis(matrix[:3, :3]),
-        matrix[:3, 3],
-        tuple(shape),
-        order=order,
-        mode="nearest",
-        output=data.dtype if order == 0 else np.float32,
-    )
-    if outside == "zero":
-        index = np.ogrid[tuple(slice(n) for n in shape)]
-        for axis in range(3):
-            at = sum(matrix[axis, k] * index[k] for k in range(3)) + matrix[axis, 3]
-            np.copyto(out, out.dtype.type(0), where=(at < -0.5 - _EDGE) | (at > data.shape[axis] - 0.5 + _EDGE))
-    return out
-
-
-def _by_axis(linear):
-    """The diagonal of a matrix that has nothing else: scipy then works axis by axis, several times faster."""
-    return np.diag(linear) if np.allclose(linear, np.diag(np.diag(linear)), atol=1e-9) else linear
-
-
 def to_native(values: np.ndarray, grid: Grid, affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Mean of a map over every voxel of a scan.
 
@@ -156,7 +112,7 @@ def to_native(values: np.ndarray, grid: Grid, affine: np.ndarray, shape: Sequenc
     if (low >= high).any():
         return out
     counts = np.maximum(np.ceil(np.linalg.norm(matrix[:3, :3], axis=0) / _STEP - _EDGE).astype(int), 1)
-    linear = _by_axis(matrix[:3, :3])
+    linear = by_axis(matrix[:3, :3])
     total = np.zeros(high - low, np.float32)
     for sub in np.ndindex(*counts):
         offset = (np.array(sub) + 0.5) / counts - 0.5

@@ -8,10 +8,12 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from sctseg7t.brain.isotropic_grid import grid_around, resample, to_grid
+from sctseg7t.brain.isotropic_grid import grid_around, to_grid
 from sctseg7t.brain.register import Template, template_map
 from sctseg7t.errors import InputError
+from sctseg7t.image.grid import resample, voxel_mm3
 from sctseg7t.image.masks import read_mask
+from sctseg7t.text import one_line
 
 # Mutual information of scan and template: brains with and without skull, FLAIR, T1 and T2, had 0.52 and more, scans of
 # the cord 0.21 and less.
@@ -79,7 +81,7 @@ def check_similarity(template: Template, name: str = "image") -> None:
 
 def check_volume(mask: np.ndarray, affine: np.ndarray, name: str = "image") -> float:
     """Refuse a mask that has not the size of a brain (InputError); returns its volume in mL."""
-    volume_ml = float(mask.sum() * abs(np.linalg.det(np.asarray(affine)[:3, :3])) / 1000)
+    volume_ml = float(mask.sum() * voxel_mm3(affine) / 1000)
     if not VOLUME_ML[0] <= volume_ml <= VOLUME_ML[1]:
         raise InputError(
             f"{name}: its brain mask has {volume_ml:.0f} mL, not {VOLUME_ML[0]} to {VOLUME_ML[1]}: no whole brain in "
@@ -94,7 +96,7 @@ def is_stripped(data: np.ndarray, affine: np.ndarray) -> bool:
 
     background = data[0, 0, 0]
     rest = data != background
-    volume_ml = rest.sum() * abs(np.linalg.det(np.asarray(affine)[:3, :3])) / 1000
+    volume_ml = rest.sum() * voxel_mm3(affine) / 1000
     # A head without its air is about three times a brain.
     if rest.mean() > 0.7 or not VOLUME_ML[0] <= volume_ml <= VOLUME_ML[1]:
         return False
@@ -166,7 +168,7 @@ def hd_bet(data: np.ndarray, affine: np.ndarray, name: str = "image") -> np.ndar
         # Version 1 writes brain_mask.nii.gz, version 2 brain_bet.nii.gz.
         found = list(Path(folder).glob("brain_*.nii.gz"))
         if done.returncode or not found:
-            said = " ".join((done.stderr or done.stdout).split())[-200:]
+            said = one_line(done.stderr or done.stdout)[-200:]
             raise InputError(f"{name}: HD-BET failed ({said or 'it wrote no mask'}); give a brain mask")
         mask = read_mask(found[0]).volume > 0.5
     if mask.shape != data.shape:

@@ -8,9 +8,9 @@ from functools import cache
 import numpy as np
 
 from sctseg7t.brain.atlas import map_in_mni
-from sctseg7t.brain.isotropic_grid import grid_around, resample, to_grid
+from sctseg7t.brain.isotropic_grid import grid_around, to_grid
 from sctseg7t.errors import InputError
-from sctseg7t.image.grid import Grid
+from sctseg7t.image.grid import Grid, resample
 
 # The middle of the template's brain, about which it turns (MNI, mm), and the height of its top.
 _CENTRE = np.array([0.0, -18.0, 8.0])

@@ -11,10 +11,10 @@ import numpy as np
 from sctseg7t.compare.load_masks import LoadedCase
 from sctseg7t.compare.metrics import BY_SIZE, size_strata
 from sctseg7t.compare.types import COLUMNS, LESION, STRUCTURES, Case, Settings
-from sctseg7t.image.grid import bounding_box
+from sctseg7t.image.grid import bounding_box, voxel_mm3
 from sctseg7t.measure.agreement import Agreement, compare_in_voxels, compare_masks
 from sctseg7t.measure.lesion_agreement import LesionAgreement, compare_lesions
-from sctseg7t.measure.lesions import label_lesions, largest_distance_mm, voxel_mm3
+from sctseg7t.measure.lesions import label_lesions, largest_distance_mm
 from sctseg7t.measure.levels import slice_levels
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _sizes(loaded: LoadedCase) -> Iterator[_Record]:
     """Area of each mask in each slice, mm2; load of each lesion mask, mL."""
     for (method, structure), mask in loaded.masks.items():
         if structure == LESION and loaded.lesion_grid:
-            load = float(mask.sum()) * voxel_mm3(loaded.lesion_grid.affine) / 1000
+            load = float(mask.sum()) * loaded.lesion_grid.voxel_mm3 / 1000
             yield structure, method, "", "scan", None, {"load_ml": load}
         elif loaded.grid:
             areas = mask.sum((0, 1)) * loaded.grid.pixel_area_mm2

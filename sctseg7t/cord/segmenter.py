@@ -10,7 +10,7 @@ import numpy as np
 from sctseg7t.cord import slices_model, windows_model
 from sctseg7t.cord.locator import from_labels, image_centre, locate
 from sctseg7t.errors import InputError
-from sctseg7t.image.grid import resample_linear
+from sctseg7t.image.grid import resample
 from sctseg7t.image.masks import Readable, labels_on_scan, read_labels
 from sctseg7t.image.volume import to_native
 from sctseg7t.image.windows import box_around
@@ -106,7 +106,7 @@ class CordSegmenter:
             # Of the same session, perhaps on another grid: linear, 0 beyond it.
             image.data[..., 0]
             if image.grid.same_as(volume.grid)
-            else resample_linear(image.data[..., 0], image.affine, volume.grid)
+            else resample(image.data[..., 0], np.linalg.inv(image.affine) @ volume.affine, volume.grid.shape)
             for image in load_images(files, model.spec)
         ]
         user_path = None

@@ -1,6 +1,6 @@
 """Voxel grids: what they have in common, and moving labels from one to another."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,6 +9,8 @@ from nibabel.affines import apply_affine, voxel_sizes
 
 from sctseg7t.image.frame import Frame, frame_of
 
+# Positions this close to a border, in voxels, lie on it.
+_EDGE = 1e-6
 # Grids are the same if no voxel is further than this from its counterpart, in voxels.
 _SAME = 0.05
 
@@ -50,7 +52,7 @@ class Grid:
     @property
     def voxel_mm3(self) -> float:
         """Volume of a voxel."""
-        return float(abs(np.linalg.det(self.affine[:3, :3])))
+        return voxel_mm3(self.affine)
 
     def corners_mm(self) -> np.ndarray:
         """World positions (8, 3) of the outermost voxels' centres."""
@@ -86,6 +88,11 @@ class Grid:
             return "moved by " + " / ".join(f"{v:+.2f}" for v in shift) + " mm to right / anterior / superior"
         farthest = float(np.linalg.norm(moved, axis=1).max())
         return f"turned or moved: corners lie up to {farthest:.2f} mm apart"
+
+
+def voxel_mm3(affine: np.ndarray) -> float:
+    """Volume of a voxel, given its affine in mm."""
+    return float(abs(np.linalg.det(np.asarray(affine)[:3, :3])))
 
 
 def corners(ends: list[tuple[float, float]]) -> np.ndarray:
@@ -137,26 +144,48 @@ def resample_nearest(labels: np.ndarray, affine: np.ndarray, onto: Grid) -> np.n
     return out
 
 
-def resample_linear(data: np.ndarray, affine: np.ndarray, onto: Grid) -> np.ndarray:
-    """Bring an image to another grid: linear between voxels, 0 beyond them.
+def resample(
+    data: np.ndarray, matrix: np.ndarray, shape: Sequence[int], *, order: int = 1, outside: str = "zero"
+) -> np.ndarray:
+    """Sample an array at voxels `matrix` @ index.
 
     Parameters
     ----------
     data : (A, B, C) array
-    affine : (4, 4) array
-        Its voxel to world RAS, mm.
-    onto : Grid
+    matrix : (4, 4) array
+        Voxel of the result to fractional voxel of `data`.
+    shape : tuple of 3 int
+    order : {0, 1, 3}
+        0 keeps the data's type; else float32.
+    outside : {"zero", "nearest"}
+        What lies more than half a voxel beyond the outermost centres.
 
     Returns
     -------
-    float32 array of the grid's shape
+    array of `shape`
     """
-    from scipy.ndimage import affine_transform
+    from scipy import ndimage
 
-    to_image = np.linalg.inv(affine) @ onto.affine
-    return affine_transform(
-        np.asarray(data, np.float32), to_image[:3, :3], to_image[:3, 3], onto.shape, order=1, mode="constant"
+    out = ndimage.affine_transform(
+        data,
+        by_axis(matrix[:3, :3]),
+        matrix[:3, 3],
+        tuple(shape),
+        order=order,
+        mode="nearest",
+        output=data.dtype if order == 0 else np.float32,
     )
+    if outside == "zero":
+        index = np.ogrid[tuple(slice(n) for n in shape)]
+        for axis in range(3):
+            at = sum(matrix[axis, k] * index[k] for k in range(3)) + matrix[axis, 3]
+            np.copyto(out, out.dtype.type(0), where=(at < -0.5 - _EDGE) | (at > data.shape[axis] - 0.5 + _EDGE))
+    return out
+
+
+def by_axis(linear: np.ndarray) -> np.ndarray:
+    """The diagonal of a matrix that has nothing else: scipy then works axis by axis, several times faster."""
+    return np.diag(linear) if np.allclose(linear, np.diag(np.diag(linear)), atol=1e-9) else linear
 
 
 def overlaps(shape: tuple[int, ...], affine: np.ndarray, onto: Grid) -> bool:

@@ -160,7 +160,7 @@ def fail(task: ScanTask, error: object, kind: str) -> Outcome:
     if task.archive:
         with contextlib.suppress(OSError, UserError):
             task.plan.sidecar.parent.mkdir(parents=True, exist_ok=True)
-            before = _untouched(task.plan)
+            before, _ = _present(task.plan)
             write_json(task.plan.sidecar, content)
             outputs.remove(before)
         outputs.sweep(task.plan)
@@ -196,10 +196,7 @@ def _segment(
     models = [record.identity(spec) for spec in (model.spec, model.locator_spec) if spec]
     content["key"] = record.run_key(models, task.options, {role: seen["sha256"] for role, seen in read.items()})
 
-    stale = _untouched(plan) - set(plan.files()) if task.archive else set()
-    notes = tuple(
-        f"{path.name} had been changed since it was written; now in {path.parent}" for path in _set_aside(task)
-    )
+    stale, notes = _make_way(plan, task.archive) if task.archive else (set(), ())
     for path, metadata in task.metadata.items():
         write_json(path, metadata)
 
@@ -216,23 +213,24 @@ def _segment(
     return Outcome(content["status"], content.get("error"), None, tuple(result.warnings), seconds, notes)
 
 
-def _untouched(plan: Plan) -> set[Path]:
-    """Files of the scan's present record that are as they were written: what somebody changed is theirs."""
+def _present(plan: Plan) -> tuple[set[Path], list[Path]]:
+    """Files of the scan's present record: those that are as they were written, and those that somebody changed."""
     recorded = record.recorded_files(plan.sidecar)
-    made = {plan.sidecar.with_name(Path(name).name) for name in recorded}
-    return made - set(record.changed_outputs(plan.sidecar, recorded))
+    changed = record.changed_outputs(plan.sidecar, recorded)
+    return {plan.sidecar.with_name(Path(name).name) for name in recorded} - set(changed), changed
 
 
-def _set_aside(task: ScanTask) -> list[Path]:
-    """Move files that would be written over but that no run left so to the archive; where they are now."""
-    if not task.archive:
-        return []
-    plan, recorded = task.plan, record.recorded_files(task.plan.sidecar)
-    foreign = [path for path in plan.files() if path != plan.sidecar and path.name not in recorded]
-    moved = []
-    for path in (*record.changed_outputs(plan.sidecar, recorded), *foreign):
+def _make_way(plan: Plan, archive: Path) -> tuple[set[Path], tuple[str, ...]]:
+    """Move what would be written over but no run left so to the archive.
+
+    Returns the files of the present record that this run does not write again, and notes of what was moved.
+    """
+    untouched, changed = _present(plan)
+    foreign = [path for path in plan.files() if path != plan.sidecar and path not in untouched and path not in changed]
+    notes = []
+    for path in (*changed, *foreign):
         if path.is_file():
-            task.archive.mkdir(parents=True, exist_ok=True)
-            os.replace(path, task.archive / path.name)
-            moved.append(task.archive / path.name)
-    return moved
+            archive.mkdir(parents=True, exist_ok=True)
+            os.replace(path, archive / path.name)
+            notes.append(f"{path.name} had been changed since it was written; now in {archive}")
+    return untouched - set(plan.files()), tuple(notes)

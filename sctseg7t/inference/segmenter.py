@@ -150,7 +150,7 @@ class OpenModel:
     @property
     def suffixes(self) -> dict[str, str]:
         """File suffix of every mask."""
-        return {name: suffix or "" for name, suffix in self.spec.suffixes(self.tissues).items()}
+        return self.spec.suffixes(self.tissues)
 
 
 class Segmenter(Protocol):

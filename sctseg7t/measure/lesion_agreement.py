@@ -21,8 +21,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sctseg7t.image.grid import voxel_mm3
 from sctseg7t.measure.lesion_matching import Matching, lesion_overlap, match_lesions, matching
-from sctseg7t.measure.lesions import boolean_mask, voxel_mm3
+from sctseg7t.measure.lesions import boolean_mask
 from sctseg7t.measure.pairs import overlap, ratio, union_box
 
 # Limits between small, medium and large: of a lesion (mm3), of a scan's load (mL). Ours.

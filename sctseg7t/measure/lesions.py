@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sctseg7t.image.grid import bounding_box
+from sctseg7t.image.grid import bounding_box, voxel_mm3
 from sctseg7t.measure.columns import LOCATIONS
 from sctseg7t.measure.lesion_location import Regions, locate
 
@@ -234,11 +234,6 @@ def boolean_mask(mask: np.ndarray) -> np.ndarray:
     if mask.dtype != bool and not np.array_equal(mask, found):
         raise ValueError("the mask must hold 0 and 1 only; threshold fractions first")
     return found
-
-
-def voxel_mm3(affine: np.ndarray) -> float:
-    """Volume of a voxel."""
-    return float(abs(np.linalg.det(np.asarray(affine)[:3, :3])))
 
 
 # --- one lesion ----------------------------------------------------------------------

@@ -9,8 +9,8 @@ import pytest
 from scipy import ndimage
 
 from sctseg7t.brain import atlas, bias, mask, register
-from sctseg7t.brain.isotropic_grid import resample
 from sctseg7t.errors import InputError
+from sctseg7t.image.grid import resample
 from sctseg7t.image.volume import load
 
 

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from sctseg7t.cord.windows_model import check_spec, segment_fractions
 from sctseg7t.image.frame import frame_of
+from sctseg7t.image.grid import voxel_mm3
 from sctseg7t.inference.postprocess import apply, binary
 from sctseg7t.runtime import Session
 from sctseg7t.simulate import anatomy
@@ -67,7 +67,7 @@ class CordTask(Task):
         check_spec(spec)
         found = segment_fractions([case.data], frame_of(case.affine), case.centres_vox, session, spec)
         masks = {output.name: binary(found.maps[output.name], output) for output in spec.outputs}
-        masks = apply(masks, spec.postprocess, float(abs(np.linalg.det(case.affine[:3, :3]))))
+        masks = apply(masks, spec.postprocess, voxel_mm3(case.affine))
         row: dict[str, float | None] = dict.fromkeys(self.scan_columns)
         for name in case.references:
             shown = case.references[name].any((0, 1))
