@@ -8,10 +8,8 @@ from typing import Any
 from sctseg7t.cohort.find import Scan
 from sctseg7t.errors import UsageError
 from sctseg7t.inference.outputs import Plan, split_name
-from sctseg7t.inference.record import identity
 from sctseg7t.inference.scan_run import ScanTask
 from sctseg7t.inference.segmenter import Options
-from sctseg7t.zoo.spec import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -74,11 +72,6 @@ class Job:
     def models(self) -> list[dict[str, Any]]:
         """Identity of the networks."""
         return list(self.settings.models)
-
-
-def models_of(*specs: ModelSpec | None) -> tuple[dict[str, Any], ...]:
-    """Identity of the networks of a run."""
-    return tuple(identity(spec) for spec in specs if spec)
 
 
 def file_beside(template: str, scan: Scan, root: str | Path) -> Path:

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sctseg7t.cohort.find import Scan
-from sctseg7t.cohort.job import Job, Settings, file_beside, models_of
+from sctseg7t.cohort.job import Job, Settings, file_beside
 from sctseg7t.cohort.output_names import mask_metadata, plan_scan
 from sctseg7t.cohort.resume import state
 from sctseg7t.errors import ModelError
 from sctseg7t.inference.outputs import conflicts
 from sctseg7t.inference.pipeline import Choice
-from sctseg7t.inference.record import FAILED, options_record
+from sctseg7t.inference.record import FAILED, identities, options_record
 from sctseg7t.inference.roles import ROLES
 from sctseg7t.inference.scan_run import Outcome, ScanTask
 from sctseg7t.inference.segmenter import Options, check_files, segmenter_for
@@ -115,9 +115,7 @@ def set_up(
         templates,
         segmenter_for(chosen.spec).tables,
     )
-    return layout, Settings(
-        chosen.task, model, device, options, threads, offline, models_of(chosen.spec, chosen.locator_spec)
-    )
+    return layout, Settings(chosen.task, model, device, options, threads, offline, identities(chosen))
 
 
 def make_jobs(

@@ -11,10 +11,10 @@ import threading
 import time
 from dataclasses import replace
 
-from sctseg7t.cohort.job import Job, Settings, models_of
+from sctseg7t.cohort.job import Job, Settings
 from sctseg7t.cohort.resume import state
 from sctseg7t.errors import UserError
-from sctseg7t.inference.record import now
+from sctseg7t.inference.record import identities, now
 from sctseg7t.inference.scan_run import Outcome, ReadAhead, fail, segment_to_files
 from sctseg7t.inference.segmenter import Segmenter
 from sctseg7t.version import __version__
@@ -72,7 +72,7 @@ def open_model(settings: Settings) -> Segmenter:
             threads=settings.threads,
             offline=settings.offline,
         )
-        if models_of(segmenter.model.spec, segmenter.model.locator_spec) != settings.models:
+        if identities(segmenter.model) != settings.models:
             raise ModelError(
                 f"{platform.node()}: its networks are not those that the run was planned with; "
                 "install the same version of sctseg7t and of the model there"

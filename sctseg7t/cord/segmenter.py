@@ -141,9 +141,12 @@ class CordSegmenter:
         tag = f"volume {t}: " if volume.data.shape[3] > 1 else ""
         path = None
         if t not in volume.blank_volumes or model.options.volumes == "mean":
-            path = user_path or image_centre(data.shape)
-            if not user_path and model.locator and model.locator_spec:
+            if user_path:
+                path = user_path
+            elif model.locator and model.locator_spec:
                 path = locate(data, volume.affine, model.locator, model.locator_spec)
+            else:
+                path = image_centre(data.shape)
         clock.lap("locate")
         if path is None:
             warnings.append(f"{tag}{NO_CORD}")

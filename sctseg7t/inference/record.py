@@ -5,13 +5,14 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sctseg7t.bids import entities_of
 from sctseg7t.inference.outputs import SIDECAR, TABLES, Plan, split_name
+from sctseg7t.inference.pipeline import Choice
 from sctseg7t.inference.roles import SCAN
 from sctseg7t.inference.segmenter import OpenModel, Options, Result
 from sctseg7t.text import one_line
@@ -257,19 +258,24 @@ def identity(spec: ModelSpec) -> dict[str, Any]:
     }
 
 
+def identities(model: Choice | OpenModel) -> tuple[dict[str, Any], ...]:
+    """:func:`identity` of every network that a model runs: its own, and the locator's if there is one."""
+    return tuple(identity(spec) for spec in (model.spec, model.locator_spec) if spec)
+
+
 def options_record(options: Options, task: str, **others: Any) -> dict[str, Any]:
     """Options as plain values for a record."""
     return {"task": task, **asdict(options), **{k: str(v) if isinstance(v, Path) else v for k, v in others.items()}}
 
 
-def run_key(models: list[dict], options: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+def run_key(models: Sequence[Mapping[str, Any]], options: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
     """SHA-256 over everything that the outputs of a scan depend on.
 
     Device and number of threads are left out: they may change the last bit of a fraction, not what was asked for.
 
     Parameters
     ----------
-    models : list of dict
+    models : sequence of dict
         :func:`identity` of the networks, with the hashes of weights and entries.
     options : dict
     inputs : dict of str to str

@@ -193,8 +193,8 @@ def _segment(
     content = {**record.success(result, plan, model, seconds), "options": task.options, **task.about}
     content["input"]["sha256"] = result.volume.sha256
     content["inputs"] = {role: {**place, **read[role]} for role, place in content["inputs"].items()}
-    models = [record.identity(spec) for spec in (model.spec, model.locator_spec) if spec]
-    content["key"] = record.run_key(models, task.options, {role: seen["sha256"] for role, seen in read.items()})
+    hashes = {role: seen["sha256"] for role, seen in read.items()}
+    content["key"] = record.run_key(record.identities(model), task.options, hashes)
 
     stale, notes = _make_way(plan, task.archive) if task.archive else (set(), ())
     for path, metadata in task.metadata.items():
