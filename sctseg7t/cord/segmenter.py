@@ -9,32 +9,20 @@ import numpy as np
 
 from sctseg7t.cord import slices_model, windows_model
 from sctseg7t.cord.locator import from_labels, image_centre, locate
-from sctseg7t.errors import InputError
+from sctseg7t.cord.measuring import measure_volume, read_levels, warning_lines
 from sctseg7t.image.grid import resample
-from sctseg7t.image.masks import Readable, labels_on_scan, read_labels
+from sctseg7t.image.masks import Readable, read_labels
 from sctseg7t.image.volume import to_native
 from sctseg7t.image.windows import box_around
 from sctseg7t.inference.postprocess import apply, binary, override
 from sctseg7t.inference.segmenter import Clock, OpenModel, Result, Source, load_images, load_scan
-from sctseg7t.measure.checks import check_areas
-from sctseg7t.measure.columns import TISSUES
-from sctseg7t.measure.csa import measure_csa
-from sctseg7t.text import ranges
 from sctseg7t.version import __version__
 from sctseg7t.zoo.spec import ModelSpec
 
 # Soft values further than this from the mask belong to something else.
 _SOFT_REACH_MM = 1.0
-# SCT numbers vertebrae and discs from 1, and the pontomedullary landmarks up to 60.
-_HIGHEST_LEVEL = 60
 # What runs the networks of each kind of sampling.
 _MODELS = {"windows": windows_model, "slices": slices_model}
-# What a flag of a slice says to people.
-_DOUBTS = {
-    "locator_unsure": "the cord's place is unsure (taken from the neighbouring slices)",
-    "touches_window_edge": "the cord touches the window's edge; its area may be cut",
-    "touches_image_edge": "the cord is cut by the image's border",
-}
 NO_CORD = "no cord found; the masks are empty (give its place as a centerline file if there is one)"
 
 
@@ -113,7 +101,7 @@ class CordSegmenter:
         if "centerline" in files:
             labels, grid = read_labels(files["centerline"], volume)
             user_path = from_labels(labels, grid.affine, volume, grid.name)
-        level_map = _level_map(files["levels"], volume) if "levels" in files else None
+        level_map = read_levels(files["levels"], volume) if "levels" in files else None
         clock.lap("load")
         volumes = range(volume.data.shape[3])
         parts = [self._run_volume(volume, t, others, user_path, level_map, warnings, clock) for t in volumes]
@@ -153,7 +141,7 @@ class CordSegmenter:
             empty = np.zeros(data.shape, np.float32 if model.options.soft else bool)
             maps = {name: empty for name in model.tissues}
             # A table of empty rows: a 4D scan keeps one a volume, and none of an earlier run stays beside the masks.
-            return maps, _measure(maps, volume.affine, level_map, None), None
+            return maps, measure_volume(maps, volume.affine, levels=level_map), None
         box, found = self._network([data, *others], volume, path)
         clock.lap("network")
         maps = self._finish(found.maps, volume)
@@ -163,8 +151,14 @@ class CordSegmenter:
             for unsure, edge in zip(path.unsure, found.touches_edge)
         ]
         # Measured even if no table is wanted: the areas tell which slices to doubt.
-        table = _measure(maps, volume.grid.crop(box).affine, None if level_map is None else level_map[box], flags)
-        warnings += [tag + text for text in _warning_lines(table)]
+        table = measure_volume(
+            maps,
+            volume.grid.crop(box).affine,
+            image=data[box],
+            levels=None if level_map is None else level_map[box],
+            flags=flags,
+        )
+        warnings += [tag + text for text in warning_lines(table)]
         clock.lap("measure")
         whole = {name: np.zeros(data.shape, maps[name].dtype, order="F") for name in self.model.tissues}
         for name, full in whole.items():
@@ -204,36 +198,6 @@ class CordSegmenter:
             whole, part = (maps[name] for name in derived.minus or ())
             maps[derived.name] = np.maximum(whole - part, 0) if options.soft else whole & ~part
         return maps
-
-
-def _warning_lines(table):
-    """One line for each kind of doubt, with the slices it holds for."""
-    lines = []
-    for flag, text in _DOUBTS.items():
-        slices = sorted({row.slice for row in table.rows if flag in row.flags})
-        if slices:
-            lines.append(f"{flag}: {text} on slice {ranges(slices)}")
-    return lines + [f"{warning.flag}: {warning.text}" for warning in check_areas(table)]
-
-
-def _measure(maps, affine, level_map, flags):
-    return measure_csa({name: maps[name] for name in TISSUES if name in maps}, affine, levels=level_map, flags=flags)
-
-
-def _level_map(levels, volume):
-    """Vertebral labels on the grid of the scan."""
-    found, name = labels_on_scan(levels, volume)
-    low, high = int(found.min()), int(found.max())
-    if low < 0 or high > _HIGHEST_LEVEL:
-        raise InputError(
-            f"{name}: holds values from {low} to {high}, which are not vertebral levels (1 to {_HIGHEST_LEVEL}); "
-            "give a labelled cord or labels of single voxels"
-        )
-    if not high:
-        raise InputError(
-            f"{name}: holds no vertebral label within {volume.name}; give a labelled cord or labels of single voxels"
-        )
-    return found
 
 
 def _soft(fraction, before, after, volume):
