@@ -45,7 +45,7 @@ def parser() -> Parser:
                 Option("-include NAME ...", "only these: names, subjects, globs, or a .txt"),
                 Option("-exclude NAME ...", "all but these"),
                 Option("-exclude-qc FILE", "all but what a qc_fail.yml lists, as the QC page and SCT's export it"),
-                Option("-names bids|sct", "_label-SC_mask (default) or _seg", default="bids"),
+                Option("-names bids|sct", "SCAN_label-SC_mask (default) or SCAN_seg", default="bids"),
                 shared.TASK,
             ),
             "tables and pages": (

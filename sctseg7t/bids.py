@@ -5,8 +5,6 @@ from collections.abc import Mapping
 from pathlib import PurePath
 
 _ENTITY = re.compile(r"([a-zA-Z]+)-([a-zA-Z0-9+]+)")
-# In BIDS order these come after `label`, so that it has to be put before them.
-_AFTER_LABEL = ("desc",)
 
 
 def entities_of(path: str | PurePath) -> dict[str, str]:
@@ -27,6 +25,8 @@ def entities_of(path: str | PurePath) -> dict[str, str]:
     if not found or len(found) < len(pairs) or found[0][1] != "sub" or not suffix:
         return {}
     entities = {match[1]: match[2] for match in found}
+    if len(entities) < len(found):
+        return {}
     if "ses" not in entities:
         for folder in path.parts[:-1]:
             if (match := _ENTITY.fullmatch(folder)) and match[1] == "ses":
@@ -34,16 +34,13 @@ def entities_of(path: str | PurePath) -> dict[str, str]:
     return {**entities, "suffix": suffix}
 
 
-def derivative_stem(entities: Mapping[str, str], label: str | None = None) -> str:
-    """Name without suffix of what is derived from a scan: all its entities, then the label.
+def scan_stem(entities: Mapping[str, str]) -> str:
+    """The name that entities make: of a scan, or without a suffix of all the scans that share them.
 
     Examples
     --------
-    >>> derivative_stem({"sub": "01", "run": "1", "suffix": "T2starw"}, label="SC")
-    'sub-01_run-1_label-SC'
+    >>> scan_stem({"sub": "01", "run": "1", "suffix": "T2starw"})
+    'sub-01_run-1_T2starw'
     """
-    pairs = [(key, value) for key, value in entities.items() if key not in ("suffix", "label")]
-    if label:
-        at = next((k for k, (key, _) in enumerate(pairs) if key in _AFTER_LABEL), len(pairs))
-        pairs.insert(at, ("label", label))
-    return "_".join(f"{key}-{value}" for key, value in pairs)
+    pairs = [f"{key}-{value}" for key, value in entities.items() if key != "suffix"]
+    return "_".join([*pairs, *filter(None, [entities.get("suffix")])])

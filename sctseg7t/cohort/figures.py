@@ -74,14 +74,14 @@ def _read(path: Path, columns: tuple[str, ...], measured: str, group: str | None
 
     if not path.is_file():
         return pandas.DataFrame()
-    texts = {name: str for name in ("subject", "scan", "tissue", "flags", group) if name}
+    texts = {name: str for name in ("participant_id", "scan", "tissue", "flags", group) if name}
     # Only an empty cell is missing: a subject may be called NA.
     table = pandas.read_csv(
         path, usecols=lambda name: name in (*columns, *texts), dtype=texts, keep_default_na=False, na_values=[""]
     )
     if group and group not in table:
         raise UsageError(f"{path}: has no column {group} to part the figures by")
-    table["subject"] = table["subject"].fillna(table["scan"])
+    table["participant_id"] = table["participant_id"].fillna(table["scan"])
     table["group"] = table[group].fillna("unknown") if group else "all"
     if measured not in table:
         return pandas.DataFrame()
@@ -90,7 +90,7 @@ def _read(path: Path, columns: tuple[str, ...], measured: str, group: str | None
 
 def _subjects(rows: DataFrame, measure: str, groups: list[str]) -> list[list[float]]:
     """The subjects' means of a measure, of each group."""
-    means = rows.groupby(["group", "subject"])[measure].mean().dropna()
+    means = rows.groupby(["group", "participant_id"])[measure].mean().dropna()
     return [list(means.get(name, ())) for name in groups]
 
 
@@ -104,9 +104,9 @@ def _draw_areas(rows: DataFrame):
     figure, axes = plotting.new_figure(1, len(tissues), 3.4, 3.0)
     for axis, tissue in zip(axes[0], tissues):
         for colour, (name, part) in zip(itertools.cycle(plotting.PALETTE), rows.groupby("group")):
-            means = part[part["tissue"] == tissue].groupby([place, "subject"])[measure].mean().dropna()
+            means = part[part["tissue"] == tissue].groupby([place, "participant_id"])[measure].mean().dropna()
             if len(means):
-                label = f"{name} (n={means.index.unique('subject').size})"
+                label = f"{name} (n={means.index.unique('participant_id').size})"
                 along = means.groupby(level=place)
                 line, spread = along.mean(), along.std().fillna(0)
                 plotting.curve(axis, line.index, line, spread=spread, colour=colour, marker="o", label=label)

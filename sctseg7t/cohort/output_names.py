@@ -5,16 +5,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sctseg7t.bids import derivative_stem
+from sctseg7t.bids import scan_stem
 from sctseg7t.cohort.find import Scan
 from sctseg7t.cohort.participants import read_json
 from sctseg7t.files import write_bytes, write_json
 from sctseg7t.inference.outputs import SIDECAR, TABLES, Plan, split_name
-from sctseg7t.inference.record import LABELS
+from sctseg7t.inference.record import LABELS, read_record
 from sctseg7t.inference.roles import SCAN
 from sctseg7t.version import __version__
 
 _NOT_BIDS = (
+    # The masks keep the scan's suffix before their label.
+    "*_label-*",
+    "*_desc-*_dseg.*",
     f"*{SIDECAR}",
     *(f"*{suffix}" for suffix in TABLES.values()),
     "cohort_*",
@@ -44,9 +47,11 @@ def plan_scan(
     suffixes : dict of str to str
         SCT-style suffix by tissue.
     names : {"bids", "sct"}
-        ``bids``: ``sub-01/anat/sub-01_run-1_label-SC_mask.nii.gz`` for scans that have such names; all others, and
-        all with ``sct``, keep folder and name and get the suffix: ``sub-01/anat/sub-01_run-1_T2starw_seg.nii.gz``.
-        The map of lesion numbers is ``sub-01/anat/sub-01_desc-lesions_dseg.nii.gz``.
+        ``bids``: ``sub-01/anat/sub-01_run-1_T2starw_label-SC_mask.nii.gz`` for scans that have such names. The scan's
+        own name comes first, as spine-generic has it: strict BIDS would drop its suffix, and two contrasts of a
+        subject would share a name. All others, and all with ``sct``, keep folder and name and get the suffix of the
+        Spinal Cord Toolbox: ``sub-01/anat/sub-01_run-1_T2starw_seg.nii.gz``. The map of lesion numbers is
+        ``sub-01/anat/sub-01_FLAIR_desc-lesions_dseg.nii.gz``.
     soft : bool
         Fractions are no masks: BIDS calls them ``probseg``.
     tables : sequence of str
@@ -61,15 +66,11 @@ def plan_scan(
     stem, extension = split_name(scan.relative)
     place = Path(out) / PurePosixPath(scan.relative).parent
     if names == "bids" and scan.entities:
-        kind = "probseg" if soft else "mask"
-        stem = derivative_stem(scan.entities)
-        masks = {t: f"{derivative_stem(scan.entities, t)}_{kind}{extension}" for t in suffixes}
+        # The scan's whole name, its suffix too: no two scans share it.
+        stem, kind = scan_stem(scan.entities), "probseg" if soft else "mask"
+        masks = {tissue: f"{stem}_label-{tissue}_{kind}{extension}" for tissue in suffixes}
         if LABELS in suffixes:
-            # A subject's cord and brain can go to one folder: the brain's record keeps the name of its contrast.
-            stem = f"{stem}_{scan.entities['suffix']}"
-            # A scan's own description is kept before ours: without it two scans of one subject could share the name.
-            described = {**scan.entities, "desc": scan.entities.get("desc", "") + "lesions"}
-            masks[LABELS] = f"{derivative_stem(described)}_dseg{extension}"
+            masks[LABELS] = f"{stem}_desc-lesions_dseg{extension}"
     else:
         masks = {t: f"{stem}{suffix}{extension}" for t, suffix in suffixes.items()}
     return Plan(
@@ -78,6 +79,51 @@ def plan_scan(
         {table: place / (stem + TABLES[table]) for table in tables},
         place / (stem + SIDECAR),
     )
+
+
+def rename_old(plan_: Plan, entities: Mapping[str, str]) -> bool:
+    """Give the outputs of a scan the names of now, where version 0.1 left them without the scan's suffix.
+
+    Its record goes with them, so that a mask that was corrected by hand is still known as such.
+
+    Parameters
+    ----------
+    plan_ : Plan
+        The names of now.
+    entities : dict of str to str
+        Of the scan.
+
+    Returns
+    -------
+    bool
+        Whether there were any.
+    """
+    old, new = scan_stem({**entities, "suffix": ""}), scan_stem(entities)
+    place, target = plan_.sidecar.parent, plan_.sidecar
+    # The records of brains had the suffix, their masks had not.
+    source = target if target.exists() else target.with_name(old + SIDECAR)
+    raw = read_record(source).raw
+    if not entities or raw.get("entities") != entities:
+        return False
+
+    files, masks = raw.get("files", {}), raw.get("outputs", {})
+    names = {
+        name: new + name.removeprefix(old)
+        for name in (*files, *masks.values())
+        if name.startswith(f"{old}_") and not name.startswith(new)
+    }
+    if not names and source == target:
+        return False
+    beside = {split_name(name)[0] + ".json": split_name(now)[0] + ".json" for name, now in names.items()}
+    for name, now in (names | beside).items():
+        if (place / name).is_file() and not (place / now).exists():
+            os.replace(place / name, place / now)
+    raw["files"] = {names.get(name, name): content for name, content in files.items()}
+    raw["outputs"] = {tissue: names.get(name, name) for tissue, name in masks.items()}
+    write_json(target, raw)
+    if source != target:
+        source.unlink()
+    return True
 
 
 def mask_metadata(plan_: Plan, relative: str) -> dict[Path, dict[str, Any]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sctseg7t.cohort.find import Scan
 from sctseg7t.cohort.job import Job, Settings, file_beside
-from sctseg7t.cohort.output_names import mask_metadata, plan_scan
+from sctseg7t.cohort.output_names import mask_metadata, plan_scan, rename_old
 from sctseg7t.cohort.resume import state
 from sctseg7t.errors import ModelError
 from sctseg7t.inference.outputs import conflicts
@@ -224,6 +224,12 @@ def run_jobs(
         The model cannot be opened by the workers.
     """
     totals, waiting = Totals(), []
+    renamed = sum(rename_old(job.plan, job.task.about["entities"]) for job in jobs if job.name not in refused)
+    if renamed:
+        totals.notes.append(
+            f"the outputs of {renamed} scans had names without the scans' suffix (sub-01_label-SC_mask), as version "
+            "0.1 gave them; they were renamed (sub-01_T2starw_label-SC_mask)"
+        )
     for job, reason in to_do(jobs, refused):
         if reason == UNCHANGED:
             totals.add(job, Outcome("done"))

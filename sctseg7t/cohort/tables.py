@@ -24,7 +24,7 @@ from sctseg7t.measure.columns import (
     scan_columns,
 )
 
-_OURS = {"sub": "subject", "ses": "session", "run": "run"}
+_OURS = {"sub": "participant_id", "ses": "session_id", "run": "run"}
 # Which of a scan's own tables each is put together from.
 _PARTS = {"cohort_slices": "csa", "cohort_levels": "levels", "cohort_lesions": "lesions"}
 _WORDS = {"csa": "area table", "lesions": "lesion table", "load": "table of lesion load"}
@@ -69,7 +69,7 @@ def write_tables(
         # In the order of BIDS names; the suffix tells scans of different kinds apart.
         for name in record.entities:
             if name not in (*_OURS, "suffix"):
-                entities[name] = Column(name, description=f"BIDS entity {name}-")
+                entities[name] = Column(name, description=f"as in the scan's name: {name}-")
         subjects.add(record.entities.get("sub", ""))
         parts.update(part for part in _PARTS.values() if record.table(part))
         if record.kind:
@@ -116,7 +116,8 @@ def _all_rows(
 ) -> Iterator[dict[str, Any]]:
     """Rows of one table of all records: those of a part (csa, levels, lesions), or one a scan."""
     for record in map(read_record, paths):
-        entities = {_OURS.get(key, key): value for key, value in record.entities.items() if key != "suffix"}
+        # As BIDS writes them: text, also for those who read 01 as a number.
+        entities = {_OURS.get(key, key): f"{key}-{value}" for key, value in record.entities.items() if key != "suffix"}
         common = {**people.of(record.entities.get("sub", "")), **entities, "scan": record.name}
         path = record.table(part) if part else None
         for row in read_csv(path) if part else [_scan_row(record)]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from sctseg7t.bids import derivative_stem, entities_of
+from sctseg7t.bids import entities_of, scan_stem
 from sctseg7t.cohort.find import Scan
 from sctseg7t.compare.types import LESION, REFERENCE, STRUCTURES, Case, Problem
 from sctseg7t.errors import UsageError
@@ -69,7 +69,7 @@ def parse_name(path: str | Path) -> MaskName:
 
     Examples
     --------
-    >>> parse_name("sub-01/anat/sub-01_run-1_label-GM_mask.nii.gz").key
+    >>> parse_name("sub-01/anat/sub-01_run-1_T2starw_label-GM_mask.nii.gz").key
     'sub-01_run-1'
     >>> parse_name("t2s_gmseg_manual.nii.gz").structure
     'GM'
@@ -101,7 +101,7 @@ def parse_name(path: str | Path) -> MaskName:
     entities.pop("suffix", None)
     if not entities and (contrast := _FLAIR.fullmatch(stem)):
         stem, suffix = contrast[1], "FLAIR"
-    return MaskName(derivative_stem(entities) if entities else stem, suffix, entities, structure, bool(words))
+    return MaskName(scan_stem(entities) if entities else stem, suffix, entities, structure, bool(words))
 
 
 def structure_named(text: str) -> str | None:

@@ -230,9 +230,9 @@ LOAD_COLUMNS = (_FILE, *_LOAD, Column("flags", description="flags of its lesions
 # --- cohorts --------------------------------------------------------------------------
 
 WHO_COLUMNS = (
-    Column("subject", description="subject, without sub-; empty outside BIDS"),
-    Column("session", description="session, without ses-"),
-    Column("run", description="run, without run-"),
+    Column("participant_id", description="subject as in participants.tsv: sub-01; empty outside BIDS"),
+    Column("session_id", description="session as in sessions.tsv: ses-1"),
+    Column("run", description="run, as in the scan's name: run-1"),
 )
 _SCAN = Column("scan", description="name of the scan: its file in BIDS, else its path; the key that joins the tables")
 _CORD_COUNTS = (

@@ -59,15 +59,15 @@ def test_derivatives(done):
     names = sorted(path.name for path in (out / "sub-01" / "anat").iterdir())
     tissues = ("GM", "SC", "WM")
     assert names == sorted(
-        ["sub-01_csa.csv", "sub-01_deepseg.json"]
-        + [f"sub-01_label-{tissue}_mask.{ending}" for tissue in tissues for ending in ("json", "nii.gz")]
+        ["sub-01_T2starw_csa.csv", "sub-01_T2starw_deepseg.json"]
+        + [f"sub-01_T2starw_label-{tissue}_mask.{ending}" for tissue in tissues for ending in ("json", "nii.gz")]
     )
     description = json.loads((out / "dataset_description.json").read_text())
     assert description["DatasetType"] == "derivative"
     made_by = description["GeneratedBy"][0]
     assert made_by["Name"] == "sctseg7t" and all(len(model["sha256"]) == 64 for model in made_by["Models"])
     assert (out / description["DatasetLinks"]["raw"]).resolve() == bids
-    beside = json.loads((out / "sub-01" / "anat" / "sub-01_label-SC_mask.json").read_text())
+    beside = json.loads((out / "sub-01" / "anat" / "sub-01_T2starw_label-SC_mask.json").read_text())
     assert beside["RawSources"] == ["bids:raw:sub-01/anat/sub-01_T2starw.nii.gz"]
 
 
@@ -76,7 +76,7 @@ def test_masks_are_those_of_single_runs(done, deepseg, tmp_path):
     deepseg("-i", scan_of(bids, "02"), "-ofolder", tmp_path)
     for tissue, suffix in (("SC", "seg"), ("GM", "gmseg"), ("WM", "wmseg")):
         single = (tmp_path / f"sub-02_T2starw_{suffix}.nii.gz").read_bytes()
-        assert (out / "sub-02" / "anat" / f"sub-02_label-{tissue}_mask.nii.gz").read_bytes() == single
+        assert (out / "sub-02" / "anat" / f"sub-02_T2starw_label-{tissue}_mask.nii.gz").read_bytes() == single
 
 
 def test_progress_and_log(done):
@@ -90,11 +90,14 @@ def test_progress_and_log(done):
 def test_tables(done):
     _, out, _, err = done
     slices, scans = rows(out / "cohort_slices.csv"), rows(out / "cohort_scans.csv")
-    assert [(r["subject"], r["slice"], r["tissue"]) for r in slices] == [
-        (subject, str(k), tissue) for subject in ("01", "02", "03") for k in range(3) for tissue in ("SC", "GM", "WM")
+    assert [(r["participant_id"], r["slice"], r["tissue"]) for r in slices] == [
+        (subject, str(k), tissue)
+        for subject in ("sub-01", "sub-02", "sub-03")
+        for k in range(3)
+        for tissue in ("SC", "GM", "WM")
     ]
-    own = rows(out / "sub-02" / "anat" / "sub-02_csa.csv")
-    assert [r["area_mm2"] for r in slices if r["subject"] == "02"] == [r["area_mm2"] for r in own]
+    own = rows(out / "sub-02" / "anat" / "sub-02_T2starw_csa.csv")
+    assert [r["area_mm2"] for r in slices if r["participant_id"] == "sub-02"] == [r["area_mm2"] for r in own]
     assert [(r["status"], r["n_slices"], r["age"]) for r in scans] == [
         ("ok", "3", "31"),
         ("ok", "3", ""),
@@ -121,7 +124,7 @@ def test_a_second_run_does_nothing_and_a_third_only_what_changed(again, batch):
     code, said, _ = batch("-i", bids, "-o", out)
     assert code == 0 and "3 up to date" in said
     changed = {path for path, before in times.items() if path.stat().st_mtime_ns != before}
-    assert {path.name for path in changed} == {"sub-01_deepseg.json"}
+    assert {path.name for path in changed} == {"sub-01_T2starw_deepseg.json"}
     image = nib.load(scan_of(bids, "02"))
     nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj) * 2, image.affine), scan_of(bids, "02"))
     code, said, _ = batch("-i", bids, "-o", out, "-dry-run")
@@ -130,12 +133,12 @@ def test_a_second_run_does_nothing_and_a_third_only_what_changed(again, batch):
     assert code == 0 and "1 done, 2 up to date" in said
     code, said, _ = batch("-i", bids, "-o", out, "-thr", "0.3", "-exclude", "sub-03")
     assert code == 0 and "2 done, 0 up to date" in said
-    assert {r["subject"] for r in rows(out / "cohort_scans.csv")} == {"01", "02"}
+    assert {r["participant_id"] for r in rows(out / "cohort_scans.csv")} == {"sub-01", "sub-02"}
 
 
 def test_dry_run_writes_nothing(bids, batch, tmp_path):
     code, said, _ = batch("-i", bids, "-o", tmp_path / "out", "-dry-run", "-exclude", "*02*")
-    assert code == 0 and "2 of 2 scans to run" in said and "sub-01_label-SC_mask.nii.gz" in said
+    assert code == 0 and "2 of 2 scans to run" in said and "sub-01_T2starw_label-SC_mask.nii.gz" in said
     assert not (tmp_path / "out").exists()
 
 
@@ -153,7 +156,7 @@ def test_failures_are_rows_and_cost_nothing_else(bids, batch, tmp_path):
     for word in ("truncated", "zero", "no cord"):
         assert word in err
     scans = rows(out / "cohort_scans.csv")
-    assert [(r["subject"], r["status"], r["error_kind"]) for r in scans] == [
+    assert [(r["participant_id"].removeprefix("sub-"), r["status"], r["error_kind"]) for r in scans] == [
         ("01", "failed", "input"),
         ("02", "failed", "input"),
         ("03", "ok", ""),
@@ -174,13 +177,13 @@ def test_a_scan_that_fails_later_takes_its_old_masks_along(again, batch):
     scan_of(bids, "01").write_bytes(b"")
     assert batch("-i", bids, "-o", out)[0] == 1
     left = sorted(path.name for path in (out / "sub-01" / "anat").iterdir())
-    assert left == ["sub-01_deepseg.json"]
-    assert {r["subject"] for r in rows(out / "cohort_slices.csv")} == {"02", "03"}
+    assert left == ["sub-01_T2starw_deepseg.json"]
+    assert {r["participant_id"] for r in rows(out / "cohort_slices.csv")} == {"sub-02", "sub-03"}
 
 
 def test_a_mask_changed_by_hand_is_never_lost(again, batch):
     bids, out = again
-    mask = out / "sub-01" / "anat" / "sub-01_label-GM_mask.nii.gz"
+    mask = out / "sub-01" / "anat" / "sub-01_T2starw_label-GM_mask.nii.gz"
     before = mask.read_bytes()
     mask.write_bytes(b"hours of work")
     code, said, err = batch("-i", bids, "-o", out)
@@ -306,7 +309,7 @@ def test_a_scan_that_hangs_and_one_that_kills_its_worker(bids, tmp_path):
     assert (kill["status"], kill["error_kind"]) == ("failed", "killed") and "SIGKILL" in kill["error"]
     # Where it hung.
     assert "read_header" in (out / "logs" / "sub-00hang_T2starw.log").read_text()
-    assert {r["subject"]: r["error_kind"] for r in rows(out / "cohort_scans.csv")} == {
+    assert {r["participant_id"].removeprefix("sub-"): r["error_kind"] for r in rows(out / "cohort_scans.csv")} == {
         "00hang": "timeout",
         "00kill": "killed",
         "01": "",

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from sctseg7t.bids import derivative_stem, entities_of
+from sctseg7t.bids import entities_of
 from sctseg7t.cohort.find import Scan, find_scans, read_qc_fail, select
 from sctseg7t.cohort.job import file_beside
 from sctseg7t.cohort.output_names import mask_metadata, plan_scan, write_description
@@ -54,16 +54,11 @@ def names(scans):
         ("sub-01.nii.gz", {}),
         ("acq-x_sub-01_T2starw.nii.gz", {}),
         ("sub-01_my scan_T2starw.nii.gz", {}),
+        ("sub-01_acq-a_acq-b_T2starw.nii.gz", {}),
     ],
 )
 def test_entities(path, entities):
     assert entities_of(path) == entities
-
-
-def test_label_comes_before_desc():
-    assert (
-        derivative_stem({"sub": "01", "desc": "denoised", "suffix": "T2starw"}, "SC") == "sub-01_label-SC_desc-denoised"
-    )
 
 
 def test_bids_data_set(bids):
@@ -107,7 +102,7 @@ def test_names_are_unique(tmp_path):
     scans = find_scans(tmp_path)
     assert len(set(names(scans))) == 2
     plans = [plan_scan(scan, tmp_path / "out", SUFFIXES) for scan in scans]
-    assert plans[0].masks["SC"].name == "sub-01_ses-1_label-SC_mask.nii.gz"
+    assert plans[0].masks["SC"].name == "sub-01_ses-1_T2starw_label-SC_mask.nii.gz"
     assert plans[0].sidecar != plans[1].sidecar
 
 
@@ -161,11 +156,37 @@ def test_plan_names(bids):
     scan = find_scans(bids)[1]
     plan = plan_scan(scan, bids / "out", SUFFIXES, soft=True)
     place = bids / "out" / "sub-02" / "ses-1" / "anat"
-    assert plan.masks["GM"] == place / "sub-02_ses-1_run-1_label-GM_probseg.nii.gz"
-    assert plan.sidecar == place / "sub-02_ses-1_run-1_deepseg.json" and list(plan.tables) == ["csa"]
+    assert plan.masks["GM"] == place / "sub-02_ses-1_run-1_T2starw_label-GM_probseg.nii.gz"
+    assert plan.sidecar == place / "sub-02_ses-1_run-1_T2starw_deepseg.json" and list(plan.tables) == ["csa"]
     plan = plan_scan(scan, bids / "out", SUFFIXES, names="sct", tables=("csa", "levels"))
     assert plan.masks["GM"] == place / "sub-02_ses-1_run-1_T2starw_gmseg.nii.gz"
     assert plan.tables["levels"].name == "sub-02_ses-1_run-1_T2starw_csa_perlevel.csv"
+
+
+def test_no_two_scans_of_a_subject_share_an_output(tmp_path):
+    folder = "sub-01/ses-1/anat"
+    touch(
+        tmp_path,
+        *(
+            f"{folder}/sub-01_ses-1_{name}.nii.gz"
+            for name in (
+                "T2starw",
+                "MTS",
+                "FLAIR",
+                "acq-a_T2starw",
+                "echo-1_T2starw",
+                "echo-2_T2starw",
+                "desc-x_T2starw",
+            )
+        ),
+    )
+    taken = []
+    for scan in find_scans(tmp_path, "*"):
+        for names, suffixes in (("bids", {**SUFFIXES, **BRAIN_SUFFIXES}), ("sct", SUFFIXES)):
+            plan = plan_scan(scan, tmp_path / "out" / names, suffixes, names=names)
+            taken += {*plan.files(), *plan.possible_tables()}
+            assert all(path.name.startswith(f"{scan.name}_") for path in plan.files())
+    assert len(taken) == len(set(taken)) > 7 * 10
 
 
 def test_names_of_a_brain_s_outputs(tmp_path):
@@ -176,20 +197,15 @@ def test_names_of_a_brain_s_outputs(tmp_path):
     entities = {"sub": "01", "acq": "7T", "suffix": "FLAIR"}
     plan = planned("sub-01/anat/sub-01_acq-7T_FLAIR.nii.gz", entities)
     assert [path.name for path in plan.files()] == [
-        "sub-01_acq-7T_label-LESION_mask.nii.gz",
-        "sub-01_acq-7T_desc-lesions_dseg.nii.gz",
+        "sub-01_acq-7T_FLAIR_label-LESION_mask.nii.gz",
+        "sub-01_acq-7T_FLAIR_desc-lesions_dseg.nii.gz",
         "sub-01_acq-7T_FLAIR_lesions.csv",
         "sub-01_acq-7T_FLAIR_lesionload.csv",
         "sub-01_acq-7T_FLAIR_deepseg.json",
     ]
-    cord = Scan(
-        tmp_path / "sub-01/anat/sub-01_acq-7T_T2starw.nii.gz", "sub-01/anat/sub-01_acq-7T_T2starw.nii.gz", "c", entities
-    )
-    cord = plan_scan(cord, tmp_path / "out", {"SC": "_seg"})
-    assert not (set(cord.files()) | cord.possible_tables()) & (set(plan.files()) | plan.possible_tables())
     metadata = {path.name: content for path, content in mask_metadata(plan, "x").items()}
-    assert metadata["sub-01_acq-7T_label-LESION_mask.json"]["Type"] == "Lesion"
-    assert "Type" not in metadata["sub-01_acq-7T_desc-lesions_dseg.json"]
+    assert metadata["sub-01_acq-7T_FLAIR_label-LESION_mask.json"]["Type"] == "Lesion"
+    assert "Type" not in metadata["sub-01_acq-7T_FLAIR_desc-lesions_dseg.json"]
     soft = planned("sub-01/anat/sub-01_acq-7T_FLAIR.nii.gz", entities, soft=True)
     assert soft.masks["LABELS"] == plan.masks["LABELS"] and soft.masks["LESION"].name.endswith("_probseg.nii.gz")
     sct = planned("a/flair.nii.gz", {})

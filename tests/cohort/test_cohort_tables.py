@@ -44,13 +44,16 @@ def put(out, subject, table, **more):
         "entities": {"sub": subject, "suffix": "T2starw"},
         "tool": {"name": "sctseg7t", "version": "9"},
         "input": {"file": "x.nii.gz", "path": "x.nii.gz", "sha256": "ab"},
-        "outputs": {"SC": f"sub-{subject}_label-SC_mask.nii.gz"},
-        "files": {f"sub-{subject}_csa.csv": {}, f"sub-{subject}_label-SC_mask.nii.gz": {"sha256": "cd"}},
+        "outputs": {"SC": f"sub-{subject}_T2starw_label-SC_mask.nii.gz"},
+        "files": {
+            f"sub-{subject}_T2starw_csa.csv": {},
+            f"sub-{subject}_T2starw_label-SC_mask.nii.gz": {"sha256": "cd"},
+        },
         "warnings": ["one", "two"],
         **more,
     }
-    (place / f"sub-{subject}_deepseg.json").write_text(json.dumps(raw))
-    write_csv(place / f"sub-{subject}_csa.csv", CSA_COLUMNS, table)
+    (place / f"sub-{subject}_T2starw_deepseg.json").write_text(json.dumps(raw))
+    write_csv(place / f"sub-{subject}_T2starw_csa.csv", CSA_COLUMNS, table)
 
 
 def header(path):
@@ -118,7 +121,7 @@ def test_tables_of_brains(brains):
     lesions, (first, second) = rows(brains / "cohort_lesions.csv"), rows(brains / "cohort_scans.csv")
     own = rows(brains / "sub-01_FLAIR_lesions.csv")
     assert [r["volume_mm3"] for r in lesions] == [r["volume_mm3"] for r in own]
-    assert {(r["subject"], r["scan"]) for r in lesions} == {("01", "sub-01_FLAIR")}
+    assert {(r["participant_id"], r["scan"]) for r in lesions} == {("sub-01", "sub-01_FLAIR")}
     assert lesions[0]["location"] == "periventricular" and lesions[-1]["counted"] == "0"
     assert (first["n_lesions"], first["n_small"], first["brain_volume_ml"]) == ("3", "2", "1400.0000")
     assert float(first["load_ml"]) == pytest.approx(sum(float(r["volume_mm3"]) for r in own) / 1000, abs=1e-3)
@@ -155,9 +158,9 @@ def test_cords_and_brains_in_one_folder(brains):
 
 
 def test_a_table_of_other_columns_is_named(cords):
-    path = cords / "sub-01" / "anat" / "sub-01_csa.csv"
+    path = cords / "sub-01" / "anat" / "sub-01_T2starw_csa.csv"
     write_csv(path, (*CSA_COLUMNS, "later"), [{**row, "later": 1} for row in csa(THREE)])
-    with pytest.raises(InputError, match="sub-01_csa.csv.*later"):
+    with pytest.raises(InputError, match="sub-01_T2starw_csa.csv.*later"):
         write_tables(cords)
 
 
@@ -178,10 +181,10 @@ def test_participants_are_joined(cords):
 
 
 def test_a_broken_record_is_a_failed_scan(cords):
-    (cords / "sub-02" / "anat" / "sub-02_deepseg.json").write_text('{"status": "ok"')
+    (cords / "sub-02" / "anat" / "sub-02_T2starw_deepseg.json").write_text('{"status": "ok"')
     write_tables(cords)
     broken = rows(cords / "cohort_scans.csv")[1]
-    assert broken["status"] == "failed" and "sub-02_deepseg.json" in broken["error"]
+    assert broken["status"] == "failed" and "sub-02_T2starw_deepseg.json" in broken["error"]
 
 
 def test_missing_tables_are_said_by_kind(brains):
@@ -226,7 +229,7 @@ def test_figures_by_level_and_of_nothing(tmp_path):
     write_tables(tmp_path)
     draw_cohort(tmp_path)
     assert "vertebral level" in (tmp_path / "figures" / "cohort_csa.svg").read_text()
-    (tmp_path / "sub-01" / "anat" / "sub-01_deepseg.json").unlink()
+    (tmp_path / "sub-01" / "anat" / "sub-01_T2starw_deepseg.json").unlink()
     write_tables(tmp_path)
     with pytest.raises(UsageError, match="no measured slice"):
         draw_cohort(tmp_path)

@@ -10,9 +10,11 @@ from batch_helpers import make_bids
 
 from sctseg7t.cohort import worker
 from sctseg7t.cohort.find import find_scans
+from sctseg7t.cohort.output_names import rename_old
 from sctseg7t.cohort.resume import state
 from sctseg7t.cohort.run import make_jobs, run_jobs, set_up
 from sctseg7t.inference.pipeline import Options, choose_model
+from sctseg7t.inference.record import changed_outputs
 
 
 @pytest.fixture
@@ -149,10 +151,10 @@ def test_masks_of_other_options_do_not_stay(make):
     worker.run_scan(soft)
     left = sorted(path.name for path in hard.plan.sidecar.parent.iterdir())
     assert left == [
-        "sub-01_csa.csv",
-        "sub-01_deepseg.json",
-        "sub-01_label-SC_probseg.json",
-        "sub-01_label-SC_probseg.nii.gz",
+        "sub-01_T2starw_csa.csv",
+        "sub-01_T2starw_deepseg.json",
+        "sub-01_T2starw_label-SC_probseg.json",
+        "sub-01_T2starw_label-SC_probseg.nii.gz",
     ]
 
 
@@ -189,3 +191,23 @@ def test_totals(make):
     assert totals.counts == {"failed": 1, "done": 1} and totals.failures[jobs[0].name].error == "because"
     # A refused scan's files are another's: untouched.
     assert sidecar(jobs[0])["status"] == "ok"
+
+
+def test_outputs_of_an_older_version_get_the_names_of_now(make):
+    """Version 0.1 left the suffix out: who takes up such a folder keeps its corrections and has nothing twice."""
+    job = make("gm_sc")[0]
+    worker.run_scan(job)
+    place, files = job.plan.sidecar.parent, sorted(job.plan.sidecar.parent.iterdir())
+    text = job.plan.sidecar.read_text().replace("sub-01_T2starw_", "sub-01_")
+    job.plan.sidecar.write_text(text)
+    for path in files:
+        path.rename(path.with_name(path.name.replace("sub-01_T2starw_", "sub-01_")))
+    (place / "sub-01_label-SC_mask.nii.gz").write_bytes(b"mine")
+    others = {"sub": "01", "suffix": "MTS"}
+    assert not rename_old(job.plan, others) and not job.plan.sidecar.exists()
+    totals = run_jobs([job], {job.name: "not now"}, here, lambda *args: None)
+    assert not totals.notes and not job.plan.sidecar.exists()
+    assert rename_old(job.plan, job.task.about["entities"])
+    assert sorted(place.iterdir()) == files and job.plan.masks["SC"].read_bytes() == b"mine"
+    assert changed_outputs(job.plan.sidecar, sidecar(job)["files"]) == [job.plan.masks["SC"]]
+    assert not rename_old(job.plan, job.task.about["entities"])

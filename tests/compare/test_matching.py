@@ -32,6 +32,8 @@ from sctseg7t.errors import UsageError
         ("sub-01_T2starw_gmseg", "sub-01", "GM"),
         ("sub-01_run-1_T2starw_seg-manual", "sub-01_run-1", "SC"),
         ("sub-01_run-1_label-SC_mask", "sub-01_run-1", "SC"),
+        ("sub-01_T2starw_label-SC_mask", "sub-01", "SC"),
+        ("sub-01_desc-x_FLAIR_desc-lesions_dseg", "sub-01", "NUMBERS"),
         ("sub-01_run-1_label-SC_seg", "sub-01_run-1", "SC"),
         ("sub-01_label-GM_desc-manual_mask", "sub-01", "GM"),
         ("sub-01_space-orig_label-lesion_probseg", "sub-01", "LESION"),

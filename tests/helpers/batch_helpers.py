@@ -38,7 +38,7 @@ def fifo(folder, subject):
 
 
 def record(out, subject):
-    return json.loads((Path(out) / f"sub-{subject}" / "anat" / f"sub-{subject}_deepseg.json").read_text())
+    return json.loads((Path(out) / f"sub-{subject}" / "anat" / f"sub-{subject}_T2starw_deepseg.json").read_text())
 
 
 def masks(out):
