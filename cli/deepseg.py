@@ -57,13 +57,14 @@ def _run(args):
     from sctseg7t.inference.pipeline import choose_model, open_model
     from sctseg7t.inference.record import options_record
     from sctseg7t.inference.scan_run import ReadAhead
-    from sctseg7t.inference.segmenter import check_files, segmenter_for
+    from sctseg7t.inference.segmenter import check_asked, segmenter_for
 
     options, files = shared.pipeline_options(args), shared.given_files(args)
     inputs, unreadable = _converted(args)
+    _check_options(args)
     _check_single(args.output, files, len(inputs))
     chosen = choose_model(args.task, args.model)
-    check_files(chosen.spec, files)
+    check_asked(chosen.spec, files, options)
     # The first scan is read while the networks are opened.
     first = ReadAhead(inputs[0], options, segmenter_for(chosen.spec).axial)
     segmenter = open_model(chosen, args.device, options, threads=args.threads, offline=args.offline)
@@ -119,6 +120,19 @@ def _converted(args):
                     place.rmdir()
         inputs.append(path)
     return inputs, problems
+
+
+def _check_options(args):
+    """No option is given that changes nothing (UsageError otherwise)."""
+    from sctseg7t.inference.outputs import FOREIGN
+
+    if args.series and not any(os.path.isdir(path) for path in args.input):
+        raise UsageError(f"-series {args.series}: chooses from a DICOM folder, and no input is one; leave it out")
+    if args.no_csa and args.csa_format != "tidy":
+        raise UsageError(f"-csa-format {args.csa_format}: no area table is written with -no-csa; give one of the two")
+    stem, extension = os.path.splitext(args.output or "")
+    if extension.lower() in FOREIGN:
+        raise UsageError(f"-o {args.output}: masks are written as NIfTI; name it {stem}.nii.gz")
 
 
 def _check_single(output, files, count):
@@ -178,20 +192,26 @@ def _say_where(plans, outcomes, verbose):
         shown = next((plan for plan, outcome in zip(plans, outcomes) if outcome.status == "ok"), None)
         if shown:
             print(f"view: {_view_command(shown)}")
-    errors = [outcome.error for outcome in outcomes if outcome.error]
-    if errors and len(outcomes) > 1:
-        print(f"{len(errors)} of {len(outcomes)} inputs failed:", *errors, sep="\n  ", file=sys.stderr)
+    failed = [plan.source for plan, outcome in zip(plans, outcomes) if outcome.error]
+    if failed and len(outcomes) > 1:
+        # Why was said when it happened.
+        print(f"{len(failed)} of {len(outcomes)} inputs failed:", *failed, sep="\n  ", file=sys.stderr)
 
 
 def _view_command(plan):
     """One line that shows the result in FSLeyes."""
-    from shlex import quote
+    import shlex
+
+    def quote(path):
+        text = str(path)
+        # A name that begins with a dash would be an option.
+        return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
     colours = {"SC": "blue", "GM": "red", "WM": "green"}
-    parts = [f"fsleyes {quote(str(plan.source))}"]
+    parts = [f"fsleyes {quote(plan.source)}"]
     for name, path in plan.masks.items():
         if name not in ("WM", "LABELS") or len(plan.masks) == 1:
-            parts.append(f"{quote(str(path))} -cm {colours.get(name, 'yellow')} -a 50")
+            parts.append(f"{quote(path)} -cm {colours.get(name, 'yellow')} -a 50")
     return " ".join(parts) + " &"
 
 

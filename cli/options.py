@@ -74,7 +74,12 @@ STRIP = Option(
     default="auto",
 )
 SEGMENTATION = (
-    Option("-thr T", "threshold, above 0 and below 1 (default: the model's own rule)", type=number(above=0, below=1)),
+    Option(
+        "-thr T",
+        "threshold, above 0 and below 1 (default: the model's own rule; for the shipped cord models that is "
+        "the area: a mask gets as many voxels as its fractions sum to)",
+        type=number(above=0, below=1),
+    ),
     Option("-soft", "save partial-volume fractions, within 1 mm of the mask, instead of the mask"),
     Option("-largest 0|1", "keep the largest component of each slice (default: as the model has it)"),
     Option("-fill-holes 0|1", "fill holes (default: as the model has it)"),
@@ -86,6 +91,11 @@ SEGMENTATION = (
     ),
     STRIP,
     Option("-volumes each|mean", "4D scans: segment each volume (default) or their mean", default="each"),
+    Option(
+        "-nan zero|refuse",
+        "NaN or infinite voxels: take them as 0 with a warning (default), or refuse the scan",
+        default="zero",
+    ),
 )
 DATA = Option(
     "-data FOLDER",
@@ -122,6 +132,7 @@ def pipeline_options(args: argparse.Namespace) -> "Options":
         threshold=args.thr,
         soft=args.soft,
         volumes=args.volumes,
+        nan=args.nan,
         bias=args.bias,
         strip=args.strip,
         largest=None if args.largest is None else bool(args.largest),

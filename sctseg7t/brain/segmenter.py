@@ -144,6 +144,7 @@ class BrainSegmenter:
 
     axial = False
     labels = ("brainmask",)
+    unused = ()
 
     def __init__(self, model: OpenModel) -> None:
         self.model = model

@@ -20,7 +20,7 @@ from sctseg7t.inference.pipeline import Choice
 from sctseg7t.inference.record import FAILED, identities, options_record
 from sctseg7t.inference.roles import ROLES
 from sctseg7t.inference.scan_run import Outcome, ScanTask
-from sctseg7t.inference.segmenter import Options, check_files, segmenter_for
+from sctseg7t.inference.segmenter import Options, check_asked, segmenter_for
 
 UNCHANGED = "up to date"
 
@@ -100,10 +100,10 @@ def set_up(
     Raises
     ------
     UsageError
-        The model has no use for a file, or needs one that is not given.
+        The model has no use for a file or an option, or needs a file that is not given.
     """
     templates = dict(templates or {})
-    check_files(chosen.spec, templates)
+    check_asked(chosen.spec, templates, options)
     if model and model.endswith(".onnx"):
         # Workers may stand elsewhere.
         model = str(Path(model).absolute())

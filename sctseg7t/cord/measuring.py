@@ -19,6 +19,7 @@ _DOUBTS = {
     "locator_unsure": "the cord's place is unsure (taken from the neighbouring slices)",
     "touches_window_edge": "the cord touches the window's edge; its area may be cut",
     "touches_image_edge": "the cord is cut by the image's border",
+    "voxels_missing": "voxels of the cord were NaN or infinite and are taken as 0",
 }
 
 

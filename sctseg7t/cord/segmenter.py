@@ -10,7 +10,7 @@ import numpy as np
 from sctseg7t.cord import slices_model, windows_model
 from sctseg7t.cord.locator import from_labels, image_centre, locate
 from sctseg7t.cord.measuring import measure_volume, read_levels, warning_lines
-from sctseg7t.image.grid import resample
+from sctseg7t.image.grid import bounding_box, resample
 from sctseg7t.image.masks import Readable, read_labels
 from sctseg7t.image.volume import to_native
 from sctseg7t.image.windows import box_around
@@ -24,6 +24,9 @@ _SOFT_REACH_MM = 1.0
 # What runs the networks of each kind of sampling.
 _MODELS = {"windows": windows_model, "slices": slices_model}
 NO_CORD = "no cord found; the masks are empty (give its place as a centerline file if there is one)"
+NOTHING_LEFT = (
+    "the masks are empty: the network found nothing where the cord was looked for, or what it found was removed"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +61,7 @@ class CordSegmenter:
 
     axial = True
     labels = ("centerline", "levels")
+    unused = ("bias", "strip")
 
     def __init__(self, model: OpenModel) -> None:
         self.model = model
@@ -118,7 +122,7 @@ class CordSegmenter:
             tables=list(tables),
             warnings=warnings,
             seconds=clock.seconds,
-            nothing="" if found else NO_CORD,
+            nothing="" if found else NO_CORD if all(each is None for each in centres) else NOTHING_LEFT,
             locator=user_path.source if user_path else model.spec.centring["policy"],
             centres_vox=list(centres),
         )
@@ -147,8 +151,8 @@ class CordSegmenter:
         maps = self._finish(found.maps, volume)
         clock.lap("postprocess")
         flags = [
-            ["locator_unsure"] * bool(unsure) + ["touches_window_edge"] * bool(edge)
-            for unsure, edge in zip(path.unsure, found.touches_edge)
+            ["locator_unsure"] * bool(unsure) + ["touches_window_edge"] * bool(edge) + ["voxels_missing"] * bool(gap)
+            for unsure, edge, gap in zip(path.unsure, found.touches_edge, _gaps(maps, volume, box))
         ]
         # Measured even if no table is wanted: the areas tell which slices to doubt.
         table = measure_volume(
@@ -198,6 +202,19 @@ class CordSegmenter:
             whole, part = (maps[name] for name in derived.minus or ())
             maps[derived.name] = np.maximum(whole - part, 0) if options.soft else whole & ~part
         return maps
+
+
+def _gaps(maps, volume, box):
+    """Whether each slice lacks voxels in the box around its tissues, one voxel wider."""
+    count = volume.data.shape[2]
+    if volume.missing is None:
+        return [False] * count
+    missing, tissue = volume.missing[box], np.any([each > 0 for each in maps.values()], axis=0)
+    found = []
+    for k in range(count):
+        around = bounding_box(tissue[..., k], margin=1)
+        found.append(around is not None and missing[(*around, k)].any())
+    return found
 
 
 def _soft(fraction, before, after, volume):

@@ -106,7 +106,8 @@ def check_spec(spec: ModelSpec) -> None:
     given, normalisation = spec.input, spec.input.normalisation
     needs = {
         "input.size must be square": given.size is not None and len(set(given.size)) == 1,
-        "input.spacing_mm must be the same along both axes": len(set(given.spacing_mm)) == 1,
+        "input.spacing_mm must be two numbers, the same along both axes": len(given.spacing_mm) == 2
+        and len(set(given.spacing_mm)) == 1,
         "input.axes must be xy or yx": given.axes in ("xy", "yx"),
         "input.orientation must be RAS": given.orientation == "RAS",
         "input.channels must be as many as input.images": len(given.channels) == len(given.images),

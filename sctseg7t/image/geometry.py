@@ -12,6 +12,10 @@ from sctseg7t.errors import InputError
 from sctseg7t.image.axial import check_axial
 
 MIN_SPACING_MM, MAX_IN_PLANE_MM, MAX_SLICE_MM = 0.02, 10.0, 50.0
+# NIfTI's units of length, in mm.
+_UNITS_MM = {"meter": 1000.0, "micron": 0.001}
+# Beyond this angle the two affines of a NIfTI header tell different anatomy.
+_FORMS_DEG = 1.0
 
 
 class Source(NamedTuple):
@@ -23,7 +27,8 @@ class Source(NamedTuple):
         NIfTI-1 or NIfTI-2; None for an image in memory of another format.
     shape : tuple of int
         All stored axes, 2 or more.
-    affine : (4, 4) float64, mm
+    affine : (4, 4) float64
+        In the units that the header states.
     orientation : (3, 2) array
         Per stored axis: its canonical axis, and -1 where it runs backwards
         (`nibabel.orientations.io_orientation`).
@@ -65,7 +70,8 @@ def geometry_of(
     Parameters
     ----------
     header : nibabel header
-    affine : (4, 4) array, mm
+    affine : (4, 4) array
+        In the units that the header states; in mm where it states none.
     shape : sequence of int
         All stored axes.
     name : str
@@ -87,7 +93,8 @@ def geometry_of(
     if kind not in "biuf":
         what = "complex" if kind == "c" else "colour (RGB)"
         raise InputError(f"{name}: holds {what} voxels; give a magnitude (gray-scale) image")
-    affine = _check_affine(affine, name)
+    stored = _check_affine(affine, name)
+    affine, notes = _in_mm(stored, header, name)
     orientation = io_orientation(affine)
     grid = (*shape, 1)[:3]
     canonical = affine @ inv_ornt_aff(orientation, grid) + 0.0
@@ -95,23 +102,68 @@ def geometry_of(
     grid = tuple(grid[axis] for axis in order)
     spacing_mm = tuple(float(size) for size in voxel_sizes(canonical))
     oriented = is_oriented(header)
-    notes = _header_notes(header, affine, shape, oriented)
+    notes += _header_notes(header, stored, shape, oriented)
     if axial:
         notes += check_axial(canonical, grid, name, oriented=oriented)
     header = header.copy() if isinstance(header, nib.Nifti1Header) else None
-    source = Source(header, shape, affine, orientation)
+    source = Source(header, shape, stored, orientation)
     return Geometry((*grid, n_volumes(shape)), canonical, spacing_mm, notes, source)
 
 
 def _header_notes(header, affine, shape, oriented):
     if not oriented:
         return ("header has no orientation (sform and qform codes are 0): left/right and up are unknown",)
+    notes = ()
     axes = [axis for axis in range(min(3, len(shape))) if shape[axis] > 1]
     stated, used = (np.asarray(sizes)[axes] for sizes in (header.get_zooms(), voxel_sizes(affine)))
-    if np.allclose(stated, used, rtol=0.01):
-        return ()
-    stated, used = (" x ".join(f"{size:.3g}" for size in sizes) for sizes in (stated, used))
-    return (f"voxel size in the header ({stated} mm) disagrees with the affine ({used} mm): the affine is used",)
+    if not np.allclose(stated, used, rtol=0.01):
+        stated, used = (" x ".join(f"{size:.3g}" for size in sizes) for sizes in (stated, used))
+        notes += (f"voxel size in the header ({stated} mm) disagrees with the affine ({used} mm): the affine is used",)
+    if isinstance(header, nib.Nifti1Header) and int(header["sform_code"]) > 0 and int(header["qform_code"]) > 0:
+        apart = _degrees_between(header, affine)
+        if apart > _FORMS_DEG:
+            notes += (
+                f"qform and sform are {apart:.0f} degrees apart: the sform is used; correct the header if it is wrong",
+            )
+    return notes
+
+
+def _degrees_between(header, affine):
+    """Largest angle between the axes of the qform and those of another affine; 0 where the qform cannot be read."""
+    try:
+        qform = header.get_qform()
+    except ValueError:
+        return 0.0
+    first, second = (each[:3, :3] / voxel_sizes(each) for each in (qform, affine))
+    return float(np.degrees(np.arccos(np.clip((first * second).sum(0), -1, 1))).max())
+
+
+def _in_mm(affine, header, name):
+    """The affine in mm, and notes about the units that the header states."""
+    unit = str(header.get_xyzt_units()[0]) if isinstance(header, nib.Nifti1Header) else "mm"
+    factor = _UNITS_MM.get(unit)
+    if factor:
+        scaled = np.diag([factor, factor, factor, 1]) @ affine
+        if not _implausible(scaled):
+            return scaled, ()
+        if not _implausible(affine):
+            return affine, (f"the header states its sizes in {unit}s, which cannot be: they are read as mm",)
+    problem = _implausible(affine)
+    if problem:
+        raise InputError(f"{name}: {problem}; correct the voxel size or the units (xyzt_units) in its header")
+    return affine, ()
+
+
+def _implausible(affine):
+    """Why no scan has voxels of this size in mm; "" if one can."""
+    sizes = voxel_sizes(affine)
+    if sizes.min() >= MIN_SPACING_MM and sizes.max() <= MAX_SLICE_MM and np.sort(sizes)[1] <= MAX_IN_PLANE_MM:
+        return ""
+    text = " x ".join(f"{size:.4g}" for size in sizes)
+    return (
+        f"voxel size {text} mm is not plausible (in-plane {MIN_SPACING_MM:g} to {MAX_IN_PLANE_MM:g}, "
+        f"slices up to {MAX_SLICE_MM:g})"
+    )
 
 
 def _check_shape(shape, name):
@@ -133,19 +185,14 @@ def _check_affine(affine, name):
     sizes = voxel_sizes(affine)
     if (sizes == 0).any() or abs(np.linalg.det(affine[:3, :3] / sizes)) < 1e-3:
         raise InputError(f"{name}: its affine (sform or qform) is singular; correct the header or convert it again")
-    if sizes.min() < MIN_SPACING_MM or sizes.max() > MAX_SLICE_MM or np.sort(sizes)[1] > MAX_IN_PLANE_MM:
-        text = " x ".join(f"{size:.4g}" for size in sizes)
-        raise InputError(
-            f"{name}: voxel size {text} mm is not plausible (in-plane {MIN_SPACING_MM:g} to {MAX_IN_PLANE_MM:g}, "
-            f"slices up to {MAX_SLICE_MM:g}); correct the header"
-        )
     return affine
 
 
 def is_oriented(header: Any) -> bool:
     """Return whether a header records how its voxels lie in the world."""
     if not isinstance(header, nib.Nifti1Header):
-        return True
+        # Analyze and SPM have no place for it; FreeSurfer always says it.
+        return not isinstance(header, nib.AnalyzeHeader)
     return any(int(header[name]) > 0 for name in ("sform_code", "qform_code"))
 
 

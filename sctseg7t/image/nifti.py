@@ -1,4 +1,4 @@
-"""Reading NIfTI files with their hash, and writing them whole or not at all."""
+"""Reading image files with their hash, and writing NIfTI files whole or not at all."""
 
 import contextlib
 import gzip
@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.imageglobals import logger as nibabel_logger
-from nibabel.spatialimages import HeaderDataError
+from nibabel.spatialimages import HeaderDataError, SpatialImage
 from nibabel.wrapstruct import WrapStructError
 
 from sctseg7t.errors import InputError, OutputError
@@ -38,33 +38,36 @@ READ_ERRORS = (
 )
 
 
-def read_image(path: str | Path) -> tuple[nib.Nifti1Image, str]:
-    """Read a single-file NIfTI-1 or NIfTI-2 image (.nii or .nii.gz) into memory.
+def read_image(path: str | Path) -> tuple[SpatialImage, str]:
+    """Read an image into memory: NIfTI-1 or -2 (.nii, .nii.gz), FreeSurfer (.mgz, .mgh), or a pair (.hdr with .img).
 
     Parameters
     ----------
     path : str or Path
+        Of a pair, either file.
 
     Returns
     -------
-    image : nibabel.Nifti1Image or nibabel.Nifti2Image
+    image : nibabel image
         Its voxel values are decoded, and scaled, only when asked for.
     sha256 : str
-        Of the bytes of the file as stored.
+        Of the bytes as stored; of a pair, of those of the header and then of the image.
 
     Raises
     ------
     InputError
-        Missing, a folder, unreadable, not NIfTI, truncated or a damaged header.
+        Missing, a folder, unreadable, of another format, truncated or a damaged header.
     """
     path = Path(path)
+    if _other_format(path):
+        return _read_other(path)
     stored = _bytes_of(path)
     raw = stored
     if _is_gzip(stored, path):
-        try:
-            raw = gzip.decompress(stored)
-        except (EOFError, zlib.error, OSError) as error:
-            raise _truncated(path) from error
+        start = _inflated(stored, _HEADER_BYTES, path)
+        # The header says how much there is to unpack: a small file must not fill the memory. One byte more
+        # reaches the checksum.
+        raw = _inflated(stored, _stated_length(_header_alone(start, path), path) + 1, path)
     image_class = _image_class(raw, path)
     header = _parse_header(image_class, raw, path)
     _check_length(len(raw), header, path)
@@ -76,8 +79,8 @@ def read_image(path: str | Path) -> tuple[nib.Nifti1Image, str]:
     return image, hashlib.sha256(stored).hexdigest()
 
 
-def read_header(path: str | Path) -> nib.Nifti1Header:
-    """Read only the header of a NIfTI file.
+def read_header(path: str | Path) -> Any:
+    """Read only the header of an image file.
 
     Parameters
     ----------
@@ -85,7 +88,7 @@ def read_header(path: str | Path) -> nib.Nifti1Header:
 
     Returns
     -------
-    nibabel.Nifti1Header or nibabel.Nifti2Header
+    nibabel header
 
     Raises
     ------
@@ -93,6 +96,8 @@ def read_header(path: str | Path) -> nib.Nifti1Header:
         As `read_image`, except that truncation of a .nii.gz goes unseen.
     """
     path = Path(path)
+    if _other_format(path):
+        return _read_other(path)[0].header
     start = _bytes_of(path, _HEADER_BYTES)
     compressed = _is_gzip(start, path)
     if compressed:
@@ -101,10 +106,7 @@ def read_header(path: str | Path) -> nib.Nifti1Header:
                 start = stream.read(_HEADER_BYTES)
         except READ_ERRORS as error:
             raise _truncated(path) from error
-    image_class = _image_class(start, path)
-    # Extensions lie beyond what was read: clear the flag that announces them.
-    flag = image_class.header_class.sizeof_hdr
-    header = _parse_header(image_class, start[:flag] + bytes(4), path)
+    header = _header_alone(start, path)
     if not compressed:
         _check_length(path.stat().st_size, header, path)
     return header
@@ -141,6 +143,54 @@ def save(image: Any, path: str | Path) -> Path:
             stream.write(payload)
         payload = packed.getvalue()
     return write_bytes(path, payload)
+
+
+def _header_alone(start, path):
+    """The header that the first bytes of a NIfTI file hold."""
+    image_class = _image_class(start, path)
+    # Extensions lie beyond what was read: clear the flag that announces them.
+    flag = image_class.header_class.sizeof_hdr
+    return _parse_header(image_class, start[:flag] + bytes(4), path)
+
+
+def _inflated(stored, limit, path):
+    """At most so many bytes of what a gzip file holds."""
+    parts = []
+    try:
+        # A gzip file is one stream, or several one after the other.
+        while stored and limit > 0:
+            stream = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            parts.append(stream.decompress(stored, limit))
+            limit -= len(parts[-1])
+            stored = stream.unused_data.lstrip(b"\0")
+            if not stream.eof and limit > 0:
+                raise _truncated(path)
+    except zlib.error as error:
+        raise _truncated(path) from error
+    return b"".join(parts)
+
+
+def _other_format(path):
+    return path.name.lower().endswith((".mgz", ".mgh", ".hdr", ".img"))
+
+
+def _read_other(path):
+    """An image that nibabel reads but the direct way does not, and its hash."""
+    names = [path]
+    if path.suffix.lower() in (".hdr", ".img"):
+        upper = path.suffix.isupper()
+        names = [path.with_suffix(end.upper() if upper else end) for end in (".hdr", ".img")]
+    digest = hashlib.sha256(b"".join(_bytes_of(name) for name in names)).hexdigest()
+    try:
+        with _quiet():
+            image: Any = nib.load(names[-1])
+            # Damage shows only where the voxels are read.
+            np.asanyarray(image.dataobj)
+    except READ_ERRORS as error:
+        raise InputError(
+            f"{path}: cannot be read ({one_line(error) or type(error).__name__}); convert it to NIfTI (.nii.gz)"
+        ) from error
+    return image, digest
 
 
 @contextlib.contextmanager
@@ -196,8 +246,8 @@ def _image_class(start, path):
         return nib.Nifti1Image if version == 1 else nib.Nifti2Image
     if start[128:132] == b"DICM":
         raise InputError(f"{path}: is a DICOM file; convert the series to NIfTI first (for example with dcm2niix)")
-    if start[344:348] == b"ni1\0" or path.name.lower().endswith((".hdr", ".img")):
-        raise InputError(f"{path}: is one of a header/image pair; save the image as a single .nii.gz")
+    if start[344:348] == b"ni1\0":
+        raise InputError(f"{path}: is one of a header/image pair; name the two .hdr and .img")
     raise InputError(f"{path}: is not a NIfTI image; give a .nii or .nii.gz file (convert other formats first)")
 
 
@@ -226,11 +276,16 @@ def _check_stated(header, path):
             )
 
 
-def _check_length(n_bytes, header, path):
+def _stated_length(header, path):
+    """Bytes of the file, uncompressed, as its header has it."""
     shape = header.get_data_shape()
     if any(n < 0 for n in shape):
         raise InputError(f"{path}: header states a negative number of voxels; convert the scan again")
-    if n_bytes < header.get_data_offset() + math.prod(map(int, shape)) * header.get_data_dtype().itemsize:
+    return header.get_data_offset() + math.prod(map(int, shape)) * header.get_data_dtype().itemsize
+
+
+def _check_length(n_bytes, header, path):
+    if n_bytes < _stated_length(header, path):
         raise _truncated(path)
 
 

@@ -15,7 +15,7 @@ from sctseg7t.image.frame import Frame
 from sctseg7t.image.geometry import Geometry, Source, geometry_of, n_volumes
 from sctseg7t.image.grid import Grid
 from sctseg7t.image.nifti import READ_ERRORS, read_header, read_image
-from sctseg7t.text import one_line
+from sctseg7t.text import one_line, ranges
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +38,8 @@ class Volume:
         Stored volumes (from 0) in which all voxels are equal. They are left
         out of the mean.
     source : Source
+    missing : (X, Y, Z) bool or None
+        Voxels that were NaN or infinite, in any volume, and are 0 in `data`. None where there are none.
     """
 
     data: np.ndarray
@@ -48,6 +50,7 @@ class Volume:
     notes: tuple
     blank_volumes: tuple
     source: Source
+    missing: np.ndarray | None = None
 
     @property
     def name(self) -> str:
@@ -65,7 +68,7 @@ class Volume:
         return self.grid.frame
 
 
-def load(source: str | Path | SpatialImage, *, volumes: str = "each", axial: bool = True) -> Volume:
+def load(source: str | Path | SpatialImage, *, volumes: str = "each", axial: bool = True, nan: str = "zero") -> Volume:
     """Load an image, checked and in canonical voxel order.
 
     Parameters
@@ -76,6 +79,9 @@ def load(source: str | Path | SpatialImage, *, volumes: str = "each", axial: boo
         Keep the T volumes of a 4D image, or average them (in float64).
     axial : bool
         Require axial slices along the third canonical axis.
+    nan : {"zero", "refuse"}
+        Voxels that are NaN or infinite, as reslicing leaves at borders: take them as 0 and say so in the notes, or
+        refuse the image.
 
     Returns
     -------
@@ -84,22 +90,31 @@ def load(source: str | Path | SpatialImage, *, volumes: str = "each", axial: boo
     Raises
     ------
     InputError
-        The file or its geometry is unusable, voxels are NaN or infinite, or
-        all are equal.
+        The file or its geometry is unusable, or all voxels are equal.
     """
     image, path, sha256 = open_image(source)
     name = str(path) if path else "image in memory"
     geometry = geometry_of(image.header, image.affine, image.shape, name, axial=axial)
     data = np.asfortranarray(from_order(stored_values(image, name, np.float32), geometry.source.orientation))
+    missing, notes = None, geometry.notes
+    finite = np.isfinite(data)
+    if not finite.all():
+        bad = data.size - int(finite.sum())
+        what = f"{bad} NaN or infinite voxel{'s' * (bad > 1)}"
+        if nan == "refuse" or not finite.any():
+            raise InputError(f"{name}: has {what}; replace them (for example with 0)")
+        data[~finite] = 0
+        missing = np.logical_not(finite.all(axis=3))
+        slices = ranges(np.flatnonzero(missing.any(axis=0).any(axis=0)))
+        notes += (f"{what} taken as 0, on slice {slices}",)
     blank = _check_values(data, name)
-    notes = geometry.notes
     if blank:
         notes += (f"volume(s) {', '.join(map(str, blank))} of {data.shape[3]} (from 0) are blank",)
     if volumes == "mean" and data.shape[3] > 1:
         kept = [t for t in range(data.shape[3]) if t not in blank]
         mean = data[..., kept].mean(axis=3, dtype=np.float64, keepdims=True)
         data = np.asfortranarray(mean, dtype=np.float32)
-    return Volume(data, geometry.affine, geometry.spacing_mm, path, sha256, notes, blank, geometry.source)
+    return Volume(data, geometry.affine, geometry.spacing_mm, path, sha256, notes, blank, geometry.source, missing)
 
 
 def check_header(path: str | Path, *, axial: bool = True) -> Geometry:
@@ -220,9 +235,6 @@ def stored_values(image: SpatialImage, name: str, dtype: DTypeLike | None = None
 
 def _check_values(data, name):
     """Refuse unusable voxels; return the volumes in which all voxels are equal."""
-    bad = data.size - int(np.isfinite(data).sum())
-    if bad:
-        raise InputError(f"{name}: has {bad} NaN or infinite voxel{'s' * (bad > 1)}; replace them (for example with 0)")
     blank = tuple(t for t in range(data.shape[3]) if data[..., t].min() == data[..., t].max())
     if len(blank) == data.shape[3]:
         what = "are equal" if data.any() else "are zero"

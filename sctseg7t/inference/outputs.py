@@ -20,6 +20,9 @@ TABLES = {
     "load": "_lesionload.csv",
 }
 
+# Images of other formats that can be read; masks of theirs are NIfTI.
+FOREIGN = (".mgz", ".mgh", ".hdr", ".img")
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -114,11 +117,11 @@ def plan(
 
 
 def split_name(path: str | Path) -> tuple[str, str]:
-    """File name without its NIfTI extension, and the extension ("" if it has none)."""
+    """File name without the extension of an image, and the extension if it is one of NIfTI ("" if it is not)."""
     name = Path(path).name
-    for extension in (".nii.gz", ".nii"):
+    for extension in (".nii.gz", ".nii", *FOREIGN):
         if name.lower().endswith(extension):
-            return name[: -len(extension)], name[-len(extension) :]
+            return name[: -len(extension)], name[-len(extension) :] if extension not in FOREIGN else ""
     return name, ""
 
 

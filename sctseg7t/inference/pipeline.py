@@ -14,7 +14,7 @@ from sctseg7t.inference.segmenter import (
     Result,
     Segmenter,
     Source,
-    check_files,
+    check_asked,
     segmenter_for,
 )
 from sctseg7t.zoo.spec import ModelSpec
@@ -192,5 +192,5 @@ def segment(
         "brainmask": brainmask,
     }
     files = {name: value for name, value in given.items() if value is not None}
-    check_files(segmenter.model.spec, files)
+    check_asked(segmenter.model.spec, files, segmenter.model.options)
     return segmenter.run(source, **files)

@@ -19,6 +19,7 @@ from sctseg7t.zoo.spec import ModelSpec
 BIAS = ("auto", "on", "off")
 STRIP = ("auto", "stripped", "hd-bet", "template")
 VOLUMES = ("each", "mean")
+NAN = ("zero", "refuse")
 # A scan: its file, an image in memory, or one that has been read already.
 Source = Readable | Volume
 
@@ -42,6 +43,8 @@ class Options:
         Brains: N4 bias correction ``on``, ``off``, or ``auto``: where the scan does not look corrected already.
     strip : str
         Brains: how the brain is found: ``stripped`` (it is alone in the image), ``hd-bet``, ``template``, or ``auto``.
+    nan : str
+        Voxels that are NaN or infinite: taken as ``zero``, with a warning, or a reason to ``refuse`` the scan.
 
     Raises
     ------
@@ -57,11 +60,12 @@ class Options:
     remove_small: dict | None = None
     bias: str = "auto"
     strip: str = "auto"
+    nan: str = "zero"
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise UsageError(f"threshold {self.threshold}: give a fraction between 0 and 1")
-        for name, known in (("volumes", VOLUMES), ("bias", BIAS), ("strip", STRIP)):
+        for name, known in (("volumes", VOLUMES), ("bias", BIAS), ("strip", STRIP), ("nan", NAN)):
             if getattr(self, name) not in known:
                 raise UsageError(f"{name} {getattr(self, name)!r}: use {', '.join(known)}")
 
@@ -163,6 +167,8 @@ class Segmenter(Protocol):
     axial: ClassVar[bool]
     # Roles of the label files that may go with a scan.
     labels: ClassVar[tuple[str, ...]]
+    # Options that mean nothing to it.
+    unused: ClassVar[tuple[str, ...]]
 
     def __init__(self, model: OpenModel) -> None: ...
 
@@ -214,21 +220,23 @@ def segmenter_for(spec: ModelSpec) -> type[Segmenter]:
     return getattr(import_module(module), name)
 
 
-def check_files(spec: ModelSpec, given: Mapping[str, Any]) -> None:
-    """Refuse files that a model has no use for, and the lack of one that it needs.
+def check_asked(spec: ModelSpec, given: Mapping[str, Any], options: Options = Options()) -> None:
+    """Refuse files and options that a model has no use for, and the lack of a file that it needs.
 
     Parameters
     ----------
     spec : ModelSpec
     given : mapping of str to anything
         Files by role, the scan itself left out.
+    options : Options
 
     Raises
     ------
     UsageError
     """
+    segmenter = segmenter_for(spec)
     needed = spec.input.images[1:]
-    taken = (*needed, *segmenter_for(spec).labels)
+    taken = (*needed, *segmenter.labels)
     for name in given:
         if name not in ROLES:
             raise UsageError(f"{name}: is no role of a file; known: {', '.join(ROLES)}")
@@ -237,6 +245,10 @@ def check_files(spec: ModelSpec, given: Mapping[str, Any]) -> None:
     for name in needed:
         if name not in given:
             raise UsageError(f"{name}: {spec.label} needs it ({ROLES[name].help})")
+    for name in segmenter.unused:
+        value = getattr(options, name)
+        if value != getattr(Options, name):
+            raise UsageError(f"{name} {value}: {spec.label} has no use for it; leave it out")
 
 
 def check_needs(spec: ModelSpec, needs: Mapping[str, Any]) -> None:
@@ -248,7 +260,7 @@ def check_needs(spec: ModelSpec, needs: Mapping[str, Any]) -> None:
 
 def load_scan(scan: Source, options: Options, *, axial: bool) -> Volume:
     """The scan as a segmenter takes it; a Volume is returned as it is."""
-    return scan if isinstance(scan, Volume) else load(scan, volumes=options.volumes, axial=axial)
+    return scan if isinstance(scan, Volume) else load(scan, volumes=options.volumes, axial=axial, nan=options.nan)
 
 
 def load_images(files: Mapping[str, Readable], spec: ModelSpec) -> list[Volume]:

@@ -344,7 +344,7 @@ BAD = {
     "folder": (lambda path: path.mkdir(), "DICOM"),
     "text": (lambda path: path.write_bytes(gzip.compress(b"not an image\n" * 100)), "not a NIfTI"),
     "truncated": (_truncated, "truncated"),
-    "nan": (lambda path: nib.save(_image(np.where(_noise() > 99.9, np.nan, _noise())), path), "NaN"),
+    "nan": (lambda path: nib.save(_image(np.full_like(_noise(), np.nan)), path), "NaN"),
     "sagittal": (lambda path: nib.save(_image(_noise(), SAGITTAL), path), "sagittal"),
 }
 

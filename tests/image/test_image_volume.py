@@ -7,6 +7,7 @@ import io
 import itertools
 import os
 import struct
+import tracemalloc
 from unittest.mock import Mock
 
 import nibabel as nib
@@ -163,8 +164,8 @@ def test_image_in_memory_and_header_image_pair(tmp_path):
     np.testing.assert_allclose(to_native(load(other), scan() > 3, np.uint8).affine, other.affine)
 
     pair = make(scan(), None, nib.Nifti1Pair, qform=3, sform=4)
-    refuse(write(tmp_path, pair, "scan.img"), "pair")
-    volume = load(nib.load(tmp_path / "scan.img"))
+    volume = load(write(tmp_path, pair, "scan.img"))
+    assert volume.sha256 == load(tmp_path / "scan.hdr").sha256
     saved = nib.load(save(to_native(volume, volume.data, np.float32), tmp_path / "o.nii"))
     assert int(saved.header["qform_code"]) == 3 and int(saved.header["sform_code"]) == 4
     np.testing.assert_array_equal(saved.get_fdata(), pair.get_fdata())
@@ -292,7 +293,12 @@ def test_implausible_or_coarse_voxels():
 def test_unusable_voxels_and_shapes(tmp_path):
     data = scan(dtype=np.float32)
     data[1, 2, 3], data[0, 0, 0] = np.nan, np.inf
-    refuse(write(tmp_path, make(data)), "2 NaN or infinite voxels")
+    path = write(tmp_path, make(data))
+    refuse(path, "2 NaN or infinite voxels", lambda each: load(each, nan="refuse"))
+    volume = load(path)
+    assert volume.notes == ("2 NaN or infinite voxels taken as 0, on slice 0, 3",)
+    assert [tuple(voxel) for voxel in np.argwhere(volume.missing)] == [(0, 0, 0), (1, 2, 3)]
+    assert volume.data[1, 2, 3, 0] == volume.data[0, 0, 0, 0] == 0 and load(make(scan())).missing is None
     refuse(write(tmp_path, make(np.full((7, 9, 5), 1e200))), "infinite")
     refuse(make(np.zeros((7, 9, 5), np.int16)), "are zero")
     refuse(make(np.full((7, 9, 5), 4, np.int16)), "are equal")
@@ -441,3 +447,63 @@ def test_labels_without_overlap_or_orientation(tmp_path):
         labels_on_scan(make(labels[:-1], qform=0, sform=0), volume)
     with pytest.raises(InputError, match="3 volumes"):
         labels_on_scan(make(scan((7, 9, 5, 3))), volume)
+
+
+def test_freesurfer_and_analyze_files_are_read(tmp_path):
+    data = scan(dtype=np.float32)
+    path = write(tmp_path, nib.MGHImage(data, affine_of()), "scan.mgz")
+    volume = load(path)
+    np.testing.assert_array_equal(to_native(volume, volume.data, np.float32).get_fdata(), data)
+    np.testing.assert_allclose(to_native(volume, volume.data, np.float32).affine, nib.load(path).affine)
+    assert check_header(path).spacing_mm == volume.spacing_mm
+    analyze = write(tmp_path, nib.AnalyzeImage(data, np.diag([0.5, 0.4, 3, 1])), "scan.img")
+    # The format has no place for left and right.
+    assert any("no orientation" in note for note in load(analyze).notes)
+    (tmp_path / "scan.hdr").unlink()
+    refuse(tmp_path / "scan.hdr", "does not exist")
+    path.write_bytes(path.read_bytes()[:300])
+    refuse(path, "cannot be read")
+
+
+def test_units_other_than_mm_are_honoured(tmp_path):
+    true = load(make(scan()))
+    for unit, factor in (("meter", 1e-3), ("micron", 1e3)):
+        path = write(tmp_path, make(scan(), np.diag([factor] * 3 + [1]) @ affine_of(), unit=unit))
+        volume = load(path)
+        np.testing.assert_allclose(volume.affine, true.affine, rtol=1e-5)
+        assert volume.notes == ()
+        assert_same_grid(to_native(volume, volume.data[..., 0], np.float32), nib.load(path))
+    (note,) = load(make(scan(), unit="meter")).notes
+    assert "read as mm" in note
+    refuse(make(scan(), np.diag([1e-5] * 3 + [1]) @ affine_of(), unit="mm"), "correct the voxel size or the units")
+
+
+@pytest.mark.parametrize(("degrees", "told"), [(0.5, False), (20, True)])
+def test_two_forms_of_a_header_that_differ_are_told(degrees, told):
+    image = make(scan())
+    image.set_qform(affine_of(rotation(2, degrees)), 1)
+    notes = load(image).notes
+    assert bool(notes) is told and all("degrees apart" in note for note in notes)
+
+
+def test_a_small_file_cannot_fill_the_memory(tmp_path):
+    """What the header states is unpacked, however much the file holds."""
+    path = tmp_path / "bomb.nii.gz"
+    image = make(scan())
+    path.write_bytes(gzip.compress(image.to_bytes()[:352] + bytes(50_000_000)))
+    tracemalloc.start()
+    load_error = None
+    try:
+        load(path)
+    except InputError as error:
+        load_error = error
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "all voxels are zero" in str(load_error) and peak < 10_000_000
+
+
+def test_gzip_of_several_streams_is_one_file(tmp_path):
+    image, path = make(scan()), tmp_path / "scan.nii.gz"
+    content = image.to_bytes()
+    path.write_bytes(gzip.compress(content[:700]) + gzip.compress(content[700:]))
+    np.testing.assert_array_equal(load(path).data[..., 0], load(image).data[..., 0])
