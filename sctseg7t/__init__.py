@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 __all__ = ["Options", "Result", "__version__", "open_segmenter", "segment"]
 
 
+def __dir__() -> list[str]:
+    # help() shows what dir() lists.
+    return [*globals(), *__all__]
+
+
 def __getattr__(name: str):
     # Deferred so that `--help` and `import sctseg7t` stay instant.
     if name in ("open_segmenter", "segment"):

@@ -32,7 +32,7 @@ THICK_MM = 3.5
 PRIORS = {"prior_GM": "gm", "prior_WM": "wm", "prior_CSF": "csf"}
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BrainResult(Result):
     """Lesion mask and numbered lesions; ``tables`` holds one LesionTable."""
 
@@ -225,6 +225,8 @@ class BrainSegmenter:
             warnings=warnings,
             seconds=clock.seconds,
             details={"brain": {**ready.details, "lesions": table.summary()}},
+            suffixes=self.model.suffixes,
+            kinds=self.tables(files),
         )
 
     def _network(self, ready, affine, clock):

@@ -29,7 +29,7 @@ NOTHING_LEFT = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class CordResult(Result):
     """Masks of SC, GM and WM with their areas.
 
@@ -124,6 +124,8 @@ class CordSegmenter:
             seconds=clock.seconds,
             nothing="" if found else NO_CORD if all(each is None for each in centres) else NOTHING_LEFT,
             locator=user_path.source if user_path else model.spec.centring["policy"],
+            suffixes=model.suffixes,
+            kinds=self.tables(files),
             centres_vox=list(centres),
         )
 

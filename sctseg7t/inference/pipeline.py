@@ -1,12 +1,14 @@
 """Choosing and opening a model, and segmenting a scan in one call."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
+import nibabel as nib
 import numpy as np
 
 from sctseg7t.errors import ModelError, UsageError
-from sctseg7t.image.masks import Readable
 from sctseg7t.inference.postprocess import apply
+from sctseg7t.inference.roles import ROLES
 from sctseg7t.inference.segmenter import (
     Clock,
     OpenModel,
@@ -143,30 +145,31 @@ def choose_model(task: str | None = None, model: str | None = None) -> Choice:
 
 
 def segment(
-    source: Source,
+    source: Source | np.ndarray,
     task: str | None = None,
     *,
+    affine: np.ndarray | None = None,
     model: str | None = None,
     device: str = "auto",
-    baseline: Readable | None = None,
-    second: Readable | None = None,
-    centerline: Readable | None = None,
-    levels: Readable | None = None,
-    brainmask: Readable | None = None,
-    **options,
+    **given: Any,
 ) -> Result:
     """Segment a scan in one call: the same masks as ``sct7t_deepseg``, bit for bit.
 
     Parameters
     ----------
-    source : path or nibabel image
+    source : path, nibabel image or array
         The scan: axial T2*-weighted slices; 2D, 3D or 4D. For a brain model: its contrast.
     task, model, device
         As for :func:`open_segmenter`.
-    baseline, second, centerline, levels, brainmask : path or nibabel image, optional
-        Files that go with the scan, by role; see :data:`sctseg7t.inference.roles.ROLES`. Each model takes its own.
-    **options
-        Fields of :class:`Options`.
+    affine : (4, 4) array, optional
+        Voxel to world RAS in mm, of every array that is given.
+    **given
+        Files that go with the scan (path, nibabel image, or array on the scan's grid), by role; each model takes its
+        own. They are `centerline` and `levels` for a cord, `brainmask` for a brain, `baseline` and `second` for
+        models of two images; see :data:`sctseg7t.inference.roles.ROLES`.
+        And the fields of :class:`Options`: `threshold` (float), `soft` (bool), `volumes` ("each", "mean"), `largest`
+        (bool), `fill_holes` (bool), `remove_small` ({"min_voxels": n} or {"min_mm3": v}), `bias` ("auto", "on",
+        "off"), `strip` ("auto", "stripped", "hd-bet", "template"), `nan` ("zero", "refuse").
 
     Returns
     -------
@@ -181,16 +184,26 @@ def segment(
     --------
     >>> import sctseg7t
     >>> result = sctseg7t.segment("t2s.nii.gz")           # doctest: +SKIP
-    >>> result.masks["GM"].to_filename("gm.nii.gz")       # doctest: +SKIP
+    >>> result.save("results/t2s")                        # doctest: +SKIP
+    >>> result = sctseg7t.segment(array, affine=affine)   # doctest: +SKIP
     """
-    segmenter = open_segmenter(task, model, device, Options(**options))
-    given = {
-        "baseline": baseline,
-        "second": second,
-        "centerline": centerline,
-        "levels": levels,
-        "brainmask": brainmask,
-    }
-    files = {name: value for name, value in given.items() if value is not None}
+    files = {name: value for name, value in given.items() if name in ROLES and value is not None}
+    known = {field.name for field in fields(Options)}
+    unknown = [name for name in given if name not in ROLES and name not in known]
+    if unknown:
+        raise UsageError(f"{unknown[0]}: neither a file nor an option; known: {', '.join((*ROLES, *sorted(known)))}")
+    options = Options(**{name: value for name, value in given.items() if name in known})
+    segmenter = open_segmenter(task, model, device, options)
     check_asked(segmenter.model.spec, files, segmenter.model.options)
-    return segmenter.run(source, **files)
+    return segmenter.run(_image(source, affine), **{name: _image(value, affine) for name, value in files.items()})
+
+
+def _image(source, affine):
+    """An array as an image; everything else as it is."""
+    if not isinstance(source, np.ndarray):
+        return source
+    if affine is None:
+        raise UsageError("an array says nothing of its voxels: give its affine too (4 x 4, voxel to world RAS, mm)")
+    # Types that NIfTI does not have; what a number means stays.
+    kind = {"?": np.uint8, "e": np.float32, "l": np.int32, "q": np.int32}.get(source.dtype.char, source.dtype)
+    return nib.Nifti1Image(source.astype(kind), np.asarray(affine, float))

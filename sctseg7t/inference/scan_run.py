@@ -11,7 +11,6 @@ from typing import Any
 
 from sctseg7t.errors import InputError, OutputError, UserError
 from sctseg7t.files import write_json
-from sctseg7t.image.nifti import save
 from sctseg7t.image.volume import Volume, check_header
 from sctseg7t.inference import outputs, record
 from sctseg7t.inference.outputs import Plan
@@ -201,9 +200,7 @@ def _segment(
         write_json(path, metadata)
 
     def make(staged: Plan) -> None:
-        for name, image in result.masks.items():
-            save(image, staged.masks[name])
-        result.write_tables(staged.tables, masks=staged.masks, filename=task.label, fmt=task.csa_format)
+        result.write(staged, task.label, task.csa_format)
         made = [path for path in staged.files() if path.exists()]
         write_json(staged.sidecar, {**content, "files": record.file_hashes(made)})
 

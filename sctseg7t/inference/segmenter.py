@@ -1,20 +1,24 @@
 """What segments a scan: the options of a user, an open model, the result, and the segmenter of each kind of model."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from nibabel.spatialimages import SpatialImage
 
 from sctseg7t.errors import ModelError, UsageError
 from sctseg7t.image.masks import Readable
+from sctseg7t.image.nifti import save
 from sctseg7t.image.volume import Volume, load
 from sctseg7t.inference.roles import ROLES
 from sctseg7t.runtime.session import Session
 from sctseg7t.zoo.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from sctseg7t.inference.outputs import Plan
 
 BIAS = ("auto", "on", "off")
 STRIP = ("auto", "stripped", "hd-bet", "template")
@@ -70,7 +74,7 @@ class Options:
                 raise UsageError(f"{name} {getattr(self, name)!r}: use {', '.join(known)}")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Result:
     """What came of one scan; each organ adds its own.
 
@@ -91,6 +95,10 @@ class Result:
         What placed the network's view: ``locator``, ``file``, ``image``, or ``none``.
     details : dict
         What the organ adds to the scan's record.
+    suffixes : dict of str to str
+        File suffix of every mask.
+    kinds : sequence of str
+        Kinds of its tables, see :data:`sctseg7t.inference.outputs.TABLES`.
     """
 
     volume: Volume
@@ -101,6 +109,48 @@ class Result:
     nothing: str = ""
     locator: str = "none"
     details: dict[str, Any] = field(default_factory=dict)
+    suffixes: Mapping[str, str] = field(default_factory=dict)
+    kinds: Sequence[str] = ()
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.volume.data.shape))
+        found = f"{', '.join(self.masks)}" if self.usable else f"nothing found ({self.nothing})"
+        return f"<{type(self).__name__} of {self.volume.name}, {shape}: {found}; {len(self.warnings)} warnings>"
+
+    def save(self, output: str | Path, fmt: str = "tidy") -> list[Path]:
+        """Write the masks and the tables, as ``sct7t_deepseg -o OUTPUT`` names them; all of them or none.
+
+        There is no sidecar: the record of a run is written by the commands.
+
+        Parameters
+        ----------
+        output : path
+            Folder and base name: ``results/t2s`` gives ``results/t2s_seg.nii.gz``, ``results/t2s_csa.csv``, ...
+        fmt : {"tidy", "sct"}
+            Columns of area tables.
+
+        Returns
+        -------
+        list of Path
+
+        Raises
+        ------
+        OutputError
+        """
+        from sctseg7t.inference import outputs
+
+        made = outputs.plan(self.volume.path or output, self.suffixes, output=output, tables=self.kinds)
+        outputs.check_folder(made)
+        outputs.write(made, lambda staged: self.write(staged, self.volume.name, fmt))
+        # The record of an earlier run would speak of other masks.
+        made.sidecar.unlink(missing_ok=True)
+        return [path for path in made.files() if path != made.sidecar]
+
+    def write(self, plan: "Plan", filename: str, fmt: str = "tidy") -> None:
+        """Write the masks and the tables where a plan has them; ``filename`` is what the tables call the scan."""
+        for name, image in self.masks.items():
+            save(image, plan.masks[name])
+        self.write_tables(plan.tables, masks=plan.masks, filename=filename, fmt=fmt)
 
     @property
     def usable(self) -> bool:

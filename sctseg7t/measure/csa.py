@@ -1,7 +1,7 @@
 """Cross-sectional area (CSA) and shape of SC, GM and WM, slice by slice and per level."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -89,7 +89,19 @@ class CsaTable:
     level_rows: tuple[LevelRow, ...]
 
     def column(self, tissue: str, name: str) -> np.ndarray:
-        """Values of one measure over the slices as a float array (Z,), NaN where None."""
+        """Values of one measure over the slices as a float array (Z,), NaN where None.
+
+        Raises
+        ------
+        ValueError
+            No such tissue in the table, or no such measure.
+        """
+        for what, asked, known in (
+            ("tissue", tissue, {row.tissue for row in self.rows}),
+            ("measure", name, {field.name for field in fields(CsaRow)}),
+        ):
+            if asked not in known:
+                raise ValueError(f"{asked!r}: no such {what}; there are {', '.join(sorted(known))}")
         values = [getattr(row, name) for row in self.rows if row.tissue == tissue]
         return np.array([np.nan if value is None else value for value in values], dtype=float)
 

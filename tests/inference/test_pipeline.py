@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import fields
 
 import nibabel as nib
 import numpy as np
@@ -14,6 +15,7 @@ from scipy.spatial.transform import Rotation
 import sctseg7t
 from sctseg7t.errors import InputError, ModelError, UsageError, UserError
 from sctseg7t.inference.pipeline import Options, open_segmenter
+from sctseg7t.inference.roles import ROLES
 from sctseg7t.zoo.manifest import load_manifest
 from sctseg7t.zoo.weights import weights
 
@@ -308,3 +310,49 @@ def test_area_binarisation_keeps_the_area_and_yields_to_the_users_threshold(tmp_
     assert np.array_equal(areas["area", "user"], areas["threshold", "mask"])
     assert np.abs(areas["area", "mask"] - areas["area", "soft"]).max() <= 1.5
     assert np.abs(areas["threshold", "mask"] - areas["area", "soft"]).max() > 1.5
+
+
+# ---------------------------------------------------------------- from Python
+
+
+def test_an_array_with_its_affine_is_the_same_as_the_image(image, reference):
+    result = sctseg7t.segment(values(image), affine=image.affine, device="cpu")
+    assert np.array_equal(values(result.masks["GM"]), values(reference.masks["GM"]))
+    seeded = sctseg7t.segment(
+        values(image), affine=image.affine, centerline=values(reference.masks["SC"]) > 0, device="cpu"
+    )
+    assert seeded.locator == "file" and values(seeded.masks["SC"]).any()
+    with pytest.raises(UsageError, match="affine"):
+        sctseg7t.segment(values(image))
+    with pytest.raises(UsageError, match="thresh: neither a file nor an option"):
+        sctseg7t.segment(image, thresh=0.4)
+    with pytest.raises(UsageError, match="bias on: .* has no use for it"):
+        sctseg7t.segment(image, bias="on", device="cpu")
+
+
+def test_a_result_is_saved_as_the_command_names_it(deepseg, small, tmp_path):
+    deepseg("-i", small, "-o", tmp_path / "cli" / "t2s")
+    result = sctseg7t.segment(small)
+    paths = result.save(tmp_path / "api" / "t2s")
+    assert sorted(path.name for path in paths) == [
+        "t2s_csa.csv",
+        "t2s_gmseg.nii.gz",
+        "t2s_seg.nii.gz",
+        "t2s_wmseg.nii.gz",
+    ]
+    for path in paths:
+        if path.suffix == ".gz":
+            assert path.read_bytes() == (tmp_path / "cli" / path.name).read_bytes()
+        else:
+            assert len(path.read_text().splitlines()) == len((tmp_path / "cli" / path.name).read_text().splitlines())
+    text = repr(result)
+    assert len(text) < 300 and "SC, GM, WM" in text and "array" not in text
+    for asked in (("XX", "area_mm2"), ("SC", "volume")):
+        with pytest.raises(ValueError, match="no such"):
+            result.tables[0].column(*asked)
+
+
+def test_help_shows_the_call_and_names_every_file_and_option():
+    assert "segment" in dir(sctseg7t)
+    for name in (*ROLES, *(field.name for field in fields(Options))):
+        assert f"`{name}`" in sctseg7t.segment.__doc__, name
