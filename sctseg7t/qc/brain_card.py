@@ -1,4 +1,4 @@
-"""A brain's card: the slices that show its lesions, and these measured again and compared with the run's tables."""
+"""A brain's card: its slices, and its lesions measured again and compared with the run's tables."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,23 +6,22 @@ from typing import Any
 import numpy as np
 
 from sctseg7t.cohort.features import Features, lesion_features
-from sctseg7t.image.grid import Grid, bounding_box
+from sctseg7t.image.grid import Grid
 from sctseg7t.inference.record import Record
 from sctseg7t.measure.columns import LOCATIONS
 from sctseg7t.measure.lesions import CONNECTIVITY, measure_lesions
+from sctseg7t.qc.brain_stack import encode_stack, lesion_runs
 from sctseg7t.qc.brain_view import choose_view
 from sctseg7t.qc.load_saved import Saved, number, read_rows
-from sctseg7t.report.slice_images import cut, encode_all, mask_paths, overview, shrink, to_grays
 
-COLUMNS = ("id", "counted", "volume_mm3", "diameter_mm", "location", "slice", "shown", "box", "flags")
+COLUMNS = ("id", "counted", "volume_mm3", "diameter_mm", "location", "slice", "at", "flags")
 # A mask in more pieces is noise: nobody reads on.
 MOST_ROWS = 500
+# Some groups count lesions from this volume on.
+LARGE_MM3 = 10.0
 # Volumes within 0.05 mm3 or half a percent are the same, and places within 0.05 voxel.
 _MM3, _PART, _VOXELS = 0.05, 0.005, 0.05
 _CENTRE = ("centroid_x_vox", "centroid_y_vox", "centroid_z_vox")
-# The largest that the page's share allows; noise needs the smaller ones.
-_MOST_PIXELS = (256, 320), (192, 240), (128, 160)
-_BYTES_PER_SCAN = 180_000
 
 
 def add_brain(content: dict[str, Any], saved: Saved, grid: Grid, record: Record) -> Features:
@@ -31,8 +30,10 @@ def add_brain(content: dict[str, Any], saved: Saved, grid: Grid, record: Record)
     Parameters
     ----------
     content : dict
-        The card; gets ``size``, ``mm``, ``tiles``, ``rows`` (one a slice shown), ``lesions`` (rows of COLUMNS, largest
-        first), ``lesion_columns``, ``load`` (totals), ``selection`` (how much of the scan is shown), ``overview``.
+        The card; gets ``size``, ``mm``, ``tiles`` (all slices of the stack), ``montage`` (those laid out), ``stack``
+        (their pictures, see :func:`encode_stack`), ``runs`` (see :func:`lesion_runs`), ``rows`` (one a slice with
+        lesions), ``lesions`` (rows of COLUMNS, largest first), ``lesion_columns``, ``load`` (totals), ``selection``
+        (how much of the scan is shown).
     saved : Saved
     grid : Grid
         Of all that is saved.
@@ -68,10 +69,9 @@ def add_brain(content: dict[str, Any], saved: Saved, grid: Grid, record: Record)
     labels = table.labels if table else np.zeros(grid.shape, np.int16)
     counted = [lesion.id for lesion in table.lesions if lesion.counted] if table else []
     view = choose_view(image, labels, counted, grid.spacing_mm, about.get("box"))
-    _add_slices(content, image, labels, view, saved, grid)
+    _add_slices(content, image, labels, view, grid)
     hidden = [lesion for lesion in counted if not view.shows(lesion)]
-    with_lesions = sum(bool(view.areas[:, k].any()) for k in view.slices)
-    content["selection"] = {"of": labels.shape[2], "with": with_lesions, "hidden": len(hidden), "counted": len(counted)}
+    content["selection"] = {"of": labels.shape[2], "hidden": len(hidden), "counted": len(counted)}
     if table:
         content["lesion_columns"] = COLUMNS
         content["lesions"] = [_row(lesion, places, labels, view) for lesion in table.lesions[:MOST_ROWS]]
@@ -81,25 +81,18 @@ def add_brain(content: dict[str, Any], saved: Saved, grid: Grid, record: Record)
 # --- pictures ------------------------------------------------------------------------
 
 
-def _add_slices(content, image, labels, view, saved, grid):
-    start, size = view.window.start, view.window.size
-    content["size"], content["mm"] = list(size), [round(s, 4) for s in grid.spacing_mm]
-    pictures = [None] * len(view.slices)
+def _add_slices(content, image, labels, view, grid):
+    content["size"], content["mm"] = list(view.window.size), [round(s, 4) for s in grid.spacing_mm]
+    content["montage"] = list(view.slices)
+    content["runs"] = lesion_runs(labels, view.window, MOST_ROWS)
     if image is not None:
-        planes = to_grays([cut(image[..., k], start[k], size) for k in view.slices])
-        for most in _MOST_PIXELS:
-            pictures = encode_all([shrink(plane, most) for plane in planes], _BYTES_PER_SCAN)
-            if sum(map(len, pictures)) * 3 / 4 <= _BYTES_PER_SCAN:
-                break
-        # A sagittal slice with a line for each axial one shown.
-        lines = [round(1 - (k + 0.5) / image.shape[2], 4) for k in view.slices]
-        content["overview"] = overview(image[start[0, 0] + size[0] // 2], grid.spacing_mm[1:]) | {"lines": lines}
-    masks = {"LESION": labels[..., None] > 0} if "LESION" in saved.masks else {}
-    for k, picture in zip(view.slices, pictures):
-        paths = mask_paths(masks, k, 0, start[k], size)
-        content["tiles"].append({"t": 0, "k": k, "image": picture, "paths": paths})
-        area = round(float(view.areas[:, k].sum()) * grid.pixel_area_mm2, 1)
-        content["rows"].append({"t": 0, "k": k, "lesions": view.on_slice(k)[:MOST_ROWS], "area_mm2": area})
+        content["stack"] = encode_stack(image, labels, view.window, view.stack)
+    for k in range(*view.stack):
+        content["tiles"].append({"t": 0, "k": k})
+        lesions = view.on_slice(k)
+        if lesions:
+            area = round(float(view.areas[:, k].sum()) * grid.pixel_area_mm2, 1)
+            content["rows"].append({"t": 0, "k": k, "lesions": lesions[:MOST_ROWS], "area_mm2": area})
 
 
 # --- numbers -------------------------------------------------------------------------
@@ -152,6 +145,7 @@ def _totals(table, places):
     """Counts and volumes, as the run has them in its table of load; locations only where they are known."""
     total = table.summary()
     content = {name: total[name] for name in ("n_lesions", "n_small", "load_ml", "min_diameter_mm")}
+    content["n_large"] = sum(lesion.counted and lesion.volume_mm3 >= LARGE_MM3 for lesion in table.lesions)
     content["locations"] = {}
     if any(row.get("location") for row in places.values()):
         for name in (*LOCATIONS, None):
@@ -164,9 +158,10 @@ def _totals(table, places):
 
 def _row(lesion, places, labels, view):
     k = view.best_slice(lesion.id)
-    voxels = bounding_box(labels[..., k] == lesion.id) or ()
-    # Place of the lesion on the picture: column, row, width, height in voxels.
-    corner = [int(first) + n - part.stop for first, n, part in zip(view.window.start[k], view.window.size, voxels)]
+    # The lesion's voxel there that is nearest to its middle, as column and row of the picture.
+    voxels = np.argwhere(labels[..., k] == lesion.id)
+    nearest = voxels[((voxels - voxels.mean(axis=0)) ** 2).sum(axis=1).argmin()]
+    at = [int(first + n - 1 - v) for first, n, v in zip(view.window.start[k], view.window.size, nearest)]
     return [
         lesion.id,
         int(lesion.counted),
@@ -174,8 +169,7 @@ def _row(lesion, places, labels, view):
         round(lesion.diameter_mm, 1),
         places.get(lesion.id, {}).get("location") or None,
         k,
-        int(view.shows(lesion.id)),
-        [*corner, *(part.stop - part.start for part in voxels)],
+        at,
         list(lesion.flags),
     ]
 

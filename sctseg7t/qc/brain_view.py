@@ -1,4 +1,4 @@
-"""Which part of a brain scan the page shows: slices that show its lesions best, some without, and the window."""
+"""Which part of a brain scan the page shows: the window, the slices of the stack, and those laid out below it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +8,12 @@ import numpy as np
 
 from sctseg7t.report.slice_images import Window, brain_window, head_box
 
-MOST = 24
-# Lesions that were missed are on other slices: some of those are shown always, and more where there is room.
-EMPTY, EMPTY_TO = 4, 16
+# Slices laid out beside each other: at most, and as many as gaps are filled up to.
+MOST, ENOUGH = 24, 16
+# Closer ones look the same.
+APART_MM = 3.0
+# Above and below the brain, as many mm are in the stack.
+_MARGIN_MM = 4.0
 # Part of its largest area from which a lesion is well seen on a slice.
 _SEEN = 0.4
 
@@ -21,27 +24,30 @@ class View:
 
     Attributes
     ----------
+    stack : (first, end)
+        The slices that can be scrolled through: all that hold brain, or lesions.
     slices : tuple of int
-        Sorted.
+        Those laid out, sorted.
     window : Window
         The same on every slice.
     areas : (L + 1, Z) int array
         Voxels of each lesion (by id) on each slice; the background's are left 0.
     """
 
+    stack: tuple[int, int]
     slices: tuple[int, ...]
     window: Window
     areas: np.ndarray
 
     def best_slice(self, lesion: int) -> int:
-        """The slice that shows a lesion best: of those shown if it is on one, else of all."""
+        """The slice that shows a lesion best: of those laid out if it is on one, else of all."""
         shown = max(self.slices, key=lambda k: self.areas[lesion, k], default=None)
         if shown is not None and self.areas[lesion, shown]:
             return shown
         return int(self.areas[lesion].argmax())
 
     def shows(self, lesion: int) -> bool:
-        """Whether any voxel of a lesion is on a slice shown."""
+        """Whether any voxel of a lesion is on a slice laid out."""
         return bool(self.areas[lesion, list(self.slices)].any())
 
     def on_slice(self, k: int) -> list[int]:
@@ -68,19 +74,29 @@ def choose_view(
         Lesions that should be seen, the most important first.
     spacing_mm : sequence of float
     box : sequence of (first, end), optional
-        The brain's voxels along each axis; without, the head is found by its brightness.
+        The brain's voxels along each axis; without, the head is found by its brightness, and the stack is the scan.
     """
     depth, where = labels.shape[2], np.nonzero(labels)
     ids = labels[where].astype(np.int64)
     count = int(ids.max(initial=0)) + 1
     areas = np.bincount(ids * depth + where[2], minlength=count * depth).reshape(count, depth)
-    ends = [(int(first), int(end)) for first, end in box] if box else head_box(image, labels.shape)
-    slices = choose_slices(areas[list(counted)], areas.sum(axis=0) > 0, ends[2])
-    return View(slices, brain_window(labels, ends, spacing_mm), areas)
+    bright = head_box(image, labels.shape)
+    brain = [(int(first), int(end)) for first, end in box] if box else [*bright[:2], (0, depth)]
+    margin = int(np.ceil(_MARGIN_MM / spacing_mm[2]))
+    low, high = max(0, brain[2][0] - margin), min(depth, brain[2][1] + margin)
+    held = np.flatnonzero(areas.any(axis=0))
+    if len(held):
+        low, high = min(low, int(held[0])), max(high, int(held[-1]) + 1)
+    full = max(low, bright[2][0]), min(high, bright[2][1])
+    apart = int(np.ceil(APART_MM / spacing_mm[2]))
+    slices = choose_slices(areas[list(counted)], (low, high), full if full[0] < full[1] else (low, high), apart)
+    return View((low, high), slices, brain_window(labels, brain, spacing_mm), areas)
 
 
-def choose_slices(areas: np.ndarray, filled: np.ndarray, span: tuple[int, int]) -> tuple[int, ...]:
-    """Slices that show every lesion where it is large, as far as they reach, and some without any.
+def choose_slices(
+    areas: np.ndarray, stack: tuple[int, int], span: tuple[int, int] | None = None, apart: int = 1
+) -> tuple[int, ...]:
+    """Slices that show every lesion where it is large, as far as they reach, and others in the gaps between them.
 
     Lesion by lesion, in the order given, a slice is taken that shows it well unless a chosen one does already: that
     which shows most of those still to come well.
@@ -89,51 +105,46 @@ def choose_slices(areas: np.ndarray, filled: np.ndarray, span: tuple[int, int]) 
     ----------
     areas : (L, Z) array
         Of the lesions to be seen.
-    filled : (Z,) bool
-        Slices with any lesion.
-    span : (first, end)
-        Where slices without lesions are chosen from, evenly spaced; where all have some and few are chosen, of those.
+    stack : (first, end)
+        All there are.
+    span : (first, end), optional
+        Where the gaps are filled, in their middle, the largest first; default the stack.
+    apart : int
+        Of slices nearer than that only one is taken.
 
     Returns
     -------
     tuple of int
         Sorted.
     """
-    depth = areas.shape[1]
-    if depth <= MOST:
-        return tuple(range(depth))
-    free = [k for k in range(*span) if not filled[k]]
-    chosen = _with_lesions(areas, MOST - len(_spread(free, span, EMPTY)))
-    # Closer places where many have none near.
-    tries = (_spread(free, span, count) for count in range(max(EMPTY, EMPTY_TO - len(chosen)), EMPTY_TO + 1))
-    without = next((some for some in tries if len(some) >= EMPTY), _spread(free, span, EMPTY_TO))
-    chosen += without[: MOST - len(chosen)]
-    if len(chosen) < EMPTY_TO:
-        chosen += _spread([k for k in range(*span) if k not in chosen], span, EMPTY_TO - len(chosen))
+    if stack[1] - stack[0] <= MOST:
+        return tuple(range(*stack))
+    first, end = span or stack
+    chosen = _with_lesions(areas, MOST, apart)
+    while len(chosen) < ENOUGH:
+        edges = sorted({first - 1, end, *(k for k in chosen if first <= k < end)})
+        low, high = max(zip(edges, edges[1:]), key=lambda gap: gap[1] - gap[0])
+        if high - low < 2 * apart or high - low < 2:
+            break
+        chosen.append((low + high) // 2)
     return tuple(sorted(chosen))
 
 
-def _spread(pool, span, count):
-    """Of a pool of slices those nearest to evenly spaced places; none for a place that has none near."""
-    step = (span[1] - span[0]) / count
-    found = {}
-    for target in span[0] + step * (np.arange(count) + 0.5):
-        near = [k for k in pool if abs(k + 0.5 - target) <= step / 2 and k not in found]
-        if near:
-            found[min(near, key=lambda k: abs(k + 0.5 - target))] = None
-    return list(found)
-
-
-def _with_lesions(areas, most):
+def _with_lesions(areas, most, apart):
     chosen = []
     largest = areas.max(axis=1, initial=1)[:, None]
     well = (areas >= _SEEN * largest) & (areas > 0)
     waiting = np.ones(len(areas), bool)
+    free = np.ones(areas.shape[1], bool)
     for n, area in enumerate(areas):
-        if waiting[n] and len(chosen) < most:
-            good = np.flatnonzero(well[n])
+        if not waiting[n] or len(chosen) == most:
+            continue
+        good = np.flatnonzero(well[n] & free)
+        if len(good):
             # Of slices that show as many, that where the lesion itself is largest.
             gain = well[np.ix_(waiting, good)].sum(axis=0) + area[good] / (largest[n] + 1)
-            chosen.append(int(good[gain.argmax()]))
-            waiting &= ~well[:, chosen[-1]]
+            k = int(good[gain.argmax()])
+            chosen.append(k)
+            free[max(0, k - apart + 1) : k + apart] = False
+            waiting &= ~well[:, k]
     return chosen

@@ -20,7 +20,7 @@ from sctseg7t.report.html import html_json, inline_assets, page_environment, wri
 LISTING, INDEX, LOCK = "records.json", "index.html", ".lock"
 PER_PAGE = 200
 _STYLES = ("page.css",)
-_SCRIPTS = ("dom.js", "store.js", "exchange.js", "view.js", "panels.js", "main.js")
+_SCRIPTS = ("dom.js", "store.js", "exchange.js", "windowing.js", "brain.js", "view.js", "panels.js", "main.js")
 _FORMAT = "sct7t-qc"
 _PATIENCE_S = 1800
 

@@ -196,18 +196,6 @@ def encode_all(planes: Sequence[np.ndarray], budget: int = _BYTES_PER_SCAN) -> l
     return [base64.b64encode(data).decode() for data in packed]
 
 
-def shrink(plane: np.ndarray, most: tuple[int, int]) -> np.ndarray:
-    """A picture of at most so many (columns, rows); smaller ones stay as they are."""
-    from PIL import Image
-
-    rows, columns = plane.shape
-    factor = min(1.0, most[0] / columns, most[1] / rows)
-    if factor == 1:
-        return plane
-    size = max(1, round(columns * factor)), max(1, round(rows * factor))
-    return np.asarray(Image.fromarray(np.ascontiguousarray(plane)).resize(size, Image.Resampling.BOX))
-
-
 def overview(
     plane: np.ndarray,
     spacing_mm: Sequence[float],

@@ -156,7 +156,7 @@
     if (!card.mm) return card.image;
     const slices = card.tiles.filter((tile) => tile.t === 0).length;
     const size = `, ${card.mm.slice(0, 2).map((s) => QC.number(s, 2)).join(' \u00d7 ')} mm pixels`;
-    return `${card.image} \u00b7 ${slices} slice${slices === 1 ? '' : 's'}${card.selection ? ` of ${card.selection.of}` : ''}${size}`;
+    return `${card.image} \u00b7 ${slices} slice${slices === 1 ? '' : 's'}${card.selection ? ` of ${card.selection.of}, radiological (right is left)` : ''}${size}`;
   }
 
   function step(by) {
@@ -395,7 +395,6 @@
     for (const id of ['search', 'filter', 'sort']) $(id).addEventListener('input', drawList);
     $('listToggle').addEventListener('click', () => $('listToggle').setAttribute('aria-expanded', String($('listPane').classList.toggle('open'))));
     $('opacity').addEventListener('input', () => setVariable('--opacity', $('opacity').value / 100));
-    $('brightness').addEventListener('input', () => setVariable('--bright', $('brightness').value / 100));
     $('zoom').addEventListener('input', () => zoomTo(Number($('zoom').value)));
     $('volume').addEventListener('input', () => { view.volume = Number($('volume').value); view.redraw(); QC.drawSide($('side'), view.card, current, meta); });
     $('reference').addEventListener('input', () => { reference = byId.get($('reference').value); });

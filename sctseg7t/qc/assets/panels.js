@@ -106,9 +106,10 @@
   // A brain's lesions all in all.
   function load(card) {
     if (!card.load) return null;
-    const { n_lesions: count, n_small: small, load_ml: ml, min_diameter_mm: limit, locations } = card.load;
+    const { n_lesions: count, n_small: small, n_large: large, load_ml: ml, min_diameter_mm: limit, locations } = card.load;
     const rows = Object.entries(locations);
     return section('Lesions', el('div', { class: 'figures' }, el('span', {}, el('b', { class: 'big' }, String(count)), count === 1 ? ' lesion' : ' lesions'), el('span', {}, el('b', { class: 'big' }, number(ml, ml < 10 ? 2 : 1)), ' mL')),
+      count ? el('p', { class: 'hint' }, `of ${number(limit, 0)} mm and more; ${large} of them of 10 mm\u00b3 and more.`) : null,
       small ? el('p', { class: 'hint' }, `${small} more below ${number(limit, 0)} mm: in the volume, not in the count.`) : null,
       rows.length ? el('table', {}, el('thead', {}, el('tr', {}, ['location', 'lesions', 'mL'].map((t) => el('th', { scope: 'col' }, t)))),
         el('tbody', {}, rows.map(([name, [n, volume]]) => el('tr', {}, el('td', {}, place(name)), el('td', {}, String(n)), el('td', {}, number(volume, 2))))))
@@ -120,13 +121,13 @@
     const all = card.lesions.map((values) => Object.fromEntries(card.lesion_columns.map((name, n) => [name, values[n]])));
     const total = card.load.n_lesions + card.load.n_small;
     const flagged = all.some((lesion) => lesion.flags.length);
-    const hints = [total > all.length ? `The ${all.length} largest of ${total}.` : null, card.load.n_small ? 'Gray: small, not counted.' : null, all.some((lesion) => !lesion.shown) ? '(Slice): not among those shown.' : null].filter(Boolean);
+    const hints = [total > all.length ? `The ${all.length} largest of ${total}; the others are not outlined either.` : null, card.load.n_small ? 'Gray: small, not counted.' : null].filter(Boolean);
     const row = (lesion) => {
       const k = lesion.slice;
-      const name = lesion.shown ? el('button', { 'aria-label': `Show lesion ${lesion.id} on slice ${k}` }, String(lesion.id)) : String(lesion.id);
-      return el('tr', { class: lesion.counted ? null : 'small', 'data-lesion': lesion.id, 'data-k': lesion.shown ? k : null, onclick: lesion.shown ? () => QC.view.chooseLesion({ id: lesion.id, k, box: lesion.box }) : null },
+      const name = el('button', { 'aria-label': `Show lesion ${lesion.id} on slice ${k}` }, String(lesion.id));
+      return el('tr', { class: lesion.counted ? null : 'small', 'data-lesion': lesion.id, 'data-k': k, onclick: () => QC.view.chooseLesion({ id: lesion.id, k, c: lesion.at[0], r: lesion.at[1] }) },
         el('td', {}, name), el('td', {}, number(lesion.volume_mm3, lesion.volume_mm3 < 100 ? 1 : 0)), el('td', {}, number(lesion.diameter_mm)), el('td', {}, lesion.location ? place(lesion.location) : '\u2013'),
-        el('td', {}, lesion.shown ? String(k) : `(${k})`), flagged ? el('td', { class: 'flag' }, lesion.flags.map(QC.flagText).join('; ')) : null);
+        el('td', {}, String(k)), flagged ? el('td', { class: 'flag' }, lesion.flags.map(QC.flagText).join('; ')) : null);
     };
     return section('Each lesion, the largest first', el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Numbers of each lesion' },
       el('table', { class: 'lesions' }, el('thead', {}, el('tr', {}, ['id', 'mm\u00b3', 'mm', 'location', 'slice', ...(flagged ? ['flags'] : [])].map((t) => el('th', { scope: 'col' }, t)))), el('tbody', {}, all.map(row)))),

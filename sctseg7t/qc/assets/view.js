@@ -3,6 +3,7 @@
   const { $, el, svg, number } = QC;
 
   QC.frame = (card, tile, scaled = true) => {
+    if (card.montage) return QC.brain.frame(card, tile);
     const [nx, ny] = card.size;
     const [sx, sy] = card.mm;
     const frame = el('span', { class: 'frame', '--w': scaled ? nx * sx : null, '--h': scaled ? ny * sy : null });
@@ -11,14 +12,8 @@
     const paths = Object.entries(tile.paths).filter(([tissue]) => QC.view.tissues[tissue] !== false)
       .sort(([a], [b]) => Number(b === 'WM') - Number(a === 'WM'))
       .map(([tissue, d]) => svg('path', { class: tissue, d, '--hue': QC.hueOf(tissue) }));
-    if (QC.view.lesion && card === QC.view.card && QC.view.lesion.k === tile.k) {
-      // Around the lesion chosen, with some air.
-      const [x, y, width, height] = QC.view.lesion.box, air = [3 / sx, 3 / sy];
-      paths.push(svg('rect', { class: 'ring', x: x - air[0], y: y - air[1], width: width + 2 * air[0], height: height + 2 * air[1] }));
-    }
     frame.append(svg('svg', { viewBox: `0 0 ${nx} ${ny}`, preserveAspectRatio: 'none', 'aria-hidden': 'true' }, paths));
     frame.append(el('span', { class: 'side-mark r', 'aria-hidden': 'true' }, 'R'), el('span', { class: 'side-mark l', 'aria-hidden': 'true' }, 'L'));
-    if (card.kind === 'brain') frame.append(el('span', { class: 'side-mark a', 'aria-hidden': 'true' }, 'A'), el('span', { class: 'side-mark p', 'aria-hidden': 'true' }, 'P'));
     return frame;
   };
 
@@ -57,8 +52,9 @@
       }
       const tiles = card.tiles.filter((tile) => tile.t === this.volume);
       if (!tiles.length) mosaic.append(el('p', { class: 'empty' }, 'Nothing can be shown of this scan; the reasons stand beside.'));
-      if (card.selection) mosaic.append(el('p', { class: 'selection' }, QC.selection(card)));
-      for (const tile of tiles) mosaic.append(this.tile(card, tile));
+      if (card.montage && tiles.length) mosaic.append(QC.brain.viewer(card), el('p', { class: 'selection' }, QC.selection(card)));
+      for (const tile of tiles) if (!card.montage || card.montage.includes(tile.k)) mosaic.append(this.tile(card, tile));
+      QC.windowing.tell();
       this.mark();
     },
 
@@ -68,8 +64,9 @@
       const words = flags.map((flag) => QC.flagText(flag));
       return el('button', {
         class: 'tile', 'data-k': tile.k, '--w': card.size[0] * card.mm[0],
-        'aria-label': `Slice ${tile.k}${level}, ${this.words(card, tile, true)}${words.length ? '; ' + words.join('; ') : ''}. Enlarge`,
-        title: words.join('\n') || null, onclick: () => this.enlarge(tile.k),
+        'aria-label': `Slice ${tile.k}${level}, ${this.words(card, tile, true)}${words.length ? '; ' + words.join('; ') : ''}. ${card.montage ? 'Show in the three planes' : 'Enlarge'}`,
+        title: words.join('\n') || null, onclick: (event) => (card.montage ? QC.brain.fromTile(event, tile.k) : this.enlarge(tile.k)),
+        ondblclick: card.montage ? () => this.enlarge(tile.k) : null,
       }, this.frameOf(card, tile), el('span', { class: 'caption' },
         flags.length ? el('span', { class: 'flag' }, '\u26a0 ') : null, el('b', {}, String(tile.k)), `${level} ${this.words(card, tile)}`));
     },
@@ -83,14 +80,13 @@
       QC.markSlice(k);
     },
 
-    // Choose a lesion: ring it where it is seen best, and bring that slice into view.
+    // Choose a lesion: ring it, and show the three planes through its middle; again: no lesion.
     chooseLesion(lesion) {
       this.lesion = this.lesion && this.lesion.id === lesion.id ? null : lesion;
-      this.redraw();
-      this.choose(lesion.k);
       QC.markLesion(this.lesion);
-      const tile = $('mosaic').querySelector(`.tile[data-k="${lesion.k}"]`);
-      if (tile) tile.scrollIntoView({ block: 'nearest' });
+      QC.brain.goTo(lesion);
+      QC.brain.refresh();
+      document.querySelector('.plane').scrollIntoView({ block: 'nearest' });
     },
 
     mark() {
@@ -103,6 +99,7 @@
       const at = tiles.findIndex((tile) => tile.k === k);
       if (at < 0) return;
       this.choose(k);
+      if (card.montage) QC.brain.go({ k });
       const { row, flags } = this.label(card, tiles[at]);
       const texts = [`Slice ${k}`, row.level ? `level ${row.level}` : null, this.words(card, tiles[at], true), ...flags.map(QC.flagText)];
       $('largeTitle').textContent = texts.filter(Boolean).join(' \u00b7 ');
@@ -128,7 +125,7 @@
 
     // As large as shows all slices at once, and where that is too small, as many columns as look well.
     fit(card) {
-      const count = card.tiles.filter((tile) => tile.t === this.volume).length;
+      const count = card.montage ? card.montage.length : card.tiles.filter((tile) => tile.t === this.volume).length;
       if (this.zoomed || !count) return;
       const pane = document.querySelector('.pictures');
       const scrolls = getComputedStyle(pane).overflowY === 'auto';
@@ -152,17 +149,17 @@
   };
 
   QC.selection = (card) => {
-    const { of, with: filled, hidden, counted } = card.selection;
-    const shown = card.tiles.length;
-    const said = shown === of ? `All ${of} axial slices.` : !filled ? `${shown} of ${of} axial slices, evenly spaced; none has a lesion.` : `${shown} of ${of} axial slices: ${filled} with lesions, chosen to show each where it is large, and ${shown - filled} without.`;
-    return said + (hidden ? ` ${hidden} of ${counted} counted lesions, the smaller ones, ${hidden === 1 ? 'is' : 'are'} on none of them.` : counted && shown < of ? ' Every counted lesion is on at least one.' : '');
+    const { of, hidden, counted } = card.selection;
+    const all = card.tiles.length, laid = card.montage.length;
+    const stack = `${all === of ? `All ${of}` : `${all} of ${of}`} axial slices above${all < of ? '; the others hold no brain' : ''}.`;
+    const below = laid === all ? '' : ` Here ${laid} of them.`;
+    return stack + below + (hidden ? ` ${hidden} of ${counted} counted lesions ${hidden === 1 ? 'is' : 'are'} on none of these: choose them in the table.` : counted && laid < all ? ' Every counted lesion is on at least one.' : '');
   };
 
   QC.overview = (card) => {
-    const { image, width, height, box, lines = [] } = card.overview;
+    const { image, width, height, box } = card.overview;
     const part = box ? el('span', { class: 'box' }) : null;
     if (part) ['left', 'top', 'width', 'height'].forEach((side, n) => { part.style[side] = `${100 * box[n]}%`; });
-    return el('div', { class: 'overview' }, el('img', { src: `data:image/webp;base64,${image}`, width, height, alt: box ? 'A whole slice; the frame is the part shown' : lines.length ? 'A sagittal slice, anterior on the left; lines are the slices shown' : 'A slice of the scan' }), part,
-      lines.map((at) => { const line = el('span', { class: 'line' }); line.style.top = `${100 * at}%`; return line; }));
+    return el('div', { class: 'overview' }, el('img', { src: `data:image/webp;base64,${image}`, width, height, alt: box ? 'A whole slice; the frame is the part shown' : 'A slice of the scan' }), part);
   };
 })();
