@@ -1,7 +1,10 @@
 // Window and level: a linear transfer of the gray values shown, the same for every picture of the page.
 (() => {
-  const { $ } = QC;
+  const { $, svg } = QC;
   const WHOLE = { window: 1, level: .5 };
+  const channels = ['R', 'G', 'B'].map((name) => svg(`feFunc${name}`, { type: 'linear' }));
+  document.body.append(svg('svg', { class: 'filters', 'aria-hidden': 'true' },
+    svg('filter', { id: 'transfer', x: 0, y: 0, width: '100%', height: '100%', 'color-interpolation-filters': 'sRGB' }, svg('feComponentTransfer', {}, channels))));
 
   QC.windowing = {
     ...WHOLE,
@@ -11,7 +14,7 @@
       this.window = Math.max(.02, Math.min(2, window));
       this.level = Math.max(0, Math.min(1, level));
       // Black is level - window / 2, white level + window / 2.
-      for (const channel of document.querySelectorAll('#transfer feFuncR, #transfer feFuncG, #transfer feFuncB')) {
+      for (const channel of channels) {
         channel.setAttribute('slope', 1 / this.window);
         channel.setAttribute('intercept', .5 - this.level / this.window);
       }
