@@ -4,10 +4,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sctseg7t.image.frame import Frame
+from sctseg7t.image.frame import Frame, frame_of
 
 SPACING_MM = 0.17578125
 _EDGE = 1e-6
+# The locator has learned slices turned by a little only.
+_TURNED_DEG = 15.0
 
 
 # Position (row, column) in a resampled slice to fractional voxel (i, j).
@@ -124,7 +126,9 @@ def box_around(
 
 
 def resample_slices(data_xyz: np.ndarray, affine: np.ndarray, spacing_mm: float = 1.0) -> tuple[np.ndarray, SliceMap]:
-    """Resample whole slices along the voxel axes, as the cord locator sees them.
+    """Resample whole slices, as the cord locator sees them: anatomical directions within 15 degrees.
+
+    Grids that are turned no further are resampled along their voxel axes, others in the anatomical frame.
 
     Parameters
     ----------
@@ -137,10 +141,15 @@ def resample_slices(data_xyz: np.ndarray, affine: np.ndarray, spacing_mm: float 
     -------
     images : (Z, H, W) float32
         H = ceil(extent along j / spacing_mm), W along i; centred on the image.
-        Means over the pixel's area where voxels are finer, linear where coarser.
+        Means over the pixel's area where voxels are finer, linear where coarser. In the anatomical frame they are
+        square, and hold the slice's lowest value beyond the image.
     to_voxel : SliceMap
         (row, column) of an image to fractional voxel (i, j).
     """
+    frame = frame_of(affine)
+    right, up = frame.voxel_to_frame[:, 0]
+    if abs(np.degrees(np.arctan2(up, right))) > _TURNED_DEG:
+        return _resample_turned(data_xyz, frame, spacing_mm)
     sizes_mm = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :2], axis=0)
     (x_weights, x_scale, x_offset), (y_weights, y_scale, y_offset) = (
         _axis_resampling(n, spacing_mm / size_mm) for n, size_mm in zip(data_xyz.shape[:2], sizes_mm)
@@ -148,6 +157,24 @@ def resample_slices(data_xyz: np.ndarray, affine: np.ndarray, spacing_mm: float 
     slices = np.asarray(data_xyz, dtype=np.float32).transpose(2, 1, 0)
     images = y_weights @ (slices @ x_weights.T)
     return images, lambda row, column: (x_scale * np.asarray(column) + x_offset, y_scale * np.asarray(row) + y_offset)
+
+
+def _resample_turned(data_xyz, frame, spacing_mm):
+    """Whole slices on a square grid along the anatomical axes."""
+    shape = np.array(data_xyz.shape[:2])
+    extent_mm = (np.abs(frame.voxel_to_frame) @ shape).max()
+    size = max(1, int(np.ceil(extent_mm / spacing_mm - _EDGE)))
+    centre = (shape - 1) / 2
+    centres = np.tile(centre, (data_xyz.shape[2], 1))
+    images, inside = sample_windows(data_xyz, frame, centres, size=size, spacing_mm=spacing_mm)
+    images = np.where(inside, images, data_xyz.min(axis=(0, 1))[:, None, None])
+
+    def to_voxel(row, column):
+        x, y = ((np.asarray(each) - (size - 1) / 2) * spacing_mm for each in (column, row))
+        (xi, yi), (xj, yj) = frame.frame_to_voxel
+        return xi * x + yi * y + centre[0], xj * x + yj * y + centre[1]
+
+    return images.astype(np.float32), to_voxel
 
 
 def _sub_offsets(step, threshold):

@@ -175,7 +175,7 @@ def test_oblique_slices(open_cpu, image, reference, dice, turn):
         assert dice(values(result.masks[name]), values(reference.masks[name])) >= least, name
 
 
-@pytest.mark.parametrize("degrees", [-25, 10])
+@pytest.mark.parametrize("degrees", [-46, -25, 10, 46])
 def test_field_of_view_turned_in_plane(open_cpu, image, dice, degrees):
     """The same subject on a turned grid: the affine says so, and the mask lies where it did."""
     middle = image.affine @ [59.5, 59.5, 1, 1]
