@@ -1,4 +1,4 @@
-"""Small pieces of text: an error on one line, a list of numbers in short."""
+"""Small pieces of text: an error on one line, a number of things, a list of numbers in short."""
 
 from collections.abc import Iterable
 
@@ -6,6 +6,17 @@ from collections.abc import Iterable
 def one_line(error: object, limit: int | None = None) -> str:
     """The text of an error without line breaks, cut at `limit` characters."""
     return " ".join(str(error).split())[:limit]
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things in words.
+
+    Examples
+    --------
+    >>> counted(1, "scan"), counted(0, "scan")
+    ('1 scan', '0 scans')
+    """
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def ranges(numbers: Iterable[int]) -> str:

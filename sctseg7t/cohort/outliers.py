@@ -58,6 +58,11 @@ class Measure:
     words: str = ""
 
     @property
+    def unit(self) -> str:
+        """What follows a value as it reads; empty for what has none."""
+        return self.text.partition("}")[2].strip()
+
+    @property
     def compared(self) -> bool:
         """Whether it is compared with the cohort."""
         return bool(self.side)

@@ -40,12 +40,9 @@ _PROVENANCE = (
 
 def summary_of(card: dict[str, Any]) -> dict[str, Any]:
     """What the list and the index of a page need of a card, small."""
-    values = card["values"]
     return {
         **{name: card[name] for name in ("id", "name", "kind", "image", "status", "error", "hash", "entities")},
         "tissues": list(card["masks"]),
-        "areas": [values.get("sc_area_mm2"), values.get("gm_area_mm2")],
-        "lesions": [values.get("lesions"), values.get("load_ml")],
     }
 
 

@@ -18,7 +18,7 @@ from sctseg7t.report.html import html_json
 from sctseg7t.version import __version__
 
 # Raise it when cards change, so that older pages' cards are not taken over.
-CARD_VERSION = 5
+CARD_VERSION = 6
 # As the template writes them: a line each.
 _LINE = re.compile(
     rb'<script type="application/json" class="card" id="[^"]*" data-key="([0-9a-f]{32})">(.*)</script>\s*$'

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from sctseg7t.cohort.outliers import FAILED_SCORE, cohort_band, cohort_scales, score_cohort
+from sctseg7t.cohort.outliers import FAILED_SCORE, MEASURES, cohort_band, cohort_scales, score_cohort
 from sctseg7t.errors import OutputError
 from sctseg7t.files import write_json
 from sctseg7t.inference.record import OK, Record, read_record, record_of
@@ -19,8 +19,14 @@ from sctseg7t.report.html import html_json, inline_assets, page_environment, wri
 
 LISTING, INDEX, LOCK = "records.json", "index.html", ".lock"
 PER_PAGE = 200
-_STYLES = ("page.css",)
-_SCRIPTS = ("dom.js", "store.js", "exchange.js", "windowing.js", "brain.js", "view.js", "panels.js", "main.js")
+# The last style overrides the others in small windows; the last script starts the page.
+_STYLES = ("page.css", "large.css", "all_scans.css", "narrow.css")
+_SCRIPTS = (
+    *("dom.js", "store.js", "settings.js", "exchange.js", "agreement.js", "windowing.js", "brain.js"),
+    *("view.js", "large.js", "panels.js", "all_scans.js", "list.js", "main.js"),
+)
+# Measures in the list, the plots and the table of all scans, with their decimals.
+_PLOTTED = {"sc_area_mm2": 1, "gm_area_mm2": 1, "gm_sc_ratio": 3, "load_ml": 2, "lesions": 0, "brain_ml": 0}
 _FORMAT = "sct7t-qc"
 _PATIENCE_S = 1800
 
@@ -123,18 +129,22 @@ def _merged(records, folder, listed):
 
 
 def _content(store: CardStore, title: str, page_id: str) -> dict[str, Any]:
-    """What every page of the set shares: scans in order, with their scores; measures and band of the cohort."""
+    """What every page of the set shares: all scans in order, with their scores; measures and band of the cohort."""
     good = [n for n, summary in enumerate(store.summaries) if summary["status"] == OK and store.features[n].values]
     scores = dict(zip(good, score_cohort(store.features[n] for n in good)))
     scans = []
     for n, summary in enumerate(store.summaries):
-        scan = {**summary, "index": n, "score": FAILED_SCORE, "z": {}}
+        scan = {**summary, "index": n, "score": FAILED_SCORE, "z": {}, "compared": False, "groups": {}}
         scan["reasons"] = [scan.pop("error") or "nothing could be measured"]
+        scan["values"] = {name: store.features[n].values[name] for name in _PLOTTED if name in store.features[n].values}
         if n in scores:
-            scan["score"], scan["reasons"] = scores[n].score, [reason.text for reason in scores[n].reasons]
+            scan["reasons"] = [reason.text for reason in scores[n].reasons]
             scan["z"] = {name: round(z, 2) for name, z in scores[n].z.items()}
+            scan["compared"] = bool(scan["z"])
+            # Without anything to compare it with, that no check failed is no score of 0.
+            scan["score"] = scores[n].score if scan["reasons"] or scan["z"] else None
         scans.append(scan)
-    scans.sort(key=lambda scan: (-scan["score"], scan["name"]))
+    scans.sort(key=lambda scan: (-(scan["score"] or 0), scan["name"]))
     measures, scales = {}, cohort_scales([store.features[n] for n in good])
     for measure in COMPARED:
         scale = scales[measure.name]
@@ -143,7 +153,14 @@ def _content(store: CardStore, title: str, page_id: str) -> dict[str, Any]:
     band = {}
     for tissue in ("SC", "GM"):
         band[tissue] = cohort_band([store.curves[n][tissue] for n in good if tissue in store.curves[n]])
-    return {"page": page_id, "title": title, "scans": scans, "band": band, "measures": measures}
+    shown = {name for scan in scans for name in scan["values"]}
+    plotted = [
+        {"name": measure.name, "label": measure.label, "unit": measure.unit, "digits": _PLOTTED[measure.name]}
+        for measure in MEASURES
+        if measure.name in _PLOTTED and measure.name in shown
+    ]
+    shared = {"page": page_id, "title": title, "band": band, "measures": measures, "plotted": plotted, "groups": []}
+    return {**shared, "scans": scans}
 
 
 def _write_pages(store, content, folder, per_page):
@@ -155,14 +172,12 @@ def _write_pages(store, content, folder, per_page):
     count = math.ceil(len(scans) / per_page)
     names = [f"page-{n + 1}.html" for n in range(count)]
     size = math.ceil(len(scans) / count)
-    for n, name in enumerate(names):
-        part = scans[n * size : (n + 1) * size]
-        shared = {**content, "scans": part, "pages": names, "this": name, "total": len(scans), "first": n * size}
-        _write_page(store, shared, part, folder / name)
-    listed = [{**scan, "at": names[n // size]} for n, scan in enumerate(scans)]
-    _write_page(
-        store, {**content, "scans": listed, "pages": names, "this": INDEX, "total": len(scans)}, [], folder / INDEX
-    )
+    places = [names[n // size] for n in range(len(scans))]
+    for name in (*names, INDEX):
+        own = [scan for scan, place in zip(scans, places) if place == name]
+        # Every page knows all scans, so that what is rated, exported or searched for is not a matter of the page.
+        listed = [{**scan, "at": place, "z": scan["z"] if place == name else {}} for scan, place in zip(scans, places)]
+        _write_page(store, {**content, "scans": listed, "pages": names, "this": name}, own, folder / name)
     return {INDEX, *names}
 
 

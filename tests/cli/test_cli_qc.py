@@ -84,7 +84,16 @@ def test_agreement(qc, tmp_path):
     b = export(tmp_path / "b.json", "bob", {"s1": "pass", "s2": "fail", "s3": "fail", "s4": "fail"}, {"s1": 4, "s2": 1})
     code, out, err = qc("-agreement", a, b)
     assert (code, err) == (0, "")
-    assert "Cohen's kappa 0.500 on 4 scans, 75% the same" in out and "s2.nii.gz: pass 3 / fail 1" in out
+    assert "ann and bob: 4 scans" in out and "Cohen's kappa 0.500 (95 % " in out and "on 4 scans, 75% the same" in out
+    assert "s2.nii.gz: pass 3 / fail 1" in out
     code, out, _ = qc("-agreement", a, b, "-json")
     found = json.loads(out)
     assert code == 0 and found["verdicts"]["kappa"] == pytest.approx(0.5) and found["ratings"]["n"] == 2
+
+
+def test_agreement_with_oneself_is_refused(qc, tmp_path):
+    a = export(tmp_path / "a.json", "ann", {"s1": "pass", "s2": "fail"}, {})
+    b = export(tmp_path / "b.json", "Ann", {"s1": "pass", "s2": "pass"}, {})
+    for second in (a, b):
+        code, out, err = qc("-agreement", a, second)
+        assert code == 2 and out == "" and "both are ratings of ann" in err

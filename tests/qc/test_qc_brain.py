@@ -154,7 +154,8 @@ def test_numbers_are_those_of_the_mask_with_the_locations_of_the_table(results, 
     # From 3 mm, and from 10 mm3, on.
     assert third["volume_mm3"] > 10 > last["volume_mm3"] and card["load"]["n_large"] == 3
     summary = meta_of(make())["scans"][0]
-    assert summary["lesions"] == [3, pytest.approx(card["load"]["load_ml"])] and summary["areas"] == [None, None]
+    assert summary["values"]["lesions"] == 3 and "sc_area_mm2" not in summary["values"]
+    assert summary["values"]["load_ml"] == pytest.approx(card["load"]["load_ml"])
 
 
 def test_brain_without_lesions(results, make):
@@ -164,7 +165,9 @@ def test_brain_without_lesions(results, make):
     assert card["problems"] == [] and card["lesions"] == [] and card["load"]["load_ml"] == 0
     assert len(card["montage"]) == ENOUGH and card["rows"] == []
     (scan,) = meta_of(page)["scans"]
-    assert scan["score"] == 0 and scan["reasons"] == [] and scan["lesions"] == [0, 0]
+    # Alone it is compared with nothing, which is no score of 0.
+    assert scan["score"] is None and not scan["compared"] and scan["reasons"] == []
+    assert scan["values"]["lesions"] == scan["values"]["load_ml"] == 0
 
 
 def test_changed_mask_is_told_and_the_table_no_longer_believed(results, make):

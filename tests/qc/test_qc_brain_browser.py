@@ -197,7 +197,7 @@ def test_ratings_search_sort_and_lists(page):
     assert name == "qc_fail.yml"
     cord, brain = "- sub-01_T2starw.nii.gz\n", "- sub-02_FLAIR.nii.gz\n"
     assert text == f"FILES_SEG:\n{cord}FILES_GMSEG:\n{cord}FILES_LESION:\n{brain}"
-    page.select_option("#sort", "load")
+    page.select_option("#sort", "load_ml")
     assert listed(page)[-1] == "sub-01_T2starw"
     page.fill("#search", "suffix-FLAIR")
     assert listed(page) == ["sub-01_FLAIR", "sub-02_FLAIR"]
@@ -205,10 +205,11 @@ def test_ratings_search_sort_and_lists(page):
 
 def test_index_has_the_columns_of_both(open_page, mixed):
     index = open_page(mixed / "many" / "index.html")
-    heads = "scan|score|SC, mm²|GM, mm²|lesions|load, mL|rating|why".split("|")
-    assert index.locator("#table th").all_inner_texts() == heads
-    row = index.locator("#table tbody tr", has_text="sub-01_FLAIR").locator("td").all_inner_texts()
-    assert row[2:6] == ["–", "–", "3", "2.66"]
+    heads = "scan|score|SC area, mm²|GM area, mm²|GM/SC ratio|lesion load, mL|number of lesions|brain volume, mL|rating"
+    shown = "|".join(index.locator("#all th").all_inner_texts())
+    assert shown.replace(" ↓", "").startswith(heads)
+    row = index.locator("#all tbody tr", has_text="sub-01_FLAIR").locator("td").all_inner_texts()
+    assert row[2:7] == ["–", "–", "–", "2.66", "3"]
 
 
 def test_a_lesion_chosen_on_a_phone_is_clear_of_the_bars(page):

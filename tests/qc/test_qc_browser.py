@@ -8,7 +8,7 @@ import re
 import nibabel as nib
 import numpy as np
 import pytest
-from qc_browser_helpers import LAPTOP, PHONE, download, give, go, listed, name, pressed
+from qc_browser_helpers import LAPTOP, PHONE, call_rater, download, give, go, listed, name, pressed
 from qc_helpers import HOSTILE, SHAPE, affine_of, meta_of, phantom, write_cohort, write_failed, write_scan
 
 from sctseg7t.cohort import find_records
@@ -56,7 +56,7 @@ def test_next_and_previous(page):
     for _ in range(12):
         page.keyboard.press("j")
     assert name(page) == order[-1]
-    assert page.locator("#scans [aria-current=true] .who").inner_text() == order[-1]
+    assert page.get_attribute("#scans [aria-current=true]", "data-name") == order[-1]
 
 
 def test_outlines_are_drawn_over_the_pixels_of_the_mask(page, cohort):
@@ -123,14 +123,14 @@ def test_flicker_and_swap(page):
     assert "sub-01_T2starw" in page.inner_text("#banner")
     assert page.get_attribute(".tile[data-k='0'] path.SC", "d") != first
     page.keyboard.press("x")
-    assert page.get_attribute(".tile[data-k='0'] path.SC", "d") == first and not page.is_visible("#banner")
+    assert page.get_attribute(".tile[data-k='0'] path.SC", "d") == first and "Other" not in page.inner_text("#banner")
     page.select_option("#reference", label="sub-02_T2starw")
     page.click("#flicker")
     assert "sub-02_T2starw" in page.inner_text("#banner")
-    page.wait_for_selector("#banner", state="hidden")
-    page.wait_for_selector("#banner", state="visible")
+    page.wait_for_selector("#banner:not(.notice)")
+    page.wait_for_selector("#banner.notice")
     page.click("#flicker")
-    assert not page.is_visible("#banner")
+    assert "Other" not in page.inner_text("#banner")
     assert page.get_attribute(".tile[data-k='0'] path.SC", "d") == first
 
 
@@ -149,8 +149,11 @@ def test_search_and_filter(page):
     page.select_option("#filter", "failed")
     assert listed(page) == ["sub-99_T2starw"]
     page.select_option("#filter", "all")
-    page.select_option("#sort", "sc")
-    assert listed(page)[-1] == "sub-06_T2starw"
+    page.select_option("#sort", "sc_area_mm2")
+    assert listed(page)[-2:] == ["sub-06_T2starw", "sub-99_T2starw"]
+    page.click("#direction")
+    # What has no area is last either way.
+    assert listed(page)[0] == "sub-06_T2starw" and listed(page)[-1] == "sub-99_T2starw"
 
 
 def test_rating_keys_undo_and_reload(page):
@@ -183,9 +186,10 @@ def test_rating_keys_undo_and_reload(page):
     assert pressed(page) == [] and page.input_value("#notes") == ""
     page.keyboard.press("u")
     assert pressed(page) == ["2"]
-    for _ in range(3):
+    # Also what was done before the page was loaded again.
+    for _ in range(9):
         page.keyboard.press("u")
-    assert "Nothing to undo" in page.inner_text("#say")
+    assert "0 of 8 rated" in page.inner_text("#progress") and "Nothing to undo" in page.inner_text("#say")
 
 
 def test_mouse_and_keys_off(page):
@@ -225,7 +229,7 @@ def rate_three(page):
     page.fill("#rater", "Ann B.")
     page.keyboard.press("Enter")
     for who, keys in (("sub-01_T2starw", "p4"), ("sub-06_T2starw", "f1"), (HOSTILE, "a2")):
-        page.click(f'#scans button:has(.who:text-is("{who}"))')
+        go(page, who)
         for key in keys:
             page.keyboard.press(key)
     page.fill("#notes", '=HYPERLINK("x"), "quoted"\' # ü')
@@ -242,7 +246,9 @@ def test_export_and_import_json_and_csv(page, open_page, cohort, chromium):
     assert rows["sub-06_T2starw.nii.gz"]["verdict"] == "fail" and rows["sub-06_T2starw.nii.gz"]["rating"] == 1
     assert rows[f"{HOSTILE}.nii.gz"]["notes"] == '=HYPERLINK("x"), "quoted"\' # ü'
     hashes = {scan["id"]: scan["hash"] for scan in meta_of(cohort / "qc" / "index.html")["scans"]}
-    assert all(row["hash"] == hashes[row["scan"]] for row in rows.values())
+    assert all(row["hash"] == hashes[row["record"]] for row in rows.values())
+    row = rows["sub-06_T2starw.nii.gz"]
+    assert (row["scan"], row["participant_id"], row["session_id"]) == ("sub-06_T2starw", "sub-06", "")
     filename, table = download(page, "[data-export=csv]")
     cells = {row["image"]: row for row in csv.DictReader(io.StringIO(table))}
     assert filename == "qc_ratings_Ann_B_.csv" and cells["sub-01_T2starw.nii.gz"]["rating"] == "4"
@@ -324,6 +330,9 @@ def test_import_of_hostile_values_is_text(page):
     give(page, "#importFile", "r.json", json.dumps({"format": "sct7t-qc-ratings", "ratings": rows}))
     page.locator("#importSaid", has_text="2 imported, 1 of scans").wait_for()
     page.keyboard.press("Escape")
+    # They are those of the rater that they name.
+    assert "0 of 8" in page.inner_text("#progress") and HOSTILE in page.inner_text("#importSaid")
+    call_rater(page, HOSTILE)
     go(page, "sub-01_T2starw")
     assert page.input_value("#notes") == HOSTILE and pressed(page) == []
     go(page, "sub-02_T2starw")
@@ -337,7 +346,7 @@ def test_agreement_is_that_of_the_command(page, tmp_path):
     for rater in ("ann", "bob"):
         verdicts = [VERDICTS[(n + (rng.random() < 0.3)) % 3] for n in range(30)]
         rows = [
-            {"scan": f"s{n}", "hash": "h", "verdict": verdict, "rating": int(rng.integers(1, 5))}
+            {"scan": f"s{n}", "hash": "h", "verdict": verdict, "rating": int(rng.integers(1, 5)), "rater": rater}
             for n, verdict in enumerate(verdicts)
         ]
         texts.append(json.dumps({"format": "sct7t-qc-ratings", "version": 1, "rater": rater, "ratings": rows}))
@@ -346,9 +355,13 @@ def test_agreement_is_that_of_the_command(page, tmp_path):
     page.click("#agreementOpen")
     give(page, "#raterA", "ann.json", texts[0])
     give(page, "#raterB", "bob.json", texts[1])
-    page.locator("#agreementSaid", has_text="30 scans rated by both").wait_for()
+    page.locator("#agreementSaid", has_text="ann and bob: 30 scans rated by both").wait_for()
     said = page.inner_text("#agreementSaid")
-    assert f"{found['verdicts']['kappa']:.3f}" in said and f"{found['ratings']['weighted_kappa']:.3f}" in said
+    for part in ("verdicts", "ratings"):
+        assert f"{found[part]['kappa']:.3f}".replace("-", "−") in said
+        assert "{:.2f} to {:.2f}".format(*found[part]["interval"]).replace("-", "−") in said
+    cells = page.locator("#agreementSaid .counts >> nth=0").locator("tbody td").all_inner_texts()
+    assert list(map(int, cells)) == [count for row in found["verdicts"]["table"] for count in row]
     assert page.locator("#agreementSaid li").count() == len(found["disagreements"])
 
 
@@ -371,7 +384,9 @@ def test_ratings_survive_a_new_page_and_turn_stale_with_the_mask(open_page, tmp_
     go(page, "sub-01_T2starw")
     assert pressed(page) == ["✕ Fail", "3"] and not page.is_visible("#stale")
     go(page, "sub-02_T2starw")
-    assert pressed(page) == [] and "Stale" in page.inner_text("#stale") and "fail, 3" in page.inner_text("#stale")
+    assert (
+        pressed(page) == [] and "Stale" in page.inner_text("#stale") and "fail, quality 3" in page.inner_text("#stale")
+    )
     assert page.locator(".stale-mark").count() == 2
     assert "sub-02" not in download(page, "[data-export=fail]")[1]
     stale = {row["image"]: row["stale"] for row in json.loads(download(page, "[data-export=json]")[1])["ratings"]}
@@ -408,9 +423,9 @@ def test_many_pages_share_ratings_with_their_index(open_page, tmp_path):
     write_cohort(tmp_path / "out", 5)
     index = write_page(find_records(tmp_path / "out"), tmp_path / "qc", per_page=2)
     page = open_page(index)
-    assert page.locator("#table tbody tr").count() == 5 and not page.is_visible("#card")
+    assert page.locator("#all tbody tr").count() == 5 and not page.is_visible("#card")
     page.keyboard.press("j")
-    page.click("#table a:has-text('sub-02_T2starw')")
+    page.click("#all a:has-text('sub-02')")
     page.wait_for_selector("#name:has-text('sub-02_T2starw')")
     assert re.search(r"page-\d\.html", page.url)
     page.keyboard.press("f")
@@ -434,6 +449,7 @@ def test_storage_that_is_refused_is_told(context, cohort):
     page.add_init_script("Storage.prototype.setItem = () => { throw new Error('full'); };")
     page.goto((cohort / "qc" / "index.html").as_uri())
     page.keyboard.press("p")
+    page.click("#who button:has-text('Without')")
     assert page.is_visible("#storageNotice") and pressed(page) == ["✓ Pass"]
 
 

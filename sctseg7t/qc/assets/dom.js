@@ -25,19 +25,39 @@ const QC = {};
   // A number for people; a dash where there is none.
   QC.number = (value, digits = 1) => (value === null || value === undefined ? '\u2013' : Number(value).toFixed(digits));
 
-  // Cut, not rounded: what stays below a limit does not read as the limit. Without a score: what became of the scan.
-  QC.score = (scan) => (scan.status === 'ok' ? (Math.floor(scan.score * 10) / 10).toFixed(1) : scan.status.replace('_', ' '));
+  QC.count = (number, noun) => `${number} ${noun}${number === 1 ? '' : 's'}`;
+
+  // A z or a score in words. What stays below the limit from which a scan stands out does not read as the limit.
+  const LIMIT = 3.5;
+  QC.z = (value) => { const size = Math.abs(value); return (size < LIMIT ? Math.min(size, LIMIT - .1) : size).toFixed(1); };
+  QC.signed = (value) => `${value < 0 ? '\u2212' : '+'}${QC.z(value)}`;
+  // Without a score: what became of the scan.
+  QC.score = (scan) => (scan.status !== 'ok' ? scan.status.replace('_', ' ') : scan.score === null ? '\u2013' : QC.z(scan.score));
+
+  // Words for a screen reader only.
+  QC.unseen = (text) => QC.el('span', { class: 'unseen' }, text);
 
   QC.press = (button, on) => button.setAttribute('aria-pressed', on ? 'true' : 'false');
   QC.pressed = (button) => button.getAttribute('aria-pressed') === 'true';
 
+  // What is behind an open dialog is neither seen nor read out: the message goes into it.
+  const frontmost = () => [...document.querySelectorAll('dialog[open]')].pop() || document.body;
+
   let fading;
   QC.say = (text) => {
     const toast = QC.$('say');
+    if (toast.parentNode !== frontmost()) frontmost().append(toast);
     toast.textContent = text;
     toast.classList.add('on');
     clearTimeout(fading);
     fading = setTimeout(() => toast.classList.remove('on'), 2200);
+  };
+
+  // For a screen reader: what is shown now.
+  QC.announce = (text) => {
+    const region = QC.$('announce');
+    if (region.parentNode !== frontmost()) frontmost().append(region);
+    region.textContent = text;
   };
 
   QC.hueOf = (tissue) => (['SC', 'GM', 'WM', 'LESION'].includes(tissue) ? `var(--${tissue})` : 'var(--other)');

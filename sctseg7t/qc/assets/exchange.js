@@ -1,19 +1,22 @@
-// Ratings out of and into the page, and how far two raters agree.
+// Ratings out of and into the page.
 (() => {
   const FORMAT = 'sct7t-qc-ratings';
-  const COLUMNS = ['scan', 'image', 'hash', 'verdict', 'rating', 'notes', 'rater', 'time', 'stale'];
+  // `scan`, `participant_id` and `session_id` are those of the cohort's tables; `record` is the page's own key.
+  const COLUMNS = ['scan', 'participant_id', 'session_id', 'image', 'verdict', 'rating', 'notes', 'rater', 'time', 'stale', 'hash', 'record'];
   const VERDICTS = ['pass', 'fail', 'artefact'];
 
-  QC.ratingRows = (scans, store) => scans.filter((scan) => !store.isEmpty(store.get(scan.id))).map((scan) => {
-    const found = store.get(scan.id);
+  QC.ratingRows = (scans, store, rater = store.rater) => scans.filter((scan) => !store.isEmpty(store.get(scan.id, rater))).map((scan) => {
+    const found = store.get(scan.id, rater);
+    const entity = (key) => (scan.entities[key] ? `${key}-${scan.entities[key]}` : '');
     return {
-      scan: scan.id, image: scan.image, hash: found.hash, verdict: found.verdict, rating: found.rating,
-      notes: found.notes, rater: found.rater, time: found.time, stale: store.isStale(scan.id),
+      scan: scan.name, participant_id: entity('sub'), session_id: entity('ses'), image: scan.image,
+      verdict: found.verdict, rating: found.rating, notes: found.notes, rater: found.rater, time: found.time,
+      stale: store.isStale(scan.id, rater), hash: found.hash, record: scan.id,
     };
   });
 
   QC.toJSON = (meta, rater, rows) => JSON.stringify(
-    { format: FORMAT, version: 1, page: meta.page, title: meta.title, rater, exported: new Date().toISOString(), ratings: rows }, null, 1);
+    { format: FORMAT, version: 2, page: meta.page, title: meta.title, rater, exported: new Date().toISOString(), ratings: rows }, null, 1);
 
   // A cell that a spreadsheet would take for a formula is written with an apostrophe before it.
   const cell = (value) => {
@@ -82,32 +85,43 @@
     return names;
   }
 
-  const clean = (row) => {
+  const clean = (row, rater) => {
     const grade = Number(row.rating);
     return {
-      scan: String(row.scan ?? ''), image: String(row.image ?? ''), hash: String(row.hash ?? ''),
+      scan: String(row.scan ?? ''), record: String(row.record ?? ''), image: String(row.image ?? ''), hash: String(row.hash ?? ''),
       verdict: VERDICTS.includes(row.verdict) ? row.verdict : null,
       rating: [1, 2, 3, 4].includes(grade) ? grade : null,
-      notes: String(row.notes ?? '').slice(0, 2000), rater: String(row.rater ?? '').slice(0, 80), time: String(row.time ?? ''),
+      notes: String(row.notes ?? '').slice(0, 2000), rater: String(row.rater || rater).trim().slice(0, 80), time: String(row.time ?? ''),
     };
   };
 
-  // Ratings in an export of this page, JSON or CSV.
+  // Rows of an export of this page, JSON or CSV.
   QC.parseRatings = (name, text) => {
-    if (/\.csv$/i.test(name)) return { rater: '', rows: parseCSV(text).map(clean) };
+    if (/\.csv$/i.test(name)) return parseCSV(text).map((row) => clean(row, ''));
     let found;
     try { found = JSON.parse(text); } catch { throw new Error('is not JSON'); }
     if (!found || found.format !== FORMAT || !Array.isArray(found.ratings)) throw new Error('is not an export of this page');
-    return { rater: String(found.rater || ''), rows: found.ratings.filter((row) => row && typeof row === 'object').map(clean) };
+    return found.ratings.filter((row) => row && typeof row === 'object').map((row) => clean(row, found.rater || ''));
   };
 
-  // Returns [[scan id, rating]] to merge, and how many rows belong to no scan here.
+  // A thing by each of its keys; null for a key that two have.
+  function byKey(things, key) {
+    const found = new Map();
+    for (const thing of things) found.set(key(thing), found.has(key(thing)) ? null : thing);
+    return found;
+  }
+
+  // The scan that a row is about: a page made elsewhere has other keys, but scans of the same names.
+  const finder = (scans) => {
+    const maps = [['record', byKey(scans, (scan) => scan.id)], ['scan', byKey(scans, (scan) => scan.id)], ['scan', byKey(scans, (scan) => scan.name)], ['image', byKey(scans, (scan) => scan.image)]];
+    return (row) => { for (const [name, map] of maps) if (map.get(row[name])) return map.get(row[name]); return null; };
+  };
+
+  // What a file holds: [rater, scan id, rating] to merge, how many rows are of no scan here, and how many older than
+  // what is known.
   QC.readImport = (name, text, scans, store) => {
-    const byId = new Map(scans.map((scan) => [scan.id, scan]));
-    const byImage = new Map();
-    for (const scan of scans) byImage.set(scan.image, byImage.has(scan.image) ? null : scan);
     const entries = [];
-    let unknown = 0;
+    let unknown = 0, older = 0;
     if (/\.ya?ml$/i.test(name)) {
       const verdict = /artifact|artefact/i.test(name) ? 'artefact' : 'fail';
       const time = new Date().toISOString();
@@ -116,54 +130,22 @@
         if (!listed.length) unknown++;
         for (const scan of listed) {
           const before = store.isStale(scan.id) ? null : store.get(scan.id);
-          entries.push([scan.id, { rating: null, rater: store.rater, ...before, notes: notes || (before || {}).notes || '', verdict, hash: scan.hash, time }]);
+          entries.push([store.rater, scan.id, { rating: null, rater: store.rater, ...before, notes: notes || (before || {}).notes || '', verdict, hash: scan.hash, time }]);
         }
       }
-      return { entries, unknown, older: 0 };
+      return { entries, unknown, older };
     }
-    let older = 0;
-    for (const row of QC.parseRatings(name, text).rows) {
-      // A scan may have moved since: then its image's name tells, if it is the only one of that name.
-      const scan = byId.get(row.scan) || byImage.get(row.image);
+    const find = finder(scans);
+    for (const row of QC.parseRatings(name, text)) {
+      const scan = find(row);
       if (!scan) { unknown++; continue; }
-      const mine = store.get(scan.id);
-      if (mine && !store.isStale(scan.id) && mine.time > row.time) { older++; continue; }
-      const { verdict, rating, notes, hash, rater, time } = row;
-      entries.push([scan.id, { verdict, rating, notes, hash, rater, time }]);
+      const rater = row.rater || store.rater;
+      const known = store.get(scan.id, rater);
+      if (known && !store.isStale(scan.id, rater) && known.time > row.time) { older++; continue; }
+      const { verdict, rating, notes, hash, time } = row;
+      entries.push([rater, scan.id, { verdict, rating, notes, hash, rater, time }]);
     }
     return { entries, unknown, older };
-  };
-
-  // Cohen's kappa; with weights 'quadratic', a disagreement counts by the square of its size (Cohen 1968).
-  QC.kappa = (pairs, categories, weights) => {
-    const size = categories.length;
-    const at = new Map(categories.map((name, n) => [name, n]));
-    const table = categories.map(() => categories.map(() => 0));
-    for (const [a, b] of pairs) table[at.get(a)][at.get(b)]++;
-    const rows = table.map((row) => row.reduce((x, y) => x + y, 0));
-    const columns = categories.map((_, n) => table.reduce((sum, row) => sum + row[n], 0));
-    let observed = 0, expected = 0;
-    for (let i = 0; i < size; i++) for (let j = 0; j < size; j++) {
-      const weight = weights === 'quadratic' ? (i - j) ** 2 / (size - 1) ** 2 : Number(i !== j);
-      observed += weight * table[i][j];
-      expected += weight * rows[i] * columns[j] / pairs.length;
-    }
-    return pairs.length && expected > 0 ? 1 - observed / expected : null;
-  };
-
-  QC.agreement = (first, second) => {
-    const other = new Map(second.map((row) => [row.scan, row]));
-    const both = first.filter((row) => other.has(row.scan)).map((row) => [row, other.get(row.scan)]);
-    const same = both.filter(([a, b]) => a.hash === b.hash);
-    const verdicts = same.filter(([a, b]) => a.verdict && b.verdict);
-    const grades = same.filter(([a, b]) => a.rating && b.rating);
-    const share = (pairs, name) => (pairs.length ? pairs.filter(([a, b]) => a[name] === b[name]).length / pairs.length : null);
-    return {
-      scans: both.length, different_masks: both.length - same.length,
-      verdicts: { n: verdicts.length, agreement: share(verdicts, 'verdict'), kappa: QC.kappa(verdicts.map(([a, b]) => [a.verdict, b.verdict]), VERDICTS) },
-      ratings: { n: grades.length, agreement: share(grades, 'rating'), weighted_kappa: QC.kappa(grades.map(([a, b]) => [a.rating, b.rating]), [1, 2, 3, 4], 'quadratic') },
-      disagreements: same.filter(([a, b]) => (a.verdict && b.verdict && a.verdict !== b.verdict) || (a.rating && b.rating && a.rating !== b.rating)),
-    };
   };
 
   QC.download = (name, text, type) => {

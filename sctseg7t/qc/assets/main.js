@@ -1,18 +1,19 @@
-// The page's life: list, choice, keys, dialogs.
+// The page's life: the scan shown, its rating, export and import, keys.
 (() => {
   const { $, el, say, view } = QC;
   const meta = QC.json('meta');
+  // Those of all pages of the set; the cards of some are on this one.
   const scans = meta.scans;
   const byId = new Map(scans.map((scan) => [scan.id, scan]));
   const store = QC.makeStore(meta.page, scans);
+  const settings = QC.makeSettings(meta.page);
   const isIndex = document.body.classList.contains('index');
-  const MARKS = { pass: '\u2713', fail: '\u2715', artefact: '\u25d0' };
   const cards = new Map();
-  let current = null, order = [], previous = null, reference = null, timer = null, keysOn = true, swapped = false;
-  const has = { brain: scans.some((scan) => scan.kind === 'brain') };
-  has.cord = !has.brain || scans.some((scan) => scan.kind === 'cord');
-  for (const [sort, wanted] of [['sc', has.cord], ['gm', has.cord], ['load', has.brain]]) if (!wanted) document.querySelector(`#sort [value=${sort}]`).remove();
-  scans.forEach((scan, n) => { scan.rank = (meta.first ?? 0) + n + 1; });
+  let current = null, previous = null, reference = null, timer = null, swapped = false;
+  scans.forEach((scan, n) => { scan.rank = n + 1; });
+  const isHere = (scan) => !scan.at || scan.at === meta.this;
+  const placeOf = (scan) => `${isHere(scan) ? '' : scan.at}#${encodeURIComponent(scan.id)}`;
+  const list = QC.makeList({ meta, scans, store, settings, go });
 
   // The few last cards stay parsed; the others are text in the page.
   function cardOf(scan) {
@@ -23,88 +24,11 @@
     return cards.get(scan.id);
   }
 
-  // ---------------------------------------------------------------- list
-
-  const why = (scan) => (scan.reasons.length ? scan.reasons.join('; ') : 'nothing stands out');
-
-  function matches(scan) {
-    const wanted = $('filter').value;
-    const rating = store.get(scan.id);
-    const stale = store.isStale(scan.id);
-    const verdict = rating && !stale ? rating.verdict : null;
-    const rated = rating && !stale && (rating.verdict || rating.rating);
-    const shown = { all: true, unrated: !rated, standout: scan.reasons.length > 0, stale, failed: scan.status !== 'ok' };
-    if (!(wanted in shown ? shown[wanted] : verdict === wanted)) return false;
-    const text = [scan.name, scan.image, scan.id, why(scan), (rating || {}).notes, ...Object.entries(scan.entities).map((pair) => pair.join('-'))].join(' ').toLowerCase();
-    return $('search').value.toLowerCase().split(/\s+/).every((word) => text.includes(word));
-  }
-
-  const SORTS = {
-    score: (a, b) => a.rank - b.rank,
-    name: (a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }),
-    sc: (a, b) => (a.areas[0] ?? -1) - (b.areas[0] ?? -1),
-    gm: (a, b) => (a.areas[1] ?? -1) - (b.areas[1] ?? -1),
-    load: (a, b) => (b.lesions[1] ?? -1) - (a.lesions[1] ?? -1),
-  };
-
-  function markOf(scan) {
-    const rating = store.get(scan.id);
-    if (!rating) return ['', '', 'not rated'];
-    if (store.isStale(scan.id)) return ['\u21bb', 'stale', 'stale rating'];
-    const grade = rating.rating ? String(rating.rating) : '';
-    return [(MARKS[rating.verdict] || '') + grade, rating.verdict || '', [rating.verdict, grade].filter(Boolean).join(', ') || 'notes only'];
-  }
-
-  function drawList() {
-    order = scans.filter(matches).sort(SORTS[$('sort').value]);
-    const items = order.map((scan) => {
-      const [mark, kind, words] = markOf(scan);
-      return el('li', {}, el('button', {
-        'data-id': scan.id, 'aria-current': scan === current ? 'true' : null, title: why(scan), onclick: () => { closeList(); go(scan); },
-      }, el('span', { class: `mark ${kind}`, title: words }, mark), el('span', { class: 'who' }, scan.name),
-      el('span', { class: `score ${scan.reasons.length ? 'high' : ''}` }, QC.score(scan)),
-      el('span', { class: 'why' }, why(scan))));
-    });
-    if (!items.length) items.push(el('li', { class: 'empty' }, scans.length ? 'No scan matches.' : 'No scans.'));
-    $('scans').replaceChildren(...items);
-    drawProgress();
-    if (isIndex) drawTable();
-  }
-
-  function drawProgress() {
-    const rated = scans.filter((scan) => { const r = store.get(scan.id); return r && !store.isStale(scan.id) && (r.verdict || r.rating); }).length;
-    const stale = scans.filter((scan) => store.isStale(scan.id)).length;
-    const count = (status) => scans.filter((scan) => scan.status === status).length;
-    const failed = count('failed'), nothing = count('nothing_found');
-    $('progress').textContent = `${rated} of ${scans.length} rated${stale ? ` \u00b7 ${stale} stale` : ''}${failed ? ` \u00b7 ${failed} failed to run` : ''}${nothing ? ` \u00b7 nothing found in ${nothing}` : ''}`;
-    $('storageNotice').hidden = store.lasting;
-  }
-
-  function refreshItem(scan) {
-    const old = document.querySelector(`#scans button[data-id="${CSS.escape(scan.id)}"] .mark`);
-    const [mark, kind, words] = markOf(scan);
-    if (old) { old.textContent = mark; old.className = `mark ${kind}`; old.title = words; }
-    drawProgress();
-  }
-
-  function drawTable() {
-    const shown = [
-      ...(has.cord ? [['SC, mm\u00b2', (scan) => QC.number(scan.areas[0])], ['GM, mm\u00b2', (scan) => QC.number(scan.areas[1])]] : []),
-      ...(has.brain ? [['lesions', (scan) => QC.number(scan.lesions[0], 0)], ['load, mL', (scan) => QC.number(scan.lesions[1], 2)]] : []),
-    ];
-    const columns = ['scan', 'score', ...shown.map(([name]) => name), 'rating', 'why'];
-    $('table').hidden = false;
-    $('table').replaceChildren(el('table', {}, el('thead', {}, el('tr', {}, columns.map((name) => el('th', { scope: 'col' }, name)))),
-      el('tbody', {}, order.map((scan) => el('tr', {}, el('td', {}, el('a', { href: `${scan.at}#${encodeURIComponent(scan.id)}` }, scan.name)),
-        el('td', { class: `score ${scan.reasons.length ? 'high' : ''}` }, QC.score(scan)),
-        shown.map(([, value]) => el('td', {}, value(scan))), el('td', {}, markOf(scan)[2]), el('td', {}, why(scan)))))));
-  }
-
   function drawPages() {
     if (!meta.pages) return;
     $('pages').hidden = false;
-    const link = (name, text) => (name === meta.this ? el('b', {}, text) : el('a', { href: name }, text));
-    $('pages').append(link('index.html', 'Index'), ...meta.pages.map((name, n) => link(name, String(n + 1))));
+    const link = (name, text, label) => (name === meta.this ? el('b', { 'aria-current': 'page' }, text) : el('a', { href: name, 'aria-label': label }, text));
+    $('pages').append(link('index.html', 'Index'), ...meta.pages.map((name, n) => link(name, String(n + 1), `Page ${n + 1}`)));
   }
 
   const closeList = () => { $('listPane').classList.remove('open'); $('listToggle').setAttribute('aria-expanded', 'false'); };
@@ -112,19 +36,22 @@
   // ---------------------------------------------------------------- a scan
 
   function go(scan) {
-    if (isIndex) { location.href = `${scan.at}#${encodeURIComponent(scan.id)}`; return; }
+    closeList();
+    if (!isHere(scan)) { location.href = placeOf(scan); return; }
     if (document.activeElement === $('notes')) $('notes').blur();
+    showOverview(false);
     stopFlicker();
     if (current && current !== scan) previous = current;
+    const before = view.card, slice = view.slice;
     current = scan;
     const card = cardOf(scan);
     view.card = card;
     view.slice = view.lesion = null;
     ranges(card);
-    history.replaceState(null, '', `#${encodeURIComponent(scan.id)}`);
+    history.replaceState(null, '', placeOf(scan));
     $('name').textContent = scan.name;
     $('about').textContent = about(card);
-    $('why').textContent = scan.status === 'ok' ? `Score ${QC.score(scan)}: ${why(scan)}` : '';
+    $('why').textContent = scan.status === 'ok' ? `Score ${QC.score(scan)}: ${list.why(scan)}` : '';
     drawVolumes(card);
     drawTissues(card);
     if (card.size) view.fit(card);
@@ -132,39 +59,41 @@
     QC.drawSide($('side'), card, scan, meta);
     drawRating();
     drawReference();
-    for (const button of document.querySelectorAll('#scans button')) {
-      const here = button.dataset.id === scan.id;
-      if (here) { button.setAttribute('aria-current', 'true'); button.scrollIntoView({ block: 'nearest' }); } else button.removeAttribute('aria-current');
-    }
+    list.mark(scan);
     document.querySelector('.pictures').scrollTop = 0;
     $('side').scrollTop = 0;
-    const at = order.indexOf(scan);
-    $('previous').disabled = at === 0;
-    $('next').disabled = at === order.length - 1;
+    $('previous').disabled = !list.beyond(-1);
+    $('next').disabled = !list.beyond(1);
+    if (before) QC.large.follow(before, slice);
   }
 
   // Heads are ten times as wide as cords: a zoom of one is none of the other.
   function ranges(card) {
     const least = card.kind === 'brain' ? .5 : 2;
-    if (Number($('zoom').min) === least) return;
     $('zoom').min = least;
     $('zoom').step = least === 2 ? .5 : .1;
-    view.zoomed = false;
+    const kept = settings.get(`zoom:${card.kind}`);
+    view.zoomed = Number.isFinite(kept);
+    if (view.zoomed) view.scale(kept);
   }
 
   function about(card) {
     if (!card.mm) return card.image;
     const slices = card.tiles.filter((tile) => tile.t === 0).length;
     const size = `, ${card.mm.slice(0, 2).map((s) => QC.number(s, 2)).join(' \u00d7 ')} mm pixels`;
-    return `${card.image} \u00b7 ${slices} slice${slices === 1 ? '' : 's'}${card.selection ? ` of ${card.selection.of}, radiological (right is left)` : ''}${size}`;
+    return `${card.image} \u00b7 ${QC.count(slices, 'slice')}${card.selection ? ` of ${card.selection.of}, radiological (right is left)` : ''}${size}`;
   }
 
   function step(by) {
-    if (!order.length) return;
-    const at = order.indexOf(current);
-    const next = at < 0 ? 0 : at + by;
-    if (next >= 0 && next < order.length) go(order[next]);
-    else say(by > 0 ? 'This is the last scan' : 'This is the first scan');
+    const next = list.beyond(by);
+    if (!next) {
+      const filtered = list.order.length < scans.length ? ' that matches' : '';
+      say(list.order.length ? `This is the ${by > 0 ? 'last' : 'first'} scan${filtered}` : 'No scan matches');
+      return;
+    }
+    go(next);
+    const at = list.order.indexOf(next) + 1;
+    QC.announce(`${next.name}, ${at} of ${list.order.length}, ${list.markOf(next)[2]}. ${next.status === 'ok' ? `Score ${QC.score(next)}` : QC.score(next)}: ${list.why(next)}`);
   }
 
   function drawVolumes(card) {
@@ -180,9 +109,18 @@
       onclick: (event) => {
         view.tissues[tissue] = view.tissues[tissue] === false;
         QC.press(event.currentTarget, view.tissues[tissue]);
+        settings.set('tissues', view.tissues);
         view.redraw();
       },
     }, tissue)));
+  }
+
+  function showOverview(on) {
+    if (isIndex || QC.allScans.isOpen === on) return;
+    document.body.classList.toggle('all-scans', on);
+    QC.press($('overviewOpen'), on);
+    if (on) QC.allScans.draw(list.order);
+    else if (view.card && view.card.size) view.fit(view.card);
   }
 
   // ---------------------------------------------------------------- rating
@@ -198,51 +136,94 @@
       button.classList.toggle('stale-mark', Boolean(chosen && stale));
     }
     if (document.activeElement !== $('notes')) $('notes').value = rating.notes || '';
+    const was = [rating.verdict, rating.rating && `quality ${rating.rating}`].filter(Boolean).join(', ') || 'notes';
+    const day = String(rating.time).slice(0, 10);
     $('stale').hidden = !stale;
-    if (stale) {
-      const was = [rating.verdict, rating.rating].filter(Boolean).join(', ') || 'notes';
-      $('stale').textContent = `Stale: the mask has changed since ${rating.rater || 'someone'} rated it (${was}, ${String(rating.time).slice(0, 10)}). Rate it again.`;
-    }
-    refreshItem(current);
+    if (stale) $('stale').textContent = `Stale: the mask has changed since ${rating.rater || 'someone'} rated it (${was}, ${day}). Rate it again.`;
+    $('rated').textContent = store.isEmpty(rating) ? 'Not rated.' : `${stale ? 'Stale rating' : 'Rated'}: ${was}${rating.rater ? ` by ${rating.rater}` : ''}, ${day}. ${rating.notes}`;
+    list.refresh(current);
+  }
+
+  // Whoever rates first says who it is; then the rating is made.
+  function asRater(then) {
+    if (store.named) { then(); return; }
+    const dialog = $('who');
+    dialog.returnValue = '';
+    $('whoName').value = '';
+    dialog.addEventListener('close', () => {
+      const name = $('whoName').value.trim();
+      if (dialog.returnValue === 'name' && name) callRater(name);
+      else if (dialog.returnValue === 'nobody') callRater('');
+      else { drawRating(); say('Not rated: it was not said by whom'); return; }
+      then();
+    }, { once: true });
+    dialog.showModal();
+  }
+
+  function callRater(name) {
+    const before = store.rater;
+    const kept = before === name ? 0 : new Map(store.counts()).get(before) || 0;
+    const adopted = store.call(name);
+    showRater();
+    list.draw();
+    drawRating();
+    const own = new Map(store.counts()).get(name) || 0;
+    if (adopted) say(`${QC.count(adopted, 'rating')} made so far ${adopted === 1 ? 'is' : 'are'} now ${name}\u2019s`);
+    else if (name !== before && (kept || own)) say(`${name || 'No name'}: ${QC.count(own, 'rating')}${kept ? `; ${before || 'no name'}\u2019s ${kept} ${kept === 1 ? 'is' : 'are'} kept apart` : ''}`);
+  }
+
+  function showRater() {
+    $('rater').value = store.rater;
+    $('raters').replaceChildren(...store.counts().filter(([name]) => name).map(([name]) => el('option', { value: name })));
   }
 
   function rate(fields) {
-    if (!current) return;
-    const before = store.isStale(current.id) ? {} : store.get(current.id) || {};
-    const [name, value] = Object.entries(fields)[0];
-    const again = before[name] === value;
-    store.rate(current.id, again ? { [name]: null } : fields);
-    drawRating();
-    say(again ? `${current.name}: taken back` : `${current.name}: ${name === 'rating' ? `quality ${value}` : value}`);
-    if (name === 'verdict' && !again && QC.pressed($('advance'))) step(1);
+    const scan = current;
+    if (!scan) return;
+    asRater(() => {
+      const before = store.isStale(scan.id) ? {} : store.get(scan.id) || {};
+      const [name, value] = Object.entries(fields)[0];
+      const again = before[name] === value;
+      store.rate(scan.id, again ? { [name]: null } : fields);
+      drawRating();
+      say(again ? `${scan.name}: taken back` : `${scan.name}: ${name === 'rating' ? `quality ${value}` : value}`);
+      if (name === 'verdict' && !again && QC.pressed($('advance'))) step(1);
+    });
   }
 
   function keepNotes() {
-    if (!current) return;
-    const notes = $('notes').value.trim();
-    if (notes !== ((store.get(current.id) || {}).notes || '')) {
-      if (store.isStale(current.id)) {
-        // Notes say nothing about the new mask: the rating stays stale.
-        store.merge([[current.id, { ...store.get(current.id), notes }]]);
-      } else store.rate(current.id, { notes });
+    const scan = current, notes = $('notes').value.trim();
+    if (!scan || notes === ((store.get(scan.id) || {}).notes || '')) return;
+    asRater(() => {
+      // Notes say nothing about a new mask: a stale rating stays stale.
+      if (store.isStale(scan.id)) store.merge([[store.rater, scan.id, { ...store.get(scan.id), notes }]]);
+      else store.rate(scan.id, { notes });
       drawRating();
-    }
+      list.refresh(scan);
+    });
+  }
+
+  function clear() {
+    if (!current) return;
+    store.clear(current.id);
+    drawRating();
+    say(`${current.name}: cleared`);
   }
 
   function undo() {
     const ids = store.undo();
     if (!ids) { say('Nothing to undo'); return; }
-    drawList();
+    list.draw();
     const scan = byId.get(ids[0]);
     if (ids.length === 1 && scan && !isIndex && scan !== current) go(scan);
     else drawRating();
-    say(ids.length === 1 && scan ? `Undone: ${scan.name}` : `Undone: ${ids.length} ratings`);
+    say(ids.length === 1 && scan ? `Undone: ${scan.name}` : `Undone: ${QC.count(ids.length, 'rating')}`);
   }
 
   // ---------------------------------------------------------------- flicker
 
-  // A cord beside a brain tells nothing.
-  const alike = (scan) => scan && scan !== current && (!current.kind || scan.kind === current.kind);
+  // A cord beside a brain tells nothing, and another page's cards are not here.
+  const alike = (scan) => scan && scan !== current && isHere(scan) && (!current.kind || scan.kind === current.kind);
   const referenceScan = () => [reference, previous].find(alike) ?? scans.find((scan) => alike(scan) && scan.status === 'ok');
 
   function drawReference() {
@@ -251,16 +232,22 @@
     $('flicker').disabled = !chosen;
   }
 
+  // The line over the slices is always there, so that nothing moves when what it says changes.
+  function drawBanner(other) {
+    $('banner').classList.toggle('notice', Boolean(other));
+    $('banner').textContent = other ? `Other scan: ${other.name}` : 'Seen from below: the patient\u2019s right is on the left.';
+  }
+
   function swap() {
     const other = referenceScan();
     if (!other || !current) return;
     swapped = !swapped;
-    $('banner').hidden = !swapped;
-    if (swapped) $('banner').textContent = `Other scan: ${other.name}`;
+    drawBanner(swapped ? other : null);
     const pictures = document.querySelector('.pictures');
     const top = pictures.scrollTop;
     view.draw(swapped ? cardOf(other) : cardOf(current));
     pictures.scrollTop = top;
+    QC.large.refresh();
   }
 
   function stopFlicker() {
@@ -270,132 +257,154 @@
     if (swapped) swap();
   }
 
-  // ---------------------------------------------------------------- export, import, agreement
+  // ---------------------------------------------------------------- export, import
 
   const fileStem = () => (store.rater ? `qc_ratings_${store.rater.replace(/[^\w-]+/g, '_')}` : 'qc_ratings');
 
   function exportAs(kind) {
     store.reread();
-    const rows = QC.ratingRows(scans, store);
+    const rows = QC.ratingRows(scans, store), ratings = kind === 'json' || kind === 'csv';
     if (kind === 'json') QC.download(`${fileStem()}.json`, QC.toJSON(meta, store.rater, rows), 'application/json');
     if (kind === 'csv') QC.download(`${fileStem()}.csv`, QC.toCSV(rows), 'text/csv');
     if (kind === 'fail') QC.download('qc_fail.yml', QC.toYAML(scans, store, 'fail'), 'text/yaml');
     if (kind === 'artifact') QC.download('qc_artifact.yml', QC.toYAML(scans, store, 'artefact'), 'text/yaml');
     const stale = rows.filter((row) => row.stale).length;
-    const about = kind === 'json' || kind === 'csv' ? `${rows.length} ratings exported` : 'Exported';
-    say(stale ? `${about}; ${stale} stale ${kind === 'json' || kind === 'csv' ? 'are marked so' : 'left out'}` : about);
+    const verdict = { fail: 'fail', artifact: 'artefact' }[kind];
+    const about = ratings ? `${QC.count(rows.length, 'rating')} exported` : `${QC.count(rows.filter((row) => row.verdict === verdict && !row.stale).length, 'scan')} exported`;
+    say(stale ? `${about}; ${stale} stale ${stale === 1 ? 'is' : 'are'} ${ratings ? 'marked so' : 'left out'}` : about);
+  }
+
+  function openExchange() {
+    const [count] = [QC.ratingRows(scans, store).length], pages = (meta.pages || []).length;
+    $('exchangeAbout').textContent = `${store.rater ? `${store.rater}\u2019s ` : ''}${QC.count(count, 'rating')} of ${QC.count(scans.length, 'scan')}${pages ? `, on all ${pages} pages` : ''}.`;
+    $('exchange').showModal();
   }
 
   async function importFiles(files) {
-    const entries = [], said = [];
+    const said = [];
+    let joined = false;
+    // One by one: a later file may add to what an earlier one holds.
     for (const file of files) {
       try {
         const found = QC.readImport(file.name, await file.text(), scans, store);
-        entries.push(...found.entries);
-        said.push(`${file.name}: ${found.entries.length} imported${found.unknown ? `, ${found.unknown} of scans that are not here` : ''}${found.older ? `, ${found.older} older than those here` : ''}.`);
+        const [first, ...others] = new Set(found.entries.map(([rater]) => rater));
+        // In a browser that knows nobody yet, whose file it is continues here.
+        if (!store.named && !store.counts().length && first && !others.length) store.call(first);
+        store.merge(found.entries, joined);
+        joined ||= found.entries.length > 0;
+        const strangers = [first, ...others].filter((name) => name && name !== store.rater);
+        said.push(`${file.name}: ${found.entries.length} imported${found.unknown ? `, ${found.unknown} of scans that are not here` : ''}${found.older ? `, ${found.older} older than those here` : ''}.${strangers.length ? ` Those of ${strangers.join(', ')} are seen when that is the rater.` : ''}`);
       } catch (error) {
         said.push(`${file.name} ${error.message}.`);
       }
     }
-    store.merge(entries);
     $('importSaid').textContent = said.join(' ');
     $('importFile').value = '';
-    drawList();
+    showRater();
+    list.draw();
     drawRating();
-  }
-
-  async function drawAgreement() {
-    const said = $('agreementSaid');
-    const [a] = $('raterA').files, [b] = $('raterB').files;
-    if (!a) { said.replaceChildren(); return; }
-    try {
-      const first = QC.parseRatings(a.name, await a.text());
-      const second = b ? QC.parseRatings(b.name, await b.text()) : { rows: QC.ratingRows(scans, store) };
-      const found = QC.agreement(first.rows, second.rows);
-      const percent = (x) => (x === null ? '\u2013' : `${(100 * x).toFixed(0)} %`);
-      const row = (name, part, kappa) => el('tr', {}, el('td', {}, name), el('td', {}, String(part.n)), el('td', {}, percent(part.agreement)), el('td', {}, kappa === null ? 'undefined' : kappa.toFixed(3)));
-      said.replaceChildren(
-        el('p', {}, `${found.scans} scans rated by both${found.different_masks ? `; ${found.different_masks} left out, for they were different masks` : ''}.`),
-        el('table', {}, el('thead', {}, el('tr', {}, ['', 'scans', 'same', 'kappa'].map((t) => el('th', { scope: 'col' }, t)))),
-          el('tbody', {}, row('verdict (Cohen\u2019s kappa)', found.verdicts, found.verdicts.kappa), row('quality 1\u20134 (quadratic weights)', found.ratings, found.ratings.weighted_kappa))),
-        el('ul', { class: 'texts' }, found.disagreements.map(([x, y]) => el('li', {}, `${x.image || x.scan}: ${[x.verdict, x.rating].filter(Boolean).join(' ')} / ${[y.verdict, y.rating].filter(Boolean).join(' ')}`))));
-    } catch (error) {
-      said.replaceChildren(el('p', { class: 'notice' }, `The file ${error.message}.`));
-    }
   }
 
   // ---------------------------------------------------------------- keys and buttons
 
-  function toggle(id, apply) {
-    const button = $(id);
-    const run = () => { QC.press(button, !QC.pressed(button)); apply(QC.pressed(button)); };
-    button.addEventListener('click', run);
+  const root = document.body.classList;
+  const setVariable = (name, value) => document.documentElement.style.setProperty(name, value);
+
+  // A button that is on or off, as it was when the page was last seen.
+  function toggle(id, apply, otherwise = false) {
+    const set = (on) => { QC.press($(id), on); apply(on); };
+    const run = () => { set(!QC.pressed($(id))); settings.set(id, QC.pressed($(id))); };
+    set(Boolean(settings.get(id, otherwise)));
+    $(id).addEventListener('click', run);
     return run;
   }
 
-  const root = document.body.classList;
-  const overlay = toggle('overlay', (on) => root.toggle('no-overlay', !on));
+  function slider(id, apply) {
+    const kept = settings.get(id);
+    if (Number.isFinite(kept)) { $(id).value = kept; apply(kept); }
+    $(id).addEventListener('input', () => { const value = Number($(id).value); settings.set(id, value); apply(value); });
+  }
+
+  const overlay = toggle('overlay', (on) => root.toggle('no-overlay', !on), true);
   const fill = toggle('fill', (on) => root.toggle('filled', on));
   toggle('smooth', (on) => root.toggle('smooth', on));
   toggle('advance', () => {});
-  const zoomTo = (scale) => { view.zoomed = true; view.scale(scale); };
-  const zoomBy = (factor) => zoomTo(Number($('zoom').value) * factor);
-  const setVariable = (name, value) => document.documentElement.style.setProperty(name, value);
 
-  const KEYS = {
-    j: () => step(1), ArrowDown: () => step(1), ArrowRight: () => step(1),
-    k: () => step(-1), ArrowUp: () => step(-1), ArrowLeft: () => step(-1),
+  function zoomTo(scale) {
+    view.zoomed = true;
+    view.scale(scale);
+    settings.set(`zoom:${view.card.kind}`, Number($('zoom').value));
+  }
+  const zoomBy = (factor) => { if (QC.large.isOpen) QC.large.zoomBy(factor); else if (view.card) zoomTo(Number($('zoom').value) * factor); };
+
+  const RATING_KEYS = {
+    j: () => step(1), k: () => step(-1), u: undo, n: () => $('notes').focus(), 0: clear,
     p: () => rate({ verdict: 'pass' }), f: () => rate({ verdict: 'fail' }), a: () => rate({ verdict: 'artefact' }),
     1: () => rate({ rating: 1 }), 2: () => rate({ rating: 2 }), 3: () => rate({ rating: 3 }), 4: () => rate({ rating: 4 }),
-    0: () => { if (current) { store.clear(current.id); drawRating(); say(`${current.name}: cleared`); } },
-    n: () => $('notes').focus(), u: undo, o: overlay, c: fill, x: swap,
-    '+': () => zoomBy(1.2), '=': () => zoomBy(1.2), '-': () => zoomBy(1 / 1.2),
-    '/': () => { $('listPane').classList.add('open'); $('search').focus(); $('search').select(); },
-    '?': () => $('help').showModal(),
+    o: overlay, c: fill, x: swap, '+': () => zoomBy(1.2), '=': () => zoomBy(1.2), '-': () => zoomBy(1 / 1.2),
   };
-  const INDEX_KEYS = ['u', '/', '?'];
-  const LARGE_KEYS = { ArrowRight: () => view.enlargeBy(1), ArrowDown: () => view.enlargeBy(1), ArrowLeft: () => view.enlargeBy(-1), ArrowUp: () => view.enlargeBy(-1), o: overlay, c: fill };
+  const PAGE_KEYS = {
+    u: undo, t: () => showOverview(!QC.allScans.isOpen), '?': () => $('help').showModal(),
+    '/': () => { $('listPane').classList.add('open'); $('search').focus(); $('search').select(); },
+  };
+  const SCAN_KEYS = {
+    ...RATING_KEYS, ...PAGE_KEYS,
+    ArrowDown: () => step(1), ArrowRight: () => step(1), ArrowUp: () => step(-1), ArrowLeft: () => step(-1),
+  };
+  const LARGE_KEYS = {
+    ...RATING_KEYS,
+    ArrowRight: () => QC.large.by(1), ArrowDown: () => QC.large.by(1), ArrowLeft: () => QC.large.by(-1), ArrowUp: () => QC.large.by(-1),
+  };
+
+  function keysNow() {
+    if (QC.large.isOpen && document.querySelectorAll('dialog[open]').length === 1) return LARGE_KEYS;
+    if (document.querySelector('dialog[open]')) return {};
+    return isIndex || QC.allScans.isOpen ? { ...PAGE_KEYS, Escape: () => showOverview(false) } : SCAN_KEYS;
+  }
+
+  // What was last used: a slider or a menu that the mouse has touched takes no keys.
+  let pointed = false;
 
   function onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-    const typing = event.target.closest('input, textarea, select');
-    if (typing) {
-      if ((event.key === 'Escape' || event.key === 'Enter') && typing.matches('#search, #notes, #rater')) {
+    if (event.key === 'Tab') pointed = false;
+    const box = event.target.closest('input, textarea, select');
+    if (box && !box.matches('[type=range], [type=checkbox], select')) {
+      if ((event.key === 'Escape' || event.key === 'Enter') && box.matches('#search, #notes, #rater')) {
         event.preventDefault();
-        typing.blur();
-        $('card').focus({ preventScroll: true });
+        box.blur();
+        (QC.large.isOpen ? $('largeScroll') : $('card')).focus({ preventScroll: true });
       }
       return;
     }
     const single = event.key.length === 1;
-    if (single && !keysOn) return;
-    if ($('large').open) {
-      if (Object.hasOwn(LARGE_KEYS, event.key)) { event.preventDefault(); LARGE_KEYS[event.key](); }
-      return;
-    }
-    if (document.querySelector('dialog[open]')) return;
+    if (single && !settings.get('keys', true)) return;
+    if (box && !pointed && (!single || box.matches('select'))) return;
     // A focused panel that scrolls keeps its arrows.
-    if (!single && event.target.closest('.scroll')) return;
-    const key = single ? event.key.toLowerCase() : event.key;
-    if (!Object.hasOwn(KEYS, key) || (isIndex && !INDEX_KEYS.includes(key))) return;
+    if (!single && event.target.closest('.scroll, [role=separator]')) return;
+    const key = single ? event.key.toLowerCase() : event.key, keys = keysNow();
+    if (!Object.hasOwn(keys, key)) return;
     event.preventDefault();
-    KEYS[key]();
+    if (box) box.blur();
+    keys[key]();
   }
 
   function listen() {
     document.addEventListener('keydown', onKey);
+    document.addEventListener('pointerdown', () => { pointed = true; }, true);
+    document.addEventListener('change', (event) => { if (pointed && event.target.matches('select, [type=range]')) event.target.blur(); });
     $('previous').addEventListener('click', () => step(-1));
     $('next').addEventListener('click', () => step(1));
     for (const button of document.querySelectorAll('[data-verdict]')) button.addEventListener('click', () => rate({ verdict: button.dataset.verdict }));
     for (const button of document.querySelectorAll('[data-rating]')) button.addEventListener('click', () => rate({ rating: Number(button.dataset.rating) }));
     $('notes').addEventListener('change', keepNotes);
-    $('rater').value = store.rater;
-    $('rater').addEventListener('change', () => { store.rater = $('rater').value.trim(); });
+    $('rater').addEventListener('change', () => callRater($('rater').value.trim()));
     $('undo').addEventListener('click', undo);
-    for (const id of ['search', 'filter', 'sort']) $(id).addEventListener('input', drawList);
-    $('listToggle').addEventListener('click', () => $('listToggle').setAttribute('aria-expanded', String($('listPane').classList.toggle('open'))));
-    $('opacity').addEventListener('input', () => setVariable('--opacity', $('opacity').value / 100));
+    $('overviewOpen').addEventListener('click', () => showOverview(!QC.allScans.isOpen));
+    for (const [button, pane] of [['listToggle', 'listPane'], ['toolsToggle', 'tools']]) $(button).addEventListener('click', () => $(button).setAttribute('aria-expanded', String($(pane).classList.toggle('open'))));
+    slider('opacity', (value) => setVariable('--opacity', value / 100));
     $('zoom').addEventListener('input', () => zoomTo(Number($('zoom').value)));
+    $('fit').addEventListener('click', () => { view.zoomed = false; settings.set(`zoom:${view.card.kind}`, null); view.fit(view.card); });
     $('volume').addEventListener('input', () => { view.volume = Number($('volume').value); view.redraw(); QC.drawSide($('side'), view.card, current, meta); });
     $('reference').addEventListener('input', () => { reference = byId.get($('reference').value); });
     $('flicker').addEventListener('click', () => {
@@ -404,16 +413,18 @@
       swap();
       timer = setInterval(swap, 700);
     });
-    for (const name of ['help', 'exchange', 'agreement']) $(`${name}Open`).addEventListener('click', () => $(name).showModal());
+    const agreement = QC.agreementDialog(scans, store);
+    for (const [name, open] of [['help', () => $('help').showModal()], ['exchange', openExchange], ['agreement', agreement]]) $(`${name}Open`).addEventListener('click', open);
     for (const button of document.querySelectorAll('[data-export]')) button.addEventListener('click', () => exportAs(button.dataset.export));
     $('importFile').addEventListener('change', () => importFiles([...$('importFile').files]));
-    for (const id of ['raterA', 'raterB']) $(id).addEventListener('change', drawAgreement);
-    $('keysOn').addEventListener('change', () => { keysOn = $('keysOn').checked; });
-    $('largePrevious').addEventListener('click', () => view.enlargeBy(-1));
-    $('largeNext').addEventListener('click', () => view.enlargeBy(1));
+    $('keysOn').checked = settings.get('keys', true);
+    $('keysOn').addEventListener('change', () => settings.set('keys', $('keysOn').checked));
     // Another tab with this page may have rated meanwhile.
-    addEventListener('storage', () => { store.reread(); drawList(); drawRating(); });
-    addEventListener('resize', () => { if (view.card && view.card.size) view.fit(view.card); });
+    addEventListener('storage', () => { store.reread(); showRater(); list.draw(); drawRating(); });
+    const refit = () => { if (view.card && view.card.size) view.fit(view.card); };
+    addEventListener('resize', refit);
+    QC.resizePanes(settings, refit);
+    QC.followTheme(settings);
     addEventListener('hashchange', () => { const scan = fromHash(); if (scan && scan !== current) go(scan); });
   }
 
@@ -421,11 +432,16 @@
     try { return byId.get(decodeURIComponent(location.hash.slice(1))); } catch { return undefined; }
   }
 
+  Object.assign(view.tissues, settings.get('tissues', {}));
   listen();
+  showRater();
   drawPages();
-  drawList();
+  drawBanner(null);
+  QC.allScans.make({ meta, list, store, settings, go, placeOf });
+  if (isIndex || !scans.length) document.body.classList.add('all-scans');
+  list.draw();
   if (isIndex || !scans.length) {
-    $('card').hidden = true;
-    if (!scans.length) { $('table').hidden = false; $('table').append(el('p', { class: 'empty' }, 'There are no scans on this page yet.')); }
-  } else go(fromHash() || order[0]);
+    $('overviewOpen').hidden = true;
+    if (!scans.length) $('plots').append(el('p', { class: 'empty' }, 'There are no scans on this page yet.'));
+  } else go([fromHash(), ...list.order, ...scans].find((scan) => scan && isHere(scan)));
 })();

@@ -29,7 +29,7 @@
   };
 
   function reasons(scan, meta) {
-    const rank = `${scan.rank} of ${meta.total ?? meta.scans.length}`;
+    const rank = `${scan.rank} of ${meta.scans.length}`;
     if (scan.status !== 'ok') return section(`${scan.status === 'failed' ? 'Run failed' : 'Nothing found'} \u00b7 ${rank}`, el('ul', { class: 'reasons' }, scan.reasons.map((text) => el('li', {}, text))));
     const list = scan.reasons.length
       ? el('ul', { class: 'reasons' }, scan.reasons.map((text) => el('li', {}, text)))
@@ -40,8 +40,7 @@
   function closest(scan, meta) {
     const [name] = Object.entries(scan.z).sort((a, b) => Math.abs(b[1]) - Math.abs(a[1]))[0] || [];
     if (!name) return 'No check failed. With fewer than five scans nothing is compared with the cohort.';
-    const z = scan.z[name];
-    return `Nothing stands out. Furthest from the cohort: ${meta.measures[name].label} (robust z ${z > 0 ? '+' : ''}${number(z)}).`;
+    return `Nothing stands out. Furthest from the cohort: ${meta.measures[name].label} (robust z ${QC.signed(scan.z[name])}).`;
   }
 
   function doubts(card) {
@@ -140,9 +139,9 @@
     const row = ([name, { label, median }]) => {
       const z = scan.z[name];
       return el('tr', {}, el('td', {}, label), el('td', {}, card.measured[name]), el('td', {}, median ?? '\u2013'),
-        el('td', { class: Math.abs(z) >= 3.5 ? 'score high' : null }, z === undefined ? '\u2013' : `${z > 0 ? '+' : ''}${number(z)}`));
+        el('td', { class: Math.abs(z) >= 3.5 ? 'score high' : null }, z === undefined ? '\u2013' : QC.signed(z)));
     };
-    return section('This scan and its cohort', el('table', { class: 'cohort' }, el('thead', {}, el('tr', {}, ['', 'scan', 'median', 'z'].map((t) => el('th', { scope: 'col' }, t)))),
+    return section('This scan and its cohort', el('table', { class: 'cohort' }, el('thead', {}, el('tr', {}, ['measure', 'scan', 'median', 'z'].map((t) => el('th', { scope: 'col' }, t)))),
       el('tbody', {}, measures.map(row))));
   }
 
@@ -178,7 +177,7 @@
     const facts = [
       ['scan', card.image], ['sha256', ((from.input || {}).sha256 || '').slice(0, 16)], ...others, ['record', card.id],
       ['pixel', card.mm ? `${card.mm.slice(0, 2).map((s) => number(s, 2)).join(' \u00d7 ')} mm, slices ${number(card.mm[2], 2)} mm` : null], ...masks,
-      ['model', named(from.model)], ['locator', card.kind === 'brain' ? null : named(from.locator)], ['brain', prepared.join(', ')], ['tool', named(from.tool)], ['device', [from.device, from.threads ? `${from.threads} threads` : null].filter(Boolean).join(', ')],
+      ['model', named(from.model)], ['locator', card.kind === 'brain' ? null : named(from.locator)], ['brain', prepared.join(', ')], ['tool', named(from.tool)], ['device', [from.device, from.threads ? QC.count(from.threads, 'thread') : null].filter(Boolean).join(', ')],
       ['options', changed.join(', ')], ['finished', from.finished], ['time', seconds ? `${number(seconds)} s` : null],
       ['software', Object.entries(from.software || {}).map((pair) => pair.join(' ')).join(', ')],
     ].filter(([, value]) => value);

@@ -14,6 +14,7 @@
       .map(([tissue, d]) => svg('path', { class: tissue, d, '--hue': QC.hueOf(tissue) }));
     frame.append(svg('svg', { viewBox: `0 0 ${nx} ${ny}`, preserveAspectRatio: 'none', 'aria-hidden': 'true' }, paths));
     frame.append(el('span', { class: 'side-mark r', 'aria-hidden': 'true' }, 'R'), el('span', { class: 'side-mark l', 'aria-hidden': 'true' }, 'L'));
+    frame.append(el('span', { class: 'side-mark a', 'aria-hidden': 'true' }, 'A'), el('span', { class: 'side-mark p', 'aria-hidden': 'true' }, 'P'));
     return frame;
   };
 
@@ -93,34 +94,12 @@
       for (const tile of $('mosaic').querySelectorAll('.tile')) tile.classList.toggle('here', Number(tile.dataset.k) === this.slice);
     },
 
-    enlarge(k) {
-      const card = this.shown;
-      const tiles = card.tiles.filter((tile) => tile.t === this.volume);
-      const at = tiles.findIndex((tile) => tile.k === k);
-      if (at < 0) return;
-      this.choose(k);
-      if (card.montage) QC.brain.go({ k });
-      const { row, flags } = this.label(card, tiles[at]);
-      const texts = [`Slice ${k}`, row.level ? `level ${row.level}` : null, this.words(card, tiles[at], true), ...flags.map(QC.flagText)];
-      $('largeTitle').textContent = texts.filter(Boolean).join(' \u00b7 ');
-      const width = card.size[0] * card.mm[0], height = card.size[1] * card.mm[1];
-      const frame = this.frameOf(card, tiles[at]);
-      frame.style.setProperty('--scale', Math.min((Math.min(innerWidth * .94, 1100) - 50) / width, (innerHeight * .92 - 110) / height));
-      $('largeFrame').replaceChildren(frame);
-      $('largePrevious').disabled = at === 0;
-      $('largeNext').disabled = at === tiles.length - 1;
-      if (!$('large').open) $('large').showModal();
-    },
-
-    enlargeBy(step) {
-      const tiles = this.shown.tiles.filter((tile) => tile.t === this.volume);
-      const next = tiles[tiles.findIndex((tile) => tile.k === this.slice) + step];
-      if (next) this.enlarge(next.k);
-    },
+    enlarge(k) { QC.large.open(k); },
+    enlargeBy(step) { QC.large.by(step); },
 
     redraw() {
       if (this.shown) this.draw(this.shown);
-      if ($('large').open) this.enlarge(this.slice);
+      QC.large.refresh();
     },
 
     // As large as shows all slices at once, and where that is too small, as many columns as look well.
