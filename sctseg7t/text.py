@@ -19,13 +19,15 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def ranges(numbers: Iterable[int]) -> str:
+def ranges(numbers: Iterable[int], to: str = "-", sep: str = ", ") -> str:
     """Sorted numbers in short.
 
     Examples
     --------
     >>> ranges([0, 1, 2, 3, 7])
     '0-3, 7'
+    >>> ranges([0, 1, 2, 3, 7], ":", ";")
+    '0:3;7'
     """
     runs: list[list[int]] = []
     for n in map(int, numbers):
@@ -33,4 +35,4 @@ def ranges(numbers: Iterable[int]) -> str:
             runs[-1][1] = n
         else:
             runs.append([n, n])
-    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+    return sep.join(str(a) if a == b else f"{a}{to}{b}" for a, b in runs)

@@ -4,16 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sctseg7t.errors import InputError
-from sctseg7t.image.masks import Readable, labels_on_scan
-from sctseg7t.image.volume import Volume
 from sctseg7t.measure.checks import check_areas
 from sctseg7t.measure.columns import TISSUES
 from sctseg7t.measure.csa import CsaTable, measure_csa
+from sctseg7t.measure.levels import Levels
 from sctseg7t.text import ranges
 
-# SCT numbers vertebrae and discs from 1, and the pontomedullary landmarks up to 60.
-_HIGHEST_LEVEL = 60
 # What a flag of a slice says to people.
 _DOUBTS = {
     "locator_unsure": "the cord's place is unsure (taken from the neighbouring slices)",
@@ -28,8 +24,10 @@ def measure_volume(
     affine: np.ndarray,
     *,
     image: np.ndarray | None = None,
-    levels: np.ndarray | None = None,
+    levels: Levels | np.ndarray | None = None,
+    pmj_mm: np.ndarray | None = None,
     flags: Sequence[Sequence[str]] | None = None,
+    file_slices: Sequence[int] | None = None,
 ) -> CsaTable:
     """Measure the masks of one volume: all that the tables of a scan hold.
 
@@ -41,12 +39,22 @@ def measure_volume(
         Of that grid.
     image : (X, Y, Z) array, optional
         The scan on that grid.
-    levels : (X, Y, Z) int array, optional
-        Vertebral labels on that grid.
+    levels : Levels or (X, Y, Z) int array, optional
+        What tells the vertebral levels; :func:`sctseg7t.cord.places.read_places` reads it from files.
+    pmj_mm : (3,) array, optional
+        The pontomedullary junction, world RAS.
     flags : sequence of sequences of str, optional
         What is doubtful about each slice already.
+    file_slices : sequence of int, optional
+        Each slice's index in the file.
+
+    Raises
+    ------
+    InputError
+        The levels cannot be those of this cord.
     """
-    return measure_csa({name: maps[name] for name in TISSUES if name in maps}, affine, levels=levels, flags=flags)
+    tissues = {name: maps[name] for name in TISSUES if name in maps}
+    return measure_csa(tissues, affine, levels=levels, pmj_mm=pmj_mm, flags=flags, file_slices=file_slices)
 
 
 def warning_lines(table: CsaTable) -> list[str]:
@@ -57,19 +65,3 @@ def warning_lines(table: CsaTable) -> list[str]:
         if slices:
             lines.append(f"{flag}: {text} on slice {ranges(slices)}")
     return lines + [f"{warning.flag}: {warning.text}" for warning in check_areas(table)]
-
-
-def read_levels(levels: Readable, volume: Volume) -> np.ndarray:
-    """Vertebral labels (X, Y, Z) on the grid of a scan (InputError if they are none)."""
-    found, name = labels_on_scan(levels, volume)
-    low, high = int(found.min()), int(found.max())
-    if low < 0 or high > _HIGHEST_LEVEL:
-        raise InputError(
-            f"{name}: holds values from {low} to {high}, which are not vertebral levels (1 to {_HIGHEST_LEVEL}); "
-            "give a labelled cord or labels of single voxels"
-        )
-    if not high:
-        raise InputError(
-            f"{name}: holds no vertebral label within {volume.name}; give a labelled cord or labels of single voxels"
-        )
-    return found

@@ -9,12 +9,14 @@ import numpy as np
 
 from sctseg7t.cord import slices_model, windows_model
 from sctseg7t.cord.locator import from_labels, image_centre, locate
-from sctseg7t.cord.measuring import measure_volume, read_levels, warning_lines
+from sctseg7t.cord.measuring import measure_volume, warning_lines
+from sctseg7t.cord.places import read_places
 from sctseg7t.image.grid import bounding_box, resample
 from sctseg7t.image.masks import Readable, read_labels
 from sctseg7t.image.volume import to_native
 from sctseg7t.image.windows import box_around
 from sctseg7t.inference.postprocess import apply, binary, override
+from sctseg7t.inference.roles import LEVELS
 from sctseg7t.inference.segmenter import Clock, OpenModel, Result, Source, load_images, load_scan
 from sctseg7t.version import __version__
 from sctseg7t.zoo.spec import ModelSpec
@@ -60,7 +62,7 @@ class CordSegmenter:
     """Segmenter of spinal cord and gray matter on axial slices."""
 
     axial = True
-    labels = ("centerline", "levels")
+    labels = ("centerline", *LEVELS, "pmj")
     unused = ("bias", "strip")
 
     def __init__(self, model: OpenModel) -> None:
@@ -74,7 +76,7 @@ class CordSegmenter:
     @staticmethod
     def tables(files: Mapping[str, Any]) -> tuple[str, ...]:
         """Kinds of tables that a scan with these files gets."""
-        return ("csa", "levels") if "levels" in files else ("csa",)
+        return ("csa", "levels") if set(LEVELS) & set(files) else ("csa",)
 
     def run(self, scan: Source, **files: Readable) -> CordResult:
         """Segment one scan.
@@ -83,8 +85,9 @@ class CordSegmenter:
         ----------
         scan : path, nibabel image, or Volume loaded with the model's options
         **files
-            ``centerline``: cord mask or point labels, used in place of the locator. ``levels``: vertebral labels, for
-            measures per level. Further images, where the model's entry lists them: on the scan's grid or another one.
+            ``centerline``: cord mask or point labels, used in place of the locator. ``levels`` or ``discfile``: what
+            tells the vertebral levels, for measures per level; ``pmj``: the pontomedullary junction. Further images,
+            where the model's entry lists them: on the scan's grid or another one.
 
         Raises
         ------
@@ -105,10 +108,10 @@ class CordSegmenter:
         if "centerline" in files:
             labels, grid = read_labels(files["centerline"], volume)
             user_path = from_labels(labels, grid.affine, volume, grid.name)
-        level_map = read_levels(files["levels"], volume) if "levels" in files else None
+        places = read_places(files, volume, warnings)
         clock.lap("load")
         volumes = range(volume.data.shape[3])
-        parts = [self._run_volume(volume, t, others, user_path, level_map, warnings, clock) for t in volumes]
+        parts = [self._run_volume(volume, t, others, user_path, places, warnings, clock) for t in volumes]
         maps, tables, centres = zip(*parts)
         masks = {}
         for name in model.tissues:
@@ -129,7 +132,7 @@ class CordSegmenter:
             centres_vox=list(centres),
         )
 
-    def _run_volume(self, volume, t, others, user_path, level_map, warnings, clock):
+    def _run_volume(self, volume, t, others, user_path, places, warnings, clock):
         """Maps by tissue, table, and centres of the windows (None without a cord) of one volume."""
         model, data = self.model, volume.data[..., t]
         tag = f"volume {t}: " if volume.data.shape[3] > 1 else ""
@@ -147,7 +150,7 @@ class CordSegmenter:
             empty = np.zeros(data.shape, np.float32 if model.options.soft else bool)
             maps = {name: empty for name in model.tissues}
             # A table of empty rows: a 4D scan keeps one a volume, and none of an earlier run stays beside the masks.
-            return maps, measure_volume(maps, volume.affine, levels=level_map), None
+            return maps, measure_volume(maps, volume.affine, **places), None
         box, found = self._network([data, *others], volume, path)
         clock.lap("network")
         maps = self._finish(found.maps, volume)
@@ -157,13 +160,8 @@ class CordSegmenter:
             for unsure, edge, gap in zip(path.unsure, found.touches_edge, _gaps(maps, volume, box))
         ]
         # Measured even if no table is wanted: the areas tell which slices to doubt.
-        table = measure_volume(
-            maps,
-            volume.grid.crop(box).affine,
-            image=data[box],
-            levels=None if level_map is None else level_map[box],
-            flags=flags,
-        )
+        here = places | {"levels": places["levels"] and places["levels"].within(box)}
+        table = measure_volume(maps, volume.grid.crop(box).affine, image=data[box], flags=flags, **here)
         warnings += [tag + text for text in warning_lines(table)]
         clock.lap("measure")
         whole = {name: np.zeros(data.shape, maps[name].dtype, order="F") for name in self.model.tissues}

@@ -67,6 +67,13 @@ class Volume:
         """Anatomical axes of its slices."""
         return self.grid.frame
 
+    @property
+    def file_slices(self) -> tuple[int, ...]:
+        """Index of each slice in the file, along the axis that the slices are stacked on."""
+        count = self.data.shape[2]
+        upwards = next(way for axis, way in np.asarray(self.source.orientation) if axis == 2) > 0
+        return tuple(range(count) if upwards else range(count - 1, -1, -1))
+
 
 def load(source: str | Path | SpatialImage, *, volumes: str = "each", axial: bool = True, nan: str = "zero") -> Volume:
     """Load an image, checked and in canonical voxel order.

@@ -165,8 +165,8 @@ def segment(
         Voxel to world RAS in mm, of every array that is given.
     **given
         Files that go with the scan (path, nibabel image, or array on the scan's grid), by role; each model takes its
-        own. They are `centerline` and `levels` for a cord, `brainmask` for a brain, `baseline` and `second` for
-        models of two images; see :data:`sctseg7t.inference.roles.ROLES`.
+        own. They are `centerline`, `levels` or `discfile`, and `pmj` for a cord, `brainmask` for a brain, `baseline`
+        and `second` for models of two images; see :data:`sctseg7t.inference.roles.ROLES`.
         And the fields of :class:`Options`: `threshold` (float), `soft` (bool), `volumes` ("each", "mean"), `largest`
         (bool), `fill_holes` (bool), `remove_small` ({"min_voxels": n} or {"min_mm3": v}), `bias` ("auto", "on",
         "off"), `strip` ("auto", "stripped", "hd-bet", "template"), `nan` ("zero", "refuse").

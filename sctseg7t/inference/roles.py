@@ -8,6 +8,8 @@ from dataclasses import dataclass
 # The image that is segmented; masks are on its grid.
 SCAN = "scan"
 IMAGE, LABELS = "image", "labels"
+# Roles that say the vertebral levels; a scan has one of them at most.
+LEVELS = ("levels", "discfile")
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,21 @@ ROLES = {
         Role(
             "levels",
             LABELS,
-            "also measure per vertebral level: a labelled cord, or a point in the middle of each vertebra (no discs)",
+            "also measure per vertebral level: a labelled cord, a point on the cord at each vertebra's middle, or a "
+            "list (.tsv, .csv) with the columns slice (from 0, the lowest) and level",
             "levels are left empty",
+        ),
+        Role(
+            "discfile",
+            LABELS,
+            "also measure per vertebral level: a point on each disc, as SCT labels them (3 is C2/C3)",
+            "levels are left empty",
+        ),
+        Role(
+            "pmj",
+            LABELS,
+            "a point on the pontomedullary junction, to give each slice's distance from it",
+            "distances are left empty",
         ),
         Role(
             "brainmask",

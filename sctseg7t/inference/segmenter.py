@@ -13,7 +13,7 @@ from sctseg7t.errors import ModelError, UsageError
 from sctseg7t.image.masks import Readable
 from sctseg7t.image.nifti import save
 from sctseg7t.image.volume import Volume, load
-from sctseg7t.inference.roles import ROLES
+from sctseg7t.inference.roles import LEVELS, ROLES
 from sctseg7t.runtime.session import Session
 from sctseg7t.zoo.spec import ModelSpec
 
@@ -292,6 +292,8 @@ def check_asked(spec: ModelSpec, given: Mapping[str, Any], options: Options = Op
             raise UsageError(f"{name}: is no role of a file; known: {', '.join(ROLES)}")
         if name not in taken:
             raise UsageError(f"{name}: {spec.label} has no use for it; it takes {', '.join(taken) or 'the scan alone'}")
+    if set(LEVELS) <= set(given):
+        raise UsageError(f"{' and '.join(LEVELS)}: both say the vertebral levels; give one of them")
     for name in needed:
         if name not in given:
             raise UsageError(f"{name}: {spec.label} needs it ({ROLES[name].help})")

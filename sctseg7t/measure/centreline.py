@@ -22,6 +22,8 @@ SMOOTH_MM = 40.0
 # An angle known no better than this is withheld; 6 degrees is 0.5 % of an area.
 MAX_ANGLE_SD_DEG = 6.0
 _HUBER_SDS = 2.0
+# How far the line is taken to go on straight beyond the stack.
+_BEYOND_MM = 500.0
 
 
 @dataclass(frozen=True)
@@ -36,11 +38,63 @@ class Centreline:
         ``d(r, a)/dn`` of the tangent: the tangents of the two angles; NaN if unknown.
     slope_sd : (Z,) array
         Standard deviation of each slope under the nominal jitter; inf if unknown.
+    top : int
+        Highest slice with a centroid; 0 without any.
     """
 
     position_mm: np.ndarray
     slope: np.ndarray
     slope_sd: np.ndarray
+    top: int = 0
+
+    def project(self, points_mm: np.ndarray, frame: Frame) -> tuple[np.ndarray, np.ndarray]:
+        """The points of the line nearest to some points; it goes straight on beyond the stack.
+
+        Parameters
+        ----------
+        points_mm : (N, 3) array
+            World RAS, mm.
+        frame : Frame
+            As the line was fitted in.
+
+        Returns
+        -------
+        slices : (N,) array
+            Where on the line, as a fractional slice: below 0 or above Z - 1 beyond the stack. NaN if there is no line.
+        distances_mm : (N,) array
+        """
+        ends = np.nan_to_num(self.slope[[0, -1]]) @ frame.axes[:2] + frame.axes[2]
+        reach = _BEYOND_MM / frame.step_mm
+        below, above = ends * [[-_BEYOND_MM], [_BEYOND_MM]] + self.position_mm[[0, -1]]
+        path = np.vstack([below, self.position_mm, above])
+        index = np.concatenate([[-reach], np.arange(len(self.position_mm)), [len(self.position_mm) - 1 + reach]])
+        start, step = path[:-1], np.diff(path, axis=0)
+        off = np.asarray(points_mm, float)[:, None] - start
+        share = np.clip(np.sum(off * step, axis=2) / np.sum(step * step, axis=1), 0, 1)
+        distance = np.linalg.norm(off - share[..., None] * step, axis=2)
+        nearest = distance.argmin(axis=1)
+        each = np.arange(len(nearest))
+        return index[nearest] + share[each, nearest] * np.diff(index)[nearest], distance[each, nearest]
+
+    def distance_from(self, point_mm: np.ndarray, frame: Frame) -> np.ndarray:
+        """Distance (Z,) in mm along the line from the slices up to a point: negative for slices above it.
+
+        From the highest slice with cord the way to a point above it is straight, as for the distance from the
+        pontomedullary junction in sct_process_segmentation (Bedard & Cohen-Adad, Front Neuroimaging 2022).
+
+        Parameters
+        ----------
+        point_mm : (3,) array
+            World RAS, mm.
+        frame : Frame
+        """
+        steps = np.linalg.norm(np.diff(self.position_mm, axis=0), axis=1)
+        along = np.concatenate([[0.0], np.cumsum(steps)])
+        (place,), _ = self.project(np.asarray(point_mm, float)[None], frame)
+        if np.isnan(place) or place <= self.top:
+            at = np.interp(place, np.arange(len(along)), along) if place >= 0 else place * frame.step_mm
+            return at - along
+        return np.linalg.norm(point_mm - self.position_mm[self.top]) + along[self.top] - along
 
 
 def fit_centreline(centroid_ij: np.ndarray, area: np.ndarray, frame: Frame) -> Centreline:
@@ -80,7 +134,8 @@ def fit_centreline(centroid_ij: np.ndarray, area: np.ndarray, frame: Frame) -> C
     offset = (world - origin) @ frame.axes[:2].T
     height = height - height[index].mean()
     if len(index) == 1:
-        return Centreline(_to_world(np.repeat(offset, n_slices, axis=0), height, origin, frame), *nothing)
+        place = _to_world(np.repeat(offset, n_slices, axis=0), height, origin, frame)
+        return Centreline(place, *nothing, top=int(index[0]))
 
     typical = np.median(area[index])
     noise = JITTER_SD_MM**2 * np.maximum(1, typical / np.maximum(area[index], 1e-6 * typical))
@@ -91,7 +146,7 @@ def fit_centreline(centroid_ij: np.ndarray, area: np.ndarray, frame: Frame) -> C
     # Beyond the outermost centroids the place is held: only the angle is extrapolated.
     inside = np.clip(height, height[index[0]], height[index[-1]])
     place = smoother.value_weights(inside) @ offset
-    return Centreline(_to_world(place, height, origin, frame), slope, slope_sd)
+    return Centreline(_to_world(place, height, origin, frame), slope, slope_sd, int(index[-1]))
 
 
 def _to_world(offset, height, origin, frame):

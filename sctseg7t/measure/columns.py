@@ -133,6 +133,11 @@ CSA_MEASURES = (
         page_digits=3,
         sct="solidity",
     ),
+    Column("area_left_mm2", "mm2", "area in the slice, left of the cord's centroid"),
+    Column("area_right_mm2", "mm2", "area in the slice, right of the cord's centroid; with the left it is area_mm2"),
+    Column("area_dorsal_mm2", "mm2", "area in the slice, dorsal (posterior) to the cord's centroid"),
+    Column("area_ventral_mm2", "mm2", "area in the slice, ventral to it; with the dorsal it is area_mm2"),
+    Column("asymmetry", "", "(left - right) / (left + right) of these areas: 0 if equal, above 0 if left is larger"),
 )
 _FILE = Column("filename", description="the scan as it was given; in SCT's columns, the mask of the tissue")
 _VOLUME = Column("volume", description="volume of a 4D scan, from 0; empty for 3D")
@@ -143,8 +148,10 @@ CSA_COLUMNS = (
     _FILE,
     _VOLUME,
     Column("slice", description="slice from 0, inferior to superior, whatever the file's storage order"),
+    Column("file_slice", description="the same slice's index in the file along its slice axis, as FSLeyes shows it"),
     Column("z_mm", "mm", "world coordinate of the slice along the superior axis"),
     Column("level", description="vertebral level; empty without vertebral labels"),
+    Column("distance_pmj_mm", "mm", "distance along the cord to the pontomedullary junction; empty without its label"),
     _TISSUE,
     *CSA_MEASURES,
     Column("length_mm", "mm", "length along the centre line that the slice stands for"),
@@ -159,6 +166,7 @@ LEVEL_COLUMNS = (
     _TISSUE,
     Column("n_slices", description="slices of the level"),
     Column("n_averaged", description="of these, slices in the means: neither empty nor cut by an edge"),
+    Column("slices", description="the averaged slices, such as 3:5;7"),
     Column("length_mm", "mm", "length along the centre line"),
     *(
         Column(f"{own.name}_{statistic}", own.unit, f"{word} over the averaged slices: {own.description}", own.digits)

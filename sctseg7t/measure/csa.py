@@ -1,6 +1,6 @@
 """Cross-sectional area (CSA) and shape of SC, GM and WM, slice by slice and per level."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -8,82 +8,20 @@ import numpy as np
 from sctseg7t.image.frame import frame_of
 from sctseg7t.image.grid import bounding_box
 from sctseg7t.measure.centreline import MAX_ANGLE_SD_DEG, fit_centreline
-from sctseg7t.measure.checks import TRUNCATED, check_areas
-from sctseg7t.measure.columns import CSA_MEASURES, TISSUES, names
-from sctseg7t.measure.levels import slice_levels
+from sctseg7t.measure.checks import check_areas
+from sctseg7t.measure.columns import TISSUES
+from sctseg7t.measure.csa_row import REASONS, CsaRow
+from sctseg7t.measure.halves import beyond, roll
+from sctseg7t.measure.level_means import MEASURES, LevelRow, level_means
+from sctseg7t.measure.levels import LabelledLevels, Levels
 from sctseg7t.measure.shape import slice_moments, slice_shape
 
-MEASURES = names(CSA_MEASURES)
-# What the codes in a row's `reason` mean.
-REASONS = {
-    "empty": "no fraction of this tissue reaches 0.01 here: nothing is measured",
-    "single_slice": "the centreline needs two slices: no angle, area not corrected, shape as seen in the slice",
-    "angle_uncertain": "centroids too close together or too far away for an angle known to 6 degrees: as above",
-    "no_centreline": "no centroid to fit a centreline to: as above",
-    "centreline_from_GM": "no SC: the centreline is that of GM (nothing is null for this)",
-    "centreline_from_WM": "no SC: the centreline is that of WM (nothing is null for this)",
-    "centreline_from_GM+WM": "no SC: the centreline is that of GM + WM (nothing is null for this)",
-    "shape_too_small": "less than three full pixels: no shape",
-    "shape_degenerate": "a line of pixels: no shape",
-    "shape_isotropic": "the shape has no longer axis: no orientation",
-    "single_value": "one slice has no standard deviation",
-    "no_value": "no slice of the group has this tissue, untruncated",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class CsaRow:
-    """One tissue in one slice: place, area and shape. None where unmeasured: `reason` says why (see REASONS).
-
-    Diameters, eccentricity and orientation are those of the section perpendicular
-    to the centreline wherever `area_corrected_mm2` exists, else of the slice.
-    `angle_ap_deg` is the tilt of the centreline within the plane of the A-P axis and
-    the slice normal (positive: leaning anterior going up), `angle_rl_deg` within that of
-    the R-L axis (positive: leaning right).
-    """
-
-    tissue: str
-    slice: int
-    level: int | None = None
-    z_mm: float | None = None
-    area_mm2: float | None = None
-    area_corrected_mm2: float | None = None
-    angle_ap_deg: float | None = None
-    angle_rl_deg: float | None = None
-    diameter_ap_mm: float | None = None
-    diameter_rl_mm: float | None = None
-    eccentricity: float | None = None
-    orientation_deg: float | None = None
-    solidity: float | None = None
-    length_mm: float | None = None
-    reason: tuple[str, ...] = ()
-    flags: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class LevelRow:
-    """One tissue over the slices of a vertebral level, or of the whole stack ("all").
-
-    `mean` and `sd` map each name of MEASURES to a float or None. Slices that are
-    empty or truncated count in `n_slices`, not in `n_averaged` nor in
-    any mean. The SD has n - 1 in its denominator. Orientations are averaged as
-    axes (179 and 1 degrees give 0). `length_mm` sums the slices' lengths along the
-    centreline, truncated ones too.
-    """
-
-    tissue: str
-    level: int | str
-    n_slices: int
-    n_averaged: int
-    length_mm: float | None
-    mean: dict[str, float | None]
-    sd: dict[str, float | None]
-    reason: tuple[str, ...] = ()
+__all__ = ["MEASURES", "REASONS", "CsaRow", "CsaTable", "LevelRow", "measure_csa"]
 
 
 @dataclass(frozen=True)
 class CsaTable:
-    """Measures of one 3D volume: `rows` by slice, then tissue; `level_rows` likewise."""
+    """Measures of one 3D volume: `rows` by slice, then tissue; `level_rows` by level, then tissue, "all" last."""
 
     rows: tuple[CsaRow, ...]
     level_rows: tuple[LevelRow, ...]
@@ -105,13 +43,37 @@ class CsaTable:
         values = [getattr(row, name) for row in self.rows if row.tissue == tissue]
         return np.array([np.nan if value is None else value for value in values], dtype=float)
 
+    def part(
+        self,
+        slices: Collection[int] | None = None,
+        levels: Collection[int] | None = None,
+        exclude: Collection[str] = (),
+    ) -> "CsaTable":
+        """Some of the rows, and the means over them.
+
+        Parameters
+        ----------
+        slices, levels : collection of int, optional
+            Rows of these slices, and of these levels, are kept.
+        exclude : collection of str
+            Flags: slices that have one of them stay in `rows` and enter no mean.
+        """
+        rows = tuple(
+            row
+            for row in self.rows
+            if (slices is None or row.slice in slices) and (levels is None or row.level in levels)
+        )
+        return CsaTable(rows, level_means(rows, exclude))
+
 
 def measure_csa(
     fractions: Mapping[str, np.ndarray],
     affine: np.ndarray,
     *,
-    levels: np.ndarray | None = None,
+    levels: Levels | np.ndarray | None = None,
+    pmj_mm: np.ndarray | None = None,
     flags: Sequence[Sequence[str]] | None = None,
+    file_slices: Sequence[int] | None = None,
 ) -> CsaTable:
     """Measure area and shape of each tissue in each slice.
 
@@ -127,12 +89,16 @@ def measure_csa(
         mask has 0 and 1. Up to 0.001 beyond, as interpolation leaves, is clipped.
     affine : (4, 4) array
         Voxel to scanner mm; may be oblique, anisotropic, sheared. Slices lie along axis 2.
-    levels : (X, Y, Z) int array, optional
-        Vertebral labels; see :func:`sctseg7t.measure.levels.slice_levels`.
+    levels : Levels or (X, Y, Z) int array, optional
+        What tells the vertebral levels, see :mod:`sctseg7t.measure.levels`.
+    pmj_mm : (3,) array, optional
+        The pontomedullary junction, world RAS.
     flags : sequence of sequences of str, optional
         Per-slice flags, copied to the rows. A slice flagged "touches_window_edge" or
         "touches_image_edge" keeps its values but is left out of the level means.
         "touches_image_edge" is also set here.
+    file_slices : sequence of int, optional
+        Each slice's index in the file.
 
     Returns
     -------
@@ -142,21 +108,23 @@ def measure_csa(
     ------
     ValueError
         If names, shapes or values of the fractions break the above.
+    InputError
+        The levels cannot be those of this cord.
     """
     fractions = _checked_fractions(fractions)
     shape = next(iter(fractions.values())).shape
     frame = frame_of(affine)
-    moments, sums = {}, {}
-    for name, array in fractions.items():
-        moments[name], sums[name] = _slices(array)
-    source, source_moments = _centreline_source(fractions, moments)
+    found = {name: _slices(array) for name, array in fractions.items()}
+    source, source_moments = _centreline_source(fractions, found)
     centroid = np.array([m.centroid if m else (np.nan, np.nan) for m in source_moments])
     line = fit_centreline(centroid, np.array([m.pixels if m else 0.0 for m in source_moments]), frame)
-    note = () if source == "SC" else (f"centreline_from_{source}",)
+    places = _places(shape[2], fractions.get("SC"), line, frame, levels, pmj_mm, file_slices)
     n_known = sum(m is not None for m in source_moments)
-    angle_reason = {0: "no_centreline", 1: "single_slice"}.get(n_known, "angle_uncertain")
-    level = [None] * shape[2] if levels is None else slice_levels(levels, fractions.get("SC"), frame.step_mm)
+    no_angle = {0: "no_centreline", 1: "single_slice"}.get(n_known, "angle_uncertain")
+    note = () if source == "SC" else (f"centreline_from_{source}",)
 
+    axes = _halving_axes(source, source_moments, frame)
+    halves = {name: own.halves(centroid, axes) * frame.pixel_area_mm2 for name, own in found.items()}
     # Per slice: the outermost pixels hold half a pixel's worth of tissue.
     edge = {
         name: np.maximum(array[[0, -1]].max(axis=(0, 1)), array[:, [0, -1]].max(axis=(0, 1))) >= 0.5
@@ -164,36 +132,62 @@ def measure_csa(
     }
     rows = []
     for k in range(shape[2]):
-        height = line.position_mm[k, 2]
         slope = line.slope[k] if np.degrees(line.slope_sd[k]) <= MAX_ANGLE_SD_DEG else None
-        for name in fractions:
-            row = {"level": level[k], "z_mm": None if np.isnan(height) else float(height), "reason": ("empty",)}
-            own = () if flags is None else tuple(flags[k])
-            found = moments[name][k]
-            if found is not None:
-                own += ("touches_image_edge",) if edge[name][k] else ()
-                area = row["area_mm2"] = float(sums[name][k]) * frame.pixel_area_mm2
-                if slope is not None:
-                    cosine = float(1 / np.sqrt(1 + np.sum(np.square(slope))))
-                    row["angle_rl_deg"], row["angle_ap_deg"] = np.degrees(np.arctan(slope)).tolist()
-                    row |= {"area_corrected_mm2": area * cosine, "length_mm": frame.step_mm / cosine}
-                row |= slice_shape(found, frame.voxel_to_frame, slope)
-                row["reason"] = (*(() if slope is not None else (angle_reason,)), *note, *row["reason"])
-            rows.append(CsaRow(tissue=name, slice=k, flags=own, **row))
+        for name, own in found.items():
+            row = {**places[k], "reason": ("empty",), "flags": () if flags is None else tuple(flags[k])}
+            moments = own.moments[k]
+            if moments is not None:
+                row["flags"] += ("touches_image_edge",) if edge[name][k] else ()
+                area = float(own.sums[k]) * frame.pixel_area_mm2
+                row |= _section(area, moments, slope, frame)
+                row |= _halves(area, *halves[name][:, k])
+                reason = (() if slope is not None else (no_angle,)) + note + row["reason"]
+                row["reason"] = reason + (() if "asymmetry" in row else ("no_midline",))
+            rows.append(CsaRow(tissue=name, **row))
+    rows = _flagged(rows)
+    return CsaTable(rows, level_means(rows))
+
+
+def _places(count, cord, line, frame, levels, pmj_mm, file_slices):
+    """What each slice's rows have in common: where it is."""
+    if isinstance(levels, np.ndarray):
+        levels = LabelledLevels(levels)
+    level = [None] * count if levels is None else levels.of_slices(cord, line, frame)
+    distance = np.full(count, np.nan) if pmj_mm is None else line.distance_from(pmj_mm, frame)
+    return [
+        {
+            "slice": k,
+            "file_slice": None if file_slices is None else int(file_slices[k]),
+            "level": level[k],
+            "z_mm": _number(line.position_mm[k, 2]),
+            "distance_pmj_mm": _number(distance[k]),
+        }
+        for k in range(count)
+    ]
+
+
+def _number(value):
+    return None if np.isnan(value) else float(value)
+
+
+def _section(area, moments, slope, frame):
+    """Area, angles and shape of a slice's tissue: across the cord where the slope is known, else in the slice."""
+    row = {"area_mm2": area}
+    if slope is not None:
+        cosine = float(1 / np.sqrt(1 + np.sum(np.square(slope))))
+        row["angle_rl_deg"], row["angle_ap_deg"] = np.degrees(np.arctan(slope)).tolist()
+        row |= {"area_corrected_mm2": area * cosine, "length_mm": frame.step_mm / cosine}
+    return row | slice_shape(moments, frame.voxel_to_frame, slope)
+
+
+def _flagged(rows):
+    """Rows with the flags of :func:`check_areas` too; one that was given and is found again stands once."""
     doubts = {}
     for warning in check_areas(CsaTable(tuple(rows), ())):
         doubts.setdefault((warning.slice, warning.tissue), []).append(warning.flag)
-    for n, row in enumerate(rows):
-        more = doubts.get((row.slice, row.tissue), ())
-        # A flag that was given and is found again stands once.
-        rows[n] = replace(row, flags=tuple(dict.fromkeys((*row.flags, *more))))
-    groups = sorted({row.level for row in rows if row.level is not None})
-    level_rows = tuple(
-        _level_row(name, group, [row for row in rows if row.tissue == name and group in (row.level, "all")])
-        for group in (*groups, "all")
-        for name in fractions
+    return tuple(
+        replace(row, flags=tuple(dict.fromkeys((*row.flags, *doubts.get((row.slice, row.tissue), ()))))) for row in rows
     )
-    return CsaTable(tuple(rows), level_rows)
 
 
 def _checked_fractions(fractions):
@@ -213,52 +207,60 @@ def _checked_fractions(fractions):
     return arrays
 
 
+@dataclass(frozen=True)
+class _Slices:
+    """The slices of one tissue: (Z, I, J) fractions cut to it, the cut's corner, moments (or None) and sums."""
+
+    cut: np.ndarray
+    corner: np.ndarray
+    moments: list
+    sums: np.ndarray
+
+    def halves(self, centres, axes):
+        """Tissue to the right of the cord's centroid, and ventral to it, in pixels: (2, Z); NaN without a centroid."""
+        return np.stack([beyond(self.cut, centres - self.corner, axis) for axis in axes])
+
+
 def _slices(array):
-    """Moments of each slice, None where it is empty, and its sum."""
     box = bounding_box(array.any(axis=2))
     if box is None:
-        return [None] * array.shape[2], np.zeros(array.shape[2])
-    crop = np.ascontiguousarray(np.moveaxis(array[box], 2, 0))
-    corner = tuple(part.start for part in box)
-    moments = [m and replace(m, centroid=m.centroid + corner) for m in map(slice_moments, crop)]
-    return moments, crop.sum(axis=(1, 2), dtype=float)
+        count = array.shape[2]
+        return _Slices(np.zeros((count, 0, 0)), np.zeros(2), [None] * count, np.zeros(count))
+    cut = np.ascontiguousarray(np.moveaxis(array[box], 2, 0))
+    corner = np.array([part.start for part in box])
+    moments = [m and replace(m, centroid=m.centroid + corner) for m in map(slice_moments, cut)]
+    return _Slices(cut, corner, moments, cut.sum(axis=(1, 2), dtype=float))
 
 
-def _centreline_source(fractions, moments):
-    if "SC" in fractions and any(moments["SC"]):
-        return "SC", moments["SC"]
-    inner = [name for name in fractions if name != "SC" and any(moments[name])]
+def _halving_axes(source, moments, frame):
+    """Way to the cord's right and to its front, in mm, of a voxel's step along i and along j."""
+    pixel = frame.voxel_to_frame
+    # Gray matter alone is no cord: its longer axis is another.
+    cords = [m for m in moments if m] if source != "GM" else []
+    turn = roll(pixel @ m.covariance @ pixel.T for m in cords)
+    right, front = (np.cos(turn), np.sin(turn)), (-np.sin(turn), np.cos(turn))
+    return np.array([right, front]) @ pixel
+
+
+def _halves(area, right, ventral):
+    """Values of a row's halves; none without a centroid of the cord."""
+    if np.isnan(right):
+        return {}
+    return {
+        "area_left_mm2": float(area - right),
+        "area_right_mm2": float(right),
+        "area_dorsal_mm2": float(area - ventral),
+        "area_ventral_mm2": float(ventral),
+        "asymmetry": float(1 - 2 * right / area),
+    }
+
+
+def _centreline_source(fractions, found):
+    if "SC" in fractions and any(found["SC"].moments):
+        return "SC", found["SC"].moments
+    inner = [name for name in fractions if name != "SC" and any(found[name].moments)]
     if len(inner) == 2:
         union = np.minimum(fractions["GM"] + fractions["WM"], 1)
-        return "GM+WM", _slices(union)[0]
+        return "GM+WM", _slices(union).moments
     name = inner[0] if inner else next(iter(fractions))
-    return name, moments[name]
-
-
-def _level_row(tissue, level, members):
-    measured = [row for row in members if row.area_mm2 is not None]
-    whole = [row for row in measured if not TRUNCATED.intersection(row.flags)]
-    mean, sd = {}, {}
-    for name in MEASURES:
-        values = np.array([v for row in whole if (v := getattr(row, name)) is not None])
-        mean[name], sd[name] = _mean_sd(values, axial=name == "orientation_deg")
-    lengths = [row.length_mm for row in measured]
-    length = None if not lengths or None in lengths else sum(lengths)
-    codes = {code for row in measured for code in row.reason}
-    reason = [code for code in REASONS if code in codes]
-    if len(whole) < 2:
-        reason.append("single_value" if whole else "no_value")
-    return LevelRow(tissue, level, len(members), len(whole), length, mean, sd, tuple(reason))
-
-
-def _mean_sd(values, axial):
-    """Mean and standard deviation (n - 1); of the angles of axes if `axial`: 179 and 1 degrees give 0."""
-    if not len(values):
-        return None, None
-    mean = values.mean()
-    spread = values - mean
-    if axial:
-        mean = 0.5 * np.degrees(np.angle(np.exp(2j * np.radians(values)).sum()))
-        spread = (values - mean + 90) % 180 - 90
-    sd = float(np.sqrt(np.sum(spread**2) / (len(values) - 1))) if len(values) > 1 else None
-    return float(mean), sd
+    return name, found[name].moments

@@ -16,6 +16,7 @@ from sctseg7t.measure.columns import (
     Column,
 )
 from sctseg7t.measure.csa import CsaTable
+from sctseg7t.text import ranges
 
 if TYPE_CHECKING:
     from sctseg7t.measure.lesions import LesionTable
@@ -104,6 +105,7 @@ def write_level_csv(
                 "tissue": row.tissue,
                 "n_slices": row.n_slices,
                 "n_averaged": row.n_averaged,
+                "slices": ranges(row.slices, ":", ";"),
                 "length_mm": row.length_mm,
                 **{f"{name}_mean": value for name, value in row.mean.items()},
                 **{f"{name}_sd": value for name, value in row.sd.items()},
