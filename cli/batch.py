@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from sctseg7t.errors import UsageError
@@ -166,6 +167,12 @@ def _segment(args, jobs, refused, specs):
         # Once, before many workers want them.
         weights(spec, offline=args.offline)
     write_description(args.output, args.input, jobs[0].models)
+    if args.qc:
+        from sctseg7t.qc import keep_card
+
+        # Each card by the worker that has just made the masks.
+        after = functools.partial(keep_card, folder=Path(args.qc).absolute())
+        jobs = [replace(job, after=after) for job in jobs]
     with Progress(len(jobs), shown=args.verbose > 0) as bar, Interrupts(bar.write) as stop:
         engine = _engine(args, len(jobs), stop, bar.write)
         totals = run_jobs(jobs, refused, engine, functools.partial(_tell, bar, args.verbose))
@@ -189,10 +196,15 @@ def _engine(args, count, stop, say):
         from sctseg7t.cohort.engine_dask import run_dask
 
         return functools.partial(run_dask, address=args.scheduler, stop=stop, say=say)
-    from sctseg7t.cohort.engine_local import default_workers, run_local
+    from sctseg7t.cohort.engine_local import run_local
 
-    workers = min(args.workers or default_workers(args.device, args.threads or 1), count)
-    return functools.partial(run_local, workers=workers, stop=stop)
+    return functools.partial(run_local, workers=_workers(args, count), stop=stop)
+
+
+def _workers(args, count):
+    from sctseg7t.cohort.engine_local import default_workers
+
+    return min(args.workers or default_workers(args.device, args.threads or 1), count)
 
 
 def _tell(bar, verbose, job, outcome, progress):
@@ -226,7 +238,8 @@ def _tables(args, paths, participants):
         from sctseg7t.qc import write_page
 
         records = find_records(out) if paths is None else [read_record(path) for path in paths if path.is_file()]
-        files.append(write_page(records, args.qc))
+        with Progress(len(records), shown=args.verbose > 0, name="QC page") as bar:
+            files.append(write_page(records, args.qc, workers=_workers(args, len(records)), progress=bar.reach))
     _warn(notes, args)
     if args.verbose:
         for path in files:

@@ -171,6 +171,12 @@ def _one(plan, segmenter, record, args, refused, ahead, progress):
         say = progress.write if args.verbose > 1 else lambda text: None
         task = ScanTask(plan, record, str(plan.source), csa_format=args.csa_format)
         outcome = segment_to_files(segmenter, task, ahead=ahead, say=say)
+        if args.qc and outcome.status != "failed":
+            from sctseg7t.qc import keep_card
+
+            with contextlib.suppress(OutputError):
+                # Said, once, where the page is written.
+                keep_card(plan.sidecar, args.qc)
     if outcome.error:
         progress.write(f"error: {outcome.error}")
     elif args.verbose:

@@ -40,6 +40,7 @@ def parser() -> Parser:
                     type=COUNT,
                     default=200,
                 ),
+                Option("-workers N", "processes (default: CPUs this one may use)", type=COUNT),
                 Option("-fresh", "leave out the scans that the page shows already"),
             ),
             "raters": (
@@ -61,12 +62,19 @@ def _run(args):
     if not (args.input and args.output):
         raise UsageError("-i and -o are required: sct7t_qc -i results -o qc")
     from sctseg7t.cohort import read_record
+    from sctseg7t.cohort.engine_local import default_workers
     from sctseg7t.qc import write_page
 
     records = [read_record(path) for path in _sidecars(args.input)]
     with Progress(len(records), shown=args.verbose > 0) as bar:
         page = write_page(
-            records, args.output, title=args.title, per_page=args.per_page, fresh=args.fresh, progress=bar.reach
+            records,
+            args.output,
+            title=args.title,
+            per_page=args.per_page,
+            fresh=args.fresh,
+            workers=args.workers or default_workers("cpu"),
+            progress=bar.reach,
         )
     broken = [record for record in records if not record.raw.get("input")]
     for record in broken:

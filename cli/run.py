@@ -4,6 +4,7 @@ import argparse
 import io
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -97,14 +98,13 @@ class Command:
 def make_folder(option: str, path: str | Path) -> Path:
     """Make the folder that an option names, before any work is done for it (OutputError if it cannot be written)."""
     folder = Path(path)
-    reason = "no permission to write there"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
+        with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError as err:
         reason = err.strerror or str(err)
-    raise OutputError(f"{option} {folder}: cannot be made or written ({reason}); choose another folder")
+        raise OutputError(f"{option} {folder}: cannot be made or written ({reason}); choose another folder") from err
 
 
 class Progress:
@@ -116,15 +116,17 @@ class Progress:
         Number of steps. The bar is shown for two or more.
     shown : bool
         False shows no bar on a terminal either.
+    name : str
+        Written before the bar.
     """
 
-    def __init__(self, total: int, *, shown: bool = True) -> None:
+    def __init__(self, total: int, *, shown: bool = True, name: str = "") -> None:
         self._bar: Any = None
         if shown and total > 1 and sys.stderr.isatty():
             from tqdm import tqdm
 
             # The mean pace: the bar's own estimate forgets slow starts.
-            self._bar = tqdm(total=total, unit="scan", file=sys.stderr, smoothing=0)
+            self._bar = tqdm(total=total, desc=name or None, unit="scan", file=sys.stderr, smoothing=0)
 
     def __enter__(self) -> "Progress":
         return self

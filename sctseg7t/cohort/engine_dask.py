@@ -31,9 +31,8 @@ from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any
 
 from sctseg7t.cohort.job import Job
-from sctseg7t.cohort.worker import give_up, has_begun, run_scan, time_out
+from sctseg7t.cohort.worker import give_up, has_begun, outcome_of, run_scan, time_out
 from sctseg7t.errors import UsageError
-from sctseg7t.inference.record import read_record
 from sctseg7t.inference.scan_run import Outcome
 from sctseg7t.text import one_line
 
@@ -113,9 +112,9 @@ def run_in_worker(job: Job) -> Outcome:
 
     The scheduler then gives the scan to another worker, which finds the record of it and hands that on.
     """
-    before = read_record(job.plan.sidecar)
-    if before.raw.get("run_id") == job.run_id and before.error_kind == "timeout":
-        return Outcome(before.status, before.error, before.error_kind)
+    before = outcome_of(job)
+    if before:
+        return before
     watch = threading.Timer(job.timeout or threading.TIMEOUT_MAX, _expire, (job,))
     watch.daemon = True
     watch.start()

@@ -1,6 +1,7 @@
 """What a worker is given for one scan."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,8 @@ class Job:
         Seconds.
     upcoming : Path or None
         The scan to read meanwhile.
+    after : callable or None
+        Called with the sidecar's path when the scan's files are there. What it raises is logged, and costs nothing.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Job:
     force: bool = False
     timeout: float | None = None
     upcoming: Path | None = None
+    after: Callable[[Path], None] | None = None
 
     @property
     def plan(self) -> Plan:

@@ -9,12 +9,13 @@ import os
 import platform
 import threading
 import time
+import traceback
 from dataclasses import replace
 
 from sctseg7t.cohort.job import Job, Settings
 from sctseg7t.cohort.resume import state
 from sctseg7t.errors import UserError
-from sctseg7t.inference.record import identities, now
+from sctseg7t.inference.record import identities, now, read_record
 from sctseg7t.inference.scan_run import Outcome, ReadAhead, fail, segment_to_files
 from sctseg7t.inference.segmenter import Segmenter
 from sctseg7t.version import __version__
@@ -49,6 +50,11 @@ def run_scan(job: Job) -> Outcome:
             outcome = segment_to_files(segmenter, job.task, ahead=lambda: _read_ahead(job, segmenter), say=log)
             seconds = time.perf_counter() - started
             log(f"{outcome.status} after {seconds:.2f} s" + (f": {outcome.error}" if outcome.error else ""))
+            if job.after:
+                try:
+                    job.after(job.plan.sidecar)
+                except Exception:  # noqa: BLE001
+                    log(traceback.format_exc())
         return replace(outcome, seconds={"scan": seconds})
 
 
@@ -123,12 +129,23 @@ def _log(job, started):
 
 
 def give_up(job: Job, text: str, kind: str) -> Outcome:
-    """Log and record the failure of a scan from outside its worker."""
+    """Log and record the failure of a scan from outside its worker.
+
+    A scan whose files this run has written is no failure: what came after them was lost.
+    """
     with contextlib.suppress(OSError):
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with open(job.log, "a", encoding="utf-8") as stream:
             print(now(), text, file=stream)
-    return fail(job.task, text, kind)
+    return outcome_of(job) or fail(job.task, text, kind)
+
+
+def outcome_of(job: Job) -> Outcome | None:
+    """What this run has recorded of a scan already; None if nothing."""
+    found = read_record(job.plan.sidecar)
+    if found.raw.get("run_id") != job.run_id:
+        return None
+    return Outcome(found.status, found.error, found.error_kind)
 
 
 def time_out(job: Job) -> Outcome:

@@ -1,28 +1,59 @@
-"""The cards of a page: made one by one, kept on disk, and taken from the page before where nothing has changed."""
+"""The cards of a page: made as soon as a scan is done, or when the page is, and only where something has changed."""
 
+import concurrent.futures
 import hashlib
 import json
+import multiprocessing
 import os
 import re
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Self
 
 import numpy as np
 
 from sctseg7t.cohort.features import Features
-from sctseg7t.inference.record import TABLES_OF, Record
+from sctseg7t.files import write_bytes
+from sctseg7t.inference.record import TABLES_OF, Record, read_record
 from sctseg7t.qc.card import curves_of, make_card, summary_of
 from sctseg7t.report.html import html_json
 from sctseg7t.version import __version__
 
 # Raise it when cards change, so that older pages' cards are not taken over.
 CARD_VERSION = 6
+# Where cards wait for the page, named by what they are made from.
+WAITING = ".cards"
 # As the template writes them: a line each.
 _LINE = re.compile(
     rb'<script type="application/json" class="card" id="[^"]*" data-key="([0-9a-f]{32})">(.*)</script>\s*$'
 )
+
+
+def keep_card(sidecar: str | Path, folder: str | Path) -> None:
+    """Make the card of a scan for a page that is written later; one that has been made already is kept.
+
+    Parameters
+    ----------
+    sidecar : path
+        Of the scan's record.
+    folder : path
+        The page's.
+
+    Raises
+    ------
+    OutputError
+        The card cannot be written.
+    """
+    _keep(read_record(sidecar), Path(folder))
+
+
+def _keep(record: Record, folder: Path) -> None:
+    path = folder / WAITING / f"{card_key(record)}.json"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, html_json(make_card(record, folder)).encode())
 
 
 class CardStore:
@@ -45,6 +76,7 @@ class CardStore:
         self.keys: list[str] = []
         for path in sorted(folder.glob("*.html")):
             self._known.update(_cards_of(path))
+        self._look()
 
     def __enter__(self) -> Self:
         return self
@@ -52,9 +84,27 @@ class CardStore:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
+    def make(self, records: Sequence[Record], workers: int) -> Iterator[int]:
+        """Make the cards that are missing or out of date, in several processes; yields how many are there."""
+        waiting = [record for record in records if card_key(record) not in self._known]
+        there = len(records) - len(waiting)
+        yield there
+        for _ in _in_parallel(waiting, self._folder, min(workers, len(waiting))):
+            there += 1
+            yield there
+        self._look()
+
+    def _look(self):
+        for path in (self._folder / WAITING).glob("*.json"):
+            self._known[path.stem] = path, 0, path.stat().st_size
+
+    def clear(self) -> None:
+        """Remove the cards that waited for the page."""
+        shutil.rmtree(self._folder / WAITING, ignore_errors=True)
+
     def add(self, record: Record) -> None:
-        """Make a record's card, or take over the one it has if none of its files has changed."""
-        key = _key(record)
+        """Take the card of a record; it is made now if it is not there."""
+        key = card_key(record)
         card = self._before(key) or make_card(record, self._folder)
         payload = html_json(card).encode()
         self._places.append((self._file.seek(0, 2), len(payload)))
@@ -97,12 +147,32 @@ def _cards_of(path: Path) -> Iterator[tuple[str, tuple[Path, int, int]]]:
         return
 
 
-def _key(record):
+def _in_parallel(records: Sequence[Record], folder: Path, workers: int) -> Iterator[None]:
+    """Make cards; one that is lost with its process is made with the page."""
+    if workers < 2:
+        for record in records:
+            yield _keep(record, folder)
+        return
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+        futures = [pool.submit(_keep, record, folder) for record in records]
+        try:
+            for future in concurrent.futures.as_completed(futures):
+                try:
+                    yield future.result()
+                except concurrent.futures.process.BrokenProcessPool:
+                    return
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def card_key(record: Record) -> str:
     """Hash of all that a card is made from. Masks and tables by content; the scan, which is large, by size and time."""
     about = f"{CARD_VERSION} {__version__} {os.path.realpath(record.path)} {record.name}"
     digest = hashlib.sha256(about.encode(errors="replace"))
     digest.update(json.dumps(record.raw, sort_keys=True, default=str).encode(errors="replace"))
-    tables = [record.table(kind) for kind in TABLES_OF.get(record.kind, ())]
+    tables = [record.table(kind) for kind in TABLES_OF.get(record.kind or "", ())]
     for path in (*tables, record.labels, *(record.masks[name] for name in sorted(record.masks))):
         try:
             digest.update(hashlib.sha256(path.read_bytes()).digest() if path else b"none")

@@ -38,6 +38,7 @@ def write_page(
     title: str | None = None,
     per_page: int = PER_PAGE,
     fresh: bool = False,
+    workers: int = 1,
     progress: Callable[[int, int], object] | None = None,
 ) -> Path:
     """Write the QC page of some scans, together with those that the folder's page has already.
@@ -54,8 +55,10 @@ def write_page(
     per_page : int
     fresh : bool
         Forget the scans that the page has already. Ratings are the browser's and are kept.
+    workers : int
+        Processes that make cards.
     progress : callable, optional
-        Called with (scans done, scans in all).
+        Called with (cards that are there, scans in all).
 
     Returns
     -------
@@ -73,10 +76,11 @@ def write_page(
         records = _merged(records, folder, {} if fresh else listing["sidecars"])
         heading = str(title or listing["title"] or "QC")
         with CardStore(folder) as store:
-            for n, record in enumerate(records, 1):
-                store.add(record)
+            for done in store.make(records, workers):
                 if progress:
-                    progress(n, len(records))
+                    progress(done, len(records))
+            for record in records:
+                store.add(record)
             content = _content(store, heading, listing["id"])
             made = _write_pages(store, content, folder, per_page)
         places = {scan_id(record, folder): record for record in records}
@@ -91,6 +95,7 @@ def write_page(
         for old in folder.glob("page-*.html"):
             if old.name not in made and old.stem.removeprefix("page-").isdigit():
                 old.unlink()
+        store.clear()
     return folder / INDEX
 
 

@@ -1,5 +1,6 @@
 """One scan in a worker, in this process: what becomes of faults, and when a scan is done."""
 
+import functools
 import json
 from dataclasses import replace
 
@@ -14,7 +15,8 @@ from sctseg7t.cohort.output_names import rename_old
 from sctseg7t.cohort.resume import state
 from sctseg7t.cohort.run import make_jobs, run_jobs, set_up
 from sctseg7t.inference.pipeline import Options, choose_model
-from sctseg7t.inference.record import changed_outputs
+from sctseg7t.inference.record import changed_outputs, read_record
+from sctseg7t.qc import keep_card, write_page
 
 
 @pytest.fixture
@@ -211,3 +213,29 @@ def test_outputs_of_an_older_version_get_the_names_of_now(make):
     assert sorted(place.iterdir()) == files and job.plan.masks["SC"].read_bytes() == b"mine"
     assert changed_outputs(job.plan.sidecar, sidecar(job)["files"]) == [job.plan.masks["SC"]]
     assert not rename_old(job.plan, job.task.about["entities"])
+
+
+def test_what_comes_after_a_scan_never_costs_it(make):
+    first, second = make()
+    kept = []
+
+    def broken(path):
+        kept.append(path)
+        raise MemoryError("no more")
+
+    first = replace(first, after=broken)
+    assert worker.run_scan(first).status == "ok" and kept == [first.plan.sidecar]
+    assert "no more" in first.log.read_text()
+    # Its worker dies, or hangs past the limit, once the masks are there.
+    assert worker.give_up(first, "gone", "killed").status == "ok" and sidecar(first)["status"] == "ok"
+    assert worker.give_up(second, "gone", "killed").status == "failed"
+
+
+def test_cards_of_a_batch_are_made_by_its_workers(make, tmp_path, monkeypatch):
+    page = tmp_path / "qc"
+    jobs = [replace(job, after=functools.partial(keep_card, folder=page)) for job in make()]
+    assert run_jobs(jobs, {}, here, lambda *_: None).counts["ok"] == 2
+    assert len(list((page / ".cards").glob("*.json"))) == 2
+    monkeypatch.setattr("sctseg7t.qc.card_store.make_card", None)
+    write_page([read_record(job.plan.sidecar) for job in jobs], page)
+    assert not (page / ".cards").exists() and (page / "index.html").read_text().count('class="card"') == 2

@@ -362,3 +362,18 @@ def test_results_of_the_command_are_shown(deepseg, scan, tmp_path):
     mask = np.asanyarray(nib.load(tmp_path / "out" / "t2s_seg.nii.gz").dataobj)
     shown = sum(pixels(card, tile, "SC").sum() for tile in card["tiles"])
     assert shown == mask.sum() > 0
+
+
+def test_cards_of_several_processes_are_those_of_one(results, make, tmp_path):
+    write_cohort(results, 3)
+    write_failed(results, "f")
+    told = []
+    one = cards_of(make())
+    several = write_page(
+        find_records(results), tmp_path / "b", workers=2, progress=lambda done, total: told.append((done, total))
+    )
+    assert cards_of(several) == one and told == [(n, 4) for n in range(5)]
+    # What is on the page is not made again.
+    told.clear()
+    write_page(find_records(results), tmp_path / "b", progress=lambda done, total: told.append((done, total)))
+    assert told == [(4, 4)]
