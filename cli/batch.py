@@ -9,7 +9,7 @@ from sctseg7t.errors import UsageError
 
 from . import options as shared
 from .parser import COUNT, Option, Parser, number
-from .run import Command, Progress, make_folder
+from .run import Command, Progress, make_folder, tell
 
 EPILOG = """
 examples:
@@ -140,7 +140,7 @@ def _jobs(args):
 def _warn(notes, args):
     if args.verbose:
         for note in notes:
-            print(f"warning: {note}", file=sys.stderr)
+            tell(f"warning: {note}")
 
 
 def _dry_run(jobs, refused):

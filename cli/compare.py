@@ -12,7 +12,7 @@ from sctseg7t.version import __version__
 
 from . import options as shared
 from .parser import Option, Parser, number
-from .run import Command, Progress
+from .run import Command, Progress, tell
 
 EPILOG = """
 examples:
@@ -268,7 +268,7 @@ def _closing(args, comparison, files, failed):
         if len(problems) > _SHOWN:
             print(f"{word}: {len(problems) - _SHOWN} more, in compare_problems.csv", file=sys.stderr)
     if failed:
-        print(f"error: there is no report: {failed}", file=sys.stderr)
+        tell(f"error: there is no report: {failed}")
     if args.verbose:
         print("\n".join(summary_lines(comparison)))
         best = next((path for path in files if path.name == "report.html"), None)

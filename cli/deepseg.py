@@ -5,11 +5,11 @@ import os
 import sys
 from pathlib import Path
 
-from sctseg7t.errors import OutputError, UsageError, UserError
+from sctseg7t.errors import InputError, OutputError, UsageError, UserError
 
 from . import options as shared
 from .parser import Option, Parser
-from .run import Command, Progress, make_folder
+from .run import Command, Progress, make_folder, tell
 
 EPILOG = """
 examples:
@@ -109,6 +109,8 @@ def _converted(args):
             place = Path(args.ofolder or Path(path).absolute().parent)
             try:
                 place.mkdir(parents=True, exist_ok=True)
+                if next(Path(path).rglob("*.nii*"), None):
+                    raise InputError(f"{path}: holds NIfTI files; give those, or the folder to sct7t_batch -i {path}")
                 made = to_nifti(path, place, series=args.series)
                 if args.verbose:
                     print(f"{path} -> {made}")
@@ -250,7 +252,7 @@ def _write_pages(plans, outcomes, options, args):
         if args.report:
             write_json(args.report, {"options": options, "runs": runs})
     except OutputError as err:
-        print(f"error: {err}", file=sys.stderr)
+        tell(f"error: {err}")
         return 1
     return 0
 

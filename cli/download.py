@@ -1,6 +1,7 @@
 """sct7t_download: list, fetch, check and pack the models and data sets of the zoo."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -83,13 +84,16 @@ def _list(args):
     if args.json:
         return _print_json(rows)
     name, version, task = (max(len(row[key]) for row in rows) for key in ("name", "version", "task"))
+    # A terminal shows a row a model; a pipe gets all of it.
+    limit = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for row in rows:
         size = "size unknown" if row["bytes"] is None else f"{row['bytes'] / 1e6:.1f} MB"
         note = " (deprecated)" if row.get("deprecated") else ""
-        print(
+        line = (
             f"{row['name']:{name}}  {row['version']:{version}}  {row['task']:{task}}  {row['status']:9}"
             f"{size:>14}  {row['description']}{note}"
         )
+        print(line[:limit])
     return 0
 
 

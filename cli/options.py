@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,12 +30,12 @@ def _tasks(_: object) -> str:
     manifest = load_manifest()
     tasks = {name: entry for name, entry in manifest.tasks().items() if entry["outputs"]}
     width = max(map(len, tasks))
-    lines = []
+    indent, lines = " " * (width + 1), []
     for name, entry in tasks.items():
-        lines.append(f"{name:{width}} {entry['description']}")
+        lines += textwrap.wrap(entry["description"], 79, initial_indent=f"{name:{width}} ", subsequent_indent=indent)
         for model in entry["models"]:
             mark = " (default)" if model == entry["default"] else ""
-            lines.append(f"{'':{width}}   -m {manifest.model(model).label}{mark}")
+            lines.append(f"{indent}  -m {manifest.model(model).label}{mark}")
     return "\n".join(lines)
 
 

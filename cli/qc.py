@@ -2,14 +2,13 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 
 from sctseg7t.errors import InputError, UsageError
 
 from . import options as shared
 from .parser import COUNT, Option, Parser
-from .run import Command, Progress
+from .run import Command, Progress, tell
 
 EPILOG = """
 examples:
@@ -78,7 +77,7 @@ def _run(args):
         )
     broken = [record for record in records if not record.raw.get("input")]
     for record in broken:
-        print(f"error: {record.error}", file=sys.stderr)
+        tell(f"error: {record.error}")
     if args.verbose:
         failed = sum(record.status != "ok" for record in records)
         print(f"{len(records)} scans{f', {failed} of them failed' if failed else ''} -> {page}")

@@ -3,6 +3,7 @@
 import argparse
 import io
 import os
+import re
 import sys
 import tempfile
 import time
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from sctseg7t.errors import OutputError, UserError
+
+_COLOURS = {"error": "1;31", "warning": "1;33", "note": "1;36"}
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,12 @@ class Command:
             # After wrong usage, or an answer such as -help.
             return int(end.code or 0)
         except UserError as err:
-            print(f"{parser.prog}: error: {err}", file=sys.stderr)
+            tell(f"{parser.prog}: error: {err}")
             return 1 if isinstance(err, self.partial) else 2
         except ImportError as err:
             if not self.extra:
                 raise
-            print(f"{parser.prog}: error: {err}; install it: pip install 'sctseg7t[{self.extra}]'", file=sys.stderr)
+            tell(f"{parser.prog}: error: {err}; install it: pip install 'sctseg7t[{self.extra}]'")
             return 2
         except KeyboardInterrupt as err:
             # A terminal shows ^C on a line of its own.
@@ -93,6 +96,21 @@ class Command:
         if self.at_once:
             os._exit(code)
         sys.exit(code)
+
+
+def tell(text: str) -> None:
+    """Print a line on stderr; on a terminal the word that says its weight has a colour (https://no-color.org)."""
+    print(_coloured(text), file=sys.stderr, flush=True)
+
+
+def _coloured(text: str) -> str:
+    if not sys.stderr.isatty() or os.environ.get("NO_COLOR"):
+        return text
+    return re.sub(
+        r"^(\S+: )?(error|warning|note):",
+        lambda found: f"{found[1] or ''}\033[{_COLOURS[found[2]]}m{found[2]}:\033[0m",
+        text,
+    )
 
 
 def make_folder(option: str, path: str | Path) -> Path:
@@ -149,6 +167,6 @@ class Progress:
     def write(self, text: str) -> None:
         """Print a line on stderr, above the bar."""
         if self._bar is not None:
-            self._bar.write(text, file=sys.stderr)
+            self._bar.write(_coloured(text), file=sys.stderr)
         else:
-            print(text, file=sys.stderr, flush=True)
+            tell(text)

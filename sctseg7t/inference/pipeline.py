@@ -3,7 +3,6 @@
 from dataclasses import dataclass, fields
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
 from sctseg7t.errors import ModelError, UsageError
@@ -202,8 +201,10 @@ def _image(source, affine):
     """An array as an image; everything else as it is."""
     if not isinstance(source, np.ndarray):
         return source
+    from nibabel import Nifti1Image
+
     if affine is None:
         raise UsageError("an array says nothing of its voxels: give its affine too (4 x 4, voxel to world RAS, mm)")
     # Types that NIfTI does not have; what a number means stays.
     kind = {"?": np.uint8, "e": np.float32, "l": np.int32, "q": np.int32}.get(source.dtype.char, source.dtype)
-    return nib.Nifti1Image(source.astype(kind), np.asarray(affine, float))
+    return Nifti1Image(source.astype(kind), np.asarray(affine, float))

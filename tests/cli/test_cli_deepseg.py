@@ -148,7 +148,8 @@ def test_soft_fractions(deepseg, scan, tmp_path):
 
 
 def test_remove_small_larger_than_the_tissue_removes_it(deepseg, scan):
-    assert deepseg("-i", scan, "-remove-small", "1000mm3", "-no-csa")[0] == 1
+    code, _, err = deepseg("-i", scan, "-remove-small", "1000mm3", "-no-csa")
+    assert code == 1 and "what it found was removed" in err and "no cord found" not in err
     assert not values(scan.parent / "t2s_seg.nii.gz").any()
 
 
@@ -238,6 +239,40 @@ def test_list_tasks(deepseg):
     assert code == 0
     assert {line.split()[0] for line in out.splitlines() if not line.startswith(" ")} >= {"gm_sc", "gm", "sc"}
     assert "cord_gm_sc@" in out and "locate" not in out.split()
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_voxels_that_are_no_numbers(deepseg, scan, tmp_path):
+    """They count as 0; a warning and a flag say where they meet the cord."""
+    deepseg("-i", scan, "-ofolder", tmp_path / "whole")
+    cord = np.argwhere(values(tmp_path / "whole" / "t2s_seg.nii.gz")[..., 2]).mean(0).astype(int)
+    image = nib.load(scan)
+    data = image.get_fdata(dtype=np.float32)
+    data[:3] = np.nan
+    data[cord[0], cord[1], 2] = np.inf
+    nib.save(nib.Nifti1Image(data, image.affine), scan)
+    code, _, err = deepseg("-i", scan)
+    assert code == 0 and "NaN or infinite voxels taken as 0" in err
+    with open(scan.with_name("t2s_csa.csv")) as stream:
+        flagged = {int(row["slice"]) for row in csv.DictReader(stream) if "voxels_missing" in row["flags"]}
+    assert flagged == {2}
+    code, _, err = deepseg("-i", scan, "-nan", "refuse", "-ofolder", tmp_path / "refused")
+    assert code == 1 and "replace them" in err and names(tmp_path / "refused") == []
+
+
+def test_other_formats_give_nifti_masks(deepseg, scan, tmp_path):
+    deepseg("-i", scan, "-ofolder", tmp_path / "nifti")
+    image = nib.load(scan)
+    nib.save(nib.MGHImage(image.get_fdata(dtype=np.float32), image.affine), scan.with_name("t2s.mgz"))
+    assert deepseg("-i", scan.with_name("t2s.mgz"), "-ofolder", tmp_path / "mgz")[0] == 0
+    assert names(tmp_path / "mgz") == names(tmp_path / "nifti")
+    for name in ("t2s_seg.nii.gz", "t2s_gmseg.nii.gz"):
+        assert np.array_equal(values(tmp_path / "mgz" / name), values(tmp_path / "nifti" / name))
+
+
+def test_a_folder_of_nifti_files_is_for_another_command(deepseg, scan):
+    code, _, err = deepseg("-i", scan.parent)
+    assert code == 1 and "sct7t_batch -i" in err and names(scan.parent) == ["t2s.nii.gz"]
 
 
 def test_awkward_names(deepseg, scan, tmp_path, monkeypatch):
@@ -523,6 +558,11 @@ def test_report_that_cannot_be_written_costs_only_the_report(deepseg, scan, tmp_
         (["-device", "tpu"], "tpu"),
         (["b.nii.gz", "-o", "x.nii.gz"], "use -ofolder"),
         (["-o", "folder/"], "-ofolder"),
+        (["-o", "x.mgz"], "x.nii.gz"),
+        (["-bias", "on"], "bias on: cord_gm_sc"),
+        (["-strip", "hd-bet"], "strip hd-bet: cord_gm_sc"),
+        (["-series", "3"], "-series 3"),
+        (["-no-csa", "-csa-format", "sct"], "-csa-format sct"),
     ],
 )
 def test_wrong_usage(deepseg, scan, argv, word):

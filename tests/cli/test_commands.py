@@ -11,7 +11,7 @@ from importlib import import_module
 import pytest
 from sctseg7t.cli import COMMANDS
 from sctseg7t.cli.completion import script
-from sctseg7t.cli.run import Command, Progress
+from sctseg7t.cli.run import Command, Progress, tell
 
 from sctseg7t import __version__
 from sctseg7t.errors import InputError, ModelError
@@ -213,6 +213,16 @@ def test_progress_on_a_terminal_and_in_a_pipe(capsys, monkeypatch):
     with Progress(2, shown=False):
         pass
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(("terminal", "plain"), [(True, ""), (True, "1"), (False, "")])
+def test_the_weight_of_a_message_has_a_colour_on_a_terminal(capsys, monkeypatch, terminal, plain):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    monkeypatch.setenv("NO_COLOR", plain)
+    tell("sct7t_qc: error: an error: here")
+    err = capsys.readouterr().err
+    assert ("\033[" in err) == (terminal and not plain)
+    assert re.sub(r"\033\[[\d;]*m", "", err) == "sct7t_qc: error: an error: here\n" and err.endswith("an error: here\n")
 
 
 # ---------------------------------------------------------------- completion
