@@ -42,7 +42,7 @@ _IMAGES = tuple(role.name for role in ROLES.values() if role.kind == IMAGE)
 
 def _structure(text):
     """Type of ``-structure``: a tissue as masks' names say it."""
-    from sctseg7t.compare.matching import structure_named
+    from sctseg7t.inference.mask_names import structure_named
 
     found = structure_named(text)
     if not found:

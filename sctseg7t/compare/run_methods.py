@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sctseg7t.cohort.find import Scan
-from sctseg7t.compare.matching import MaskFile, parse_name
+from sctseg7t.compare.matching import MaskFile
 from sctseg7t.compare.types import REFERENCE, STRUCTURES, Problem
 from sctseg7t.errors import UsageError
+from sctseg7t.inference.mask_names import parse_name
 from sctseg7t.inference.record import FAILED
 
 

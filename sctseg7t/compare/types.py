@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sctseg7t.inference.mask_names import LESION, STRUCTURES
+
 if TYPE_CHECKING:
     import pandas as pd
 
-STRUCTURES = {"SC": "spinal cord", "GM": "gray matter", "WM": "white matter", "LESION": "lesions"}
-LESION = "LESION"
 # The method that is taken for the truth, by this name in a case's masks.
 REFERENCE = "reference"
 # Columns of the long table. `level` is slice, level (vertebral), scan or lesion; `index` the slice (inferior to

@@ -8,13 +8,13 @@ from sctseg7t.compare.matching import (
     Source,
     find_cases,
     mask_files,
-    parse_name,
     read_method,
     read_reference,
     scan_of,
 )
 from sctseg7t.compare.types import REFERENCE, Problem
 from sctseg7t.errors import UsageError
+from sctseg7t.inference.mask_names import parse_name
 
 
 @pytest.mark.parametrize(
