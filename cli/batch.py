@@ -238,8 +238,9 @@ def _tables(args, paths, participants):
         from sctseg7t.qc import write_page
 
         records = find_records(out) if paths is None else [read_record(path) for path in paths if path.is_file()]
+        workers = _workers(args, len(records))
         with Progress(len(records), shown=args.verbose > 0, name="QC page") as bar:
-            files.append(write_page(records, args.qc, workers=_workers(args, len(records)), progress=bar.reach))
+            files.append(write_page(records, args.qc, participants=participants, workers=workers, progress=bar.reach))
     _warn(notes, args)
     if args.verbose:
         for path in files:

@@ -32,6 +32,9 @@ def parser() -> Parser:
             "page": (
                 Option("-i --input OUT ...", "folders of results, searched to their depth, or *_deepseg.json"),
                 Option("-o --output FOLDER", "folder of the page; scans that it shows already stay on it"),
+                Option(
+                    "-participants FILE", "participants.tsv: its columns part the scans (default: that of last time)"
+                ),
                 Option("-title TEXT", "title of the page (default: that it has, or QC)"),
                 Option(
                     "-per-page N",
@@ -45,8 +48,8 @@ def parser() -> Parser:
             "raters": (
                 Option(
                     "-agreement A B",
-                    "compare two raters' exports (JSON or CSV) and stop: Cohen's kappa, and weighted kappa of the "
-                    "ratings 1-4",
+                    "compare two raters' exports (JSON or CSV) and stop: Cohen's kappa, weighted kappa of the "
+                    "ratings 1-4, their 95 % intervals, and the tables",
                 ),
                 Option("-json", "with -agreement: print JSON"),
             ),
@@ -71,6 +74,7 @@ def _run(args):
             args.output,
             title=args.title,
             per_page=args.per_page,
+            participants=args.participants,
             fresh=args.fresh,
             workers=args.workers or default_workers("cpu"),
             progress=bar.reach,

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from sctseg7t.inference.record import BRAIN, CORD, FAILED, Record
 from sctseg7t.qc.brain_card import add_brain
 from sctseg7t.qc.cord_card import add_cord
 from sctseg7t.qc.load_saved import load_saved
+from sctseg7t.qc.mailable import reason_of, scan_id, without_folders
 from sctseg7t.report.slice_images import overview
 from sctseg7t.text import one_line
 
@@ -77,7 +77,7 @@ def make_card(record: Record, folder: Path) -> dict[str, Any]:
         "kind": record.kind,
         "image": record.image.name,
         "status": record.status,
-        "error": record.error,
+        "error": reason_of(record),
         "entities": record.entities,
         "hash": _rating_hash({}, record),
         "masks": {},
@@ -100,17 +100,9 @@ def make_card(record: Record, folder: Path) -> dict[str, Any]:
     content["measured"] = {
         m.name: m.text.format(features.values[m.name]) for m in COMPARED if m.name in features.values
     }
+    for name in ("warnings", "problems", "provenance"):
+        content[name] = without_folders(content[name], record)
     return content
-
-
-def scan_id(record: Record, folder: Path) -> str:
-    """What a rating is filed under: the sidecar's path as seen from the page, the same on every run."""
-    try:
-        path = os.path.relpath(record.path, folder)
-    except ValueError:
-        # Another drive.
-        path = os.path.abspath(record.path)
-    return path.replace(os.sep, "/")
 
 
 def _add_masks(record, content):

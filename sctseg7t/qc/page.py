@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from sctseg7t.cohort.outliers import FAILED_SCORE, MEASURES, cohort_band, cohort_scales, score_cohort
-from sctseg7t.errors import OutputError
+from sctseg7t.cohort.participants import Participants, read_participants
+from sctseg7t.errors import OutputError, UsageError
 from sctseg7t.files import write_json
 from sctseg7t.inference.record import OK, Record, read_record, record_of
-from sctseg7t.qc.card import COMPARED, scan_id
+from sctseg7t.qc.card import COMPARED
 from sctseg7t.qc.card_store import CardStore
+from sctseg7t.qc.groups import add_groups
+from sctseg7t.qc.mailable import place_of
 from sctseg7t.report.html import html_json, inline_assets, page_environment, write_html
 
 LISTING, INDEX, LOCK = "records.json", "index.html", ".lock"
@@ -37,6 +40,7 @@ def write_page(
     *,
     title: str | None = None,
     per_page: int = PER_PAGE,
+    participants: str | Path | None = None,
     fresh: bool = False,
     workers: int = 1,
     progress: Callable[[int, int], object] | None = None,
@@ -53,6 +57,8 @@ def write_page(
     title : str, optional
         Default: the title that the page has, else "QC".
     per_page : int
+    participants : path, optional
+        A participants.tsv, whose columns part the scans. The page remembers where it is.
     fresh : bool
         Forget the scans that the page has already. Ratings are the browser's and are kept.
     workers : int
@@ -67,10 +73,11 @@ def write_page(
 
     Raises
     ------
-    OutputError
-        The folder cannot be made or written.
+    OutputError, UsageError
+        The folder cannot be made or written; `participants` cannot be read.
     """
     folder = Path(folder)
+    people = read_participants(participants) if participants else None
     with _alone(folder):
         listing = read_listing(folder)
         records = _merged(records, folder, {} if fresh else listing["sidecars"])
@@ -81,13 +88,15 @@ def write_page(
                     progress(done, len(records))
             for record in records:
                 store.add(record)
-            content = _content(store, heading, listing["id"])
+            people = people or _remembered(folder, listing["participants"])
+            content = _content(store, heading, listing["id"], people)
             made = _write_pages(store, content, folder, per_page)
-        places = {scan_id(record, folder): record for record in records}
+        places = {place_of(record, folder): record for record in records}
         shown = {
             "format": _FORMAT,
             "id": listing["id"],
             "title": heading,
+            "participants": os.path.relpath(participants, folder) if participants else listing["participants"],
             "sidecars": list(places),
             "without_file": {place: record.raw for place, record in places.items() if not record.path.is_file()},
         }
@@ -105,14 +114,15 @@ def read_listing(folder: str | Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``id``, ``title`` (or None), and ``sidecars``: path as seen from the folder to None, or to the content of
-        a record that has no file (the failure of a single run, which leaves none).
+        ``id``, ``title`` and ``participants`` (or None), and ``sidecars``: path as seen from the folder to None, or to
+        the content of a record that has no file (the failure of a single run, which leaves none).
     """
-    empty = {"id": secrets.token_hex(8), "title": None, "sidecars": {}}
+    empty = {"id": secrets.token_hex(8), "title": None, "participants": None, "sidecars": {}}
     try:
         found = json.loads((Path(folder) / LISTING).read_text(encoding="utf-8"))
         sidecars = {str(path): found["without_file"].get(path) for path in found["sidecars"]}
-        return {"id": str(found["id"]), "title": found["title"], "sidecars": sidecars}
+        known = {name: found.get(name) for name in ("title", "participants")}
+        return {"id": str(found["id"]), **known, "sidecars": sidecars}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return empty
 
@@ -133,7 +143,14 @@ def _merged(records, folder, listed):
     return [found[key] for key in sorted(found)]
 
 
-def _content(store: CardStore, title: str, page_id: str) -> dict[str, Any]:
+def _remembered(folder, participants):
+    """The participants of the page before, if they are still there."""
+    with contextlib.suppress(UsageError, TypeError):
+        return read_participants(folder / participants)
+    return Participants({}, {}, {})
+
+
+def _content(store: CardStore, title: str, page_id: str, people: Participants) -> dict[str, Any]:
     """What every page of the set shares: all scans in order, with their scores; measures and band of the cohort."""
     good = [n for n, summary in enumerate(store.summaries) if summary["status"] == OK and store.features[n].values]
     scores = dict(zip(good, score_cohort(store.features[n] for n in good)))
@@ -164,8 +181,8 @@ def _content(store: CardStore, title: str, page_id: str) -> dict[str, Any]:
         for measure in MEASURES
         if measure.name in _PLOTTED and measure.name in shown
     ]
-    shared = {"page": page_id, "title": title, "band": band, "measures": measures, "plotted": plotted, "groups": []}
-    return {**shared, "scans": scans}
+    shared = {"page": page_id, "title": title, "band": band, "measures": measures, "plotted": plotted}
+    return {**shared, "groups": add_groups(scans, people), "scans": scans}
 
 
 def _write_pages(store, content, folder, per_page):

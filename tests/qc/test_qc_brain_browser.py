@@ -47,7 +47,7 @@ def test_brain_card(page):
     assert page.locator("#side svg.plot").count() == 0
     marks = page.locator(".tile[data-k='52'] .side-mark").all_inner_texts()
     assert sorted(marks) == ["A", "L", "P", "R"]
-    assert page.get_attribute(".tile[data-k='52']", "aria-label").startswith("Slice 52, 2 lesions: 1, 2")
+    assert page.get_attribute(".tile[data-k='52']", "aria-label").startswith("Slice 52 2 lesions · ")
     page.dblclick(".tile[data-k='52']")
     assert "Slice 52 · 2 lesions: 1, 2 ·" in page.inner_text("#largeTitle")
     # All slices, not only those laid out.

@@ -95,10 +95,19 @@ def test_overlay_fill_tissues_opacity_zoom(page):
     page.keyboard.press("o")
     assert not outline.is_visible() and page.get_attribute("#overlay", "aria-pressed") == "false"
     page.keyboard.press("o")
-    assert outline.evaluate("e => getComputedStyle(e).fill") == "none"
+    areas = page.locator(".tile[data-k='0'] path.area")
+    assert areas.count() == 2 and not areas.first.is_visible()
     page.keyboard.press("c")
-    assert outline.evaluate("e => getComputedStyle(e).fill") != "none"
+    assert areas.first.is_visible()
+    # What is GM is painted in its colour alone.
+    painted = """([x, y]) => [...document.querySelectorAll(".tile[data-k='0'] path.area")]
+        .filter((e) => e.isPointInFill(new DOMPoint(x, y))).map((e) => e.dataset.tissue)"""
+    start = page.locator(".tile[data-k='0'] path.GM").evaluate(
+        "e => { const p = e.getPointAtLength(0); return [p.x, p.y]; }"
+    )
+    assert page.evaluate(painted, [start[0] + 0.5, start[1] + 0.5]) == ["GM"]
     page.keyboard.press("c")
+    assert not areas.first.is_visible()
     page.fill("#opacity", "50")
     assert outline.evaluate("e => getComputedStyle(e).strokeOpacity") == "0.5"
     assert page.locator("path.WM").count() == 0

@@ -31,11 +31,11 @@
     }
   }
 
-  function strip(measure, parts, page) {
+  function strip(measure, parts, page, room) {
     const shown = parts.map(([name, scans]) => [name, scans.filter((scan) => Number.isFinite(scan.values[measure.name]))]);
     const values = shown.flatMap(([, scans]) => scans.map((scan) => scan.values[measure.name]));
     if (!values.length) return null;
-    const each = Math.max(72, Math.min(170, 620 / shown.length)), W = LEFT + 10 + each * shown.length;
+    const each = Math.max(58, Math.min(170, (room - LEFT - 10) / shown.length)), W = LEFT + 10 + each * shown.length;
     let [low, high] = [Math.min(...values), Math.max(...values)];
     const air = .06 * (high - low) || Math.abs(high) * .05 || 1;
     [low, high] = [low >= 0 ? Math.max(0, low - air) : low - air, high + air];
@@ -74,7 +74,10 @@
   function drawPlots(scans, page) {
     const column = $('plotGroup').value, { values } = page.meta.groups.find(({ name }) => name === column) || {};
     const parts = byGroup(scans.filter((scan) => scan.status === 'ok'), column, values);
-    const plots = page.meta.plotted.map((measure) => strip(measure, parts, page)).filter(Boolean);
+    const known = page.meta.plotted.filter(({ name }) => scans.some((scan) => Number.isFinite(scan.values[name])));
+    // Three beside each other where there is room.
+    const across = ($('plots').clientWidth || 900), room = Math.max(240, across / Math.min(3, known.length || 1) - 26);
+    const plots = known.map((measure) => strip(measure, parts, page, room)).filter(Boolean);
     $('plots').replaceChildren(...plots);
     $('plotHint').hidden = !plots.length;
   }
@@ -102,9 +105,10 @@
 
     make(given) {
       page = given;
-      $('plotGroup').append(el('option', { value: '' }, 'no groups'), ...page.meta.groups.map(({ name }) => el('option', { value: name }, name)));
-      $('plotGroup').parentNode.hidden = !page.meta.groups.length;
-      const kept = page.settings.get('plotGroup', page.meta.groups[0]?.name);
+      const parting = page.meta.groups.filter(({ values }) => values);
+      $('plotGroup').append(el('option', { value: '' }, 'no groups'), ...parting.map(({ name }) => el('option', { value: name }, name)));
+      $('plotGroup').parentNode.hidden = !parting.length;
+      const kept = page.settings.get('plotGroup', parting[0]?.name);
       if ([...$('plotGroup').options].some((option) => option.value === kept)) $('plotGroup').value = kept;
       $('plotGroup').addEventListener('input', () => { page.settings.set('plotGroup', $('plotGroup').value); this.draw(page.list.order); });
       // A scan's dots in all plots light up together.

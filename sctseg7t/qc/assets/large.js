@@ -5,7 +5,6 @@
   let factor = 1;
 
   const tilesOf = (card) => card.tiles.filter((tile) => tile.t === QC.view.volume);
-  const extent = (card) => card.size.map((n, axis) => n * card.mm[axis]);
 
   // The longest bar of a round length that takes at most a quarter of the picture's width.
   function drawBar(scale, width) {
@@ -16,9 +15,9 @@
 
   // Fit the picture into the stage, times the factor; what does not fit is scrolled to, about the same middle.
   function resize() {
-    const card = QC.view.shown, frame = $('largeFrame').firstChild;
+    const frame = $('largeFrame').firstChild;
     if (!frame) return;
-    const pane = $('largeScroll'), [width, height] = extent(card);
+    const pane = $('largeScroll'), [width, height] = ['--w', '--h'].map((name) => Number(frame.style.getPropertyValue(name)));
     const room = [$('largeStage').clientWidth, $('largeStage').clientHeight];
     const middle = [(pane.scrollLeft + pane.clientWidth / 2) / (pane.scrollWidth || 1), (pane.scrollTop + pane.clientHeight / 2) / (pane.scrollHeight || 1)];
     const scale = factor * Math.min(room[0] / width, room[1] / height);

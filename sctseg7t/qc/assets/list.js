@@ -57,7 +57,7 @@ QC.makeList = ({ meta, scans, store, settings, go }) => {
   }
 
   function fillGroups() {
-    const parts = meta.groups.map(({ name, values }) => el('optgroup', { label: name },
+    const parts = meta.groups.filter(({ values }) => values).map(({ name, values }) => el('optgroup', { label: name },
       values.map((value) => el('option', { value: JSON.stringify([name, value]) }, `${name}: ${value || 'not known'}`))));
     $('group').append(...parts);
     $('group').hidden = !parts.length;

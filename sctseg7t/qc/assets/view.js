@@ -2,17 +2,34 @@
 (() => {
   const { $, el, svg, number } = QC;
 
-  QC.frame = (card, tile, scaled = true) => {
+  // What lies within a tissue: filled, it is not painted twice.
+  const WITHIN = { SC: ['GM', 'WM'] };
+
+  QC.frame = (card, tile) => {
     if (card.montage) return QC.brain.frame(card, tile);
     const [nx, ny] = card.size;
-    const [sx, sy] = card.mm;
-    const frame = el('span', { class: 'frame', '--w': scaled ? nx * sx : null, '--h': scaled ? ny * sy : null });
-    if (tile.image) frame.append(el('img', { src: `data:image/webp;base64,${tile.image}`, alt: '', decoding: 'async' }));
+    const extent = (of) => of.size.map((n, axis) => n * of.mm[axis]);
+    // Another scan is shown in the frame of the current one, in its middle, so that nothing moves but what differs.
+    const held = QC.view.card !== card && QC.view.card?.kind === card.kind && QC.view.card.size ? QC.view.card : card;
+    const own = extent(card), [width, height] = extent(held);
+    const frame = el('span', { class: 'frame', '--w': width, '--h': height });
+    const inner = el('span', { class: 'inner' });
+    for (const [side, place, at] of [['width', 'left', 0], ['height', 'top', 1]]) {
+      const part = own[at] / [width, height][at];
+      inner.style[side] = `${100 * part}%`;
+      inner.style[place] = `${50 * (1 - part)}%`;
+    }
+    frame.append(inner);
+    if (tile.image) inner.append(el('img', { src: `data:image/webp;base64,${tile.image}`, alt: '', decoding: 'async' }));
     // WM shares its borders with the others, which matter more.
-    const paths = Object.entries(tile.paths).filter(([tissue]) => QC.view.tissues[tissue] !== false)
-      .sort(([a], [b]) => Number(b === 'WM') - Number(a === 'WM'))
-      .map(([tissue, d]) => svg('path', { class: tissue, d, '--hue': QC.hueOf(tissue) }));
-    frame.append(svg('svg', { viewBox: `0 0 ${nx} ${ny}`, preserveAspectRatio: 'none', 'aria-hidden': 'true' }, paths));
+    const shown = Object.entries(tile.paths).filter(([tissue]) => QC.view.tissues[tissue] !== false)
+      .sort(([a], [b]) => Number(b === 'WM') - Number(a === 'WM'));
+    const area = ([tissue, d]) => d + (WITHIN[tissue] || []).filter((name) => shown.some(([other]) => other === name)).map((name) => tile.paths[name]).join('');
+    const paths = [
+      ...shown.map((part) => svg('path', { class: 'area', 'data-tissue': part[0], d: area(part), '--hue': QC.hueOf(part[0]) })),
+      ...shown.map(([tissue, d]) => svg('path', { class: tissue, d, '--hue': QC.hueOf(tissue) })),
+    ];
+    inner.append(svg('svg', { viewBox: `0 0 ${nx} ${ny}`, preserveAspectRatio: 'none', 'aria-hidden': 'true' }, paths));
     frame.append(el('span', { class: 'side-mark r', 'aria-hidden': 'true' }, 'R'), el('span', { class: 'side-mark l', 'aria-hidden': 'true' }, 'L'));
     frame.append(el('span', { class: 'side-mark a', 'aria-hidden': 'true' }, 'A'), el('span', { class: 'side-mark p', 'aria-hidden': 'true' }, 'P'));
     return frame;
@@ -65,11 +82,11 @@
       const words = flags.map((flag) => QC.flagText(flag));
       return el('button', {
         class: 'tile', 'data-k': tile.k, '--w': card.size[0] * card.mm[0],
-        'aria-label': `Slice ${tile.k}${level}, ${this.words(card, tile, true)}${words.length ? '; ' + words.join('; ') : ''}. ${card.montage ? 'Show in the three planes' : 'Enlarge'}`,
+        'aria-label': `Slice ${tile.k}${level} ${this.words(card, tile)}${words.length ? '; ' + words.join('; ') : ''}. ${card.montage ? 'Show in the three planes' : 'Enlarge'}`,
         title: words.join('\n') || null, onclick: (event) => (card.montage ? QC.brain.fromTile(event, tile.k) : this.enlarge(tile.k)),
         ondblclick: card.montage ? () => this.enlarge(tile.k) : null,
       }, this.frameOf(card, tile), el('span', { class: 'caption' },
-        flags.length ? el('span', { class: 'flag' }, '\u26a0 ') : null, el('b', {}, String(tile.k)), `${level} ${this.words(card, tile)}`));
+        flags.length ? el('span', { class: 'flag', 'aria-hidden': 'true' }, '\u26a0 ') : null, el('b', {}, String(tile.k)), `${level} ${this.words(card, tile)}`));
     },
 
     frameOf: (card, tile) => QC.frame(card, tile),
