@@ -10,7 +10,7 @@ import numpy as np
 
 from sctseg7t.image.grid import Grid
 from sctseg7t.inference.postprocess import components
-from sctseg7t.measure.checks import TRUNCATED, usual_area
+from sctseg7t.measure.checks import NOT_AVERAGED, usual_area
 
 if TYPE_CHECKING:
     from sctseg7t.measure.lesions import LesionTable
@@ -51,7 +51,7 @@ def measure_features(
         That of the masks.
     name : str
     flags : sequence of sequences of str, optional
-        Flags of each slice; truncated slices enter no area.
+        Flags of each slice; those with one of NOT_AVERAGED enter no area.
     """
     area = {
         tissue: np.asarray(masks[tissue]).sum(axis=(0, 1), dtype=float) * grid.pixel_area_mm2
@@ -68,7 +68,7 @@ def measure_features(
     def put_count(key, which):
         put(key, np.count_nonzero(which), np.flatnonzero(which))
 
-    whole = np.array([not TRUNCATED.intersection(some) for some in flags or [()] * grid.shape[2]])
+    whole = np.array([not NOT_AVERAGED.intersection(some) for some in flags or [()] * grid.shape[2]])
     for tissue, per_slice in area.items():
         inside, small = np.asarray(masks[tissue]) >= 0.5, tissue.lower()
         put(f"{small}_area_mm2", _median(per_slice, whole))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sctseg7t.errors import UsageError
-from sctseg7t.measure.checks import TRUNCATED
+from sctseg7t.measure.checks import NOT_AVERAGED
 from sctseg7t.measure.columns import CSA_MEASURES, LOAD_COLUMNS, TISSUES
 from sctseg7t.report import plotting
 
@@ -52,7 +52,7 @@ def draw_cohort(out: str | Path, group: str | None = None) -> list[Path]:
     rows = _read(out / "cohort_slices.csv", ("level", "slice", *_LABELS), "area_mm2", group)
     loads = _read(out / "cohort_scans.csv", tuple(_LESIONS), "load_ml", group)
     if len(rows):
-        rows = rows[~rows["flags"].str.contains("|".join(TRUNCATED), na=False)]
+        rows = rows[~rows["flags"].str.contains("|".join(NOT_AVERAGED), na=False)]
     if not len(rows) and not len(loads):
         raise UsageError(f"{out}: has no measured slice and no lesion load to draw")
     folder = out / "figures"

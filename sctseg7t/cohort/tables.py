@@ -11,11 +11,12 @@ from sctseg7t.cohort.participants import Participants, read_participants
 from sctseg7t.errors import InputError
 from sctseg7t.files import write_csv
 from sctseg7t.inference.record import BRAIN, CORD, TABLES_OF, Record, read_record, sidecars
-from sctseg7t.measure.checks import TRUNCATED
+from sctseg7t.measure.checks import NOT_AVERAGED
 from sctseg7t.measure.columns import (
     COHORT_TABLES,
     CSA_MEASURES,
     DICTIONARY_COLUMNS,
+    IMAGE_MEASURES,
     LOAD_COLUMNS,
     TISSUES,
     WHO_COLUMNS,
@@ -23,6 +24,7 @@ from sctseg7t.measure.columns import (
     names,
     scan_columns,
 )
+from sctseg7t.text import ranges
 
 _OURS = {"sub": "participant_id", "ses": "session_id", "run": "run"}
 # Which of a scan's own tables each is put together from.
@@ -185,7 +187,7 @@ def summary(rows: Iterable[Mapping[str, str]]) -> dict[str, Any]:
         flags.setdefault(place, set()).update(filter(None, row["flags"].split(";")))
     if not slices:
         return {}
-    kept = [tissues for place, tissues in slices.items() if not flags[place] & TRUNCATED]
+    kept = [tissues for place, tissues in slices.items() if not flags[place] & NOT_AVERAGED]
     content = {
         "n_slices": len(slices),
         # The row of SC, or of the only tissue, says whether a slice was measured.
@@ -195,6 +197,7 @@ def summary(rows: Iterable[Mapping[str, str]]) -> dict[str, Any]:
         ),
         "n_flagged": sum(map(bool, flags.values())),
         "flags": _counted(flag for found in flags.values() for flag in found),
+        "left_out": _left_out(flags),
     }
     for tissue in TISSUES:
         for name in (column.name for column in CSA_MEASURES if column.averaged):
@@ -207,7 +210,23 @@ def summary(rows: Iterable[Mapping[str, str]]) -> dict[str, Any]:
     gm, sc = (sum(float(t[tissue]["area_mm2"]) for t in both) for tissue in ("GM", "SC"))
     if sc > 0:
         content["gm_sc_area_ratio"] = gm / sc
+    for column in IMAGE_MEASURES:
+        values = [float(t["GM"][column.name]) for t in kept if t.get("GM", {}).get(column.name)]
+        if values:
+            content[f"{column.name}_mean"] = sum(values) / len(values)
     return content
+
+
+def _left_out(flags: Mapping[tuple[str, str], set[str]]) -> str:
+    """Slices that enter no mean, by flag and volume: ``past_cord_end:20-21``."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for (volume, number), own in flags.items():
+        for flag in own & NOT_AVERAGED:
+            found.setdefault((flag, volume), []).append(int(number))
+    return ";".join(
+        f"{flag}:{ranges(sorted(slices))}" + (f" of volume {volume}" if volume else "")
+        for (flag, volume), slices in sorted(found.items())
+    )
 
 
 def read_csv(path: str | Path | None) -> list[dict[str, str]]:

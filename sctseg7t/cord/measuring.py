@@ -4,18 +4,21 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from sctseg7t.measure.checks import check_areas
+from sctseg7t.measure.checks import PAST_END, check_areas
 from sctseg7t.measure.columns import TISSUES
+from sctseg7t.measure.contrast import GM_CONTRAST_LOW, add_contrast, gm_contrast
 from sctseg7t.measure.csa import CsaTable, measure_csa
 from sctseg7t.measure.levels import Levels
 from sctseg7t.text import ranges
 
 # What a flag of a slice says to people.
 _DOUBTS = {
-    "locator_unsure": "the cord's place is unsure (taken from the neighbouring slices)",
-    "touches_window_edge": "the cord touches the window's edge; its area may be cut",
-    "touches_image_edge": "the cord is cut by the image's border",
-    "voxels_missing": "voxels of the cord were NaN or infinite and are taken as 0",
+    "locator_unsure": "the cord's place is unsure (taken from the neighbouring slices) on {}",
+    "touches_window_edge": "the cord touches the window's edge on {}; its area may be cut there",
+    "touches_image_edge": "the cord is cut by the image's border on {}",
+    "voxels_missing": "voxels of the cord were NaN or infinite, and are taken as 0, on {}",
+    PAST_END: "SC widens as into the brainstem, or tapers as at the cord's end, on {}; no mean holds them",
+    GM_CONTRAST_LOW: "gray matter cannot be told from white matter on {}; its area is not to be trusted there",
 }
 
 
@@ -38,7 +41,7 @@ def measure_volume(
     affine : (4, 4) array
         Of that grid.
     image : (X, Y, Z) array, optional
-        The scan on that grid.
+        The scan on that grid: how well it shows GM is measured too.
     levels : Levels or (X, Y, Z) int array, optional
         What tells the vertebral levels; :func:`sctseg7t.cord.places.read_places` reads it from files.
     pmj_mm : (3,) array, optional
@@ -54,7 +57,10 @@ def measure_volume(
         The levels cannot be those of this cord.
     """
     tissues = {name: maps[name] for name in TISSUES if name in maps}
-    return measure_csa(tissues, affine, levels=levels, pmj_mm=pmj_mm, flags=flags, file_slices=file_slices)
+    table = measure_csa(tissues, affine, levels=levels, pmj_mm=pmj_mm, flags=flags, file_slices=file_slices)
+    if image is None or not {"SC", "GM"} <= tissues.keys():
+        return table
+    return add_contrast(table, gm_contrast(image, tissues["GM"], tissues["SC"], affine))
 
 
 def warning_lines(table: CsaTable) -> list[str]:
@@ -63,5 +69,5 @@ def warning_lines(table: CsaTable) -> list[str]:
     for flag, text in _DOUBTS.items():
         slices = sorted({row.slice for row in table.rows if flag in row.flags})
         if slices:
-            lines.append(f"{flag}: {text} on slice {ranges(slices)}")
-    return lines + [f"{warning.flag}: {warning.text}" for warning in check_areas(table)]
+            lines.append(f"{flag}: {text.format('slice ' + ranges(slices))}")
+    return lines + [f"{found.flag}: {found.text}" for found in check_areas(table) if found.flag not in _DOUBTS]

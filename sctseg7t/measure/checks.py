@@ -6,23 +6,33 @@ areas reported for the healthy and atrophied human cord from C1 to the conus.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from sctseg7t.measure.columns import TISSUES
 
 if TYPE_CHECKING:
-    from sctseg7t.measure.csa import CsaTable
+    from sctseg7t.measure.csa import CsaRow, CsaTable
 
-# Flags that say part of the tissue was cut off: such a slice enters no mean.
-TRUNCATED = frozenset({"touches_window_edge", "touches_image_edge"})
+PAST_END = "past_cord_end"
+# Flags of slices that enter no mean: part of the tissue was cut off, or they hold no cord any more.
+NOT_AVERAGED = frozenset({"touches_window_edge", "touches_image_edge", PAST_END})
 
 JUMP_FRACTION = 0.25
 JUMP_MM2 = 8.0
 JUMP_REACH = 4
 GM_SC_RATIO = (0.08, 0.5)
 SC_AREA_MM2 = (20.0, 150.0)
+# An end of the stack is compared with so much of the cord next to it, and with no fewer slices.
+END_REACH_MM = 40.0
+END_SLICES = 3
+# Into the brainstem the section grows, most of all from front to back, and gets round; the enlargements stay flat.
+BRAINSTEM_AREA, BRAINSTEM_AP, BRAINSTEM_AP_MM, BRAINSTEM_AP_RL = 1.08, 1.14, 8.0, 0.75
+# At the conus both diameters shrink.
+CONUS_AREA, CONUS_AP, CONUS_RL = 0.65, 0.75, 0.8
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,7 @@ def check_areas(table: CsaTable) -> list[AreaWarning]:
       more than 8 mm2.
     - ``sc_area_implausible``: SC outside 20..150 mm2.
     - ``gm_sc_ratio_implausible``: GM outside 8..50 % of SC (flag on GM).
+    - ``past_cord_end``: SC belongs to the brainstem or the end of the conus (see :func:`past_cord_end`).
 
     Areas are uncorrected, so that the rules do not depend on the centreline.
     `measure_csa` puts the same flags in the rows.
@@ -74,7 +85,58 @@ def check_areas(table: CsaTable) -> list[AreaWarning]:
         if gm is not None and not low <= gm / value <= high:
             text = f"GM is {100 * gm / value:.1f} % of SC (expected {100 * low:.0f} to {100 * high:.0f} %)"
             add("gm_sc_ratio_implausible", k, "GM", text)
+    for k, text in past_cord_end([row for row in table.rows if row.tissue == "SC"]).items():
+        for tissue in area:
+            add(PAST_END, k, tissue, text)
     return sorted(found, key=lambda warning: (warning.slice, TISSUES.index(warning.tissue)))
+
+
+def past_cord_end(rows: Sequence[CsaRow]) -> dict[int, str]:
+    """Slices at the ends of a stack that show no spinal cord any more.
+
+    Each is compared with the medians over END_REACH_MM of the cord next to it, towards the middle of the stack. At the
+    upper end it belongs to the brainstem if area and AP diameter are larger than those and the section is round; at
+    the lower end to the tip of the conus if area and both diameters are smaller.
+
+    Parameters
+    ----------
+    rows : sequence of CsaRow
+        Of SC, from inferior to superior.
+
+    Returns
+    -------
+    dict of int to str
+        What was seen, by slice.
+    """
+    known = [row for row in rows if None not in (row.z_mm, *_section(row))]
+    found = {}
+    for order, name, beyond in ((known, "brainstem", _like_brainstem), (known[::-1], "end of the cord", _like_conus)):
+        cord, strange = [], []
+        for row in order:
+            near = [_section(other) for other in cord if abs(other.z_mm - cord[-1].z_mm) <= END_REACH_MM]
+            strange.append(len(near) >= END_SLICES and beyond(_section(row), np.median(near, axis=0)))
+            if not strange[-1]:
+                cord.append(row)
+        # One strange slice within the cord is no end of it: from an end on most of them are strange.
+        first = next((n for n, own in enumerate(strange) if own and 2 * sum(strange[n:]) > len(order) - n), len(order))
+        for row in order[first:]:
+            text = f"SC {row.area_mm2:.1f} mm2, {row.diameter_ap_mm:.1f} mm AP and {row.diameter_rl_mm:.1f} mm RL"
+            found[row.slice] = f"{text}: {name}?"
+    return found
+
+
+def _section(row):
+    return row.area_mm2, row.diameter_ap_mm, row.diameter_rl_mm
+
+
+def _like_brainstem(own, usual):
+    area, ap, rl = own
+    grown = area >= BRAINSTEM_AREA * usual[0] and ap >= BRAINSTEM_AP * usual[1]
+    return bool(grown and ap >= max(BRAINSTEM_AP_MM, BRAINSTEM_AP_RL * rl))
+
+
+def _like_conus(own, usual):
+    return bool(np.all(own <= usual * (CONUS_AREA, CONUS_AP, CONUS_RL)))
 
 
 def usual_area(k: int, areas: Mapping[int, float]) -> float | None:

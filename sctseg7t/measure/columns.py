@@ -139,6 +139,24 @@ CSA_MEASURES = (
     Column("area_ventral_mm2", "mm2", "area in the slice, ventral to it; with the dorsal it is area_mm2"),
     Column("asymmetry", "", "(left - right) / (left + right) of these areas: 0 if equal, above 0 if left is larger"),
 )
+# What an image shows under the masks; on the rows of GM.
+IMAGE_MEASURES = (
+    Column(
+        "gm_wm_contrast",
+        "",
+        "contrast of GM against WM in the image: (GM - WM) over the smaller, medians without borders; negative where "
+        "GM is darker; on the rows of GM",
+        label="GM/WM contrast",
+        page_digits=2,
+    ),
+    Column(
+        "gm_wm_cnr",
+        "",
+        "the same difference over the SD of the noise in WM, its smooth field removed; empty where there is no noise",
+        label="GM/WM CNR",
+        page_digits=1,
+    ),
+)
 _FILE = Column("filename", description="the scan as it was given; in SCT's columns, the mask of the tissue")
 _VOLUME = Column("volume", description="volume of a 4D scan, from 0; empty for 3D")
 _TISSUE = Column("tissue", description="SC, GM or WM")
@@ -155,6 +173,7 @@ CSA_COLUMNS = (
     _TISSUE,
     *CSA_MEASURES,
     Column("length_mm", "mm", "length along the centre line that the slice stands for"),
+    *IMAGE_MEASURES,
     _REASON,
     Column("flags", description="doubts about the slice, joined by ;"),
     _TOOL,
@@ -165,7 +184,10 @@ LEVEL_COLUMNS = (
     Column("level", description="vertebral level, or all"),
     _TISSUE,
     Column("n_slices", description="slices of the level"),
-    Column("n_averaged", description="of these, slices in the means: neither empty nor cut by an edge"),
+    Column(
+        "n_averaged",
+        description="of these, slices in the means: neither empty, nor cut by an edge, nor past the cord's end",
+    ),
     Column("slices", description="the averaged slices, such as 3:5;7"),
     Column("length_mm", "mm", "length along the centre line"),
     *(
@@ -248,10 +270,12 @@ _CORD_COUNTS = (
     Column(
         "n_averaged",
         "",
-        "slices in the areas below: with SC (or the only tissue), and not cut by an edge of image or window",
+        "slices in the areas below: with SC (or the only tissue), not cut by an edge of image or window, not past the "
+        "cord's end",
     ),
     Column("n_flagged", description="slices with a flag on any tissue"),
 )
+_LEFT_OUT = (Column("left_out", description="slices that the areas leave out, by the flag that they have for it"),)
 _CORD_AREAS = (
     *(
         Column(
@@ -266,6 +290,10 @@ _CORD_AREAS = (
         for statistic, word in (("mean", "mean"), ("min", "smallest"), ("max", "largest"))
     ),
     Column("gm_sc_area_ratio", "", "GM area over SC area, each summed over the averaged slices that have both"),
+    *(
+        Column(f"{own.name}_mean", own.unit, f"mean over the averaged slices: {own.description}", own.digits)
+        for own in IMAGE_MEASURES
+    ),
 )
 _STATE = (
     Column("status", description="ok, nothing_found (the masks are empty) or failed"),
@@ -301,6 +329,7 @@ def scan_columns(kinds: Collection[str]) -> tuple[Column, ...]:
         *_STATE,
         *(_CORD_COUNTS if cord else ()),
         Column("flags", description=f"flags of the scan's {what}, joined by ;, each with its number of {what}"),
+        *(_LEFT_OUT if cord else ()),
         *(_CORD_AREAS if cord else ()),
         *((*_LOAD, volume) if brain else ()),
         *_RUN,

@@ -16,7 +16,7 @@ REASONS = {
     "shape_isotropic": "the shape has no longer axis: no orientation",
     "no_midline": "no cord in this slice, whose centroid would part it: no halves",
     "single_value": "one slice has no standard deviation",
-    "no_value": "no slice of the group has this tissue, untruncated and not left out",
+    "no_value": "no slice of the group that enters a mean has this tissue",
 }
 
 
@@ -52,5 +52,7 @@ class CsaRow:
     area_ventral_mm2: float | None = None
     asymmetry: float | None = None
     length_mm: float | None = None
+    gm_wm_contrast: float | None = None
+    gm_wm_cnr: float | None = None
     reason: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sctseg7t.measure.checks import TRUNCATED
+from sctseg7t.measure.checks import NOT_AVERAGED
 from sctseg7t.measure.columns import CSA_MEASURES, names
 from sctseg7t.measure.csa_row import REASONS, CsaRow
 
@@ -17,10 +17,10 @@ class LevelRow:
     """One tissue over the slices of a vertebral level, or of all slices ("all").
 
     `mean` and `sd` map each name of MEASURES to a float or None. Slices that are
-    empty, truncated or flagged with what is left out count in `n_slices`, not in `n_averaged` nor in
+    empty, or flagged with one of NOT_AVERAGED or with what is left out, count in `n_slices`, not in `n_averaged` nor in
     any mean; those that are averaged are in `slices`. The SD has n - 1 in its denominator. Orientations are averaged as
     axes (179 and 1 degrees give 0). `length_mm` sums the slices' lengths along the
-    centreline, truncated ones too.
+    centreline, those too.
     """
 
     tissue: str
@@ -56,7 +56,7 @@ def level_means(rows: Iterable[CsaRow], exclude: Collection[str] = ()) -> tuple[
 
 def _level_row(tissue, level, members, left_out):
     measured = [row for row in members if row.area_mm2 is not None]
-    whole = [row for row in measured if row.slice not in left_out and not TRUNCATED.intersection(row.flags)]
+    whole = [row for row in measured if row.slice not in left_out and not NOT_AVERAGED.intersection(row.flags)]
     mean, sd = {}, {}
     for name in MEASURES:
         values = np.array([v for row in whole if (v := getattr(row, name)) is not None])

@@ -292,3 +292,33 @@ def test_shape_agrees_with_scikit_image():
     assert row.diameter_rl_mm == pytest.approx(region.axis_major_length * 0.3, rel=0.01)
     assert row.diameter_ap_mm == pytest.approx(region.axis_minor_length * 0.3, rel=0.01)
     assert row.solidity == pytest.approx(region.solidity, rel=0.02)
+
+
+@pytest.mark.parametrize("below", [False, True])
+def test_slices_past_the_cords_end_are_in_no_mean(below):
+    affine = make_affine((0.5, 0.5, 5))
+    usual = [(6.5, 4.1)] * 8
+    # Areas as one goes up into the brainstem, or down to the tip of the conus; half axes in mm.
+    beyond = [(3.4, 2.4), (2.5, 1.8), (1.4, 1.2)] if below else [(6.2, 5.2), (6.6, 5.8), (7.4, 6.6)]
+    axes = [*beyond[::-1], *usual] if below else [*usual, *beyond]
+    slices = [cylinder(affine, (60, 60, 1), each, supersample=4) for each in axes]
+    cord = np.concatenate(slices, axis=2)
+    table = measure_csa({"SC": cord, "GM": 0.2 * cord}, affine)
+    flagged = sorted({row.slice for row in table.rows if "past_cord_end" in row.flags})
+    assert flagged == ([0, 1, 2] if below else [8, 9, 10])
+    assert [row.n_averaged for row in table.level_rows] == [8, 8]
+    assert table.level_rows[0].mean["area_mm2"] == pytest.approx(np.pi * 6.5 * 4.1, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "axes",
+    [
+        # From the thoracic cord up into the enlargement, which is flat; and one round swelling.
+        [(4.2, 3.1)] * 4 + [(4.8, 3.2), (5.4, 3.4), (6.0, 3.6), (6.3, 3.8), (6.4, 3.8)],
+        [(6.3, 4.1)] * 4 + [(6.2, 5.3)] + [(6.3, 4.1)] * 4,
+    ],
+)
+def test_the_enlargement_and_a_swelling_are_cord(axes):
+    affine = make_affine((0.5, 0.5, 5))
+    cord = np.concatenate([cylinder(affine, (60, 60, 1), each, supersample=4) for each in axes], axis=2)
+    assert not any("past_cord_end" in row.flags for row in measure_csa({"SC": cord}, affine).rows)

@@ -5,6 +5,7 @@
     locator_unsure: "the cord's place is unsure", touches_window_edge: "touches the window's edge",
     touches_image_edge: "cut by the image's border", sc_area_jump: 'SC area jumps from its neighbours',
     sc_area_implausible: 'SC area is not plausible', gm_sc_ratio_implausible: 'GM/SC ratio is not plausible',
+    gm_contrast_low: 'GM cannot be told from WM', past_cord_end: 'past the end of the cord',
     empty_SC: 'no SC', empty_GM: 'no GM', empty_WM: 'no WM',
   };
   QC.flagText = (flag) => (Object.hasOwn(FLAGS, flag) ? FLAGS[flag] : flag.replaceAll('_', ' '));
