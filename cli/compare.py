@@ -29,6 +29,8 @@ Masks of one scan are found by their BIDS entities (but for label, desc, space
 and the suffix), else by name without _seg, _gmseg, _label-GM_mask,
 _7t_multiclass_gm, -manual and the like, which say the tissue. Nothing but -ref
 is taken for the truth: without it, methods are compared with each other.
+A slice in which one mask is empty counts: as Dice 0 and area 0. Intervals are
+over subjects: say with -subject which labels are sessions of one person.
 Lesions (_lesionseg, _label-lesion_mask, lesions) are compared lesion by lesion
 in the whole volume, on a grid of their own; -run brain_lesion makes them.
 
@@ -48,6 +50,17 @@ def _structure(text):
     if not found:
         raise argparse.ArgumentTypeError(f"{text}: choose of SC, GM, WM and LESION")
     return found
+
+
+def _measure(text):
+    """Type of ``-primary``: a measure by which one method can be better."""
+    from sctseg7t.compare.metrics import tested_names
+    from sctseg7t.compare.types import LESION
+
+    known = list(dict.fromkeys([*tested_names("SC"), *tested_names(LESION)]))
+    if text not in known:
+        raise argparse.ArgumentTypeError(f"{text}: choose of {', '.join(known)}")
+    return text
 
 
 def parser() -> Parser:
@@ -98,8 +111,19 @@ def parser() -> Parser:
                 ),
                 Option("-thr T", "cut soft masks there (default: refuse them)", type=number(above=0, below=1)),
                 Option(
+                    "-subject COLUMN|REGEX",
+                    "who is one subject: a column of participants.tsv, or a pattern in the label, as '(.+)Ses'",
+                ),
+                Option(
+                    "-primary MEASURE",
+                    "whose tests are corrected for each other (default dice); those of the others are exploratory",
+                    type=_measure,
+                    default="dice",
+                ),
+                Option("-partial", "the reference is drawn in some slices only: leave out those without it"),
+                Option(
                     "-failure DICE",
-                    "outliers: Dice at or below it (default 0.7)",
+                    "failures, which the second table leaves out: Dice at or below it (default 0.7)",
                     type=number(at_least=0, below=1),
                     default=0.7,
                 ),
@@ -128,6 +152,7 @@ def _run(args):
     _check(args)
     from sctseg7t.compare.compare import compare
     from sctseg7t.compare.matching import find_cases, read_method, read_reference
+    from sctseg7t.compare.subjects import persons
     from sctseg7t.compare.tables import write_comparison
     from sctseg7t.compare.types import REFERENCE, Settings
 
@@ -140,6 +165,8 @@ def _run(args):
         threshold=args.thr,
         lesion_rule=args.rule,
         connectivity=args.connectivity,
+        primary=args.primary,
+        partial=args.partial,
     )
     methods = [read_method(text) for text in args.method]
     reference = [read_reference(text) for text in args.ref]
@@ -156,6 +183,8 @@ def _run(args):
         groups={subject: row.get(args.group or "group") or None for subject, row in participants.rows.items()},
         told=made.problems,
     )
+    if args.subject:
+        cases = persons(cases, args.subject, participants.rows)
     with Progress(len(cases), shown=args.verbose > 0) as progress:
         comparison = compare(
             cases,
@@ -257,23 +286,27 @@ def _provenance(argv, models):
 
 def _closing(args, comparison, files, failed):
     """Say what was found and where it is; the exit code."""
+    from sctseg7t.compare.findings import cautions
     from sctseg7t.compare.report_tables import summary_lines
 
     left_out = [problem for problem in comparison.problems if problem.left_out]
-    noted = [problem for problem in comparison.problems if not problem.left_out]
+    doubts = cautions(comparison)
+    noted = [problem for problem in comparison.problems if not problem.left_out and problem.message not in doubts]
     shown = [("left out", left_out), *([("note", noted)] if args.verbose else [])]
     for word, problems in shown:
         for problem in problems[:_SHOWN]:
             print(f"{word}: {problem.message}", file=sys.stderr)
         if len(problems) > _SHOWN:
             print(f"{word}: {len(problems) - _SHOWN} more, in compare_problems.csv", file=sys.stderr)
+    for text in doubts:
+        print(f"warning: {text}", file=sys.stderr)
     if failed:
         tell(f"error: there is no report: {failed}")
     if args.verbose:
         print("\n".join(summary_lines(comparison)))
         best = next((path for path in files if path.name == "report.html"), None)
         print(f"{len(files)} files -> {best or args.output}")
-    return 1 if left_out or failed or any(problem.kind == "failed" for problem in noted) else 0
+    return 1 if left_out or failed or any(problem.kind == "failed" for problem in comparison.problems) else 0
 
 
 main = Command(parser, _run, "interrupted; an earlier comparison is as it was")

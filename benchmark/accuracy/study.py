@@ -112,9 +112,10 @@ def tables(comparison, title):
 
 def _dice_table(summary, title, published=()):
     yield from _head(title, ("class", "method", "slices", "outliers", "mean", "median", "SD"))
-    for row in summary[(summary.level == "slice") & (summary.metric == "dice")].itertuples():
+    own = _as_in_the_study(summary)
+    for row in own[own.metric == "dice"].itertuples():
         numbers = (f"{v:.3f}" for v in (row.mean, row.median, row.sd))
-        yield _line(row.structure, row.method, row.n, row.outliers, *numbers)
+        yield _line(row.structure, row.method, row.n + row.outliers, row.outliers, *numbers)
     for structure, method, outliers, mean, median, sd, *_ in published:
         yield _line(
             structure, f"*published: {method}*", "106 images", outliers, *(f"{v:.3f}" for v in (mean, median, sd))
@@ -122,12 +123,17 @@ def _dice_table(summary, title, published=()):
     yield ""
 
 
+def _as_in_the_study(summary):
+    """Rows of slices of all groups, without failures."""
+    return summary[(summary.level == "slice") & (summary.failures == "left out") & (summary.group == "")]
+
+
 def _distance_table(summary):
     names = ("HDRFDST", "AVGDIST_max", "AVGDIST_mean", "VOLSMTY")
     title = "Means per slice, outliers left out; distances in voxels of each scan's own size, and in mm (table 6)"
     columns = ("class", "method", *names, "Hausdorff, mm", "ASSD, mm", "area difference, mm2", "area difference, %")
     yield from _head(title, columns)
-    means = {(r.structure, r.method, r.metric): r.mean for r in summary[summary.level == "slice"].itertuples()}
+    means = {(r.structure, r.method, r.metric): r.mean for r in _as_in_the_study(summary).itertuples()}
     others = ("hausdorff_mm", "assd_mm", "size_difference", "size_difference_percent")
     for structure, method in dict.fromkeys((structure, method) for structure, method, _ in means):
         found = [means[structure, method, name] for name in names]
@@ -144,18 +150,14 @@ def _distance_table(summary):
 def _test_table(comparison):
     title = "Dice of each two methods: Mann-Whitney per slice (table 7), and paired by subject (Wilcoxon)"
     columns = ("class", "first", "second", "test", "n", "effect (rank-biserial)", "p", "p, Holm")
-    rows = [
-        test
-        for test in comparison.tests.itertuples()
-        if test.metric == "dice" and (test.test == "mann-whitney" or test.unit == "subject")
-    ]
+    rows = [test for test in comparison.tests.itertuples() if test.metric == "dice"]
     if not rows:
         return
     yield from _head(title, columns)
     for test in rows:
         counts = " / ".join(map(str, dict.fromkeys((test.n_first, test.n_second))))
         numbers = (f"{test.rank_biserial:+.2f}", f"{test.p:.2g}", f"{test.p_holm:.2g}")
-        yield _line(test.structure, test.first, test.second, f"{test.test}, {test.unit}", counts, *numbers)
+        yield _line(test.structure, test.first, test.second, f"{test.test}, {test.over}", counts, *numbers)
     yield ""
 
 

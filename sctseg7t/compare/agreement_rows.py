@@ -124,8 +124,12 @@ def _tissues(loaded, methods, reference, settings) -> Iterator[_Record]:
         levels = slice_levels(loaded.levels, cord, loaded.grid.spacing_mm[2])
     for structure, method, against in pairs_of(masks, methods, reference):
         pair = masks[against, structure], masks[method, structure]
+        if settings.partial and against == reference:
+            drawn = pair[0].any((0, 1))
+            pair = pair[0], pair[1] & drawn
         for level, index, agreement, voxels in _compared(*pair, loaded.grid.spacing_mm, levels, settings.tolerance_mm):
             metrics = {_RENAMED.get(name, name): value for name, value in vars(agreement).items()}
+            metrics["size_error"] = abs(agreement.size_difference)
             yield structure, method, against, level, index, {**metrics, **voxels}
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import combinations
 from typing import Any
@@ -11,18 +11,33 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sctseg7t.compare.metrics import BY_SIZE, COUNTS, ITEMS, LESIONS, TISSUE, metrics_of, size_strata
+from sctseg7t.compare.metrics import (
+    BY_SIZE,
+    COUNTS,
+    ITEMS,
+    LESIONS,
+    TISSUE,
+    Metric,
+    metric_named,
+    metrics_of,
+    primary_of,
+    size_strata,
+)
 from sctseg7t.compare.types import KEYS, LESION, STRUCTURES, Case, Settings
 from sctseg7t.image.grid import Grid
 from sctseg7t.measure.lesion_agreement import LOAD_LIMITS_ML, f1, load_stratum
 from sctseg7t.measure.pairs import ratio
 from sctseg7t.measure.reliability import icc
-from sctseg7t.measure.significance import holm, mann_whitney, wilcoxon_signed_rank
+from sctseg7t.measure.significance import hodges_lehmann, holm, mann_whitney, wilcoxon_signed_rank
 from sctseg7t.measure.statistics import bland_altman, scan_rescan_cov, summary
 
 # Of fewer subjects no two-sided p of the signed-rank test can be below 0.05.
 LEAST_SUBJECTS = 6
+# What a summary does with slices that failed.
+KEPT, LEFT_OUT = "kept", "left out"
 _LEVELS = ("slice", "level", "scan")
+# Sizes of the method's mask and of the other one: areas of slices, loads of scans.
+_SIZES = {False: ("size_method", "size_against"), True: ("load_method_ml", "load_against_ml")}
 _STATISTICS = ("mean", "median", "sd", "low", "high")
 # The metrics that a wide table has a column for, whatever was found.
 _METRICS = {
@@ -57,10 +72,13 @@ def wide(values: pd.DataFrame, kind: str) -> pd.DataFrame:
 # --- summaries -----------------------------------------------------------------------------
 
 
-def summarise(rows: pd.DataFrame, pairs: Sequence[tuple[str, str, str]], settings: Settings) -> pd.DataFrame:
-    """Summary of tissues: a row for every structure, method, level and metric.
-
-    Outliers are counted and left out. The interval is that of the (trimmed) mean.
+def summarise(
+    rows: pd.DataFrame,
+    pairs: Sequence[tuple[str, str, str]],
+    settings: Settings,
+    groups: Mapping[str, str | None] | None = None,
+) -> pd.DataFrame:
+    """Summary of tissues: a row for every structure, method, level, group, set of rows and metric.
 
     Parameters
     ----------
@@ -69,40 +87,53 @@ def summarise(rows: pd.DataFrame, pairs: Sequence[tuple[str, str, str]], setting
     pairs : sequence of (structure, method, against)
         In the order of the table.
     settings : Settings
+    groups : dict of str to str, optional
+        Group by case.
 
     Returns
     -------
     DataFrame
-        structure, method, against, level, metric, unit, n, outliers, mean, median, sd, trimmed_mean, low, high.
+        structure, method, against, level, group ("" for all), failures (``kept``: missing structures count as a Dice
+        and an area of 0; ``left out``: as in the 2021 study), metric, unit, n, subjects, outliers (failures there
+        are, kept or not), undefined (values among the n that are not defined or infinite), mean (of those that are
+        finite), median (infinite ones are the largest), sd, trimmed_mean, low, high (its interval, over subjects).
     """
     places = {pair: place for place, pair in enumerate(pairs)}
+    of_case = rows.case.map(lambda case: (groups or {}).get(case) or "")
     found: list[dict[str, Any]] = []
-    for key, own in rows.groupby(["structure", "level", "method", "against"], sort=False):
-        structure, level, method, against = map(str, key)
-        kept = own[own.outlier == ""]
-        who = {"structure": structure, "method": method, "against": against, "level": level}
-        counts = {"n": len(own), "outliers": len(own) - len(kept)}
-        for metric in TISSUE:
-            if metric.summarised:
-                numbers = _described(kept[metric.key], settings.trim, settings.confidence)
-                found.append({**who, "metric": metric.key, "unit": metric.unit_at(level), **counts, **numbers})
+    for group in ("", *sorted(set(of_case) - {""})):
+        some = rows[of_case == group] if group else rows
+        for key, own in some.groupby(["structure", "level", "method", "against"], sort=False):
+            structure, level, method, against = map(str, key)
+            who = {"structure": structure, "method": method, "against": against, "level": level, "group": group}
+            outliers = int((own.outlier != "").sum())
+            for failures, part in ((KEPT, own), (LEFT_OUT, own[own.outlier == ""])):
+                counts = {"failures": failures, "n": len(part), "subjects": part.subject.nunique()}
+                for metric in TISSUE:
+                    if metric.summarised:
+                        numbers = _described(part[metric.key], settings, part.subject, metric)
+                        what = {"metric": metric.key, "unit": metric.unit_at(level), "outliers": outliers}
+                        found.append({**who, **counts, **what, **numbers})
 
     def order(row):
         pair = row["structure"], row["method"], row["against"]
-        return list(STRUCTURES).index(row["structure"]), _LEVELS.index(row["level"]), places[pair]
+        return list(STRUCTURES).index(row["structure"]), _LEVELS.index(row["level"]), row["group"], places[pair]
 
-    columns = ["structure", "method", "against", "level", "metric", "unit", "n", "outliers"]
-    columns += ["mean", "median", "sd", "trimmed_mean", "low", "high"]
+    columns = ["structure", "method", "against", "level", "group", "failures", "metric", "unit", "n", "subjects"]
+    columns += ["outliers", "undefined", "mean", "median", "sd", "trimmed_mean", "low", "high"]
     return pd.DataFrame(sorted(found, key=order), columns=columns)
 
 
-def _described(values: pd.Series, trim: float, confidence: float) -> dict[str, float]:
-    found = asdict(summary(values, trim, confidence))
-    del found["n"]
-    return found
+def _described(values: pd.Series, settings: Settings, subjects: pd.Series, metric: Metric) -> dict[str, float]:
+    """Fields of :class:`~sctseg7t.measure.statistics.Summary` but for the counts; no interval beyond what can be."""
+    trim = settings.trim if metric in TISSUE else 0.0
+    found = asdict(summary(values, trim, settings.confidence, subjects.to_numpy()))
+    del found["n"], found["n_subjects"]
+    least, most = metric.bounds
+    return {**found, "low": max(found["low"], least), "high": min(found["high"], most)}
 
 
-def summarise_lesions(rows: pd.DataFrame, pairs: Sequence[tuple[str, str, str]], confidence: float) -> pd.DataFrame:
+def summarise_lesions(rows: pd.DataFrame, pairs: Sequence[tuple[str, str, str]], settings: Settings) -> pd.DataFrame:
     """Summary of lesions: a row for all scans of each method, each stratum of load that has any, and each of size.
 
     Parameters
@@ -110,7 +141,7 @@ def summarise_lesions(rows: pd.DataFrame, pairs: Sequence[tuple[str, str, str]],
     rows : DataFrame
         As of :attr:`Comparison.lesion_rows`.
     pairs : sequence of (structure, method, against)
-    confidence : float
+    settings : Settings
 
     Returns
     -------
@@ -119,7 +150,7 @@ def summarise_lesions(rows: pd.DataFrame, pairs: Sequence[tuple[str, str, str]],
         ``..._pooled`` of all lesions together and ``fp_per_scan``; of each averaged metric ``n_...`` (scans in which it
         is defined), ``..._mean``, ``..._median``, ``..._sd``, ``..._low`` and ``..._high`` (interval of the mean).
     """
-    averaged = [metric.key for metric in LESIONS if metric.summarised]
+    averaged = {metric.key: metric for metric in LESIONS if metric.summarised}
     found = []
     for structure, method, against in pairs:
         own = rows[(rows.method == method) & (rows.against == against)]
@@ -130,8 +161,8 @@ def summarise_lesions(rows: pd.DataFrame, pairs: Sequence[tuple[str, str, str]],
         for group, name, some in strata:
             if len(some):
                 row = {**who, "group": group, "name": name, **_pooled(some[list(COUNTS)].sum(), len(some))}
-                for key in averaged:
-                    numbers = _described(some[key], 0.0, confidence)
+                for key, metric in averaged.items():
+                    numbers = _described(some[key], settings, some.subject, metric)
                     row |= {f"n_{key}": int(np.isfinite(some[key]).sum())}
                     row |= {f"{key}_{one}": numbers[one] for one in _STATISTICS}
                 found.append(row)
@@ -171,13 +202,19 @@ def load_names() -> list[str]:
 
 
 def tests_between(
-    rows: pd.DataFrame, lesion_rows: pd.DataFrame, sizes: pd.DataFrame, methods: Sequence[str], reference: str | None
+    rows: pd.DataFrame,
+    lesion_rows: pd.DataFrame,
+    sizes: pd.DataFrame,
+    methods: Sequence[str],
+    reference: str | None,
+    settings: Settings,
 ) -> pd.DataFrame:
     """Tests between each two methods that have a structure in common.
 
-    Tissues: over slices that are outliers of neither method (of the method itself, for the unpaired Mann-Whitney test)
-    and over subjects (the mean of each one's slices). Lesions: over subjects alone, none where fewer than
-    ``LEAST_SUBJECTS`` subjects have both. Without a reference, areas and loads are tested.
+    Over subjects, whose value is the mean of all their slices, failures included; of distances the median, with those
+    of failures as infinite. Tissues also over slices as in the 2021 study: unpaired, without the method's failures.
+    Lesions: over subjects alone, none where fewer than ``LEAST_SUBJECTS`` subjects have both; scans in which both masks
+    are empty count as 1, for finding nothing is right there. Without a reference, areas and loads are tested.
 
     Parameters
     ----------
@@ -187,83 +224,99 @@ def tests_between(
         The long table's rows of one mask alone.
     methods : sequence of str
     reference : str or None
+    settings : Settings
+        The primary measure, and the confidence of intervals.
 
     Returns
     -------
     DataFrame
-        structure, metric, first, second, test (``mann-whitney``: unpaired, as in the 2021 study, or ``wilcoxon``:
-        paired), unit (slice or subject), n_first, n_second, statistic, rank_biserial (positive where `first` has the
-        larger values), p, p_holm (over all tests of tissues or lesions of the same kind and unit).
+        structure, metric, unit, first, second, test (``wilcoxon``: paired, or ``mann-whitney``: unpaired), over
+        (subject or slice), n_first, n_second, difference, difference_low, difference_high (Hodges-Lehmann estimate of
+        first minus second over subjects, and its interval), statistic, rank_biserial (positive where `first` has the
+        larger values), better (the method that has the better values), p, role (primary or exploratory), p_holm (of
+        the primary measure: over its tests of tissues or of lesions, of one kind).
     """
-    tested: dict[tuple[str, str], pd.DataFrame] = {}
-    if reference is None:
-        for structure, own in sizes[sizes.method.isin(list(methods))].groupby("structure", sort=False):
-            tested[str(structure), own.metric.iloc[0]] = own
-    else:
-        for kept in (rows[(rows.level == "slice") & (rows.outlier == "")], lesion_rows):
-            for structure, own in kept.groupby("structure", sort=False):
-                for metric in metrics_of(str(structure)):
-                    if metric.tested:
-                        tested[str(structure), metric.key] = own.assign(value=own[metric.key])
+    columns = ["structure", "metric", "unit", "first", "second", "test", "over", "n_first", "n_second", "difference"]
+    columns += ["difference_low", "difference_high", "statistic", "rank_biserial", "better", "p", "role"]
     found = []
-    for (structure, metric), own in tested.items():
-        columns = ["case", "index", "subject", "value"]
-        by_method = {method: some[columns] for method, some in own.groupby("method", sort=False)}
+    for structure, metric, own in _tested(rows, lesion_rows, sizes, methods, reference, settings.primary):
+        by_method = {method: some for method, some in own.groupby("method", sort=False)}
+        primary = metric.key == primary_of(structure, settings.primary)
+        role = {"role": "primary" if primary and reference else "exploratory"}
         for first, second in combinations([method for method in methods if method in by_method], 2):
-            for test in _tests(by_method[first], by_method[second], structure == LESION):
-                found.append({"structure": structure, "metric": metric, "first": first, "second": second, **test})
-    columns = ["structure", "metric", "first", "second", "test", "unit", "n_first", "n_second", "statistic"]
-    table = pd.DataFrame(found, columns=[*columns, "rank_biserial", "p"]).assign(p_holm=np.nan)
-    for _, family in table.groupby([table.structure == LESION, table.test, table.unit]):
+            what = {"structure": structure, "metric": metric.key, "unit": metric.unit, "first": first, "second": second}
+            for test in _tests(by_method[first], by_method[second], metric, structure == LESION, settings.confidence):
+                side = test["rank_biserial"] * {"high": 1, "low": -1}.get(metric.better, 0)
+                better = first if side > 0 else second if side < 0 else ""
+                found.append({**what, **test, **role, "better": better})
+    table = pd.DataFrame(found, columns=columns).assign(p_holm=np.nan)
+    primary = table[table.role == "primary"]
+    for _, family in primary.groupby([primary.structure == LESION, primary.test, primary.over]):
         table.loc[family.index, "p_holm"] = holm(family.p.to_numpy())
     return table
 
 
-def _tests(a: pd.DataFrame, b: pd.DataFrame, lesions: bool) -> list[dict[str, Any]]:
-    """Tests of two methods, whose values stand by case and slice."""
-    # A missing index, that of a whole scan, is equal to another one.
-    both = a.merge(b[["case", "index", "value"]], on=["case", "index"], suffixes=("", "_other"))
-    if lesions:
-        both = both[np.isfinite(both.value) & np.isfinite(both.value_other)]
-    values = both[["value", "value_other"]]
-    means = values.where(np.isfinite(values)).groupby(both.subject, sort=False).mean()
-    over_subjects = {"test": "wilcoxon", "unit": "subject"}
+def _tested(rows, lesion_rows, sizes, methods, reference, primary) -> Iterator[tuple[str, Metric, pd.DataFrame]]:
+    """What is tested: structure, metric, and the rows with their ``value``."""
+    if reference is None:
+        for structure, own in sizes[sizes.method.isin(list(methods))].groupby("structure", sort=False):
+            yield str(structure), metric_named(str(structure), own.metric.iloc[0]), own.assign(outlier="")
+        return
+    empty = np.where(lesion_rows["empty"] == "both", 1.0, np.nan)
+    for some in (rows[rows.level == "slice"], lesion_rows.assign(outlier="")):
+        for structure, own in some.groupby("structure", sort=False):
+            for metric in metrics_of(str(structure)):
+                if metric.tested or metric.key == primary_of(str(structure), primary):
+                    value = own[metric.key]
+                    if structure == LESION and metric.bounds == (0.0, 1.0):
+                        value = value.fillna(pd.Series(empty, lesion_rows.index))
+                    yield str(structure), metric, own.assign(value=value)
+
+
+def _tests(a: pd.DataFrame, b: pd.DataFrame, metric: Metric, lesions: bool, confidence: float) -> list[dict[str, Any]]:
+    """Tests of two methods, of their values by subject and slice."""
+    centre = "median" if metric.is_distance else "mean"
+    means = pd.concat([some.groupby("subject", sort=False).value.agg(centre) for some in (a, b)], axis=1).dropna()
+    over_subjects = {"test": "wilcoxon", "over": "subject"}
     if lesions and len(means) < LEAST_SUBJECTS:
         return []
-    over_subjects |= asdict(wilcoxon_signed_rank(means.value, means.value_other))
+    pair = means.iloc[:, 0], means.iloc[:, 1]
+    shift = hodges_lehmann(*pair, confidence)
+    over_subjects |= {"difference": shift.value, "difference_low": shift.low, "difference_high": shift.high}
+    over_subjects |= asdict(wilcoxon_signed_rank(*pair))
     if lesions:
         return [over_subjects]
-    return [
-        {"test": "mann-whitney", "unit": "slice", **asdict(mann_whitney(a.value, b.value))},
-        {"test": "wilcoxon", "unit": "slice", **asdict(wilcoxon_signed_rank(both.value, both.value_other))},
-        over_subjects,
-    ]
+    kept = (some.value[some.outlier == ""] for some in (a, b))
+    return [over_subjects, {"test": "mann-whitney", "over": "slice", **asdict(mann_whitney(*kept))}]
 
 
 # --- areas and loads -----------------------------------------------------------------------
 
 
-def size_pairs(sizes: pd.DataFrame, structure: str, method: str, against: str) -> pd.DataFrame:
-    """Areas (mm2, a slice) or loads (mL, a scan) that two masks both have.
+def size_pairs(comparison_rows: pd.DataFrame, structure: str, method: str, against: str) -> pd.DataFrame:
+    """Areas (mm2, a slice) or loads (mL, a scan) of a pair of masks; that of a mask without the structure is 0.
 
     Parameters
     ----------
-    sizes : DataFrame
-        The long table's rows of one mask alone.
+    comparison_rows : DataFrame
+        :attr:`Comparison.rows`, of which slices are taken, or :attr:`Comparison.lesion_rows`.
     structure, method, against : str
 
     Returns
     -------
     DataFrame
-        case, index, first (the method's), second.
+        case, subject, index, first (the method's), second.
     """
-    own = sizes[sizes.structure == structure]
-    columns = {name: own[own.method == who][["case", "index", "value"]] for name, who in zip("ab", (method, against))}
-    both = columns["a"].merge(columns["b"], on=["case", "index"], suffixes=("_a", "_b"))
-    return both.rename(columns={"value_a": "first", "value_b": "second"})
+    rows, (first, second) = comparison_rows, _SIZES[structure == LESION]
+    own = rows[(rows.structure == structure) & (rows.method == method) & (rows.against == against)]
+    own = own[own.level == ("scan" if structure == LESION else "slice")]
+    own = own.rename(columns={first: "first", second: "second"})
+    return own[["case", "subject", "index", "first", "second"]]
 
 
 def size_agreement(
+    rows: pd.DataFrame,
+    lesion_rows: pd.DataFrame,
     sizes: pd.DataFrame,
     pairs: Sequence[tuple[str, str, str]],
     cases: Sequence[Case],
@@ -272,10 +325,12 @@ def size_agreement(
 ) -> pd.DataFrame:
     """Bland-Altman and ICC of areas and loads, and their repeatability where a session was scanned twice.
 
-    Areas are of slices in which both masks have the structure; loads of scans, with those without lesions.
+    Areas are of slices in which either mask has the structure: one that misses it has an area of 0.
 
     Parameters
     ----------
+    rows, lesion_rows : DataFrame
+        As of :class:`Comparison`.
     sizes : DataFrame
         The long table's rows of one mask alone.
     pairs : sequence of (structure, method, against)
@@ -288,29 +343,33 @@ def size_agreement(
     Returns
     -------
     DataFrame
-        structure, method, against (of repeatability ``second run``), measure, unit, n, value. The measures are the
-        fields of :class:`~sctseg7t.measure.statistics.BlandAltman` and ``icc_a1``, ``icc_a1_low``, ``icc_a1_high``,
-        beginning with ``csa_`` (of areas, but for the ICC) or ``load_``; and those of scan and rescan.
+        structure, method, against (of repeatability ``second run``), measure, unit, n, subjects, value. The measures
+        are the fields of :class:`~sctseg7t.measure.statistics.BlandAltman`, for repeated measures of subjects, and
+        ``icc_a1``, ``icc_a1_low``, ``icc_a1_high`` of the subjects' means, beginning with ``csa_`` (of areas, but for
+        the ICC) or ``load_``; and those of scan and rescan.
     """
     found: list[dict[str, Any]] = []
     for lesions in (False, True):
         for structure, method, against in pairs:
             if (structure == LESION) == lesions:
-                both = size_pairs(sizes, structure, method, against)[["first", "second"]].to_numpy()
+                both = size_pairs(lesion_rows if lesions else rows, structure, method, against)
+                who = {"structure": structure, "method": method, "against": against}
+                counts = {"n": len(both), "subjects": both.subject.nunique()}
                 for measure, unit, value in _agreement(both, lesions, confidence):
-                    row = {"structure": structure, "method": method, "against": against, "measure": measure}
-                    found.append({**row, "unit": unit, "n": len(both), "value": value})
+                    found.append({**who, "measure": measure, "unit": unit, **counts, "value": value})
         found += _repeatability(sizes[(sizes.structure == LESION) == lesions], cases, grids, lesions)
-    return pd.DataFrame(found, columns=["structure", "method", "against", "measure", "unit", "n", "value"])
+    columns = ["structure", "method", "against", "measure", "unit", "n", "subjects", "value"]
+    return pd.DataFrame(found, columns=columns)
 
 
 def _agreement(both, lesions, confidence):
     prefix, unit = ("load_", "mL") if lesions else ("csa_", "mm2")
-    for name, value in asdict(bland_altman(*both.T)).items():
-        if name != "n":
+    values = both[["first", "second"]].astype(float)
+    for name, value in asdict(bland_altman(values["first"], values["second"], both.subject.to_numpy())).items():
+        if name not in ("n", "n_subjects"):
             units = "%" if name.endswith("_percent") else "" if name in ("slope", "slope_p") else unit
             yield f"{prefix}{name}", units, value
-    correlation = icc(both, confidence)
+    correlation = icc(values.groupby(both.subject, sort=False).mean().to_numpy(), confidence)
     prefix = "load_" if lesions else ""
     for name in ("value", "low", "high"):
         yield f"{prefix}icc_a1" + (f"_{name}" if name != "value" else ""), "", getattr(correlation, name)
@@ -325,16 +384,19 @@ def _repeatability(sizes, cases, grids, lesions):
     for case in cases:
         if case.session_key is not None and (lesions or case.name in grids):
             sessions[case.session_key].append(case)
-    pairs = defaultdict(list)
+    pairs, lost, people = defaultdict(list), Counter(), {case.name: case.subject or case.name for case in cases}
+    subjects = defaultdict(set)
     for runs in sessions.values():
         runs = sorted(runs, key=lambda case: case.run)
         for (structure, method), own in sizes.groupby(["structure", "method"], sort=False):
             having = set(own.case)
             two = [case.name for case in runs if case.name in having][:2]
             if len(two) == 2:
-                both = _at_one_height(own, two, None if lesions else [grids[name] for name in two])
+                both, alone = _at_one_height(own, two, None if lesions else [grids[name] for name in two])
+                lost[structure, method] += alone
                 if len(both):
                     pairs[structure, method].append(both)
+                    subjects[structure, method].add(people[two[0]])
     order = sorted(pairs, key=lambda key: (list(STRUCTURES).index(key[0]), key if not lesions else ()))
     for structure, method in order:
         every = np.concatenate(pairs[structure, method])
@@ -348,18 +410,20 @@ def _repeatability(sizes, cases, grids, lesions):
             means = np.array([pair.mean(0) for pair in pairs[structure, method]])
             parts = ("slice", every), ("scan", means)
             numbers = [(f"csa_scan_rescan_cov_{part}", "%", len(x), scan_rescan_cov(*x.T)) for part, x in parts]
+            numbers.append(("csa_scan_rescan_in_one_run", "", len(every), lost[structure, method]))
         for measure, unit, n, value in numbers:
             row = {"structure": structure, "method": method, "against": "second run", "measure": measure}
-            yield {**row, "unit": unit, "n": n, "value": value}
+            yield {**row, "unit": unit, "n": n, "subjects": len(subjects[structure, method]), "value": value}
 
 
 def _at_one_height(own, two, grids):
-    """Sizes (N, 2) of two runs: of the slices at one height, or of the scans."""
+    """Sizes (N, 2) of two runs, of the slices at one height or of the scans; and how many one run alone has."""
     runs = [own[own.case == name].set_index("index").value for name in two]
     if grids is not None:
         runs = [run.reindex(places) for run, places in zip(runs, match_slices(*grids).T)]
     both = np.stack([run.to_numpy(float) for run in runs], 1)
-    return both[np.isfinite(both).all(1)]
+    known = np.isfinite(both)
+    return both[known.all(1)], int((known.sum(1) == 1).sum())
 
 
 def match_slices(first: Grid, second: Grid) -> np.ndarray:

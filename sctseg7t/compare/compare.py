@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sctseg7t.compare.agreement_rows import case_values, pairs_of
 from sctseg7t.compare.load_masks import load_case
+from sctseg7t.compare.subjects import one_person_perhaps
 from sctseg7t.compare.types import COLUMNS, LESION, STRUCTURES, Case, Comparison, Problem, Settings
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def compare(
             progress()
     values = pd.concat([part for part in parts if len(part)] or [pd.DataFrame(columns=COLUMNS)], ignore_index=True)
     comparison = analyse(values, cases, methods, reference, settings, grids)
-    found += [*_identical(comparison), *_copies(inputs), *_alone(having, comparison)]
+    found += [*_identical(comparison), *_copies(inputs), *_alone(having, comparison), *one_person_perhaps(cases)]
     return replace(comparison, problems=tuple(found), provenance={**(provenance or {}), "inputs": inputs})
 
 
@@ -117,13 +118,14 @@ def analyse(
         tests=values[:0],
         agreement=values[:0],
     )
-    sizes = values[values.against == ""]
+    sizes, rows, lesions = values[values.against == ""], bare.rows, bare.lesion_rows
+    groups = {case.name: case.group for case in cases}
     return replace(
         bare,
-        summary=analysis.summarise(bare.rows, pairs, settings),
-        lesion_summary=analysis.summarise_lesions(bare.lesion_rows, pairs, settings.confidence),
-        tests=analysis.tests_between(bare.rows, bare.lesion_rows, sizes, methods, reference),
-        agreement=analysis.size_agreement(sizes, pairs, cases, grids or {}, settings.confidence),
+        summary=analysis.summarise(rows, pairs, settings, groups),
+        lesion_summary=analysis.summarise_lesions(lesions, pairs, settings),
+        tests=analysis.tests_between(rows, lesions, sizes, methods, reference, settings),
+        agreement=analysis.size_agreement(rows, lesions, sizes, pairs, cases, grids or {}, settings.confidence),
     )
 
 

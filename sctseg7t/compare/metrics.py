@@ -47,6 +47,16 @@ class Metric:
     tested: bool = False
     plot: str = ""
 
+    @property
+    def is_distance(self) -> bool:
+        """Whether it is infinite where one of the masks is empty."""
+        return self.unit in ("mm", "voxel")
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The smallest and largest value that it can have."""
+        return {"high": (0.0, 1.0), "low": (0.0, float("inf"))}.get(self.better, (-float("inf"), float("inf")))
+
     def unit_at(self, level: str) -> str:
         """The unit at a level: sizes are mm2 in slices and mm3 in 3D."""
         return "mm3" if self.unit == "mm2" and level != "slice" else self.unit
@@ -146,8 +156,18 @@ TISSUE = (
         "Area of the method's mask minus that of the mask it is compared with, in a slice; in 3D the volumes.",
         column="{size}_difference_{unit}",
         headline=True,
-        tested=True,
         plot="main",
+    ),
+    Metric(
+        "size_error",
+        "CSA error",
+        "mm2",
+        2,
+        "low",
+        "The same without its sign: differences of opposite sign do not cancel.",
+        column="{size}_error_{unit}",
+        headline=True,
+        tested=True,
     ),
     Metric(
         "size_difference_percent",
@@ -155,7 +175,8 @@ TISSUE = (
         "%",
         1,
         "zero",
-        "The same as a percentage of the other mask's area.",
+        "The difference as a percentage of the other mask's area; not defined where that is empty. Biases and limits "
+        "of agreement in percent are of these.",
         column="{size}_difference_percent",
         headline=True,
     ),
@@ -242,6 +263,16 @@ ITEMS = (
 def metrics_of(structure: str) -> tuple[Metric, ...]:
     """The metrics of a structure's masks."""
     return LESIONS if structure == LESION else TISSUE
+
+
+def primary_of(structure: str, primary: str) -> str:
+    """The measure whose tests are corrected: the one that is wanted, else Dice, which every structure has."""
+    return primary if primary in tested_names(structure) else "dice"
+
+
+def tested_names(structure: str) -> tuple[str, ...]:
+    """Measures of a structure by which one method can be better than another."""
+    return tuple(metric.key for metric in metrics_of(structure) if metric.better in ("high", "low"))
 
 
 def metric_named(structure: str, key: str) -> Metric:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup, escape
 
+from sctseg7t.compare.cells import colour_of, number, pair_name
 from sctseg7t.compare.load_masks import load_case
-from sctseg7t.compare.report_tables import colour_of, number, pair_name
 from sctseg7t.compare.types import LESION, Case, Comparison
 from sctseg7t.errors import InputError
 from sctseg7t.report.contours import outline

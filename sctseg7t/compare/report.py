@@ -8,8 +8,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sctseg7t.compare import cells, findings, lesion_tables
 from sctseg7t.compare import report_tables as tables
-from sctseg7t.compare.metrics import TISSUE
+from sctseg7t.compare.analysis import LEFT_OUT
+from sctseg7t.compare.metrics import TISSUE, metric_named, primary_of
 from sctseg7t.compare.pictures import lesion_pictures, worst_slice_pictures
 from sctseg7t.compare.plots import Plot, plots
 from sctseg7t.compare.types import STRUCTURES, Comparison
@@ -25,7 +27,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#~$&])")
 
 
 def write_report(comparison: Comparison, folder: str | Path) -> Path:
-    """Write ``report.html``, and its figures as ``figures/*.png`` and ``*.svg``.
+    """Write ``report.html``, and its figures as ``figures/*.png`` (300 dpi), ``*.svg`` and ``*.pdf``.
 
     Parameters
     ----------
@@ -50,7 +52,7 @@ def write_report(comparison: Comparison, folder: str | Path) -> Path:
         raise OutputError(f"{folder}: cannot be made ({err.strerror or err}); choose another folder") from err
     drawn = list(plots(comparison))
     for plot in drawn:
-        plotting.save(plot.figure, figures / f"{plot.name}.png", figures / f"{plot.name}.svg")
+        plotting.save(plot.figure, *(figures / f"{plot.name}.{kind}" for kind in ("png", "svg", "pdf")), dpi=300)
     # Names that are no text in the file system's encoding come as lone surrogates.
     return write_bytes(Path(folder) / REPORT, render(comparison, drawn).encode("utf-8", errors="replace"))
 
@@ -69,7 +71,7 @@ def write_markdown(comparison: Comparison, path: str | Path) -> Path:
 def render(comparison: Comparison, drawn: Sequence[Plot] | None = None) -> str:
     """The page as text; ``drawn``: its figures, where they have been made (or are not wanted)."""
     environment = page_environment("sctseg7t.compare")
-    environment.tests["best"] = lambda cell: isinstance(cell, tables.Best)
+    environment.tests["best"] = lambda cell: isinstance(cell, cells.Best)
     found: dict[str, list] = {section: [] for section in ("main", "study", "areas", "lesions", "load")}
     for plot in plots(comparison) if drawn is None else drawn:
         found[plot.section].append((plot, plotting.as_data_uri(plot.figure)))
@@ -89,7 +91,7 @@ def render(comparison: Comparison, drawn: Sequence[Plot] | None = None) -> str:
 def render_markdown(comparison: Comparison) -> str:
     """The text of :func:`write_markdown`."""
     environment = page_environment("sctseg7t.compare")
-    environment.filters.update(plain=plain, table=as_table, count=tables.count)
+    environment.filters.update(plain=plain, table=as_table, count=cells.count)
     text = environment.get_template("report.md.j2").render(**_content(comparison))
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
@@ -103,20 +105,24 @@ def _content(comparison: Comparison) -> dict[str, Any]:
     return {
         "comparison": of,
         "cord": of.has_tissues,
-        "who": tables.others_of(of),
+        "who": cells.others_of(of),
         "matching": how,
         "rules": RULES,
         "metrics": metrics,
-        "listed": tables.listed,
+        "listed": cells.listed,
         "facts": tables.facts(of),
         "methods": tables.methods_table(of),
         "lesions": _lesions(of) if of.has_lesions else None,
         "problem_counts": Counter(problem.kind for problem in of.problems).most_common(),
         "problems": tables.problems_table(of),
         "headline": tables.headline_tables(of),
-        "cautions": [problem.message for problem in tables.flattering(of)],
-        "sentences": list(filter(None, (tables.best_of(of, structure, "dice")[1] for structure in of.structures))),
+        "cautions": findings.cautions(of),
+        "sentences": list(filter(None, (findings.best_of(of, structure)[1] for structure in of.structures))),
+        "primary": metric_named("SC", primary_of("SC", of.settings.primary)).label,
+        "groups": tables.group_tables(of),
+        "without_failures": tables.without_failures_tables(of),
         "summaries": tables.study_tables(of),
+        "study_summaries": tables.study_tables(of, failures=LEFT_OUT),
         "whole": [*tables.study_tables(of, "scan"), *tables.study_tables(of, "level")],
         "areas": tables.agreement_table(of),
         "repeatability": tables.repeatability_table(of),
@@ -124,7 +130,7 @@ def _content(comparison: Comparison) -> dict[str, Any]:
         "slice_tests": tables.tests_table(of, "slice"),
         "outliers": tables.outliers_table(of),
         "scans": tables.scans_table(of),
-        "legend": [(tables.colour_of(of, name), name) for name in tables.names_of_all(of)],
+        "legend": [(cells.colour_of(of, name), name) for name in cells.names_of_all(of)],
         "provenance": list(_flat({key: value for key, value in of.provenance.items() if key != "inputs"})),
         "names": STRUCTURES,
         "version": __version__,
@@ -133,14 +139,14 @@ def _content(comparison: Comparison) -> dict[str, Any]:
 
 def _lesions(comparison: Comparison) -> dict[str, Any]:
     return {
-        **tables.lesion_summary_tables(comparison),
-        "cautions": [problem.message for problem in tables.flattering(comparison, lesions=True)],
+        **lesion_tables.lesion_summary_tables(comparison),
+        "cautions": [problem.message for problem in findings.flattering(comparison, lesions=True)],
         "agreement": tables.agreement_table(comparison, lesions=True),
         "repeatability": tables.repeatability_table(comparison, lesions=True),
-        "sentence": tables.lesion_tests_sentence(comparison),
+        "sentence": findings.lesion_tests_sentence(comparison),
         "tests": tables.tests_table(comparison, "subject", lesions=True),
-        "items": tables.lesion_items_table(comparison),
-        "scans": tables.lesion_scans_table(comparison),
+        "items": lesion_tables.lesion_items_table(comparison),
+        "scans": lesion_tables.lesion_scans_table(comparison),
     }
 
 
@@ -159,7 +165,7 @@ def _flat(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 # --- Markdown --------------------------------------------------------------------------------
 
 
-def as_table(table: tables.Table) -> str:
+def as_table(table: cells.Table) -> str:
     """A table as a pipe table with its caption; one word where it is empty."""
     if not table.rows:
         return f"**{plain(table.caption)}**: none."
@@ -176,7 +182,7 @@ def plain(text: object) -> str:
 
 
 def _cell(cell) -> str:
-    return f"**{plain(cell)}** (best)" if isinstance(cell, tables.Best) else plain(cell)
+    return f"**{plain(cell)}** (best)" if isinstance(cell, cells.Best) else plain(cell)
 
 
 def _line(cells) -> str:

@@ -104,8 +104,8 @@ def tables(comparison: Comparison) -> dict[str, tuple[list[str], pd.DataFrame]]:
         areas = areas.rename(columns={"index": "slice", "value": AREA.key})
         found["compare_areas"] = [*_CASE, "structure", "method", "slice", AREA.key], areas
         summary = of.summary.rename(columns={"level": "rows", "low": "mean_low", "high": "mean_high"})
-        columns = [*_WHAT, "rows", "metric", "unit", "n", "outliers", "mean", "median", "sd", "trim", "trimmed_mean"]
-        columns += ["confidence", "mean_low", "mean_high"]
+        columns = [*_WHAT, "rows", "group", "failures", "metric", "unit", "n", "subjects", "outliers", "undefined"]
+        columns += ["mean", "median", "sd", "trim", "trimmed_mean", "confidence", "mean_low", "mean_high"]
         found["compare_summary"] = columns, summary.assign(trim=settings.trim, confidence=settings.confidence)
         slices = of.slices()
         outliers = with_case(slices[slices.outlier != ""]).rename(columns={"index": "slice", "outlier": "why"})

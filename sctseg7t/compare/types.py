@@ -30,7 +30,8 @@ class Settings:
     Attributes
     ----------
     failure_dice : float
-        A slice with a Dice at or below this, or with a missing structure, is an outlier: counted, left out of means.
+        A slice with a Dice at or below this, or in which one mask is empty, is a failure (an "outlier" of the 2021
+        study): counted, and left out of the second set of summaries only.
     trim : float
         Share (0..0.5) of the values cut at each end for the trimmed mean.
     confidence : float
@@ -45,6 +46,10 @@ class Settings:
         When two lesions are counterparts, see :data:`sctseg7t.measure.lesion_matching.RULES`.
     connectivity : int or None
         Neighbours of a voxel in a lesion: 6, 18, 26; None for the rule's own.
+    primary : str
+        The measure whose tests are corrected for each other; the tests of the others are exploratory.
+    partial : bool
+        The reference is drawn in some slices only: slices without it are not compared.
     """
 
     failure_dice: float = 0.7
@@ -55,6 +60,8 @@ class Settings:
     threshold: float | None = None
     lesion_rule: str = "overlap"
     connectivity: int | None = None
+    primary: str = "dice"
+    partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,9 @@ class Case:
     ----------
     name : str
         Unique in the comparison.
-    subject, session, run : str or None
+    subject : str or None
+        The person: sessions of one count as one subject, see :mod:`sctseg7t.compare.subjects`.
+    session, run : str or None
     group : str or None
         From participants.tsv, e.g. HC, MS, ALS.
     image : Path or None
@@ -188,7 +197,7 @@ class Comparison:
 
     @cached_property
     def rows(self) -> pd.DataFrame:
-        """Slices, levels and scans of tissues with a column a metric, and ``outlier``: why a row is left out of means.
+        """Slices, levels and scans of tissues with a column a metric, and ``outlier``: why a row is a failure.
 
         ``""``, ``dice``, ``missing`` (no mask where the other has one), ``extra`` (a mask where the other has none).
         """

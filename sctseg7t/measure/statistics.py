@@ -1,25 +1,32 @@
 """Summaries of measurements, and the agreement and repeatability of paired ones.
 
-Slices of one subject are not independent: intervals and tests over slices are narrower
-than the data warrant; give means of subjects beside them.
+Slices and sessions of one subject are not independent: where it is told whose the values are, intervals are those of
+:func:`sctseg7t.measure.clusters.jackknife` over subjects.
 """
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from sctseg7t.measure.clusters import grouped, jackknife
 
 NAN = float("nan")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One sample: `n` finite values; the others are left out.
+    """One sample: `n` finite values of `n_subjects` subjects, and `undefined` ones that are nan or infinite.
 
-    `sd` is with n - 1. `trimmed_mean` leaves out a share at each end; (`low`, `high`) is its interval.
+    `sd` is with n - 1. `trimmed_mean` leaves out a share at each end; (`low`, `high`) is its interval. `median` takes
+    infinite values as the largest or smallest, so that it is infinite where half of them are; the other fields leave
+    them out.
     """
 
     n: int
+    n_subjects: int
+    undefined: int
     mean: float
     median: float
     sd: float
@@ -28,20 +35,26 @@ class Summary:
     high: float
 
 
-def summary(values: ArrayLike, trim: float = 0.0, confidence: float = 0.95) -> Summary:
+def summary(
+    values: ArrayLike,
+    trim: float = 0.0,
+    confidence: float = 0.95,
+    subjects: Sequence[Hashable] | None = None,
+) -> Summary:
     """Describe a sample.
 
-    The mean's interval is Student's t; with trimming that of Tukey and McLaughlin, Sankhya A
-    1963 (winsorised SD, n - 2g - 1 degrees of freedom).
+    Where subjects have several values the mean's interval is the jackknife's over subjects; else it is Student's t;
+    with trimming that of Tukey and McLaughlin, Sankhya A 1963 (winsorised SD, n - 2g - 1 degrees of freedom).
 
     Parameters
     ----------
     values : (N,) array
-        Values that are not finite are left out.
     trim : float
         Share cut at each end for the trimmed mean, 0 <= trim < 0.5; ``floor(trim * n)`` values.
     confidence : float
         Of the interval, 0..1.
+    subjects : (N,) sequence, optional
+        Whose each value is; default: each is another subject's.
 
     Returns
     -------
@@ -49,32 +62,60 @@ def summary(values: ArrayLike, trim: float = 0.0, confidence: float = 0.95) -> S
         nan where undefined: everything without values, an SD and an interval of one.
     """
     given = np.asarray(values, float)
-    kept = np.sort(given[np.isfinite(given)])
-    n = len(kept)
+    finite = np.isfinite(given)
+    known = given[~np.isnan(given)]
+    median = float(_median(known)) if len(known) else NAN
+    sample = given[finite]
+    whose, people = grouped(range(len(sample)) if subjects is None else np.asarray(subjects, object)[finite])
+    n = len(sample)
+    counts = n, people, len(given) - n
     if not n:
-        return Summary(0, *[NAN] * 6)
+        return Summary(*counts, NAN, median, *[NAN] * 4)
+    if people < n:
+        trimmed, half = _clustered_mean(sample, whose, trim, confidence)
+    else:
+        trimmed, half = _mean(np.sort(sample), trim, confidence)
+    return Summary(*counts, float(sample.mean()), median, _sd(sample), trimmed, trimmed - half, trimmed + half)
+
+
+def _median(known):
+    """The median; of two infinite values in the middle it is infinite, not nan."""
+    low, high = np.sort(known)[[(len(known) - 1) // 2, len(known) // 2]]
+    return low if low == high else (low + high) / 2
+
+
+def _mean(ordered, trim, confidence):
+    """Trimmed mean of sorted independent values, and half of its interval."""
+    n = len(ordered)
     cut = int(trim * n)
-    trimmed = float(kept[cut : n - cut].mean())
-    winsorised = np.clip(kept, kept[cut], kept[n - cut - 1])
+    winsorised = np.clip(ordered, ordered[cut], ordered[n - cut - 1])
     # The share kept, as counted; equal to 1 - 2 trim where trim * n is whole.
     error = _sd(winsorised) * np.sqrt(n) / (n - 2 * cut)
-    half = float(_t_quantile(confidence, n - 2 * cut - 1) * error)
-    mean, median = float(kept.mean()), float(np.median(kept))
-    return Summary(n, mean, median, _sd(kept), trimmed, trimmed - half, trimmed + half)
+    return float(ordered[cut : n - cut].mean()), float(_t_quantile(confidence, n - 2 * cut - 1) * error)
+
+
+def _clustered_mean(sample, whose, trim, confidence):
+    def estimate(kept):
+        ordered = np.sort(sample[kept])
+        cut = int(trim * len(ordered))
+        return ordered[cut : len(ordered) - cut].mean()
+
+    found = jackknife(estimate, whose, confidence)
+    return float(found.value), float(found.half)
 
 
 @dataclass(frozen=True)
 class BlandAltman:
-    """Agreement of paired measurements ``a`` and ``b``: differences a - b.
+    """Agreement of `n` paired measurements ``a`` and ``b`` of `n_subjects` subjects: differences a - b.
 
-    `lower` and `upper` are the 95 % limits of agreement, bias -+ 1.96 SD (n - 1). The
-    fields in percent are the same of the differences as a percentage of each pair's mean.
-    Fields ending in `_low` and `_high` bound the 95 % confidence interval of the field they
-    name. `slope` is the proportional bias: change of the difference per unit of the pair's
-    mean (least squares, over `intercept`); `slope_p` tests it against 0 (t, n - 2).
+    `lower` and `upper` are the 95 % limits of agreement, bias -+ 1.96 SD. The fields in percent are the same of the
+    differences as a percentage of ``b``, of pairs in which b is not 0. Fields ending in `_low` and `_high` bound the
+    95 % confidence interval of the field they name. `slope` is the proportional bias: change of the difference per
+    unit of the pair's mean (least squares, over `intercept`); `slope_p` tests it against 0.
     """
 
     n: int
+    n_subjects: int
     bias: float
     sd: float
     lower: float
@@ -94,44 +135,61 @@ class BlandAltman:
     slope_p: float
 
 
-def bland_altman(a: ArrayLike, b: ArrayLike) -> BlandAltman:
-    """Bias and limits of agreement (Bland and Altman, Lancet 1986; in percent: Stat Methods Med Res 1999).
+def bland_altman(a: ArrayLike, b: ArrayLike, subjects: Sequence[Hashable] | None = None) -> BlandAltman:
+    """Bias and limits of agreement (Bland and Altman, Lancet 1986).
 
-    Standard errors are those of the 1999 paper: ``SD / sqrt(n)`` of the bias and
-    ``SD sqrt(1/n + 1.96^2 / (2 (n - 1)))`` of a limit, with t of n - 1 degrees of freedom.
+    One pair a subject: intervals are those of their paper of 1999 (Stat Methods Med Res), ``SD / sqrt(n)`` of the bias
+    and ``SD sqrt(1/n + 1.96^2 / (2 (n - 1)))`` of a limit, with t of n - 1 degrees of freedom. Several pairs a subject:
+    the SD adds the variance between and within subjects, from a one-way analysis of variance, as in their paper of 2007
+    (J Biopharm Stat 17:571, where the true value varies); intervals and the slope's p are the jackknife's over
+    subjects.
 
     Parameters
     ----------
     a, b : (N,) array
         Measurement and reference. Pairs with a value that is not finite are left out.
+    subjects : (N,) sequence, optional
+        Whose each pair is; default: each is another subject's.
 
     Returns
     -------
     BlandAltman
-        nan where undefined: no pair at all, an SD of one pair, a slope's p of two pairs or
+        nan where undefined: no pair at all, an SD of one pair, intervals of one subject, a slope's p of two pairs or
         a slope of equal means.
     """
-    x, y = _pairs(a, b)
+    known = np.isfinite(_same_length(a, b)).all(0)
+    x, y = _same_length(a, b)[:, known]
+    whose, people = grouped(range(len(x)) if subjects is None else np.asarray(subjects, object)[known])
     difference, mean, n = x - y, (x + y) / 2, len(x)
-    bias, sd, lower, upper = _limits(difference)
-    # A pair of zeros agrees; a mean of 0 otherwise has no percentage.
-    percent = np.divide(200 * difference, x + y, out=np.where(x == y, 0.0, np.nan), where=x + y != 0)
-    t = _t_quantile(0.95, n - 1)
-    of_bias = t * sd / np.sqrt(n) if n > 1 else NAN
-    of_limit = t * sd * np.sqrt(1 / n + 1.96**2 / (2 * (n - 1))) if n > 1 else NAN
-    intervals = [(bias, of_bias), (lower, of_limit), (upper, of_limit)]
-    bounds = [float(value + side * half) for value, half in intervals for side in (-1, 1)]
+    bias, sd, lower, upper = _limits(difference, whose)
+    percent = _limits(100 * difference[y != 0] / y[y != 0], whose[y != 0])
+    line = _line(mean, difference)
+    if people == n:
+        t = _t_quantile(0.95, n - 1)
+        of_bias = t * sd / np.sqrt(n) if n > 1 else NAN
+        of_limit = t * sd * np.sqrt(1 / n + 1.96**2 / (2 * (n - 1))) if n > 1 else NAN
+        halves = of_bias, of_limit, of_limit
+    else:
+
+        def estimate(kept):
+            some = _limits(difference[kept], whose[kept])
+            return np.array([some[0], some[2], some[3], _line(mean[kept], difference[kept])[0]])
+
+        found = jackknife(estimate, whose)
+        halves = found.half[:3]
+        line = *line[:2], _t_test(line[0], found.error[3], found.degrees)
     names = ("bias", "lower", "upper")
-    in_percent = dict(zip(("bias", "sd", "lower", "upper"), _limits(percent)))
+    bounds = [float(v + side * half) for v, half in zip((bias, lower, upper), halves) for side in (-1, 1)]
     return BlandAltman(
         n=n,
+        n_subjects=people,
         bias=bias,
         sd=sd,
         lower=lower,
         upper=upper,
-        **{f"{name}_percent": value for name, value in in_percent.items()},
+        **{f"{name}_percent": value for name, value in zip(("bias", "sd", "lower", "upper"), percent)},
         **dict(zip((f"{name}_{end}" for name in names for end in ("low", "high")), bounds)),
-        **dict(zip(("slope", "intercept", "slope_p"), _line(mean, difference))),
+        **dict(zip(("slope", "intercept", "slope_p"), line)),
     )
 
 
@@ -157,7 +215,8 @@ def scan_rescan_cov(first: ArrayLike, second: ArrayLike, *more: ArrayLike) -> fl
     ValueError
         Lengths differ, or the mean of a subject is not above 0.
     """
-    repeats = np.stack(_pairs(first, second, *more))
+    given = _same_length(first, second, *more)
+    repeats = given[:, np.isfinite(given).all(0)]
     mean = repeats.mean(0)
     if not (mean > 0).all():
         raise ValueError("a coefficient of variation needs measurements above 0")
@@ -165,7 +224,7 @@ def scan_rescan_cov(first: ArrayLike, second: ArrayLike, *more: ArrayLike) -> fl
 
 
 def _line(mean, difference):
-    """Slope, intercept and the slope's p of differences on means."""
+    """Slope, intercept and the slope's p of differences on means, as of independent pairs."""
     n = len(mean)
     spread = float(((mean - mean.mean()) ** 2).sum()) if n else 0.0
     if n < 2 or spread == 0:
@@ -177,25 +236,50 @@ def _line(mean, difference):
     intercept = float(difference.mean() - slope * mean.mean())
     if n < 3:
         return slope, intercept, NAN
+    error = np.sqrt(((difference - intercept - slope * mean) ** 2).sum() / (n - 2) / spread)
+    return slope, intercept, _t_test(slope, error, n - 2)
+
+
+def _t_test(value, error, degrees):
+    """Two-sided p of an estimate against 0."""
+    if not np.isfinite(value) or not np.isfinite(error):
+        return NAN
+    if not error:
+        return 0.0 if value else 1.0
     from scipy.stats import t
 
-    error = np.sqrt(((difference - intercept - slope * mean) ** 2).sum() / (n - 2) / spread)
-    return slope, intercept, float(2 * t.sf(abs(slope) / error, n - 2)) if error else 0.0
+    return float(2 * t.sf(abs(value) / error, degrees))
 
 
-def _pairs(*measurements):
+def _same_length(*measurements):
+    """Lists of one length, as the rows of an array."""
     measurements = [np.asarray(m, float) for m in measurements]
     if measurements[0].ndim != 1 or any(m.shape != measurements[0].shape for m in measurements):
         shapes = " and ".join(str(m.shape) for m in measurements)
         raise ValueError(f"measurements have shapes {shapes}; give lists of one length")
-    known = np.logical_and.reduce([np.isfinite(m) for m in measurements])
-    return [m[known] for m in measurements]
+    return np.stack(measurements)
 
 
-def _limits(difference):
+def _limits(difference, whose):
+    """Bias, SD and limits of agreement; the SD is of one more pair, of one more subject."""
     bias = float(difference.mean()) if len(difference) else NAN
-    sd = _sd(difference)
+    sd = _sd_of_a_new_subject(difference, whose)
     return bias, sd, bias - 1.96 * sd, bias + 1.96 * sd
+
+
+def _sd_of_a_new_subject(values, whose):
+    """SD with the variance between and within subjects; the plain one where each subject has one value, or one all."""
+    whose, people = grouped(whose)
+    n = len(values)
+    if people in (0, 1, n):
+        return _sd(values)
+    sizes = np.bincount(whose)
+    means = np.bincount(whose, values) / sizes
+    within = ((values - means[whose]) ** 2).sum() / (n - people)
+    between = (sizes * (means - values.mean()) ** 2).sum() / (people - 1)
+    # How much of the mean square between subjects is the variance between them, with groups of different size.
+    share = (n**2 - (sizes**2).sum()) / ((people - 1) * n)
+    return float(np.sqrt(within + max(0.0, (between - within) / share)))
 
 
 def _sd(values):

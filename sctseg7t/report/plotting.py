@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, told apart by all kinds of colour vision.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 # Text stays text in SVG.
-_STYLE: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "sctseg7t", "font.size": 9}
+_STYLE: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": "sctseg7t", "font.size": 9, "pdf.fonttype": 42}
 # A date or a version in the file would change it from run to run.
 _METADATA = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 # Share of an axis kept for outliers, and for the gap between them and the rest.
@@ -120,6 +120,8 @@ def violins(
     colours: Sequence[str] = PALETTE,
     outliers: Sequence[ArrayLike] = (),
     outliers_above: bool = False,
+    outliers_label: str = "outliers",
+    within: tuple[float, float] = (-np.inf, np.inf),
     violin: bool = True,
     most: int = 180,
 ) -> None:
@@ -138,6 +140,10 @@ def violins(
         Of each group, drawn as crosses in a strip of their own: how many they are matters, not where they lie.
     outliers_above : bool
         Whether the strip is at the top of the axis, else at the bottom.
+    outliers_label : str
+        What they are, in the strip.
+    within : (float, float)
+        What values can be: no violin reaches beyond.
     violin : bool
         False: box and dots alone, for an axis on which a density would mislead (logarithmic).
     most : int
@@ -152,6 +158,8 @@ def violins(
             bodies: Any = axis.violinplot([values], [place], widths=0.85, showextrema=False)["bodies"]
             for body in bodies:
                 body.set(facecolor=colour, alpha=0.35)
+                edge = body.get_paths()[0].vertices
+                edge[:, 1] = np.clip(edge[:, 1], *within)
         shown, places = thinned(values, most)
         axis.plot(place + _aside(places, len(values)), shown, ".", color=colour, markersize=3, alpha=0.8)
         if varied:
@@ -160,7 +168,7 @@ def violins(
             axis.plot([place - 0.12, place + 0.12], [np.median(values)] * 2, color="black", linewidth=1.4)
     crosses = [np.asarray(some, float) for some in outliers]
     if any(len(some) for some in crosses):
-        _outlier_strip(axis, crosses, outliers_above, most)
+        _outlier_strip(axis, crosses, outliers_above, outliers_label, most)
     axis.set_xlim(-0.6, len(groups) - 0.4)
     axis.set_xticks(range(len(groups)), labels or [""] * len(groups), fontsize=7)
 
@@ -197,14 +205,17 @@ def _box(axis: Axes, place: float, values: np.ndarray) -> None:
     )
 
 
-def _outlier_strip(axis: Axes, outliers: Sequence[np.ndarray], above: bool, most: int) -> None:
+def _outlier_strip(axis: Axes, outliers: Sequence[np.ndarray], above: bool, label: str, most: int) -> None:
+    from matplotlib.patches import Rectangle
+
     low, high = axis.get_ylim()
     room = (high - low) * _STRIP / (1 - _STRIP)
     axis.set_ylim(low - room * (not above), high + room * above)
     start = 1 - _STRIP if above else 0.0
     across = axis.get_xaxis_transform()
-    axis.axhspan(start, start + _STRIP, transform=axis.transAxes, color="0.93", linewidth=0, zorder=0)
-    axis.text(0.01, start + _STRIP / 2, "outliers", transform=axis.transAxes, fontsize=6, color="0.4", va="center")
+    strip = Rectangle((0, start), 1, _STRIP, transform=axis.transAxes, color="0.93", linewidth=0, zorder=0)
+    axis.add_patch(strip)
+    axis.text(0.01, start + _STRIP / 2, label, transform=axis.transAxes, fontsize=6, color="0.4", va="center")
     for place, some in enumerate(outliers):
         _, places = thinned(some, most // 2)
         heights = start + _STRIP * (0.15 + 0.7 * (((places + 1) * 0.754878) % 1))
@@ -221,9 +232,10 @@ def bland_altman(
     *,
     lines: Sequence[tuple[str, float, float]],
     unit: str = "",
-    colour: str = PALETTE[0],
+    groups: Sequence[str] | np.ndarray | None = None,
+    looks: Mapping[str, Mapping[str, str]] | None = None,
     digits: int = 2,
-    most: int = 360,
+    most: int = 1500,
 ) -> None:
     """Draw differences against means, with the bias and the limits of agreement.
 
@@ -236,7 +248,10 @@ def bland_altman(
         The three lines, the bias named ``bias``.
     unit : str
         Of the differences.
-    colour : str
+    groups : (N,) sequence of str, optional
+        What each pair belongs to, as its subject.
+    looks : dict of str to dict, optional
+        Of each group: ``color`` and ``marker``.
     digits : int
         Of the numbers beside the lines.
     most : int
@@ -244,15 +259,19 @@ def bland_altman(
     """
     means, differences = np.asarray(means, float), np.asarray(differences, float)
     order = np.argsort(differences, kind="stable")
-    shown, places = thinned(differences[order], most)
+    kept = np.sort(order[thinned(differences[order], most)[1]])
     axis.axhline(0, color="0.6", linewidth=0.7, zorder=0)
-    axis.plot(means[order[places]], shown, ".", color=colour, markersize=4, alpha=0.7)
+    names = np.full(len(means), "") if groups is None else np.asarray(groups)
+    for name in dict.fromkeys(names[kept].tolist()):
+        own = kept[names[kept] == name]
+        look = {"color": PALETTE[0], "marker": "o", **(looks or {}).get(name, {})}
+        axis.plot(means[own], differences[own], linestyle="", markersize=3.5, alpha=0.75, label=name, **look)
     for name, value, half in lines:
         axis.axhline(value, color="black", linewidth=1, linestyle="-" if name == "bias" else "--")
         if half > 0:
             axis.axhspan(value - half, value + half, color="0.5", alpha=0.15, linewidth=0)
         axis.annotate(
-            f"{name}: {value + 0.0:+.{digits}f}",
+            f"{name}: {value + 0.0:+.{digits}f}".replace("-", "−"),
             (1, value),
             (-2, 2),
             fontsize=7,

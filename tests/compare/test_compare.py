@@ -2,6 +2,8 @@
 
 import hashlib
 import itertools
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -11,7 +13,12 @@ from compare_helpers import AFFINE, SHAPE, case_of, disc, write
 
 from sctseg7t.compare.analysis import match_slices
 from sctseg7t.compare.compare import compare
+from sctseg7t.compare.findings import cautions
 from sctseg7t.compare.metrics import TISSUE
+from sctseg7t.compare.report_tables import group_tables
+from sctseg7t.compare.subjects import persons
+from sctseg7t.compare.types import Settings
+from sctseg7t.errors import UsageError
 from sctseg7t.image.grid import Grid
 from sctseg7t.measure.agreement import compare_masks
 from sctseg7t.measure.significance import mann_whitney, wilcoxon_signed_rank
@@ -120,14 +127,24 @@ def test_a_reference_made_from_a_method_is_noted(tmp_path):
     assert "4 of 5 slices" in found.problems[0].message and "flatters a" in found.problems[0].message
 
 
-def test_outliers_are_counted_and_left_out_of_the_summary(pair):
+def test_failures_are_in_the_summary_and_left_out_of_the_second_one(pair):
     found = compare(pair, ["a", "b"], "truth")
+    failed = 0
     for row in found.summary.itertuples():
         rows = found.rows[(found.rows.method == row.method) & (found.rows.level == row.level)]
-        kept = rows[rows.outlier == ""][row.metric]
-        assert (row.n, row.outliers) == (len(rows), len(rows) - len(kept))
-        if len(kept):
-            assert row.mean == pytest.approx(kept.mean()) and row.median == pytest.approx(kept.median())
+        part = rows if row.failures == "kept" else rows[rows.outlier == ""]
+        values = part[row.metric]
+        finite = values[np.isfinite(values)]
+        assert (row.n, row.outliers) == (len(part), (rows.outlier != "").sum())
+        assert row.undefined == len(values) - len(finite)
+        failed += row.undefined * (row.failures == "kept")
+        if len(finite):
+            assert row.mean == pytest.approx(finite.mean()) and row.median == pytest.approx(values.median())
+    # A slice missed and one too many, in two scans.
+    assert failed > 0
+    dice = found.summary[(found.summary.metric == "dice") & (found.summary.level == "slice")]
+    dice = dice.set_index(["method", "failures"])["mean"]
+    assert dice["b", "kept"] < dice["b", "left out"] - 0.3
     assert set(found.summary.metric) == {metric.key for metric in TISSUE if metric.summarised}
     sizes = found.summary[found.summary.metric == "size_difference"]
     assert set(zip(sizes.level, sizes.unit)) == {("slice", "mm2"), ("scan", "mm3")}
@@ -140,18 +157,21 @@ def test_tests_between_methods(pair):
         m: {(r.case, n): r.dice for r, n in zip(own.itertuples(), own["index"])}
         for m, own in rows[rows.outlier == ""].groupby("method")
     }
-    tests = {(t.test, t.unit): t for t in found.tests[found.tests.metric == "dice"].itertuples()}
+    tests = {(t.test, t.over): t for t in found.tests[found.tests.metric == "dice"].itertuples()}
     plain = mann_whitney(list(dice["a"].values()), list(dice["b"].values()))
     unpaired = tests["mann-whitney", "slice"]
     assert unpaired.p == plain.p and (unpaired.n_first, unpaired.n_second) == (8, 4)
-    both = [place for place in dice["a"] if place in dice["b"]]
-    paired = wilcoxon_signed_rank(*([dice[m][place] for place in both] for m in "ab"))
-    assert tests["wilcoxon", "slice"].p == paired.p and tests["wilcoxon", "slice"].n_first == 4
-    assert tests["wilcoxon", "subject"].n_first == 2
-    # Holm over all tests of a kind and unit: five metrics.
-    for _, family in found.tests.groupby(["test", "unit"]):
-        assert len(family) == 5 and (family.p_holm >= family.p).all()
-        assert family.p_holm[family.p.idxmin()] == pytest.approx(min(1, 5 * family.p.min()))
+    means = [rows[rows.method == m].groupby("subject").dice.mean() for m in "ab"]
+    paired = tests["wilcoxon", "subject"]
+    assert (paired.n_first, paired.p, paired.better) == (2, wilcoxon_signed_rank(*means).p, "a")
+    assert paired.difference == pytest.approx((means[0] - means[1]).mean()) and math.isnan(paired.difference_low)
+    # One measure is primary, and its only test needs no correction.
+    assert set(found.tests[found.tests.role == "primary"].metric) == {"dice"}
+    assert paired.p_holm == paired.p and found.tests[found.tests.metric != "dice"].p_holm.isna().all()
+    other = compare(pair, ["a", "b"], "truth", Settings(primary="hausdorff95_mm")).tests
+    other = other[(other.role == "primary") & (other.over == "subject")]
+    # Half of b's slices of each subject have no distance but the median has.
+    assert list(other.metric) == ["hausdorff95_mm"] and list(other.better) == ["a"]
 
 
 def test_areas_agree(pair):
@@ -161,9 +181,18 @@ def test_areas_agree(pair):
         index=["case", "index"], columns="method", values="value"
     )
     assert areas.loc[("sub-01", 0), "b"] == pytest.approx(disc(5)[..., 0].sum() * 0.25)
-    wanted = bland_altman(*areas[["a", "truth"]].to_numpy().T)
-    assert own.value["csa_bias"] == pytest.approx(wanted.bias) and own.value["csa_upper"] == pytest.approx(wanted.upper)
-    assert set(own.n) == {8} and own.unit["csa_bias_percent"] == "%"
+    both = areas.dropna(subset=["a", "truth"])
+    wanted = bland_altman(*both[["a", "truth"]].to_numpy().T, both.index.get_level_values("case"))
+    measures = ("bias", "bias_low", "upper", "upper_high", "lower_low")
+    assert [own.value[f"csa_{name}"] for name in measures] == pytest.approx([getattr(wanted, n) for n in measures])
+    assert set(own.n) == {8} and set(own.subjects) == {2} and own.unit["csa_bias_percent"] == "%"
+    # A slice that is missed has an area of 0.
+    missing = found.agreement[found.agreement.method == "b"].set_index("measure")
+    filled = areas[["b", "truth"]].fillna(0).to_numpy()
+    assert missing.value["csa_bias"] == pytest.approx((filled[:, 0] - filled[:, 1]).mean()) and set(missing.n) == {10}
+    assert missing.value["csa_bias_percent"] == pytest.approx(
+        found.slices()[found.slices().method == "b"].size_difference_percent.mean()
+    )
 
 
 def test_repeatability_of_areas_at_one_height(tmp_path):
@@ -194,6 +223,64 @@ def test_slices_at_one_height():
     second[:3, 3] = [5, -7, 7]
     found = match_slices(Grid((4, 4, 6), np.diag([0.5, 0.5, 3, 1])), Grid((5, 5, 6), second))
     assert found.tolist() == [[2, 0], [3, 1], [4, 2], [5, 3]]
+
+
+def test_a_method_that_fails_on_most_slices_does_not_win(tmp_path):
+    """The reference moved by up to two pixels, one slice empty, one far off: perfect where it has not failed."""
+    cases = []
+    for n in range(7):
+        truth = {"GM": disc(3, (20, 18 + n % 3))}
+        shifted = np.stack([np.roll(truth["GM"][..., k], move, 0) for k, move in enumerate((0, 0, 4, 4, 4))], -1)
+        shifted[..., 3] = 0
+        arrays = {("ours", "GM"): disc(4, (20, 18 + n % 3)), ("shifted", "GM"): shifted}
+        cases.append(case_of(tmp_path, {**arrays, ("truth", "GM"): truth["GM"]}, name=f"sub-0{n}"))
+    found = compare(cases, ["ours", "shifted"], "truth")
+    dice = found.summary[(found.summary.metric == "dice") & (found.summary.level == "slice")]
+    dice = dice.set_index(["failures", "method"])["mean"]
+    assert dice["left out", "shifted"] == 1 > dice["left out", "ours"]
+    assert dice["kept", "shifted"] < 0.6 < dice["kept", "ours"]
+    test = found.tests[(found.tests.metric == "dice") & (found.tests.over == "subject")].iloc[0]
+    assert test.better == "ours" and test.p_holm < 0.05 and test.difference_low > 0.1
+    told = cautions(found)
+    assert any("21 of 35 slices" in text and "Cite the numbers over all slices" in text for text in told)
+    assert any("order of the methods" in text and "from ours, shifted to shifted, ours" in text for text in told)
+
+
+def test_sessions_of_one_person_are_one_subject(pair):
+    cases = [replace(case, subject=f"7Ses{n}") for n, case in enumerate(pair, start=1)]
+    noted = compare(cases, ["a"], "truth")
+    assert noted.summary.subjects.max() == 2
+    assert [p.message for p in noted.problems if p.kind == "subject"][0].startswith("7Ses1 and 7Ses2")
+    for told, participants in ((r"(\d+)Ses", {}), ("person", {"7Ses1": {"person": "x"}, "7Ses2": {"person": "x"}})):
+        found = compare(persons(cases, told, participants), ["a"], "truth")
+        assert set(found.summary.subjects) == {1} and found.summary.low.isna().all()
+        assert not [p for p in found.problems if p.kind == "subject"]
+    with pytest.raises(UsageError, match="found in no subject"):
+        persons(cases, "person", {})
+    with pytest.raises(UsageError, match="no regular expression"):
+        persons(cases, "(", {})
+
+
+def test_summaries_by_group(pair):
+    cases = [replace(case, group=group) for case, group in zip(pair, ("HC", "MS"))]
+    found = compare(cases, ["a", "b"], "truth")
+    dice = found.summary[(found.summary.metric == "dice") & (found.summary.level == "slice")]
+    dice = dice[dice.failures == "kept"].set_index(["group", "method"])
+    slices = found.slices()
+    for group, case in (("HC", "sub-01"), ("MS", "sub-02")):
+        own = slices[(slices.case == case) & (slices.method == "b")]
+        assert (dice["mean"][group, "b"], dice.n[group, "b"]) == (pytest.approx(own.dice.mean()), len(own))
+    assert [row[0] for row in group_tables(found)[0].rows] == ["HC", "HC", "MS", "MS"]
+
+
+def test_slices_in_which_the_reference_was_not_drawn(pair):
+    def of(settings):
+        return compare(pair, ["b"], "truth", settings)
+
+    found, partial = of(Settings()), of(Settings(partial=True))
+    assert (found.slices().outlier == "extra").sum() == 2 and "-partial" in " ".join(cautions(found))
+    assert not (partial.slices().outlier == "extra").any() and "-partial" not in " ".join(cautions(partial))
+    assert len(partial.slices()) == len(found.slices()) - 2
 
 
 def test_inputs_are_recorded(pair):

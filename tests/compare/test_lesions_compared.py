@@ -11,8 +11,9 @@ import pytest
 from compare_helpers import disc, write
 from sctseg7t.cli.compare import main
 
-from sctseg7t.compare import report_tables as tables
+from sctseg7t.compare import lesion_tables as tables
 from sctseg7t.compare.compare import compare
+from sctseg7t.compare.findings import lesion_tests_sentence
 from sctseg7t.compare.matching import Source, find_cases
 from sctseg7t.compare.pictures import chosen_slices
 from sctseg7t.compare.report import render, render_markdown
@@ -136,9 +137,12 @@ def test_methods_are_tested_over_enough_subjects_only(make):
     ]
     tests = make(scans).tests.set_index("metric")
     assert set(tests.index) == {"f1", "dice"} and tests.p["f1"] == pytest.approx(2 / 64)
-    assert tests.p_holm["f1"] == pytest.approx(4 / 64) and tests.rank_biserial["f1"] == 1
+    assert tests.rank_biserial["f1"] == 1 and tests.better["f1"] == "ours"
+    # Dice is the primary measure: one test, so nothing to correct; F1 is exploratory.
+    assert list(tests.role[["f1", "dice"]]) == ["exploratory", "primary"]
+    assert np.isnan(tests.p_holm["f1"]) and tests.p_holm["dice"] == tests.p["dice"]
     few = make(scans[:5])
-    assert not len(few.tests) and "fewer than 6" in tables.lesion_tests_sentence(few)
+    assert not len(few.tests) and "fewer than 6" in lesion_tests_sentence(few)
 
 
 def test_without_a_reference_nothing_is_missed_or_false(make):

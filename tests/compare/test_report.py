@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 from compare_report_helpers import HOSTILE, METHODS, make_comparison
 
+from sctseg7t.compare import cells as texts
 from sctseg7t.compare import report_tables as tables
 from sctseg7t.compare.compare import analyse
+from sctseg7t.compare.findings import best_of
 from sctseg7t.compare.pictures import worst_slice_pictures, worst_slices
 from sctseg7t.compare.plots import plots
 from sctseg7t.compare.report import plain, render, render_markdown, write_markdown, write_report
@@ -91,7 +93,7 @@ def test_tables_and_pictures_can_be_read_aloud(page):
     drawn = [a for t, a in tags if t == "svg" and a.get("aria-hidden") != "true"]
     assert drawn and all(a.get("role") == "img" and len(a.get("aria-label", "")) > 20 for a in drawn)
     figures = [a for t, a in tags if t == "img"]
-    assert len(figures) == 10 and all(len(a["alt"]) > 20 for a in figures)
+    assert len(figures) == 11 and all(len(a["alt"]) > 20 for a in figures)
     levels = [int(t[1]) for t, _ in tags if re.fullmatch("h[1-6]", t)]
     assert levels[0] == 1 and levels.count(1) == 1
     assert all(b - a <= 1 for a, b in zip(levels, levels[1:]))
@@ -154,8 +156,9 @@ def test_one_slice_has_no_spread_and_says_so(tmp_path):
     single = of_values(compared, one)
     (table,) = tables.headline_tables(single)
     row = dict(zip(table.columns, cells(table)[0]))
-    assert row["Slices"] == "1" and row["Dice SD"] == "-" and row["Limits of agreement (mm²)"] == "-"
-    assert "an SD or interval needs two" in render(single, [])
+    assert row["Slices"] == "1" and row["ICC"] == row["Limits of agreement (mm²)"] == "withheld"
+    assert row["CSA bias (mm²)"] != "-" and row["95% CI"] == "-"
+    assert "withheld: limits of agreement and ICC of fewer than 5 subjects" in render(single, [])
 
 
 # --- files ---------------------------------------------------------------------------------
@@ -167,8 +170,8 @@ def test_the_report_is_written_with_its_figures(tmp_path, compared):
     assert path == tmp_path / "new" / "out" / "report.html"
     names = {p.name for p in (path.parent / "figures").iterdir()}
     stems = {"dice", "hausdorff95", "assd", "size_difference", "HDRFDST", "AVGDIST_max", "VOLSMTY"}
-    stems = {*(f"violins_{stem}" for stem in stems), "bland_altman_GM"}
-    assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")}
+    stems = {*(f"violins_{stem}" for stem in stems), "bland_altman_GM", "subjects"}
+    assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "svg", "pdf")}
     assert path.read_text(encoding="utf-8").count('class="plot" src="data:image/svg+xml') == len(stems)
     assert path.stat().st_size < 5e6
 
@@ -189,11 +192,12 @@ def test_markdown_has_the_study_s_tables(tmp_path, compared):
     for table in tables:
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
         assert len(widths) == 1
-    assert "## Outliers" in text and "ICC(A,1)" in text and "CoV of mean CSA" in text
-    keys = ["structure", "method", "level", "metric"]
-    summary = compared.summary.set_index(keys).loc["GM", "ours", "slice", "dice"].to_dict()
-    numbers = [summary["n"], summary["outliers"], f"{summary['mean']:.3f}", f"{summary['median']:.3f}"]
-    assert f"| Dice | ours | {' | '.join(map(str, numbers))} |" in text
+    assert "## Failures" in text and "ICC(A,1)" in text and "CoV of mean CSA" in text
+    keys = ["structure", "method", "level", "metric", "failures", "group"]
+    for failures in ("kept", "left out"):
+        row = compared.summary.set_index(keys).loc["GM", "sct_gm_large", "slice", "dice", failures, ""].to_dict()
+        numbers = [row["n"], row["outliers"], row["undefined"], f"{row['mean']:.3f}", f"{row['median']:.3f}"]
+        assert f"| Dice | sct\\_gm\\_large | {' | '.join(map(str, numbers))} |" in text
 
 
 # --- tables --------------------------------------------------------------------------------
@@ -202,7 +206,7 @@ def test_markdown_has_the_study_s_tables(tmp_path, compared):
 def test_counts_are_those_of_the_rows(compared):
     found = dict((thing, n) for n, thing in tables.facts(compared))
     assert found["scan"] == 6 and found["subject"] == 3 and found["slice"] == 36
-    assert found["outlier"] == (compared.slices().outlier != "").sum()
+    assert found["failure"] == (compared.slices().outlier != "").sum()
 
 
 def test_models_come_from_the_provenance(compared):
@@ -229,9 +233,13 @@ def test_long_tables_are_cut_and_say_so(compared, monkeypatch):
 
 def with_tests(compared, *tests):
     """The comparison with these tests: (p after Holm, effect, first, second)."""
-    common = {"structure": "GM", "metric": "dice", "test": "wilcoxon", "unit": "subject", "n_first": 12, "n_second": 12}
+    common = {"structure": "GM", "metric": "dice", "test": "wilcoxon", "over": "subject", "role": "primary"}
+    common |= {"unit": "", "n_first": 12, "n_second": 12, "statistic": 1.0}
+    common |= dict.fromkeys(("difference", "difference_low", "difference_high"), 0.1)
     names = ("p_holm", "rank_biserial", "first", "second")
-    rows = [{**common, "statistic": 1.0, **dict(zip(names, test))} for test in tests]
+    rows = [{**common, **dict(zip(names, test))} for test in tests]
+    for row in rows:
+        row["better"] = row["first"] if row["rank_biserial"] > 0 else row["second"]
     return dataclasses.replace(compared, tests=pd.DataFrame(rows).assign(p=lambda rows: rows.p_holm / 3))
 
 
@@ -240,25 +248,30 @@ BOTH = (0.01, 0.9, "ours", "sct_gm_large"), (0.02, 0.8, "ours", "sct_gm_challeng
 
 def test_best_needs_a_significant_test_against_every_other(compared):
     told = with_tests(compared, *BOTH, (0.5, 0.1, "sct_gm_large", "sct_gm_challenge"))
-    method, sentence = tables.best_of(told, "GM", "dice")
+    method, sentence = best_of(told, "GM")
     assert method == "ours" and "ours" in sentence and "p = 0.010" in sentence and "12 subjects" in sentence
-    method, sentence = tables.best_of(with_tests(compared, BOTH[0]), "GM", "dice")
+    method, sentence = best_of(with_tests(compared, BOTH[0]), "GM")
     assert method is None and "is higher than sct_gm_large" in sentence
     weak = with_tests(compared, (0.2, 0.9, *BOTH[0][2:]), (0.06, 0.8, *BOTH[1][2:]))
-    method, sentence = tables.best_of(weak, "GM", "dice")
+    method, sentence = best_of(weak, "GM")
     assert method is None and "no evidence by itself" in sentence
 
 
 def test_best_is_not_shown_by_slices_or_the_other_sign(compared):
     told = with_tests(compared, *BOTH)
-    slices = dataclasses.replace(told, tests=told.tests.assign(unit="slice"))
-    assert tables.best_of(slices, "GM", "dice")[0] is None
-    worse = dataclasses.replace(told, tests=told.tests.assign(rank_biserial=-0.9))
-    method, sentence = tables.best_of(worse, "GM", "dice")
+    slices = dataclasses.replace(told, tests=told.tests.assign(over="slice"))
+    assert best_of(slices, "GM")[0] is None
+    worse = dataclasses.replace(told, tests=told.tests.assign(rank_biserial=-0.9, better=told.tests.second))
+    method, sentence = best_of(worse, "GM")
     assert method is None and "sct_gm_large" in sentence.partition(" is higher than ")[0]
     # Of distances the smaller is the better.
-    far = dataclasses.replace(worse, tests=worse.tests.assign(metric="hausdorff95_mm"))
-    assert tables.best_of(far, "GM", "hausdorff95_mm")[0] == "ours"
+    far = dataclasses.replace(
+        told,
+        tests=told.tests.assign(metric="hausdorff95_mm"),
+        settings=dataclasses.replace(told.settings, primary="hausdorff95_mm"),
+    )
+    method, sentence = best_of(far, "GM")
+    assert method == "ours" and "is lower than sct_gm_large" in sentence
 
 
 def test_the_best_cell_is_marked_in_words(compared):
@@ -279,7 +292,7 @@ def test_a_method_that_the_reference_was_made_from_is_not_called_best(compared):
 
 
 def test_too_few_subjects_are_told(compared):
-    _, sentence = tables.best_of(compared, "GM", "dice")
+    _, sentence = best_of(compared, "GM")
     assert "With 3 subjects" in sentence and "no p can be below 1 after correction" in sentence
 
 
@@ -290,15 +303,21 @@ def test_figures_are_of_the_slices_and_say_so_in_words(compared):
     slices = compared.slices("GM")
     drawn = {plot.name: plot for plot in plots(compared)}
     own = slices[(slices.method == "sct_gm_large")]
-    kept, out = own[own.outlier == ""], own[own.outlier != ""]
-    assert len(out) > 0
-    median = f"sct_gm_large median {kept.dice.median():.3f} of {len(kept)}, {len(out)} outliers"
+    median = f"sct_gm_large median {own.dice.median():.3f} of {len(own)}"
     assert median in drawn["violins_dice"].text
+    finite = own.hausdorff95_mm[np.isfinite(own.hausdorff95_mm)]
+    median = f"sct_gm_large median {finite.median():.2f} of {len(finite)}, {len(own) - len(finite)} not defined"
+    assert len(finite) < len(own) and median in drawn["violins_hausdorff95"].text
+    # Every subject's line, in the colours of the dots of Bland-Altman plots.
+    assert [len(axis.lines) for axis in drawn["subjects"].figure.axes] == [3, 3, 3]
+    lines = {line.get_label(): line.get_color() for line in drawn["subjects"].figure.axes[0].lines}
+    dots = {line.get_label(): line.get_color() for line in drawn["bland_altman_SC"].figure.axes[0].lines}
+    assert len(set(lines.values())) == 3 and lines.items() <= dots.items()
     areas = tables.sizes_of(compared, "SC", "ours", "reference")
-    assert f"bias {tables.number(areas['bias'], '+.2f')} mm²" in drawn["bland_altman_SC"].text
-    # A column a method, above in mm2 and below in percent, on one scale.
+    assert f"bias {texts.number(areas['bias'], '+.2f')} mm²" in drawn["bland_altman_SC"].text
+    # A panel a method, on one scale.
     axes = drawn["bland_altman_SC"].figure.axes
-    assert len(axes) == 6 and len({axis.get_ylim() for axis in axes[:3]}) == 1
+    assert len(axes) == 3 and len({axis.get_ylim() for axis in axes}) == 1
 
 
 # --- pictures --------------------------------------------------------------------------------
@@ -388,10 +407,10 @@ def test_masks_that_are_gone_have_no_picture(compared):
         (math.inf, "+.2f", "∞"),
         (-0.001, "+.2f", "0.00"),
         (0.5, "+.1f", "+0.5"),
-        (-2, "+.1f", "-2.0"),
+        (-2, "+.1f", "−2.0"),
         (0.0004, "p", "< 0.001"),
         (0.0312, "p", "0.031"),
     ],
 )
 def test_numbers_for_people(value, how, text):
-    assert tables.number(value, how) == text
+    assert texts.number(value, how) == text

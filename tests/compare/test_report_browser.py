@@ -100,7 +100,7 @@ def test_a_name_that_is_markup_is_shown_as_text(open_):
     assert HOSTILE in page.inner_text("#compared")
     # The figures are the only images, and the policy lets them be seen.
     sizes = page.evaluate("[...document.images].map(e => [e.className, e.naturalWidth])")
-    assert len(sizes) == 10 and all(kind == "plot" and width > 100 for kind, width in sizes)
+    assert len(sizes) == 11 and all(kind == "plot" and width > 100 for kind, width in sizes)
 
 
 def test_wide_tables_scroll_in_their_box_and_keep_the_first_column(open_):

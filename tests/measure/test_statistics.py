@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sctseg7t.measure.reliability import icc
-from sctseg7t.measure.significance import holm, mann_whitney, wilcoxon_signed_rank
+from sctseg7t.measure.significance import hodges_lehmann, holm, mann_whitney, wilcoxon_signed_rank
 from sctseg7t.measure.statistics import bland_altman, scan_rescan_cov, summary
 
 stats = pytest.importorskip("scipy.stats")
@@ -48,7 +48,33 @@ class TestSummary:
 
     def test_values_that_are_not_finite_are_counted(self):
         found = summary([1, math.nan, 3, math.inf, -math.inf])
-        assert (found.n, found.mean) == (2, 2)
+        assert (found.n, found.undefined, found.mean, found.median) == (2, 3, 2, 2)
+        # The median takes infinite values for the largest.
+        assert summary([1, 2, math.inf]).median == 2
+        assert summary([1, math.inf, math.inf]).median == summary([math.inf] * 2).median == math.inf
+
+    @pytest.mark.parametrize("subjects", [4, 10])
+    def test_intervals_over_subjects_hold_their_level_where_others_do_not(self, subjects):
+        rng = np.random.default_rng(0)
+        inside = {"jackknife": 0, "slices": 0, "bootstrap": 0}
+        for _ in range(400):
+            sizes = rng.integers(6, 18, subjects)
+            whose = np.repeat(np.arange(subjects), sizes)
+            values = rng.normal(0, 1, subjects)[whose] + rng.normal(0, 1, sizes.sum())
+            drawn = rng.integers(0, subjects, (300, subjects))
+            means = np.bincount(whose, values)[drawn].sum(1) / sizes[drawn].sum(1)
+            ours, naive = summary(values, subjects=whose), summary(values)
+            inside["jackknife"] += ours.low < 0 < ours.high
+            inside["slices"] += naive.low < 0 < naive.high
+            inside["bootstrap"] += np.percentile(means, 2.5) < 0 < np.percentile(means, 97.5)
+        assert inside["jackknife"] / 400 == pytest.approx(0.95, abs=0.03)
+        assert inside["slices"] / 400 < 0.65 and inside["bootstrap"] < inside["jackknife"]
+
+    def test_one_value_a_subject_is_the_plain_interval(self):
+        values = np.random.default_rng(0).normal(size=12)
+        assert summary(values, subjects=range(12)) == summary(values)
+        one = summary(values, subjects=["a"] * 12)
+        assert one.n_subjects == 1 and math.isnan(one.low) and one.mean == pytest.approx(values.mean())
 
     def test_few_values(self):
         none, one, two = summary([]), summary([7]), summary([7, 9], trim=0.4)
@@ -166,6 +192,30 @@ class TestWilcoxon:
             wilcoxon_signed_rank([1, 2], [1])
 
 
+class TestHodgesLehmann:
+    def test_depression(self):
+        # The data of the signed-rank test above; estimate and interval as R's wilcox.test(conf.int = TRUE) gives them.
+        a = [1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30]
+        b = [0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29]
+        found = hodges_lehmann(a, b)
+        assert (found.value, found.low, found.high) == pytest.approx((0.46, 0.010, 0.786))
+
+    def test_the_interval_holds_what_the_test_does_not_refuse(self):
+        rng = np.random.default_rng(5)
+        for n in (6, 9, 20):
+            d = rng.normal(0.5, 1, n)
+            found = hodges_lehmann(d, np.zeros(n))
+            for shift, refused in ((found.low - 1e-6, True), (found.low + 1e-6, False), (found.high + 1e-6, True)):
+                assert (wilcoxon_signed_rank(d, np.full(n, shift)).p <= 0.05) == refused
+
+    def test_few_pairs_and_infinities(self):
+        five = hodges_lehmann([1, 2, 3, 4, 5], np.zeros(5))
+        assert five.value == 3 and math.isnan(five.low)
+        assert math.isnan(hodges_lehmann([], []).value)
+        found = hodges_lehmann([math.inf, 1, 2, math.inf], [math.inf, 0, 0, 1])
+        assert (found.value, math.isnan(found.high)) == (1.75, True)
+
+
 class TestHolm:
     def test_published_example(self):
         # Benjamini and Hochberg, J R Stat Soc B 1995, section 3: 15 tests, of which Holm rejects three at 0.05.
@@ -255,9 +305,9 @@ class TestBlandAltman:
         found = bland_altman([11, 22, 33], [9, 18, 27])
         assert (found.n, found.bias, found.sd) == (3, 4, 2)
         assert (found.lower, found.upper) == pytest.approx((4 - 3.92, 4 + 3.92))
-        # 20 % of each pair's mean.
-        assert (found.bias_percent, found.sd_percent) == (pytest.approx(20), pytest.approx(0, abs=1e-12))
-        assert (found.lower_percent, found.upper_percent) == pytest.approx((20, 20))
+        # 2 of 9 of each second measurement.
+        assert (found.bias_percent, found.sd_percent) == (pytest.approx(200 / 9), pytest.approx(0, abs=1e-12))
+        assert (found.lower_percent, found.upper_percent) == pytest.approx((200 / 9, 200 / 9))
         assert found.slope == pytest.approx(0.2)
 
     def test_limits_and_intervals_hold_their_level(self):
@@ -285,8 +335,35 @@ class TestBlandAltman:
         assert (two.slope, math.isnan(two.slope_p)) == (1, True)
         assert math.isnan(bland_altman([1, 2, 3], [3, 2, 1]).slope)
 
-    def test_pairs_of_zeros_agree(self):
-        assert bland_altman([0, 2], [0, 2]).bias_percent == 0
+    def test_a_percentage_needs_something_to_be_of(self):
+        assert bland_altman([1, 3], [0, 2]).bias_percent == 50
+        assert math.isnan(bland_altman([1], [0]).bias_percent)
+
+    def test_repeated_measures_have_the_variance_between_and_within_subjects(self):
+        # Unequal groups: (0, 2), (4, 4, 7) and (9): mean squares 26.25 between (2) and 8/3 within (3 degrees).
+        whose, d = ["a", "a", "b", "b", "b", "c"], np.array([0, 2, 4, 4, 7, 9.0])
+        between = sum(n * (m - d.mean()) ** 2 for n, m in ((2, 1), (3, 5), (1, 9))) / 2
+        within = (2 + 6) / 3
+        share = (36 - (4 + 9 + 1)) / (2 * 6)
+        found = bland_altman(50 + d, np.full(6, 50.0), whose)
+        assert (found.n, found.n_subjects, found.bias) == (6, 3, pytest.approx(d.mean()))
+        assert found.sd == pytest.approx(math.sqrt(within + (between - within) / share))
+        # One pair a subject is the method of 1986.
+        assert bland_altman(WRIGHT, MINI, range(17)) == bland_altman(WRIGHT, MINI)
+
+    def test_limits_of_repeated_measures_hold_their_level(self):
+        rng = np.random.default_rng(0)
+        inside, covered = [], 0
+        for _ in range(150):
+            sizes = rng.integers(4, 16, 12)
+            whose = np.repeat(np.arange(12), sizes)
+            d = 1 + rng.normal(0, 2, 12)[whose] + rng.normal(0, 1, sizes.sum())
+            found = bland_altman(80 + d, np.full(len(d), 80.0), whose)
+            new = 1 + rng.normal(0, math.sqrt(5), 200)
+            inside.append(np.mean((new > found.lower) & (new < found.upper)))
+            covered += found.bias_low < 1 < found.bias_high
+        assert np.mean(inside) == pytest.approx(0.95, abs=0.03)
+        assert covered / 150 == pytest.approx(0.95, abs=0.05)
 
     def test_lengths_must_be_equal(self):
         with pytest.raises(ValueError, match="one length"):
