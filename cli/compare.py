@@ -299,7 +299,7 @@ def _closing(args, comparison, files, failed):
         if len(problems) > _SHOWN:
             print(f"{word}: {len(problems) - _SHOWN} more, in compare_problems.csv", file=sys.stderr)
     for text in doubts:
-        print(f"warning: {text}", file=sys.stderr)
+        tell(f"warning: {text}")
     if failed:
         tell(f"error: there is no report: {failed}")
     if args.verbose:
