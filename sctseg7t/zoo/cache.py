@@ -1,5 +1,6 @@
 """Files on this machine: the cache folder, the mirror folder, the installation; and how a copy is checked."""
 
+import functools
 import hashlib
 import logging
 import os
@@ -117,6 +118,12 @@ def _shipped(file: FileSpec) -> list[Path]:
     return [PACKAGE_DIR / url.removeprefix("package:") for url in file.urls if url.startswith("package:")]
 
 
+@functools.cache
+def _warn_once(text: str) -> None:
+    """Every file asks for the mirror; what is wrong with it is said once."""
+    log.warning(text)
+
+
 def _in_mirror(file: FileSpec) -> list[Path]:
     folder = mirror_dir()
     if folder is None:
@@ -124,6 +131,6 @@ def _in_mirror(file: FileSpec) -> list[Path]:
     try:
         folders = [folder, *sorted(entry for entry in folder.iterdir() if entry.is_dir())]
     except OSError as error:
-        log.warning("%s: the mirror folder (SCT7T_MIRROR) cannot be used: %s", folder, error.strerror)
+        _warn_once(f"{folder}: the mirror folder (SCT7T_MIRROR) cannot be used: {error.strerror}")
         return []
     return [place / name for place in folders for name in dict.fromkeys((file.path, file.name))]

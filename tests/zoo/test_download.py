@@ -12,7 +12,7 @@ from zoo_helpers import CONTENT, Answer, cache_files, file_spec
 
 from sctseg7t.errors import DownloadError
 from sctseg7t.zoo import download
-from sctseg7t.zoo.cache import cached_path
+from sctseg7t.zoo.cache import cached_path, find_local
 from sctseg7t.zoo.download import fetch
 from sctseg7t.zoo.manifest import parse_file
 
@@ -209,6 +209,13 @@ def test_mirror_that_is_absent_or_holds_another_file_is_named_and_passed_over(se
         assert fetch(file).read_bytes() == CONTENT
         assert str(named) in caplog.text
     assert (tmp_path / "net.onnx").read_bytes() == b"another release"
+
+
+def test_a_mirror_that_is_absent_is_said_once(cache, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("SCT7T_MIRROR", str(tmp_path / "nowhere"))
+    for _ in range(3):
+        assert find_local(file_spec(urls=["https://nowhere.invalid/net.onnx"])) is None
+    assert caplog.text.count("nowhere: the mirror folder") == 1
 
 
 def test_package_file_comes_before_everything(server, cache, tmp_path, monkeypatch, caplog):
