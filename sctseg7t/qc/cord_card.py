@@ -10,6 +10,7 @@ from sctseg7t.image.grid import Grid
 from sctseg7t.inference.record import Record
 from sctseg7t.measure.columns import CSA_MEASURES, TISSUES
 from sctseg7t.measure.csa import measure_csa
+from sctseg7t.qc.cord_strip import sagittal_strip
 from sctseg7t.qc.load_saved import Saved, number, read_rows
 from sctseg7t.report.slice_images import cord_window, cut, encode_all, mask_paths, overview, to_grays
 from sctseg7t.text import ranges
@@ -25,8 +26,9 @@ def add_cord(content: dict[str, Any], saved: Saved, grid: Grid, record: Record) 
     Parameters
     ----------
     content : dict
-        The card; gets ``size``, ``mm``, ``tiles``, ``overview``, ``columns`` (name, title, digits of each number) and
-        ``rows``: one a volume and slice, with ``t``, ``k``, ``level``, ``flags`` and the numbers of each tissue.
+        The card; gets ``size``, ``mm``, ``tiles``, ``overview``, ``sagittal`` (see :func:`sagittal_strip`), ``columns``
+        (name, title, digits of each number) and ``rows``: one a volume and slice, with ``t``, ``k``, ``level``,
+        ``flags`` and the numbers of each tissue.
     saved : Saved
     grid : Grid
         Of all that is saved.
@@ -58,6 +60,11 @@ def add_cord(content: dict[str, Any], saved: Saved, grid: Grid, record: Record) 
             "the numbers here are the masks'"
         )
     _add_pictures(content, saved, grid)
+    content["sagittal"] = sagittal_strip(
+        saved.image[..., 0] if saved.image is not None else None,
+        {tissue: data[..., 0] for tissue, data in saved.masks.items()},
+        grid.spacing_mm,
+    )
     return _most_unusual(parts, content["id"])
 
 

@@ -25,8 +25,8 @@ PER_PAGE = 200
 # The last style overrides the others in small windows; the last script starts the page.
 _STYLES = ("page.css", "large.css", "all_scans.css", "narrow.css")
 _SCRIPTS = (
-    *("dom.js", "store.js", "settings.js", "exchange.js", "agreement.js", "windowing.js", "brain.js"),
-    *("view.js", "large.js", "panels.js", "all_scans.js", "list.js", "main.js"),
+    *("dom.js", "store.js", "settings.js", "exchange.js", "agreement.js", "windowing.js"),
+    *("brain.js", "strip.js", "view.js", "large.js", "panels.js", "all_scans.js", "list.js", "main.js"),
 )
 # Measures in the list, the plots and the table of all scans, with their decimals.
 _PLOTTED = {"sc_area_mm2": 1, "gm_area_mm2": 1, "gm_sc_ratio": 3, "load_ml": 2, "lesions": 0, "brain_ml": 0}

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from qc_browser_helpers import LAPTOP, PHONE, call_rater, download, give, go, listed, name, pressed
-from qc_helpers import HOSTILE, SHAPE, affine_of, meta_of, phantom, write_cohort, write_failed, write_scan
+from qc_helpers import HOSTILE, SHAPE, SPACING_MM, affine_of, meta_of, phantom, write_cohort, write_failed, write_scan
 
 from sctseg7t.cohort import find_records
 from sctseg7t.qc import write_page
@@ -110,10 +110,11 @@ def test_overlay_fill_tissues_opacity_zoom(page):
     assert not areas.first.is_visible()
     page.fill("#opacity", "50")
     assert outline.evaluate("e => getComputedStyle(e).strokeOpacity") == "0.5"
-    assert page.locator("path.WM").count() == 0
+    assert page.locator("#mosaic path.WM").count() == 0
     page.click("#tissues button:has-text('WM')")
     page.click("#tissues button:has-text('SC')")
-    assert page.locator("path.WM").count() == 6 and page.locator("path.SC").count() == 0
+    assert page.locator("#mosaic path.WM").count() == 6 and page.locator("path.SC >> visible=true").count() == 0
+    assert page.locator(".sagittal path.WM").is_visible()
     before = page.locator(".frame").first.bounding_box()["width"]
     page.keyboard.press("+")
     assert page.locator(".frame").first.bounding_box()["width"] > before * 1.1
@@ -478,3 +479,15 @@ def test_both_windows(page, size, scheme):
         assert not page.is_visible("#scans")
     else:
         assert page.is_visible("#scans") and page.is_visible("#side .reasons")
+
+
+def test_sagittal_cut_has_true_proportions_and_chooses_slices(page):
+    go(page, "sub-01_T2starw")
+    box = page.locator(".sagittal .frame").bounding_box()
+    _, ny, nz = SHAPE
+    assert box["width"] / box["height"] == pytest.approx(ny * SPACING_MM[1] / (nz * SPACING_MM[2]), rel=0.02)
+    assert page.locator(".sagittal .level").all_inner_texts() == ["3", "4"]
+    page.click(".sagittal .frame", position={"x": 5, "y": 5})
+    assert page.locator(".tile.here").get_attribute("data-k") == str(nz - 1)
+    page.click(".sagittal .frame", position={"x": 5, "y": box["height"] - 5})
+    assert page.locator(".tile.here").get_attribute("data-k") == "0"

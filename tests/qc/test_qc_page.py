@@ -21,6 +21,7 @@ from qc_helpers import (
     phantom,
     picture,
     pixels,
+    rasterise,
     save,
     write_cohort,
     write_failed,
@@ -377,3 +378,28 @@ def test_cards_of_several_processes_are_those_of_one(results, make, tmp_path):
     told.clear()
     write_page(find_records(results), tmp_path / "b", progress=lambda done, total: told.append((done, total)))
     assert told == [(4, 4)]
+
+
+@pytest.mark.parametrize("axes", ["RAS", "PIR"])
+def test_sagittal_cut_follows_the_cord(results, make, axes):
+    # A cord that leans to the left and forward by a voxel a slice.
+    shape = (48, 120, 10)
+    _, sc, gm = phantom(shape)
+    sc, gm = (np.stack([np.roll(m[..., k], (k, k), (0, 1)) for k in range(shape[2])], 2) for m in (sc, gm))
+    image = 100.0 + 100 * sc
+    write_scan(results, image=image.astype(np.float32), masks={"SC": sc, "GM": gm}, axes=axes)
+    strip = only_card(make())["sagittal"]
+    columns, rows = strip["size"]
+    assert strip["mm"] == [0.6, 4.0] and rows == 10 and columns * 0.6 >= 60
+    inside = rasterise(strip["paths"]["SC"], (rows, columns))
+    gray = picture(strip)
+    assert gray.shape == inside.shape and gray[inside].min() > gray[~inside].max()
+    # As long from front to back as the cord is in its middle; the top slice first, its front to the left.
+    tall = sc[24, :, 0].sum()
+    assert (inside.sum(axis=1) == tall).all()
+    assert (np.diff(inside.argmax(axis=1)) == 1).all()
+
+
+def test_scan_without_cord_has_no_sagittal_cut(results, make):
+    write_scan(results, masks={"SC": np.zeros(SHAPE, bool)}, raw={"status": "nothing_found", "error": "no cord"})
+    assert only_card(make())["sagittal"] is None

@@ -13,7 +13,7 @@
   const section = (title, ...children) => el('section', {}, el('h3', {}, title), children);
 
   QC.drawSide = (side, card, scan, meta) => {
-    side.replaceChildren(...[reasons(scan, meta), doubts(card), load(card), curves(card, meta), summary(card, scan, meta), lesions(card), numbers(card), origin(card)].filter(Boolean));
+    side.replaceChildren(...[reasons(scan, meta), doubts(card), load(card), curves(card, meta), QC.strip(card), summary(card, scan, meta), lesions(card), numbers(card), origin(card)].filter(Boolean));
   };
 
   QC.markLesion = (lesion) => {
@@ -21,6 +21,7 @@
   };
 
   QC.markSlice = (k) => {
+    QC.markStrip(k);
     for (const row of document.querySelectorAll('#side table:not(.lesions) tr[data-k]')) row.classList.toggle('here', Number(row.dataset.k) === k);
     for (const line of document.querySelectorAll('#side .now')) {
       const x = line.dataset[`x${k}`];

@@ -115,6 +115,7 @@
     enlargeBy(step) { QC.large.by(step); },
 
     redraw() {
+      QC.showStrip();
       if (this.shown) this.draw(this.shown);
       QC.large.refresh();
     },
