@@ -38,7 +38,8 @@ def parser() -> Parser:
                 Option("-ofolder FOLDER", "output folder (default: beside the input)"),
                 Option(
                     "-csa-format tidy|sct",
-                    "tidy: a row per slice and tissue (default); sct: the columns of sct_process_segmentation",
+                    "tidy: a row per slice and tissue (default); sct: also the columns of sct_process_segmentation, "
+                    "one file a mask",
                     default="tidy",
                 ),
                 Option("-no-csa", "write no area table"),
@@ -77,6 +78,7 @@ def _run(args):
             output=args.output,
             folder=args.ofolder,
             tables=() if args.no_csa else segmenter.tables(files),
+            csa_format=args.csa_format,
             others=files,
         )
         for path in inputs
@@ -171,7 +173,7 @@ def _one(plan, segmenter, record, args, refused, ahead, progress):
         outcome = Outcome("failed", refused, "input")
     else:
         say = progress.write if args.verbose > 1 else lambda text: None
-        task = ScanTask(plan, record, str(plan.source), csa_format=args.csa_format)
+        task = ScanTask(plan, record, str(plan.source))
         outcome = segment_to_files(segmenter, task, ahead=ahead, say=say)
         if args.qc and outcome.status != "failed":
             from sctseg7t.qc import keep_card

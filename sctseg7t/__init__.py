@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 from sctseg7t.version import __version__
 
 if TYPE_CHECKING:
+    from sctseg7t.cord.mask_files import measure_masks
     from sctseg7t.inference.pipeline import open_segmenter, segment
     from sctseg7t.inference.segmenter import Options, Result
 
-__all__ = ["Options", "Result", "__version__", "open_segmenter", "segment"]
+__all__ = ["Options", "Result", "__version__", "measure_masks", "open_segmenter", "segment"]
 
 
 def __dir__() -> list[str]:
@@ -18,6 +19,10 @@ def __dir__() -> list[str]:
 
 def __getattr__(name: str):
     # Deferred so that `--help` and `import sctseg7t` stay instant.
+    if name == "measure_masks":
+        from sctseg7t.cord import mask_files
+
+        return mask_files.measure_masks
     if name in ("open_segmenter", "segment"):
         from sctseg7t.inference import pipeline
 

@@ -36,7 +36,7 @@ PRIORS = {"prior_GM": "gm", "prior_WM": "wm", "prior_CSF": "csf"}
 class BrainResult(Result):
     """Lesion mask and numbered lesions; ``tables`` holds one LesionTable."""
 
-    def write_tables(self, tables: Mapping[str, Path], *, masks: Mapping[str, Path], filename: str, fmt: str) -> None:
+    def write_tables(self, tables: Mapping[str, Path], *, masks: Mapping[str, Path], filename: str) -> None:
         from sctseg7t.measure.tables import write_lesion_csv, write_load_csv
 
         (table,) = self.tables

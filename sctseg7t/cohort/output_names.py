@@ -9,7 +9,7 @@ from sctseg7t.bids import scan_stem
 from sctseg7t.cohort.find import Scan
 from sctseg7t.cohort.participants import read_json
 from sctseg7t.files import write_bytes, write_json
-from sctseg7t.inference.outputs import SIDECAR, TABLES, Plan, split_name
+from sctseg7t.inference.outputs import SCT_TABLES, SIDECAR, TABLES, Plan, split_name
 from sctseg7t.inference.record import LABELS, read_record
 from sctseg7t.inference.roles import SCAN
 from sctseg7t.version import __version__
@@ -19,7 +19,7 @@ _NOT_BIDS = (
     "*_label-*",
     "*_desc-*_dseg.*",
     f"*{SIDECAR}",
-    *(f"*{suffix}" for suffix in TABLES.values()),
+    *(f"*{suffix}" for suffix in (*TABLES.values(), *SCT_TABLES.values())),
     "cohort_*",
     "figures/",
     "logs/",

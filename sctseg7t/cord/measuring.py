@@ -1,6 +1,7 @@
 """Measuring the cord's masks: those of a network that has just run, and those that exist already."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -10,7 +11,10 @@ from sctseg7t.measure.contrast import GM_CONTRAST_LOW, add_contrast, gm_contrast
 from sctseg7t.measure.csa import CsaTable, measure_csa
 from sctseg7t.measure.levels import Levels
 from sctseg7t.text import ranges
+from sctseg7t.version import __version__
 
+# Rows of a table in SCT's columns, by its kind.
+_PER = {"csa": "slice", "levels": "level"}
 # What a flag of a slice says to people.
 _DOUBTS = {
     "locator_unsure": "the cord's place is unsure (taken from the neighbouring slices) on {}",
@@ -19,6 +23,7 @@ _DOUBTS = {
     "voxels_missing": "voxels of the cord were NaN or infinite, and are taken as 0, on {}",
     PAST_END: "SC widens as into the brainstem, or tapers as at the cord's end, on {}; no mean holds them",
     GM_CONTRAST_LOW: "gray matter cannot be told from white matter on {}; its area is not to be trusted there",
+    "gm_outside_sc": "gray matter lies outside the cord on {}",
 }
 
 
@@ -71,3 +76,32 @@ def warning_lines(table: CsaTable) -> list[str]:
         if slices:
             lines.append(f"{flag}: {text.format('slice ' + ranges(slices))}")
     return lines + [f"{found.flag}: {found.text}" for found in check_areas(table) if found.flag not in _DOUBTS]
+
+
+def write_tables(
+    measured: CsaTable | Sequence[CsaTable], tables: Mapping[str, Path], *, filename: str, masks: Mapping[str, Path]
+) -> None:
+    """Write the tables of one scan.
+
+    Parameters
+    ----------
+    measured : CsaTable, or a list of them of a 4D scan
+    tables : dict of str to Path
+        Places by kind, see :data:`sctseg7t.inference.outputs.TABLES`.
+    filename : str
+        What the tables call the scan.
+    masks : dict of str to Path
+        By tissue: only these are written, and tables in SCT's columns name them.
+    """
+    from sctseg7t.measure.sct_tables import write_sct_csv
+    from sctseg7t.measure.tables import write_csa_csv, write_level_csv
+
+    about = {"filename": filename, "tool_version": __version__, "tissues": tuple(masks)}
+    for kind, path in tables.items():
+        kind, _, tissue = kind.partition(":")
+        if tissue:
+            write_sct_csv(measured, path, tissue, filename=masks[tissue].name, per=_PER[kind])
+        elif kind == "levels":
+            write_level_csv(measured, path, **about)
+        else:
+            write_csa_csv(measured, path, **about)

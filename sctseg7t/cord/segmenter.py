@@ -9,7 +9,7 @@ import numpy as np
 
 from sctseg7t.cord import slices_model, windows_model
 from sctseg7t.cord.locator import from_labels, image_centre, locate
-from sctseg7t.cord.measuring import measure_volume, warning_lines
+from sctseg7t.cord.measuring import measure_volume, warning_lines, write_tables
 from sctseg7t.cord.places import read_places
 from sctseg7t.image.grid import bounding_box, resample
 from sctseg7t.image.masks import Readable, read_labels
@@ -18,7 +18,6 @@ from sctseg7t.image.windows import box_around
 from sctseg7t.inference.postprocess import apply, binary, override
 from sctseg7t.inference.roles import LEVELS
 from sctseg7t.inference.segmenter import Clock, OpenModel, Result, Source, load_images, load_scan
-from sctseg7t.version import __version__
 from sctseg7t.zoo.spec import ModelSpec
 
 # Soft values further than this from the mask belong to something else.
@@ -43,19 +42,9 @@ class CordResult(Result):
 
     centres_vox: list = field(default_factory=list)
 
-    def write_tables(self, tables: Mapping[str, Path], *, masks: Mapping[str, Path], filename: str, fmt: str) -> None:
-        from sctseg7t.measure.tables import write_csa_csv, write_level_csv
-
+    def write_tables(self, tables: Mapping[str, Path], *, masks: Mapping[str, Path], filename: str) -> None:
         measured = self.tables if self.volume.data.shape[3] > 1 else self.tables[0]
-        about = {"tool_version": __version__, "tissues": tuple(masks)}
-        for kind, path in tables.items():
-            if kind == "levels":
-                write_level_csv(measured, path, filename=filename, **about)
-            elif fmt == "sct":
-                names = {tissue: mask.name for tissue, mask in masks.items()}
-                write_csa_csv(measured, path, "sct", filename=names, **about)
-            else:
-                write_csa_csv(measured, path, filename=filename, **about)
+        write_tables(measured, tables, filename=filename, masks=masks)
 
 
 class CordSegmenter:

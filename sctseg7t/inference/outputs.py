@@ -20,6 +20,9 @@ TABLES = {
     "load": "_lesionload.csv",
 }
 
+# The same tables in the columns of the Spinal Cord Toolbox: one a mask, named after it; their kinds are csa:SC, ...
+SCT_TABLES = {"csa": "_csa_sct.csv", "levels": "_csa_sct_perlevel.csv"}
+
 # Images of other formats that can be read; masks of theirs are NIfTI.
 FOREIGN = (".mgz", ".mgh", ".hdr", ".img")
 
@@ -35,7 +38,7 @@ class Plan:
     masks : dict of str to Path
         By tissue.
     tables : dict of str to Path
-        By kind (see TABLES).
+        By kind (see TABLES, SCT_TABLES).
     sidecar : Path
     """
 
@@ -57,7 +60,9 @@ class Plan:
     def possible_tables(self) -> set[Path]:
         """Every table that a run of this scan can write."""
         stem = self.sidecar.name.removesuffix(SIDECAR)
-        return {self.sidecar.with_name(stem + suffix) for suffix in TABLES.values()}
+        names = [stem + suffix for suffix in TABLES.values()]
+        names += [split_name(path)[0] + suffix for path in self.masks.values() for suffix in SCT_TABLES.values()]
+        return {self.sidecar.with_name(name) for name in names}
 
     def files(self) -> list[Path]:
         """Every path that will be written; the sidecar is the last."""
@@ -80,6 +85,7 @@ def plan(
     output: str | Path | None = None,
     folder: str | Path | None = None,
     tables: Sequence[str] = ("csa",),
+    csa_format: str = "tidy",
     others: Mapping[str, str | Path] | None = None,
 ) -> Plan:
     """Decide the output names of one scan.
@@ -95,6 +101,8 @@ def plan(
         Default: beside the scan.
     tables : sequence of str
         Kinds of tables to write.
+    csa_format : {"tidy", "sct"}
+        ``sct``: those of areas also in the columns of the Spinal Cord Toolbox, one a mask.
     others : dict of str to path, optional
         Files that go with the scan, by role.
     """
@@ -108,12 +116,26 @@ def plan(
         extension = given or extension
         exact = stem if len(suffixes) == 1 else None
     extension = extension or ".nii.gz"
+    masks = {name: place / f"{exact or stem + suffix}{extension}" for name, suffix in suffixes.items()}
+    paths = {kind: place / (stem + TABLES[kind]) for kind in tables}
+    if csa_format == "sct":
+        paths |= sct_tables(tables, masks)
     return Plan(
         {SCAN: source, **{role: Path(path) for role, path in (others or {}).items()}},
-        {name: place / f"{exact or stem + suffix}{extension}" for name, suffix in suffixes.items()},
-        {kind: place / (stem + TABLES[kind]) for kind in tables},
+        masks,
+        paths,
         place / (stem + SIDECAR),
     )
+
+
+def sct_tables(kinds: Iterable[str], masks: Mapping[str, Path]) -> dict[str, Path]:
+    """Places of area tables in the columns of the Spinal Cord Toolbox, beside the masks, by kind and tissue."""
+    return {
+        f"{kind}:{tissue}": path.with_name(split_name(path)[0] + SCT_TABLES[kind])
+        for kind in kinds
+        if kind in SCT_TABLES
+        for tissue, path in masks.items()
+    }
 
 
 def split_name(path: str | Path) -> tuple[str, str]:

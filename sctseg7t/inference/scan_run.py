@@ -65,7 +65,6 @@ class ScanTask:
         Warnings known before the scan is opened.
     metadata : dict of Path to dict
         JSON to write beside masks.
-    csa_format : {"tidy", "sct"}
     archive : Path or None
         Of a batch, which owns its outputs: what somebody changed is moved there before it is written over, files of
         an earlier run that are no longer made are removed, and a failed scan has a record. None: only what is
@@ -78,7 +77,6 @@ class ScanTask:
     about: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     metadata: dict[Path, dict] = field(default_factory=dict)
-    csa_format: str = "tidy"
     archive: Path | None = None
 
 
@@ -200,7 +198,7 @@ def _segment(
         write_json(path, metadata)
 
     def make(staged: Plan) -> None:
-        result.write(staged, task.label, task.csa_format)
+        result.write(staged, task.label)
         made = [path for path in staged.files() if path.exists()]
         write_json(staged.sidecar, {**content, "files": record.file_hashes(made)})
 

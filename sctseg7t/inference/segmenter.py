@@ -127,7 +127,7 @@ class Result:
         output : path
             Folder and base name: ``results/t2s`` gives ``results/t2s_seg.nii.gz``, ``results/t2s_csa.csv``, ...
         fmt : {"tidy", "sct"}
-            Columns of area tables.
+            ``sct``: areas also in the columns of the Spinal Cord Toolbox, one table a mask.
 
         Returns
         -------
@@ -139,25 +139,25 @@ class Result:
         """
         from sctseg7t.inference import outputs
 
-        made = outputs.plan(self.volume.path or output, self.suffixes, output=output, tables=self.kinds)
+        made = outputs.plan(self.volume.path or output, self.suffixes, output=output, tables=self.kinds, csa_format=fmt)
         outputs.check_folder(made)
-        outputs.write(made, lambda staged: self.write(staged, self.volume.name, fmt))
+        outputs.write(made, lambda staged: self.write(staged, self.volume.name))
         # The record of an earlier run would speak of other masks.
         made.sidecar.unlink(missing_ok=True)
         return [path for path in made.files() if path != made.sidecar]
 
-    def write(self, plan: "Plan", filename: str, fmt: str = "tidy") -> None:
+    def write(self, plan: "Plan", filename: str) -> None:
         """Write the masks and the tables where a plan has them; ``filename`` is what the tables call the scan."""
         for name, image in self.masks.items():
             save(image, plan.masks[name])
-        self.write_tables(plan.tables, masks=plan.masks, filename=filename, fmt=fmt)
+        self.write_tables(plan.tables, masks=plan.masks, filename=filename)
 
     @property
     def usable(self) -> bool:
         """Whether the scan showed what the model looks for."""
         return not self.nothing
 
-    def write_tables(self, tables: Mapping[str, Path], *, masks: Mapping[str, Path], filename: str, fmt: str) -> None:
+    def write_tables(self, tables: Mapping[str, Path], *, masks: Mapping[str, Path], filename: str) -> None:
         """Write the tables of this result.
 
         Parameters
@@ -168,8 +168,6 @@ class Result:
             Places of the masks, by tissue.
         filename : str
             What the tables call the scan.
-        fmt : {"tidy", "sct"}
-            Columns of area tables: ours, or those of the Spinal Cord Toolbox.
         """
         raise NotImplementedError
 

@@ -1,7 +1,6 @@
 """Tables of one scan on disk: areas per slice and per level, lesions, lesion load."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +10,6 @@ from sctseg7t.measure.columns import (
     LESION_COLUMNS,
     LEVEL_COLUMNS,
     LOAD_COLUMNS,
-    SCT_COLUMNS,
-    SCT_MEASURES,
-    Column,
 )
 from sctseg7t.measure.csa import CsaTable
 from sctseg7t.text import ranges
@@ -25,32 +21,20 @@ if TYPE_CHECKING:
 def write_csa_csv(
     tables: CsaTable | Sequence[CsaTable],
     path: str | Path,
-    fmt: str = "tidy",
     *,
-    filename: str | Mapping[str, str] = "",
+    filename: str = "",
     tool_version: str = "",
     tissues: Sequence[str] | None = None,
 ) -> None:
-    """Write one row for each volume, slice and tissue, in that order.
-
-    "tidy": units in the column names; `reason` and `flags` hold codes joined by ";".
-
-    "sct": the columns of sct_process_segmentation with ``-perslice 1``, with its
-    conventions: area is the angle-corrected one (empty if there is none), ``angle_AP``
-    is the rotation *about* the A-P axis (so minus our `angle_rl_deg`) and ``angle_RL``
-    the one about the R-L axis (our `angle_ap_deg`), orientation is without sign, STD
-    is 0 over the row's single slice. Tissues share the file, told apart by `Filename`,
-    the name of that tissue's mask. A 4D image adds a last column ``Volume``.
+    """Write one row for each volume, slice and tissue, in that order; `reason` and `flags` hold codes joined by ";".
 
     Parameters
     ----------
     tables : CsaTable or sequence of CsaTable
         Several are the volumes of one 4D image, numbered from 0; a single one has no number.
     path : path-like
-    fmt : {"tidy", "sct"}
-    filename : str or dict of str to str
-        What to put in the file name column, maybe by tissue. "sct" with several
-        tissues needs the dict.
+    filename : str
+        What to put in the file name column.
     tool_version : str
     tissues : sequence of str, optional
         Write only these.
@@ -60,33 +44,16 @@ def write_csa_csv(
     OutputError
         If the file cannot be written; an existing one is then untouched.
     """
-    volumes = _numbered(tables)
-    rows = [(n, r) for n, table in volumes for r in table.rows if tissues is None or r.tissue in tissues]
-    if fmt == "tidy":
-        about = {"tool_version": tool_version}
-        own = ({**vars(r), **about, "filename": _name(filename, r.tissue), "volume": n} for n, r in rows)
-        write_csv(path, CSA_COLUMNS, own)
-        return
-    about = {"Timestamp": datetime.now().strftime("%Y-%m-%d %H:%M:%S"), "SCT Version": tool_version}
-    volume = [Column("Volume")] if any(n is not None for n, _ in volumes) else []
-    records = []
-    for n, row in rows:
-        record = {**about, **{column.name: n for column in volume}, "Filename": _name(filename, row.tissue)}
-        record |= {"Slice (I->S)": row.slice, "VertLevel": row.level, "SUM(length)": row.length_mm}
-        for column in SCT_MEASURES:
-            value = getattr(row, column.name)
-            if value is not None:
-                record[f"MEAN({column.sct})"] = column.to_sct(value) if column.to_sct else value
-                record[f"STD({column.sct})"] = 0.0
-        records.append(record)
-    write_csv(path, [*SCT_COLUMNS, *volume], records)
+    about = {"tool_version": tool_version, "filename": filename}
+    rows = ((n, r) for n, table in _numbered(tables) for r in table.rows if tissues is None or r.tissue in tissues)
+    write_csv(path, CSA_COLUMNS, ({**vars(row), **about, "volume": n} for n, row in rows))
 
 
 def write_level_csv(
     tables: CsaTable | Sequence[CsaTable],
     path: str | Path,
     *,
-    filename: str | Mapping[str, str] = "",
+    filename: str = "",
     tool_version: str = "",
     tissues: Sequence[str] | None = None,
 ) -> None:
@@ -99,7 +66,7 @@ def write_level_csv(
         LEVEL_COLUMNS,
         (
             {
-                "filename": _name(filename, row.tissue),
+                "filename": filename,
                 "volume": number,
                 "level": row.level,
                 "tissue": row.tissue,
@@ -163,7 +130,3 @@ def write_load_csv(summaries: Mapping[str, Mapping[str, Any]], path: str | Path,
 
 def _numbered(tables: CsaTable | Sequence[CsaTable]) -> list[tuple[int | None, CsaTable]]:
     return [(None, tables)] if isinstance(tables, CsaTable) else list(enumerate(tables))
-
-
-def _name(filename, tissue: str) -> str:
-    return filename if isinstance(filename, str) else filename[tissue]

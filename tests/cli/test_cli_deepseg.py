@@ -153,12 +153,22 @@ def test_remove_small_larger_than_the_tissue_removes_it(deepseg, scan):
     assert not values(scan.parent / "t2s_seg.nii.gz").any()
 
 
-def test_csa_format_sct_has_the_columns_of_sct(deepseg, scan):
-    assert deepseg("-i", scan, "-csa-format", "sct")[0] == 0
-    table = rows(scan.parent / "t2s_csa.csv")
-    given = {"Timestamp", "SCT Version", "Filename", "Slice (I->S)", "VertLevel", "SUM(length)"}
-    assert given | {"MEAN(area)", "STD(area)", "MEAN(angle_AP)", "MEAN(diameter_RL)"} <= set(table[0])
-    assert {r["Filename"] for r in table} == {"t2s_seg.nii.gz", "t2s_gmseg.nii.gz", "t2s_wmseg.nii.gz"}
+def test_csa_format_sct_is_a_table_a_mask_beside_the_tidy_one(deepseg, scan):
+    (scan.parent / "levels.tsv").write_text("slice\tlevel\n0\t4\n1\t4\n2\t3\n")
+    assert deepseg("-i", scan, "-csa-format", "sct", "-levels", scan.parent / "levels.tsv")[0] == 0
+    tidy = rows(scan.parent / "t2s_csa.csv")
+    for tissue, stem in {"SC": "t2s_seg", "GM": "t2s_gmseg", "WM": "t2s_wmseg"}.items():
+        own = [r for r in tidy if r["tissue"] == tissue]
+        table = rows(scan.parent / f"{stem}_csa_sct.csv")
+        assert {r["Filename"] for r in table} == {f"{stem}.nii.gz"}
+        found = [float(r["MEAN(area)"]) for r in table]
+        assert found == pytest.approx([float(r["area_corrected_mm2"]) for r in own], abs=1e-4)
+        levels = rows(scan.parent / f"{stem}_csa_sct_perlevel.csv")
+        assert [(r["Slice (I->S)"], r["VertLevel"]) for r in levels] == [("0:1", "4"), ("2", "3")]
+        assert float(levels[0]["MEAN(area)"]) == pytest.approx(sum(found[:2]) / 2)
+    # Without, what an earlier run left beside new masks goes.
+    assert deepseg("-i", scan)[0] == 0
+    assert not list(scan.parent.glob("*_sct*.csv"))
 
 
 def test_levels_give_a_table_per_level(deepseg, scan, tmp_path):

@@ -10,6 +10,7 @@ from sctseg7t.files import write_csv
 from sctseg7t.measure import columns
 from sctseg7t.measure.columns import Column
 from sctseg7t.measure.csa import MEASURES, CsaRow, measure_csa
+from sctseg7t.measure.sct_tables import write_sct_csv
 from sctseg7t.measure.tables import write_csa_csv, write_level_csv
 
 AFFINE = np.diag([0.5, 0.5, 3, 1])
@@ -83,9 +84,8 @@ def test_volumes_of_a_4d_image(tmp_path):
 
 
 def test_sct_columns_and_conventions(table, tmp_path):
-    names = {t: f"sub-01_{t}.nii.gz" for t in ("SC", "GM", "WM")}
-    write_csa_csv(table, tmp_path / "csa.csv", fmt="sct", filename=names, tool_version="1.2")
-    records = read(tmp_path / "csa.csv")
+    write_sct_csv(table, tmp_path / "seg.csv", "SC", filename="/data/sub-01_seg.nii.gz")
+    records = read(tmp_path / "seg.csv")
     assert list(records[0]) == [
         *("Timestamp", "SCT Version", "Filename", "Slice (I->S)", "VertLevel", "DistancePMJ"),
         *("MEAN(area)", "STD(area)", "MEAN(angle_AP)", "STD(angle_AP)", "MEAN(angle_RL)", "STD(angle_RL)"),
@@ -94,14 +94,43 @@ def test_sct_columns_and_conventions(table, tmp_path):
         *("MEAN(solidity)", "STD(solidity)", "SUM(length)"),
     ]
     row, record = table.rows[0], records[0]
-    assert float(record["MEAN(area)"]) == pytest.approx(row.area_corrected_mm2, abs=1e-4)
+    assert float(record["MEAN(area)"]) == row.area_corrected_mm2
     # A lean to the right is a rotation about the A-P axis.
     assert row.angle_rl_deg == pytest.approx(np.degrees(np.arctan(0.3)), abs=1)
-    assert float(record["MEAN(angle_AP)"]) == pytest.approx(-row.angle_rl_deg, abs=1e-4)
-    assert float(record["MEAN(angle_RL)"]) == pytest.approx(row.angle_ap_deg, abs=1e-4)
+    assert float(record["MEAN(angle_AP)"]) == -row.angle_rl_deg
+    assert float(record["MEAN(angle_RL)"]) == row.angle_ap_deg
     assert float(record["SUM(length)"]) == pytest.approx(3 * np.sqrt(1.09), rel=0.01)
-    assert [r["Filename"] for r in records[:3]] == list(names.values())
-    assert records[3]["MEAN(area)"] == records[3]["STD(area)"] == ""
+    assert [r["Slice (I->S)"] for r in records] == list("0123") and [r["VertLevel"] for r in records] == list("5544")
+    assert records[1]["MEAN(area)"] == records[1]["STD(area)"] == ""
+    assert records[0]["SCT Version"].startswith("sctseg7t ")
+    # Text is quoted, numbers are not, lines end as the csv module of Python ends them.
+    lines = (tmp_path / "seg.csv").read_bytes().split(b"\r\n")
+    assert lines[0].startswith(b"Timestamp,SCT Version,") and lines[-1] == b"" and len(lines) == 6
+    stamp, *texts, area, spread = lines[1].split(b",")[:8]
+    assert texts[1:] == [b'"/data/sub-01_seg.nii.gz"', b'"0"', b'"5"', b'""'] and spread == b"0.0"
+    assert float(area) == row.area_corrected_mm2 and stamp[:1] == b'"'
+
+
+def test_sct_levels_read_by_a_script_of_pandas(table, tmp_path):
+    import pandas as pd
+
+    for tissue in ("SC", "GM"):
+        write_sct_csv(table, tmp_path / f"{tissue}.csv", tissue, filename=f"{tissue}.nii.gz", per="level")
+        means = pd.read_csv(tmp_path / f"{tissue}.csv").groupby("VertLevel")["MEAN(area)"].mean()
+        area = table.column(tissue, "area_corrected_mm2")
+        # Slice 1, of level 5, is empty.
+        assert means.to_dict() == pytest.approx({5: area[0], 4: area[2:].mean()})
+    records = read(tmp_path / "SC.csv")
+    assert [r["Slice (I->S)"] for r in records] == ["0", "2:3"] and [r["VertLevel"] for r in records] == ["5", "4"]
+    area = table.column("SC", "area_corrected_mm2")
+    assert float(records[1]["STD(area)"]) == pytest.approx(np.std(area[2:]))
+    assert float(records[1]["SUM(length)"]) == pytest.approx(table.column("SC", "length_mm")[2:].sum())
+    write_sct_csv(table, tmp_path / "all.csv", "SC", filename="x", per="all", levels=[4, 5])
+    (whole,) = read(tmp_path / "all.csv")
+    assert (whole["Slice (I->S)"], whole["VertLevel"]) == ("0;2:3", "4:5")
+    assert float(whole["MEAN(area)"]) == pytest.approx(np.nanmean(area))
+    write_sct_csv([table, table], tmp_path / "all.csv", "SC", filename="x", per="level")
+    assert [r["Volume"] for r in read(tmp_path / "all.csv")] == ["0", "0", "1", "1"]
 
 
 def test_level_table(table, tmp_path):
