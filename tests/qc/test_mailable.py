@@ -69,7 +69,7 @@ def test_the_whole_page(tmp_path):
         "Ann Miller",
         "raw data",
         "strange_place",
-        "/opt",
+        "/opt/models",
         str(Path.home()),
         os.getcwd(),
     ):

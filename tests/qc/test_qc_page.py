@@ -254,7 +254,7 @@ def test_failure_of_a_single_run_stays_although_it_left_no_file(results, tmp_pat
     assert code == 1
     page = write_page(find_records(results / "b"), tmp_path / "qc")
     cards = cards_of(page)
-    assert cards["broken"]["status"] == "failed" and "broken.nii.gz" in cards["broken"]["error"]
+    assert cards["broken"]["status"] == "failed" and "is not gzip" in cards["broken"]["error"]
     assert cards["two"]["status"] == "ok"
 
 
