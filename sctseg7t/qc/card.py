@@ -121,6 +121,8 @@ def _add_masks(record, content):
     }
     if saved.grid is None:
         return Features(content["id"])
+    if saved.file_slices != tuple(range(len(saved.file_slices))):
+        content["file_slices"] = saved.file_slices
     return _ADD[record.kind](content, saved, saved.grid, record)
 
 

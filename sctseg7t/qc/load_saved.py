@@ -25,6 +25,9 @@ class Saved:
     labels : (X, Y, Z, T) array, or None
         Map of lesion numbers.
     grid : Grid, or None where nothing could be read
+    file_slices : tuple of int
+        Index of each slice in the scan's file, see :attr:`sctseg7t.image.volume.Volume.file_slices`; empty where the
+        scan cannot be read.
     sha256 : dict of str to str
         Of each mask's file as it is now.
     changed : list of str
@@ -37,6 +40,7 @@ class Saved:
     masks: dict[str, np.ndarray] = field(default_factory=dict)
     labels: np.ndarray | None = None
     grid: Grid | None = None
+    file_slices: tuple[int, ...] = ()
     sha256: dict[str, str] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -51,7 +55,7 @@ def load_saved(record: Record) -> Saved:
     except InputError as err:
         saved.problems.append(f"the scan cannot be shown: {err}")
     else:
-        saved.image, saved.grid = scan.data, scan.grid
+        saved.image, saved.grid, saved.file_slices = scan.data, scan.grid, scan.file_slices
         if scan.sha256 != (record.raw.get("input") or {}).get("sha256", scan.sha256):
             saved.problems.append(f"the scan {record.image.name} has changed since it was segmented")
     for name in record.masks:

@@ -40,7 +40,7 @@
       QC.view.choose(k);
       if (card.montage) QC.brain.go({ k });
       const { row, flags } = QC.view.label(card, tiles[at]);
-      const texts = [`Slice ${k}`, row.level ? `level ${row.level}` : null, QC.view.words(card, tiles[at], true), ...flags.map(QC.flagText)];
+      const texts = [`Slice ${k}${QC.view.inFile(card, k) ? ` (${QC.view.inFile(card, k)})` : ''}`, row.level ? `level ${row.level}` : null, QC.view.words(card, tiles[at], true), ...flags.map(QC.flagText)];
       $('largeTitle').textContent = texts.filter(Boolean).join(' \u00b7 ');
       $('largeName').textContent = card.name;
       $('largeCount').textContent = `${at + 1} of ${tiles.length}`;

@@ -156,6 +156,7 @@
     const area = (row, tissue) => pick(row, tissue, 'area_mm2');
     const has = (tissue) => rows.some((row) => row[tissue]);
     const shown = [['slice', (row) => row.k, 0]];
+    if (card.file_slices) shown.push(['in file', (row) => card.file_slices[row.k] ?? null, 0]);
     if (rows.some((row) => row.level)) shown.push(['level', (row) => row.level ?? null, 0]);
     if (has('SC')) shown.push(['SC', (row) => area(row, 'SC'), 1], ['SC corr.', (row) => pick(row, 'SC', 'area_corrected_mm2'), 1]);
     for (const tissue of ['GM', 'WM']) if (has(tissue)) shown.push([tissue, (row) => area(row, tissue), 1]);

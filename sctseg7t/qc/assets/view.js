@@ -38,6 +38,9 @@
   QC.view = {
     tissues: { WM: false }, volume: 0, slice: null, card: null, shown: null, zoomed: false, lesion: null,
 
+    // A slice's index in the file as FSLeyes shows it, where that is another one.
+    inFile: (card, k) => (card.file_slices && card.file_slices[k] !== k ? `${card.file_slices[k]} in the file` : null),
+
     rowOf: (card, t, k) => card.rows.find((row) => row.t === t && row.k === k),
 
     label(card, tile) {
@@ -83,7 +86,7 @@
       return el('button', {
         class: 'tile', 'data-k': tile.k, '--w': card.size[0] * card.mm[0],
         'aria-label': `Slice ${tile.k}${level} ${this.words(card, tile)}${words.length ? '; ' + words.join('; ') : ''}. ${card.montage ? 'Show in the three planes' : 'Enlarge'}`,
-        title: words.join('\n') || null, onclick: (event) => (card.montage ? QC.brain.fromTile(event, tile.k) : this.enlarge(tile.k)),
+        title: [this.inFile(card, tile.k), ...words].filter(Boolean).join('\n') || null, onclick: (event) => (card.montage ? QC.brain.fromTile(event, tile.k) : this.enlarge(tile.k)),
         ondblclick: card.montage ? () => this.enlarge(tile.k) : null,
       }, this.frameOf(card, tile), el('span', { class: 'caption' },
         flags.length ? el('span', { class: 'flag', 'aria-hidden': 'true' }, '\u26a0 ') : null, el('b', {}, String(tile.k)), `${level} ${this.words(card, tile)}`));
