@@ -99,7 +99,13 @@ def parser() -> Parser:
                     "tasks, models of the zoo or .onnx files, separated by commas; TITLE=NAME gives it a title",
                 ),
                 *(Option(f"-{name} TEMPLATE", f"{ROLES[name].help}; as for sct7t_batch") for name in _IMAGES),
-                Option("-sct", "run sct_deepseg_sc and sct_deepseg_gm of the installation on PATH"),
+                Option(
+                    "-sct NAMES",
+                    "run the Spinal Cord Toolbox on PATH: sct (sct_deepseg_sc, sct_deepseg_gm), sct_deepseg (its tasks "
+                    "spinalcord, graymatter), sct_deepseg_7t; default: the first two, as installed",
+                    nargs="?",
+                    const="",
+                ),
                 Option("-timeout SECONDS", "limit for SCT on a scan (default 600)", type=number(above=0), default=600),
                 *shared.device(),
             ),
@@ -209,9 +215,9 @@ def _templates(args):
 
 def _check(args):
     """What can be told to be wrong from the arguments alone."""
-    if not (args.method or args.run or args.sct):
+    if not (args.method or args.run or args.sct is not None):
         raise UsageError("-method or -run is required: sct7t_compare -method ours=FOLDER -ref FOLDER -o OUT")
-    if (args.run or args.sct) and not args.input:
+    if (args.run or args.sct is not None) and not args.input:
         raise UsageError("-run and -sct need scans to run on; give -i SCAN or -i FOLDER")
     if _templates(args) and not args.run:
         raise UsageError(f"-{next(iter(_templates(args)))}: is for methods that are run; give -run NAMES")
@@ -243,14 +249,13 @@ def _make(args, scans, root, taken):
     from sctseg7t.compare import run_methods, sct
 
     runs = run_methods.read_runs(args.run) if args.run else {}
-    if args.sct:
-        # Before any scan is run by anything else.
-        sct.find_programs()
-    doubles = taken & {*runs, *([sct.METHOD] if args.sct else [])}
+    # Before any scan is run by anything else.
+    toolbox = {} if args.sct is None else sct.find_commands(args.sct)
+    doubles = (taken & {*runs, *toolbox}) | (set(runs) & set(toolbox))
     if doubles:
         raise UsageError(f"{', '.join(sorted(doubles))}: the name of two methods; give one another name with NAME=")
     made, masks = run_methods.Made(), Path(args.output) / "masks"
-    with Progress(len(scans) * (len(runs) + 2 * args.sct), shown=args.verbose > 0) as progress:
+    with Progress(len(scans) * (len(runs) + sum(map(len, toolbox.values()))), shown=args.verbose > 0) as progress:
         if runs:
             made = run_methods.run_methods(
                 runs,
@@ -263,8 +268,8 @@ def _make(args, scans, root, taken):
                 offline=args.offline,
                 tell=progress.update,
             )
-        if args.sct:
-            more = sct.run_sct(scans, masks, timeout=args.timeout, tell=progress.update)
+        if toolbox:
+            more = sct.run_sct(scans, masks, commands=toolbox, timeout=args.timeout, tell=progress.update)
             made.files += more.files
             made.problems += more.problems
             made.models |= more.models

@@ -255,38 +255,73 @@ class TestRun:
         assert [(r["case"], r["structure"], r["dice"]) for r in rows] == [("t2s", "SC", "1"), ("t2s", "GM", "1")]
 
 
+# Stands in for the toolbox: it prints what sct_deepseg's help lists, and writes where the programs write.
 SCRIPT = """#!{python}
 import sys
 import nibabel as nib, numpy as np
-options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+name, version, tasks = {name!r}, {version}, {tasks!r}
+words = sys.argv[1:]
+if words == ["-h"]:
+    if version >= 7:
+        print("usage: sct_deepseg TASK ...", *("%-30s%s" % (task, "Description") for task in tasks), sep="\\n")
+    else:
+        print("usage: sct_deepseg -task TASK", "To list available tasks, run: sct_deepseg -list-tasks", sep="\\n")
+    sys.exit()
+if words == ["-list-tasks"]:
+    print(*tasks, sep="\\n")
+    sys.exit(version >= 7)
 with open({log!r}, "a") as log:
-    print({name!r}, *sys.argv[1:], file=log)
+    print(name, *words, file=log)
+task = None
+if name == "sct_deepseg" and version >= 7:
+    if words[0] == "-task":
+        sys.exit(print("The '-task' flag has been deprecated as of SCT version 7.0."))
+    task = words.pop(0)
+options = dict(zip(words[::2], words[1::2]))
+task = task or options.get("-task")
+if task not in tasks and name == "sct_deepseg":
+    sys.exit("no such task")
 if "broken" in options["-i"]:
     print("first line")
     sys.exit("Error: no cord here")
 image = nib.load(options["-i"])
-data = np.zeros(image.shape[:3], np.uint8)
-data[60 - {radius}:60 + {radius}, 55:65] = 1
-nib.save(nib.Nifti1Image(data, image.affine), options["-o"])
+def save(radius, path):
+    data = np.zeros(image.shape[:3], np.uint8)
+    data[60 - radius:60 + radius, 55:65] = 1
+    nib.save(nib.Nifti1Image(data, image.affine), path)
+if task and "7t" in task:
+    for suffix, radius in (("_sc", 9), ("_gm", 5)):
+        save(radius, options["-o"].replace(".nii.gz", "_7t_multiclass" + suffix + ".nii.gz"))
+else:
+    save({radius} - (name == "sct_deepseg"), options["-o"])
 """
 
 
 @pytest.mark.skipif(os.name == "nt", reason="the fake programs are scripts")
 class TestToolbox:
     @pytest.fixture
-    def toolbox(self, tmp_path, monkeypatch):
-        """Programs of the toolbox's names on PATH that draw boxes; returns their log."""
-        folder, log = tmp_path / "bin", tmp_path / "log.txt"
-        folder.mkdir()
-        for name, radius in (("sct_deepseg_sc", 8), ("sct_deepseg_gm", 4)):
-            path = folder / name
-            path.write_text(SCRIPT.format(python=sys.executable, log=str(log), name=name, radius=radius))
-            path.chmod(path.stat().st_mode | stat.S_IXUSR)
-        version = folder / "sct_version"
-        version.write_text("#!/bin/sh\necho 6.5-fake\n")
-        version.chmod(version.stat().st_mode | stat.S_IXUSR)
-        monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
-        return log
+    def install(self, tmp_path, monkeypatch):
+        """Put programs of the toolbox's names on PATH that draw boxes; returns their log."""
+
+        def put(version, programs, tasks=()):
+            folder, log = tmp_path / "bin", tmp_path / "log.txt"
+            folder.mkdir()
+            for name in programs:
+                how = {"python": sys.executable, "log": str(log), "version": version, "tasks": tuple(tasks)}
+                text = SCRIPT.format(name=name, radius=4 if name.endswith("gm") else 8, **how)
+                (folder / name).write_text(text)
+            (folder / "sct_version").write_text(f"#!/bin/sh\necho {version}.5-fake\n")
+            for path in folder.iterdir():
+                path.chmod(path.stat().st_mode | stat.S_IXUSR)
+            monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+            return log
+
+        return put
+
+    @pytest.fixture
+    def toolbox(self, install):
+        """The programs of version 6."""
+        return install(6, ("sct_deepseg_sc", "sct_deepseg_gm"))
 
     def test_runs_and_reuses(self, compare, toolbox, scan, tmp_path):
         image = nib.load(scan)
@@ -301,8 +336,41 @@ class TestToolbox:
         said = toolbox.read_text().splitlines()
         assert [line.split()[0] for line in said] == ["sct_deepseg_sc", "sct_deepseg_gm"] and "-c t2s" in said[0]
         model = json.loads((tmp_path / "out/compare.json").read_text())["provenance"]["models"]["sct"]
-        assert model["version"] == "6.5-fake"
+        assert model["version"] == "6.5-fake" and model["commands"] == ["sct_deepseg_sc", "sct_deepseg_gm"]
         assert compare(*argv)[0] == 0 and len(toolbox.read_text().splitlines()) == 2
+
+    @pytest.mark.parametrize(
+        ("version", "tasks", "named", "calls"),
+        [
+            (7, "spinalcord graymatter gm_sc_7t_t2star", "", ["spinalcord -i", "graymatter -i"]),
+            (7, "spinalcord graymatter gm_sc_7t_t2star", "sct_deepseg_7t", ["gm_sc_7t_t2star -i"]),
+            (6, "seg_sc_contrast_agnostic seg_gm_sc_7t_t2star", "sct_deepseg", ["-task seg_sc_contrast_agnostic -i"]),
+            (6, "seg_sc_contrast_agnostic seg_gm_sc_7t_t2star", "sct_deepseg_7t", ["-task seg_gm_sc_7t_t2star -i"]),
+        ],
+    )
+    def test_tasks_in_the_form_that_is_installed(self, install, scan, tmp_path, version, tasks, named, calls):
+        from sctseg7t.compare.matching import scan_of
+
+        log = install(version, ("sct_deepseg",), tasks.split())
+        made = sct.run_sct([scan_of(scan)], tmp_path / "masks", commands=sct.find_commands(named))
+        assert not made.problems
+        said = [line.partition(" ")[2] for line in log.read_text().splitlines()]
+        assert [line.startswith(call) for line, call in zip(said, calls, strict=True)] == [True] * len(calls)
+        widths = {"SC": 9, "GM": 5} if named == "sct_deepseg_7t" else {"SC": 7, "GM": 7}
+        for file in made.files:
+            mask = np.asarray(nib.load(file.path).dataobj)
+            assert mask.sum() == 2 * widths[file.structure] * 10 * mask.shape[2], file.path
+        assert {file.structure for file in made.files} == (
+            {"SC"} if calls[0].startswith("-task seg_sc") else {"SC", "GM"}
+        )
+
+    def test_a_task_that_is_not_there_is_told(self, install, compare, scan, tmp_path):
+        install(7, ("sct_deepseg",), ["spinalcord"])
+        assert list(sct.find_commands()) == ["sct_deepseg"]
+        code, _, errors = compare("-i", scan, "-sct", "sct_deepseg_7t", "-o", tmp_path / "out")
+        assert code == 2 and "with the tasks of sct_deepseg_7t not found" in errors
+        code, _, errors = compare("-i", scan, "-sct", "propseg", "-o", tmp_path / "out")
+        assert code == 2 and "choose of sct, sct_deepseg, sct_deepseg_7t" in errors
 
     def test_a_failure_is_told(self, toolbox, scan, tmp_path):
         from sctseg7t.compare.matching import scan_of
@@ -324,7 +392,7 @@ class TestToolbox:
     def test_not_installed(self, compare, scan, tmp_path, monkeypatch):
         monkeypatch.setenv("PATH", str(tmp_path))
         code, _, errors = compare("-i", scan, "-sct", "-o", tmp_path / "out")
-        assert code == 2 and "sct_deepseg_sc and sct_deepseg_gm not found on PATH" in errors
+        assert code == 2 and "sct_deepseg_sc or sct_deepseg_gm or sct_deepseg not found on PATH" in errors
 
 
 @pytest.mark.data
