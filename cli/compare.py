@@ -96,7 +96,8 @@ def parser() -> Parser:
             "running methods (with -i)": (
                 Option(
                     "-run NAMES",
-                    "tasks, models of the zoo or .onnx files, separated by commas; TITLE=NAME gives it a title",
+                    "tasks, models of the zoo, .onnx files or entries (net.json: url and hash), separated by commas; "
+                    "TITLE=NAME gives one a title",
                 ),
                 *(Option(f"-{name} TEMPLATE", f"{ROLES[name].help}; as for sct7t_batch") for name in _IMAGES),
                 Option(

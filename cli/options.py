@@ -66,7 +66,10 @@ VERBOSE = Option("-v --verbose 0|1|2", "0 errors only, 1 normal (default), 2 wit
 LIST_TASKS = Option("-list-tasks", "list tasks and models, and stop", action=Answer, answer=_tasks)
 
 TASK = Option("-c --task TASK", "gm_sc, gm, sc, brain_lesion; see -list-tasks (default: that of the model, or gm_sc)")
-MODEL = Option("-m --model MODEL", "MODEL or MODEL@VERSION of the zoo, or an .onnx file with its .json entry beside it")
+MODEL = Option(
+    "-m --model MODEL",
+    "MODEL or MODEL@VERSION of the zoo, an .onnx file with its .json entry beside it, or an entry with url and hash",
+)
 SERIES = Option("-series NUMBER|NAME", "of a DICOM folder: the series, by number or description")
 STRIP = Option(
     "-strip auto|stripped|hd-bet|template",

@@ -21,6 +21,7 @@ from sctseg7t.inference.record import FAILED, identities, options_record
 from sctseg7t.inference.roles import ROLES
 from sctseg7t.inference.scan_run import Outcome, ScanTask
 from sctseg7t.inference.segmenter import Options, check_asked, segmenter_for
+from sctseg7t.zoo.spec import is_path
 
 UNCHANGED = "up to date"
 
@@ -104,7 +105,7 @@ def set_up(
     """
     templates = dict(templates or {})
     check_asked(chosen.spec, templates, options)
-    if model and model.endswith(".onnx"):
+    if model and is_path(model):
         # Workers may stand elsewhere.
         model = str(Path(model).absolute())
     layout = Layout(

@@ -13,6 +13,7 @@ from sctseg7t.compare.types import REFERENCE, STRUCTURES, Problem
 from sctseg7t.errors import UsageError
 from sctseg7t.inference.mask_names import parse_name
 from sctseg7t.inference.record import FAILED
+from sctseg7t.zoo.spec import is_path
 
 
 @dataclass
@@ -38,7 +39,7 @@ def read_runs(text: str) -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        Name of a task, of a model, or path of an .onnx file, by method.
+        Name of a task, of a model, or path of an .onnx file or of an entry (.json), by method.
 
     Raises
     ------
@@ -49,7 +50,7 @@ def read_runs(text: str) -> dict[str, str]:
     for part in text.split(","):
         title, equals, name = (piece.strip() for piece in part.partition("="))
         if not equals:
-            name, title = title, Path(title).stem if title.endswith(".onnx") else title
+            name, title = title, Path(title).stem if is_path(title) else title
         if not name or not title or "/" in title or title.startswith(".") or title == REFERENCE:
             raise UsageError(f"-run {text}: give names of tasks or models, separated by commas (gm_sc,sct_gm_large)")
         if title in runs:

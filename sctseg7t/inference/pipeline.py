@@ -18,7 +18,7 @@ from sctseg7t.inference.segmenter import (
     check_asked,
     segmenter_for,
 )
-from sctseg7t.zoo.spec import ModelSpec
+from sctseg7t.zoo.spec import ModelSpec, is_path
 
 DEFAULT_TASK = "gm_sc"
 
@@ -118,10 +118,10 @@ def choose_model(task: str | None = None, model: str | None = None) -> Choice:
     manifest = load_manifest()
     if model is None:
         named = None
-    elif str(model).endswith(".onnx"):
-        from sctseg7t.zoo.local_model import spec_from_onnx
+    elif is_path(str(model)):
+        from sctseg7t.zoo.local_model import model_at
 
-        named = spec_from_onnx(model)
+        named = model_at(model)
     else:
         named = manifest.model(str(model))
     task = task or (named.task if named else DEFAULT_TASK)

@@ -1,4 +1,4 @@
-"""A model that is named by its path: ``net.onnx`` with its entry in ``net.json`` beside it."""
+"""A model that is named by its path: ``net.onnx`` with its entry in ``net.json`` beside it, or that entry alone."""
 
 import json
 import os
@@ -34,14 +34,7 @@ def spec_from_onnx(path: AnyPath) -> ModelSpec:
     entry_path = path.with_suffix(".json")
     if not entry_path.is_file():
         raise ModelError(f"{path}: needs {entry_path.name} beside it, one entry in the format of models.json")
-    raw = read_json(entry_path, "model entry")
-    problem = schema_problem(raw, "model")
-    if problem:
-        raise ModelError(f"{entry_path}: {problem}")
-    try:
-        spec = parse_model(raw, entry_path.resolve().parent)
-    except ValueError as error:
-        raise ModelError(f"{entry_path}: {error}") from error
+    spec = _read_entry(entry_path)
     if not matches(path, spec.files[0]):
         raise ModelError(
             f"{path}: not the file that {entry_path.name} describes "
@@ -49,6 +42,48 @@ def spec_from_onnx(path: AnyPath) -> ModelSpec:
             f"(the file has {path.stat().st_size} bytes, sha256 {file_digest(path)})"
         )
     return check_tool_version(replace(spec, local_path=path.resolve()))
+
+
+def spec_from_entry(path: AnyPath) -> ModelSpec:
+    """Return the :class:`~sctseg7t.zoo.spec.ModelSpec` of an entry given by its path.
+
+    Its file is brought as the zoo's are, and is what the entry's hash says: from the mirror, the cache, the entry's
+    addresses (``urls``; relative ones start at the entry's folder), or the entry's folder.
+
+    Parameters
+    ----------
+    path : path-like
+        ``net.json``: one model entry in the format of ``models.json``.
+
+    Raises
+    ------
+    ModelError
+        The file is missing, or breaks the schema (the message names the place).
+    """
+    path = Path(path)
+    if not (path.is_file() and os.access(path, os.R_OK)):
+        raise ModelError(f"{path}: no such model entry, or it may not be read")
+    spec = _read_entry(path)
+    beside = (str(path.resolve().parent / file.name) for file in spec.files)
+    files = tuple(replace(file, urls=(*file.urls, place)) for file, place in zip(spec.files, beside))
+    return check_tool_version(replace(spec, files=files))
+
+
+def model_at(path: AnyPath) -> ModelSpec:
+    """The model of a network with its entry beside it, or of an entry; see :func:`~sctseg7t.zoo.spec.is_path`."""
+    return spec_from_onnx(path) if str(path).endswith(".onnx") else spec_from_entry(path)
+
+
+def _read_entry(path: Path) -> ModelSpec:
+    """A model's entry from its own file."""
+    raw = read_json(path, "model entry")
+    problem = schema_problem(raw, "model")
+    if problem:
+        raise ModelError(f"{path}: {problem}")
+    try:
+        return parse_model(raw, path.resolve().parent)
+    except ValueError as error:
+        raise ModelError(f"{path}: {error}") from error
 
 
 def schema_problem(raw, part: str | None = None) -> str | None:

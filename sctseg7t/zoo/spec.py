@@ -21,6 +21,11 @@ _NO_EFFECT = set(
 )
 
 
+def is_path(model: str) -> bool:
+    """Whether a model is named by the path of its network or entry, not by its name in the zoo."""
+    return model.endswith((".onnx", ".json"))
+
+
 @dataclass(frozen=True)
 class FileSpec:
     """One file, and what pins it.

@@ -16,6 +16,8 @@ from sctseg7t.cli.compare import main  # noqa: E402
 
 from sctseg7t.compare import run_methods, sct  # noqa: E402
 from sctseg7t.errors import UserError  # noqa: E402
+from sctseg7t.zoo.manifest import load_manifest  # noqa: E402
+from sctseg7t.zoo.weights import weights  # noqa: E402
 
 
 @pytest.fixture
@@ -231,6 +233,23 @@ class TestRun:
         mask = out / "masks/second/one_seg.nii.gz"
         before = mask.stat().st_mtime_ns
         assert compare(*argv)[0] == 1 and mask.stat().st_mtime_ns == before
+
+    def test_any_network_by_address_and_hash(self, compare, made, tmp_path, device, monkeypatch):
+        monkeypatch.setenv("SCT7T_CACHE", str(tmp_path / "cache"))
+        ours = load_manifest().model("cord_gm_sc")
+        entry = json.loads(json.dumps(ours.raw)) | {"id": "theirs", "version": "3.0.0"}
+        (tmp_path / "net.onnx").write_bytes(weights(ours).read_bytes())
+        entry["files"][0] |= {"name": "net.onnx", "path": "net.onnx", "urls": [(tmp_path / "net.onnx").as_uri()]}
+        (tmp_path / "theirs.json").write_text(json.dumps(entry))
+        argv = ("-i", made / "in/one.nii.gz", "-ref", made / "ref", "-o", tmp_path / "out", *device)
+        code, _, errors = compare(*argv, "-run", tmp_path / "theirs.json")
+        assert code == 0, errors
+        rows = read(tmp_path / "out/compare_scans.csv")
+        assert {(r["method"], float(r["dice"])) for r in rows} == {("theirs", 1.0)}
+        entry["files"][0]["sha256"] = "0" * 64
+        (tmp_path / "theirs.json").write_text(json.dumps(entry))
+        code, _, errors = compare(*argv, "-run", tmp_path / "theirs.json")
+        assert code == 2 and "net.onnx" in errors
 
     def test_finding_nothing_is_a_failure_not_an_absence(self, compare, scan, made, tmp_path, device):
         image = nib.load(scan)

@@ -237,10 +237,44 @@ def test_overlap_is_what_a_loop_over_lesions_counts(seed):
     assert found.tp_mask == sum(reference[theirs == k].any() for k in range(1, m + 1))
 
 
+def squares(*boxes):
+    """A slice with rectangles: (first row, last row + 1, first column, last column + 1)."""
+    mask = np.zeros((50, 50, 1), bool)
+    for top, bottom, left, right in boxes:
+        mask[top:bottom, left:right] = True
+    return mask
+
+
+# panoptica's own examples and the numbers that its tests hold (BrainLesion/panoptica, Apache-2.0:
+# unit_tests/test_golden_values.py and test_panoptic_evaluator.py; its NaiveThresholdMatching takes an IoU of 0.5).
+# Reference, mask; instances of both, TP, FP, FN, RQ (our F1), SQ of the Dice (our Dice of matched), Dice of all.
+FULL, PART = (20, 40, 10, 20), (20, 35, 10, 20)
+PANOPTICA = {
+    "two matched, one false, one missed": (
+        [(5, 15, 5, 15), (20, 30, 20, 30), (40, 48, 5, 13)],
+        [(5, 15, 5, 15), (21, 30, 20, 30), (40, 48, 40, 48)],
+        (3, 3, 2, 1, 1, 0.6666666666666666, 0.9736842105263157, 0.7335907335907336),
+    ),
+    "one, a part of it": ([FULL], [PART], (1, 1, 1, 0, 0, 1.0, 6 / 7, 6 / 7)),
+    "mask empty": ([FULL], [], (1, 0, 0, 0, 1, 0.0, np.nan, 0.0)),
+    "reference empty": ([], [PART], (0, 1, 0, 1, 0, 0.0, np.nan, 0.0)),
+    "both empty": ([], [], (0, 0, 0, 0, 0, np.nan, np.nan, np.nan)),
+    "IoU of a third": ([(10, 20, 10, 30)], [(10, 20, 20, 40)], (1, 1, 0, 1, 1, 0.0, np.nan, 0.5)),
+}
+
+
+@pytest.mark.parametrize("name", PANOPTICA)
+def test_iou_counts_what_panoptica_says_of_its_examples(name):
+    reference, mask, wanted = PANOPTICA[name]
+    found = compare_lesions(squares(*reference), squares(*mask), np.eye(4), rule="iou", min_iou=0.5)
+    counts = (found.n_reference, found.n_mask, found.tp_mask, found.fp, found.fn)
+    assert (*counts, found.f1, found.dice_matched, found.dice) == pytest.approx(wanted, nan_ok=True)
+
+
 @pytest.mark.parametrize("limit", [0.1, 0.3, 0.5])
 @pytest.mark.parametrize("seed", range(3))
 def test_iou_is_panopticas_matching(seed, limit):
-    panoptica = pytest.importorskip("panoptica", reason="panoptica is not installed (it needs an older numpy)")
+    panoptica = pytest.importorskip("panoptica", reason="panoptica is not installed (it needs a numpy before 2.3)")
     reference, mask = blobs(seed)
     evaluator = panoptica.Panoptica_Evaluator(
         expected_input=panoptica.InputType.SEMANTIC,

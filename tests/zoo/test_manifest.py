@@ -3,12 +3,12 @@
 import json
 
 import pytest
-from zoo_helpers import file_entry, model_entry, write_manifest
+from zoo_helpers import CONTENT, Answer, file_entry, model_entry, write_manifest
 
-from sctseg7t.errors import ModelError
+from sctseg7t.errors import DownloadError, ModelError
 from sctseg7t.zoo.cache import find_local
 from sctseg7t.zoo.edit import pin, put_model
-from sctseg7t.zoo.local_model import schema_problem, spec_from_onnx
+from sctseg7t.zoo.local_model import model_at, schema_problem, spec_from_onnx
 from sctseg7t.zoo.manifest import PACKAGE_DIR, load_manifest, parse_file, parse_version
 from sctseg7t.zoo.weights import weights
 
@@ -190,6 +190,23 @@ def test_network_given_by_path(tmp_path):
     path.with_suffix(".json").unlink()
     with pytest.raises(ModelError, match="needs net.json beside it"):
         spec_from_onnx(path)
+
+
+def test_entry_given_by_path_brings_its_file_by_address_and_hash(tmp_path, cache, server):
+    entry = tmp_path / "net.json"
+    url = server.script("net.onnx", Answer(CONTENT))
+    entry.write_text(json.dumps(model_entry(files=[file_entry("net.onnx", urls=[url])])))
+    assert weights(model_at(entry)).read_bytes() == CONTENT and server.requests
+    server.script("net.onnx", Answer(b"something else"))
+    entry.write_text(json.dumps(model_entry(files=[file_entry("net.onnx", b"what was promised", urls=[url])])))
+    with pytest.raises(DownloadError, match="net.onnx"):
+        weights(model_at(entry))
+    # Without an address it is looked for beside the entry.
+    (tmp_path / "near.onnx").write_bytes(b"near")
+    entry.write_text(json.dumps(model_entry(files=[file_entry("near.onnx", b"near")])))
+    assert weights(model_at(entry)).read_bytes() == b"near"
+    with pytest.raises(ModelError, match="no such model entry"):
+        model_at(tmp_path / "absent.json")
 
 
 def test_faults_of_an_entry_are_named_by_place(tmp_path):
