@@ -15,12 +15,15 @@ from sctseg7t.version import __version__
 
 # Rows of a table in SCT's columns, by its kind.
 _PER = {"csa": "slice", "levels": "level"}
+CONTRAST_UNUSUAL = "contrast_unusual"
 # What a flag of a slice says to people.
 _DOUBTS = {
     "locator_unsure": "the cord's place is unsure (taken from the neighbouring slices) on {}",
     "touches_window_edge": "the cord touches the window's edge on {}; its area may be cut there",
     "touches_image_edge": "the cord is cut by the image's border on {}",
     "voxels_missing": "voxels of the cord were NaN or infinite, and are taken as 0, on {}",
+    CONTRAST_UNUSUAL: "the cord is brighter than what surrounds it, as on no scan that the model was made for, on {}; "
+    "no mask is to be trusted there",
     PAST_END: "SC widens as into the brainstem, or tapers as at the cord's end, on {}; no mean holds them",
     GM_CONTRAST_LOW: "gray matter cannot be told from white matter on {}; its area is not to be trusted there",
     "gm_outside_sc": "gray matter lies outside the cord on {}",

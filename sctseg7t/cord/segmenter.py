@@ -9,7 +9,7 @@ import numpy as np
 
 from sctseg7t.cord import slices_model, windows_model
 from sctseg7t.cord.locator import from_labels, image_centre, locate
-from sctseg7t.cord.measuring import measure_volume, warning_lines, write_tables
+from sctseg7t.cord.measuring import CONTRAST_UNUSUAL, measure_volume, warning_lines, write_tables
 from sctseg7t.cord.places import read_places
 from sctseg7t.image.grid import bounding_box, resample
 from sctseg7t.image.masks import Readable, read_labels
@@ -18,12 +18,16 @@ from sctseg7t.image.windows import box_around
 from sctseg7t.inference.postprocess import apply, binary, override
 from sctseg7t.inference.roles import LEVELS
 from sctseg7t.inference.segmenter import Clock, OpenModel, Result, Source, load_images, load_scan
+from sctseg7t.measure.contrast import cord_contrast
 from sctseg7t.zoo.spec import ModelSpec
 
 # Soft values further than this from the mask belong to something else.
 _SOFT_REACH_MM = 1.0
 # What runs the networks of each kind of sampling.
 _MODELS = {"windows": windows_model, "slices": slices_model}
+# Contrasts with CSF as bright as the cord or brighter, and the contrast to it (in noise SDs) that tells another one.
+_BRIGHT_CSF = frozenset({"T2star"})
+_DARK_CSF = -2.0
 NO_CORD = "no cord found; the masks are empty (give its place as a centerline file if there is one)"
 NOTHING_LEFT = (
     "the masks are empty: the network found nothing where the cord was looked for, or what it found was removed"
@@ -148,15 +152,25 @@ class CordSegmenter:
             ["locator_unsure"] * bool(unsure) + ["touches_window_edge"] * bool(edge) + ["voxels_missing"] * bool(gap)
             for unsure, edge, gap in zip(path.unsure, found.touches_edge, _gaps(maps, volume, box))
         ]
+        here = volume.grid.crop(box).affine
+        if self._unlike_its_scans(maps, data[box], here):
+            flags = [[*own, CONTRAST_UNUSUAL] for own in flags]
         # Measured even if no table is wanted: the areas tell which slices to doubt.
-        here = places | {"levels": places["levels"] and places["levels"].within(box)}
-        table = measure_volume(maps, volume.grid.crop(box).affine, image=data[box], flags=flags, **here)
+        places = places | {"levels": places["levels"] and places["levels"].within(box)}
+        table = measure_volume(maps, here, image=data[box], flags=flags, **places)
         warnings += [tag + text for text in warning_lines(table)]
         clock.lap("measure")
         whole = {name: np.zeros(data.shape, maps[name].dtype, order="F") for name in self.model.tissues}
         for name, full in whole.items():
             full[box] = maps[name]
         return whole, table, found.centres_vox + [part.start for part in box]
+
+    def _unlike_its_scans(self, maps, image, affine):
+        """Whether the cord is brighter than what surrounds it, though the model was made for scans with bright CSF."""
+        if "SC" not in maps or not _BRIGHT_CSF.intersection(self.model.spec.input.channels):
+            return False
+        contrast = cord_contrast(image, maps["SC"], affine)
+        return contrast is not None and contrast < _DARK_CSF
 
     def _network(self, images, volume, path):
         """The part of the scan that was looked at, and the fractions in it."""

@@ -7,15 +7,20 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
+import numpy as np
 from nibabel.spatialimages import SpatialImage
 
-from sctseg7t.errors import ModelError, UsageError
+from sctseg7t.errors import InputError, ModelError, UsageError
 from sctseg7t.image.masks import Readable
 from sctseg7t.image.nifti import save
 from sctseg7t.image.volume import Volume, load
 from sctseg7t.inference.roles import LEVELS, ROLES
 from sctseg7t.runtime.session import Session
 from sctseg7t.zoo.spec import ModelSpec
+
+# An image of so few values is a mask or a label map; no scan has so little noise.
+_FEW = 16
+_SAMPLE = 4096
 
 if TYPE_CHECKING:
     from sctseg7t.inference.outputs import Plan
@@ -309,8 +314,17 @@ def check_needs(spec: ModelSpec, needs: Mapping[str, Any]) -> None:
 
 
 def load_scan(scan: Source, options: Options, *, axial: bool) -> Volume:
-    """The scan as a segmenter takes it; a Volume is returned as it is."""
-    return scan if isinstance(scan, Volume) else load(scan, volumes=options.volumes, axial=axial, nan=options.nan)
+    """The scan as a segmenter takes it; a Volume is returned as it is (InputError if it is a mask or a label map)."""
+    if isinstance(scan, Volume):
+        return scan
+    volume = load(scan, volumes=options.volumes, axial=axial, nan=options.nan)
+    # Most scans show in a few thousand voxels that they are no mask.
+    values = volume.data.ravel(order="K")
+    if len(np.unique(values[:: max(1, len(values) // _SAMPLE)])) <= _FEW and len(found := np.unique(values)) <= _FEW:
+        raise InputError(
+            f"{volume.name}: holds only {len(found)} different values, as masks and label maps do; give the scan itself"
+        )
+    return volume
 
 
 def load_images(files: Mapping[str, Readable], spec: ModelSpec) -> list[Volume]:

@@ -105,6 +105,43 @@ def gm_contrast(image: np.ndarray, gm: np.ndarray, sc: np.ndarray, affine: np.nd
     return found
 
 
+def cord_contrast(image: np.ndarray, sc: np.ndarray, affine: np.ndarray) -> float | None:
+    """How much brighter the surroundings are than the cord, in noise SDs: the median over the slices.
+
+    Rings of 1 mm on both sides of the outline are compared, without its partial volume. Around a cord on T2*- and
+    T2-weighted scans CSF is as bright or brighter; on T1-weighted ones it is dark.
+
+    Parameters
+    ----------
+    image : (X, Y, Z) array
+    sc : (X, Y, Z) array
+        Mask or fractions.
+    affine : (4, 4) array
+
+    Returns
+    -------
+    float or None
+        None where no slice can tell.
+    """
+    pixel_mm = np.linalg.norm(frame_of(affine).voxel_to_frame, axis=0)
+    rim = tuple(max(1, round(_RIM_MM / mm)) for mm in pixel_mm)
+    ring = tuple(max(1, round(1 / mm)) for mm in pixel_mm)
+    found = []
+    for k in range(sc.shape[2]):
+        box = bounding_box(sc[..., k] >= 0.5, margin=max(rim) + max(ring))
+        if box is None:
+            continue
+        plane, cord = image[(*box, k)].astype(float), sc[(*box, k)] >= 0.5
+        inside, outside = shrunk(cord, rim), grown(cord, rim)
+        within, beyond = plane[inside & ~shrunk(inside, ring)], plane[grown(outside, ring) & ~outside]
+        if min(len(within), len(beyond)) < _FEWEST_WM:
+            continue
+        noise = 1.4826 * _middle(np.abs(within - _middle(within)))
+        if noise > 0:
+            found.append((_middle(beyond) - _middle(within)) / noise)
+    return float(np.median(found)) if found else None
+
+
 def add_contrast(table: CsaTable, shown: Sequence[GmContrast | None]) -> CsaTable:
     """The table with contrast and CNR in its rows of GM, and the flag on GM and WM where GM cannot be told from WM."""
     rows = []
@@ -112,7 +149,7 @@ def add_contrast(table: CsaTable, shown: Sequence[GmContrast | None]) -> CsaTabl
         found = shown[row.slice]
         if found is not None and row.tissue in ("GM", "WM") and row.area_mm2 is not None:
             if found.low:
-                row = replace(row, flags=(*row.flags, GM_CONTRAST_LOW))
+                row = replace(row, flags=tuple(dict.fromkeys((*row.flags, GM_CONTRAST_LOW))))
             if row.tissue == "GM":
                 row = replace(row, gm_wm_contrast=found.own.contrast, gm_wm_cnr=found.own.cnr)
         rows.append(row)

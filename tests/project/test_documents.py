@@ -51,7 +51,7 @@ def test_every_flag_is_explained(root):
     sources = "".join(path.read_text() for path in (root / "sctseg7t").rglob("*.py"))
     names = (
         "locator_unsure touches_window_edge touches_image_edge sc_area_jump sc_area_implausible gm_sc_ratio_implausible"
-        " gm_contrast_low past_cord_end"
+        " gm_contrast_low past_cord_end contrast_unusual"
     )
     for flag in names.split():
         assert f'"{flag}"' in sources and f"`{flag}`" in readme

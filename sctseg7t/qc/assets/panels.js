@@ -6,6 +6,7 @@
     touches_image_edge: "cut by the image's border", sc_area_jump: 'SC area jumps from its neighbours',
     sc_area_implausible: 'SC area is not plausible', gm_sc_ratio_implausible: 'GM/SC ratio is not plausible',
     gm_contrast_low: 'GM cannot be told from WM', past_cord_end: 'past the end of the cord',
+    contrast_unusual: 'not the contrast that the model knows',
     empty_SC: 'no SC', empty_GM: 'no GM', empty_WM: 'no WM',
   };
   QC.flagText = (flag) => (Object.hasOwn(FLAGS, flag) ? FLAGS[flag] : flag.replaceAll('_', ' '));
