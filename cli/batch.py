@@ -54,6 +54,7 @@ def parser() -> Parser:
                 Option("-figures", "draw areas, or lesion loads, as PNG and SVG"),
                 Option("-group COLUMN", "column of participants.tsv that parts the figures"),
                 Option("-qc FOLDER", "write the QC page there"),
+                shared.QC_VIEWER,
                 Option("-tables-only", "only put together what is there already"),
             ),
             "running": (
@@ -171,7 +172,7 @@ def _segment(args, jobs, refused, specs):
         from sctseg7t.qc import keep_card
 
         # Each card by the worker that has just made the masks.
-        after = functools.partial(keep_card, folder=Path(args.qc).absolute())
+        after = functools.partial(keep_card, folder=Path(args.qc).absolute(), viewer=args.qc_viewer)
         jobs = [replace(job, after=after) for job in jobs]
     with Progress(len(jobs), shown=args.verbose > 0) as bar, Interrupts(bar.write) as stop:
         engine = _engine(args, len(jobs), stop, bar.write)
@@ -240,7 +241,15 @@ def _tables(args, paths, participants):
         records = find_records(out) if paths is None else [read_record(path) for path in paths if path.is_file()]
         workers = _workers(args, len(records))
         with Progress(len(records), shown=args.verbose > 0, name="QC page") as bar:
-            files.append(write_page(records, args.qc, participants=participants, workers=workers, progress=bar.reach))
+            page = write_page(
+                records,
+                args.qc,
+                participants=participants,
+                workers=workers,
+                viewer=args.qc_viewer,
+                progress=bar.reach,
+            )
+            files.append(page)
     _warn(notes, args)
     if args.verbose:
         for path in files:

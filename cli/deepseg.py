@@ -44,6 +44,7 @@ def parser() -> Parser:
                 ),
                 Option("-no-csa", "write no area table"),
                 Option("-qc FOLDER", "write the QC page of the run there, or add to it"),
+                shared.QC_VIEWER,
                 Option("-report FILE", "write a JSON report of the whole run"),
             ),
             "model and device": (shared.MODEL, *shared.device()),
@@ -180,7 +181,7 @@ def _one(plan, segmenter, record, args, refused, ahead, progress):
 
             with contextlib.suppress(OutputError):
                 # Said, once, where the page is written.
-                keep_card(plan.sidecar, args.qc)
+                keep_card(plan.sidecar, args.qc, args.qc_viewer)
     if outcome.error:
         progress.write(f"error: {outcome.error}")
     elif args.verbose:
@@ -247,7 +248,7 @@ def _write_pages(plans, outcomes, options, args):
     if args.qc:
         from sctseg7t.qc import write_page
 
-        page = write_page(records, args.qc)
+        page = write_page(records, args.qc, viewer=args.qc_viewer)
         if args.verbose:
             print(f"QC page: {page}")
     try:

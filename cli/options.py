@@ -71,6 +71,11 @@ MODEL = Option(
     "MODEL or MODEL@VERSION of the zoo, an .onnx file with its .json entry beside it, or an entry with url and hash",
 )
 SERIES = Option("-series NUMBER|NAME", "of a DICOM folder: the series, by number or description")
+QC_VIEWER = Option(
+    "-qc-viewer",
+    "write a viewer of the volumes (NiiVue, 2.3 MB; a brain about 1.5 MB) beside the QC page; a page that has it keeps "
+    "it",
+)
 STRIP = Option(
     "-strip auto|stripped|hd-bet|template",
     "brains: how the brain is found: auto (default), stripped, hd-bet or template; auto is: already "

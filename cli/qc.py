@@ -43,6 +43,7 @@ def parser() -> Parser:
                     default=200,
                 ),
                 Option("-workers N", "processes (default: CPUs this one may use)", type=COUNT),
+                shared.QC_VIEWER,
                 Option("-fresh", "leave out the scans that the page shows already"),
             ),
             "raters": (
@@ -77,6 +78,7 @@ def _run(args):
             participants=args.participants,
             fresh=args.fresh,
             workers=args.workers or default_workers("cpu"),
+            viewer=args.qc_viewer,
             progress=bar.reach,
         )
     broken = [record for record in records if not record.raw.get("input")]

@@ -9,7 +9,7 @@ from sctseg7t.cohort.features import Features, lesion_features
 from sctseg7t.image.grid import Grid
 from sctseg7t.inference.record import Record
 from sctseg7t.measure.columns import LOCATIONS
-from sctseg7t.measure.lesions import CONNECTIVITY, measure_lesions
+from sctseg7t.measure.lesions import CONNECTIVITY, LesionTable, measure_lesions
 from sctseg7t.qc.brain_stack import encode_stack, lesion_runs
 from sctseg7t.qc.brain_view import choose_view
 from sctseg7t.qc.load_saved import Saved, number, read_rows
@@ -44,7 +44,7 @@ def add_brain(content: dict[str, Any], saved: Saved, grid: Grid, record: Record)
     Features
     """
     features, table, places = Features(content["id"]), None, {}
-    mask = _lesion_mask(saved)
+    mask = saved.masks.get("LESION")
     if mask is None and saved.image is None:
         return features
     count = max(data.shape[3] for data in (saved.image, *saved.masks.values()) if data is not None)
@@ -52,14 +52,8 @@ def add_brain(content: dict[str, Any], saved: Saved, grid: Grid, record: Record)
         content["problems"].append(f"the scan has {count} volumes; only the first is shown and measured")
     about = record.raw.get("brain") or {}
     if mask is not None:
-        written, load = read_rows(record.table("lesions")), next(iter(read_rows(record.table("load")) or ()), {})
-        limit_mm, neighbours = number(load.get("min_diameter_mm")), number(load.get("connectivity"))
-        table = measure_lesions(
-            mask,
-            grid.affine,
-            min_diameter_mm=3.0 if limit_mm is None else limit_mm,
-            connectivity=int(neighbours) if neighbours in CONNECTIVITY else 26,
-        )
+        written, load = read_rows(record.table("lesions")), _load_row(record)
+        table = lesions_of(saved, grid, record)
         places = _places(table, written or ())
         if saved.masks["LESION"].dtype == bool:
             content["problems"] += _differences(table, places, written, load, saved.labels)
@@ -76,6 +70,22 @@ def add_brain(content: dict[str, Any], saved: Saved, grid: Grid, record: Record)
         content["lesion_columns"] = COLUMNS
         content["lesions"] = [_row(lesion, places, labels, view) for lesion in table.lesions[:MOST_ROWS]]
     return features
+
+
+def lesions_of(saved: Saved, grid: Grid, record: Record) -> LesionTable:
+    """Measure the lesions of a saved mask as the run did."""
+    load = _load_row(record)
+    limit_mm, neighbours = number(load.get("min_diameter_mm")), number(load.get("connectivity"))
+    return measure_lesions(
+        _lesion_mask(saved),
+        grid.affine,
+        min_diameter_mm=3.0 if limit_mm is None else limit_mm,
+        connectivity=int(neighbours) if neighbours in CONNECTIVITY else 26,
+    )
+
+
+def _load_row(record):
+    return next(iter(read_rows(record.table("load")) or ()), {})
 
 
 # --- pictures ------------------------------------------------------------------------
@@ -100,9 +110,7 @@ def _add_slices(content, image, labels, view, grid):
 
 def _lesion_mask(saved):
     """Voxels of lesions; with a soft mask those that the run numbered, else those of half and more."""
-    found = saved.masks.get("LESION")
-    if found is None:
-        return None
+    found = saved.masks["LESION"]
     if found.dtype != bool and saved.labels is not None:
         return saved.labels[..., 0] > 0
     return found[..., 0] >= 0.5

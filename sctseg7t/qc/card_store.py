@@ -16,8 +16,9 @@ import numpy as np
 
 from sctseg7t.cohort.features import Features
 from sctseg7t.files import write_bytes
-from sctseg7t.inference.record import TABLES_OF, Record, read_record
+from sctseg7t.inference.record import FAILED, TABLES_OF, Record, read_record
 from sctseg7t.qc.card import curves_of, make_card, summary_of
+from sctseg7t.qc.viewer import has_viewer, volume_path, write_volume
 from sctseg7t.report.html import html_json
 from sctseg7t.version import __version__
 
@@ -31,7 +32,7 @@ _LINE = re.compile(
 )
 
 
-def keep_card(sidecar: str | Path, folder: str | Path) -> None:
+def keep_card(sidecar: str | Path, folder: str | Path, viewer: bool = False) -> None:
     """Make the card of a scan for a page that is written later; one that has been made already is kept.
 
     Parameters
@@ -40,20 +41,31 @@ def keep_card(sidecar: str | Path, folder: str | Path) -> None:
         Of the scan's record.
     folder : path
         The page's.
+    viewer : bool
+        Make what the viewer shows of the scan too.
 
     Raises
     ------
     OutputError
         The card cannot be written.
     """
-    _keep(read_record(sidecar), Path(folder))
+    _keep(read_record(sidecar), Path(folder), viewer or has_viewer(Path(folder)))
 
 
-def _keep(record: Record, folder: Path) -> None:
-    path = folder / WAITING / f"{card_key(record)}.json"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes(path, html_json(make_card(record, folder)).encode())
+def _keep(record: Record, folder: Path, viewer: bool) -> None:
+    key = card_key(record)
+    path = folder / WAITING / f"{key}.json"
+    if path.is_file() and not (viewer and _lacks_volume(record, folder, key)):
+        return
+    card = make_card(record, folder)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_bytes(path, html_json(card).encode())
+    if viewer and _lacks_volume(record, folder, key):
+        write_volume(record, card, volume_path(folder, key))
+
+
+def _lacks_volume(record, folder, key):
+    return record.status != FAILED and not volume_path(folder, key).is_file()
 
 
 class CardStore:
@@ -63,10 +75,12 @@ class CardStore:
     ----------
     summaries, features, curves, keys : list
         Parts of each card, in the order added; ``keys`` name what it was made from.
+    viewer : bool
+        Whether each scan's volume is there too.
     """
 
-    def __init__(self, folder: Path):
-        self._folder = folder
+    def __init__(self, folder: Path, viewer: bool = False):
+        self._folder, self.viewer = folder, viewer
         self._file: IO[bytes] = tempfile.TemporaryFile()
         self._places: list[tuple[int, int]] = []
         self._known: dict[str, tuple[Path, int, int]] = {}
@@ -86,13 +100,17 @@ class CardStore:
 
     def make(self, records: Sequence[Record], workers: int) -> Iterator[int]:
         """Make the cards that are missing or out of date, in several processes; yields how many are there."""
-        waiting = [record for record in records if card_key(record) not in self._known]
+        waiting = [record for record in records if self._is_waiting(record)]
         there = len(records) - len(waiting)
         yield there
-        for _ in _in_parallel(waiting, self._folder, min(workers, len(waiting))):
+        for _ in _in_parallel(waiting, self._folder, self.viewer, min(workers, len(waiting))):
             there += 1
             yield there
         self._look()
+
+    def _is_waiting(self, record):
+        key = card_key(record)
+        return key not in self._known or (self.viewer and _lacks_volume(record, self._folder, key))
 
     def _look(self):
         for path in (self._folder / WAITING).glob("*.json"):
@@ -147,16 +165,16 @@ def _cards_of(path: Path) -> Iterator[tuple[str, tuple[Path, int, int]]]:
         return
 
 
-def _in_parallel(records: Sequence[Record], folder: Path, workers: int) -> Iterator[None]:
+def _in_parallel(records: Sequence[Record], folder: Path, viewer: bool, workers: int) -> Iterator[None]:
     """Make cards; one that is lost with its process is made with the page."""
     if workers < 2:
         for record in records:
-            yield _keep(record, folder)
+            yield _keep(record, folder, viewer)
         return
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
-        futures = [pool.submit(_keep, record, folder) for record in records]
+        futures = [pool.submit(_keep, record, folder, viewer) for record in records]
         try:
             for future in concurrent.futures.as_completed(futures):
                 try:

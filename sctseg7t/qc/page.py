@@ -18,6 +18,7 @@ from sctseg7t.qc.card import COMPARED
 from sctseg7t.qc.card_store import CardStore
 from sctseg7t.qc.groups import add_groups
 from sctseg7t.qc.mailable import place_of
+from sctseg7t.qc.viewer import has_viewer, keep_only, write_program
 from sctseg7t.report.html import html_json, inline_assets, page_environment, write_html
 
 LISTING, INDEX, LOCK = "records.json", "index.html", ".lock"
@@ -26,7 +27,7 @@ PER_PAGE = 200
 _STYLES = ("page.css", "large.css", "all_scans.css", "narrow.css")
 _SCRIPTS = (
     *("dom.js", "store.js", "settings.js", "exchange.js", "agreement.js", "windowing.js"),
-    *("brain.js", "strip.js", "view.js", "large.js", "panels.js", "all_scans.js", "list.js", "main.js"),
+    *("beside.js", "brain.js", "strip.js", "view.js", "large.js", "panels.js", "all_scans.js", "list.js", "main.js"),
 )
 # Measures in the list, the plots and the table of all scans, with their decimals.
 _PLOTTED = {"sc_area_mm2": 1, "gm_area_mm2": 1, "gm_sc_ratio": 3, "load_ml": 2, "lesions": 0, "brain_ml": 0}
@@ -43,6 +44,7 @@ def write_page(
     participants: str | Path | None = None,
     fresh: bool = False,
     workers: int = 1,
+    viewer: bool = False,
     progress: Callable[[int, int], object] | None = None,
 ) -> Path:
     """Write the QC page of some scans, together with those that the folder's page has already.
@@ -63,6 +65,8 @@ def write_page(
         Forget the scans that the page has already. Ratings are the browser's and are kept.
     workers : int
         Processes that make cards.
+    viewer : bool
+        Write the viewer of volumes beside the page too. A page that has it keeps it.
     progress : callable, optional
         Called with (cards that are there, scans in all).
 
@@ -82,7 +86,10 @@ def write_page(
         listing = read_listing(folder)
         records = _merged(records, folder, {} if fresh else listing["sidecars"])
         heading = str(title or listing["title"] or "QC")
-        with CardStore(folder) as store:
+        viewer = viewer or has_viewer(folder)
+        if viewer:
+            write_program(folder)
+        with CardStore(folder, viewer) as store:
             for done in store.make(records, workers):
                 if progress:
                     progress(done, len(records))
@@ -105,6 +112,8 @@ def write_page(
             if old.name not in made and old.stem.removeprefix("page-").isdigit():
                 old.unlink()
         store.clear()
+        if viewer:
+            keep_only(folder, store.keys)
     return folder / INDEX
 
 
@@ -182,6 +191,7 @@ def _content(store: CardStore, title: str, page_id: str, people: Participants) -
         if measure.name in _PLOTTED and measure.name in shown
     ]
     shared = {"page": page_id, "title": title, "band": band, "measures": measures, "plotted": plotted}
+    shared["viewer"] = store.viewer
     return {**shared, "groups": add_groups(scans, people), "scans": scans}
 
 

@@ -226,7 +226,7 @@
 
   QC.brain = {
     // One viewer at a time: what it shows, and where.
-    card: null, at: null, frames: {},
+    card: null, at: null, frames: {}, lesionOf,
 
     // An axial slice as a tile or an enlarged picture.
     frame(card, tile) {
@@ -245,7 +245,7 @@
       const [axial, coronal, sagittal] = Object.entries(PLANES).map(([name, plane]) => this.pane(card, name, plane));
       const slider = el('input', { type: 'range', id: 'sliceAt', min: card.tiles[0].k, max: card.tiles[card.tiles.length - 1].k, step: 1, 'aria-label': 'Axial slice', oninput: () => this.go({ k: Number(slider.value) }) });
       const made = el('div', { class: 'viewer', 'data-range': card.stack ? card.stack.range.join(' ') : null },
-        el('div', { class: 'planes' }, axial, el('p', { class: 'where' }, slider, el('span', { id: 'where' }), el('span', { class: 'hint', id: 'shownRange' }))),
+        el('div', { class: 'planes' }, axial, el('p', { class: 'where' }, slider, el('span', { id: 'where' }), el('span', { class: 'hint', id: 'shownRange' }), QC.beside.button(card))),
         el('div', { class: 'planes' }, coronal, sagittal));
       this.fit(card, made);
       this.mark(made);
@@ -290,7 +290,7 @@
       const axes = axesOf(this.card);
       for (const [name, value] of Object.entries(at)) this.at[name] = Math.max(axes[name].first, Math.min(axes[name].first + axes[name].n - 1, value));
       const chosen = lesion ? lesionOf(this.card, lesion) : null;
-      if (chosen && (QC.view.lesion || {}).id !== lesion) { QC.view.lesion = chosen; QC.markLesion(chosen); this.refresh(); }
+      if (chosen && (QC.view.lesion || {}).id !== lesion) { QC.view.lesion = chosen; QC.markLesion(chosen); QC.beside.tell(chosen); this.refresh(); }
       QC.view.slice = this.at.k;
       QC.view.mark();
       QC.markSlice(this.at.k);

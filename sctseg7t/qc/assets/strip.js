@@ -39,7 +39,7 @@
     });
     const strip = el('div', { class: 'sagittal', '--scale': scale.toFixed(3), 'data-slices': nz, role: 'img', 'aria-label': `Sagittal cut along the middle of the cord, ${nz} slices${marks.length ? ', with levels' : ''}` }, frame, marks.length ? el('span', { class: 'levels' }, marks) : null);
     requestAnimationFrame(QC.showStrip);
-    return el('section', {}, el('h3', {}, `Sagittal, along the cord\u2019s middle${marks.length ? ' \u00b7 levels' : ''}`), strip);
+    return el('section', {}, el('h3', {}, `Sagittal, along the cord\u2019s middle${marks.length ? ' \u00b7 levels' : ''}`), strip, QC.beside.button(card));
   };
 
   // Show the tissues that are shown elsewhere.

@@ -105,6 +105,7 @@
     chooseLesion(lesion) {
       this.lesion = this.lesion && this.lesion.id === lesion.id ? null : lesion;
       QC.markLesion(this.lesion);
+      QC.beside.tell(this.lesion);
       QC.brain.goTo(lesion);
       QC.brain.refresh();
       document.querySelector('.plane').scrollIntoView({ block: 'nearest' });
