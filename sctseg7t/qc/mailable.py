@@ -14,6 +14,8 @@ _FOLDERS = re.compile(
     | \\\\(?:[^\\/:*?"<>|\s]+\\)+""",
     re.VERBOSE,
 )
+# At the start of a message, before a name and a colon, its folders may have spaces too.
+_FIRST = re.compile(r"""^(?:~?/|[A-Za-z]:[\\/]|\\\\)[^:"'\n]*[\\/](?=[^\\/:]+:\s)""")
 
 
 def without_folders(value: Any, record: Record) -> Any:
@@ -38,7 +40,7 @@ def without_folders(value: Any, record: Record) -> Any:
         ::-1
     ]:
         value = value.replace(folder, "")
-    return _FOLDERS.sub("", value)
+    return _FOLDERS.sub("", _FIRST.sub("", value))
 
 
 def reason_of(record: Record) -> str | None:

@@ -20,6 +20,7 @@ from sctseg7t.qc.mailable import reason_of, scan_id, without_folders
         ("read (/data/a-b/c_d/x.csv), then '/srv/y.json'", "read (x.csv), then 'y.json'"),
         (r"C:\Users\Ann\x.nii.gz and \\server\share\y.nii", "x.nii.gz and y.nii"),
         ("~/work/x.nii", "x.nii"),
+        ("/home/ann/My study/raw data/x.nii: no cord", "x.nii: no cord"),
         # What is no path stays.
         ("GM/SC is 1/2 of 3 mm/s, and/or https://a.org/b/c", "GM/SC is 1/2 of 3 mm/s, and/or https://a.org/b/c"),
     ],

@@ -66,7 +66,7 @@
   // What each said of the same scans, counted.
   function counts(found, part, title) {
     if (!part.n) return null;
-    return el('table', { class: 'counts' }, el('caption', {}, `${title}: rows ${found.raters[0]}, columns ${found.raters[1]}`), head(['said', ...part.categories.map(String)]),
+    return el('table', { class: 'counts' }, el('caption', {}, `${title}, rows ${found.raters[0]}, columns ${found.raters[1]}`), head(['said', ...part.categories.map(String)]),
       el('tbody', {}, part.categories.map((name, i) => el('tr', {}, el('th', { scope: 'row' }, String(name)), part.table[i].map((count, j) => el('td', { class: i === j ? 'same' : null }, String(count)))))));
   }
 
@@ -80,7 +80,7 @@
       el('table', {}, head(['measure', 'scans', 'same', 'kappa', '95 % interval']),
         el('tbody', {}, row('verdict (Cohen\u2019s kappa)', found.verdicts), row('quality 1\u20134 (quadratic weights)', found.ratings))),
       el('p', { class: 'hint' }, 'Interval for large samples (Fleiss, Cohen and Everitt 1969); of few scans it is rough.'),
-      el('div', { class: 'row' }, counts(found, found.verdicts, 'Verdict'), counts(found, found.ratings, 'Quality')),
+      el('div', { class: 'row both' }, counts(found, found.verdicts, 'Verdict'), counts(found, found.ratings, 'Quality')),
       found.disagreements.length ? el('h3', {}, 'Where they differ') : null,
       el('ul', { class: 'texts' }, found.disagreements.map(([x, y]) => el('li', {}, `${x.image || x.scan}: ${said(x)} / ${said(y)}`))),
     ].filter(Boolean);

@@ -55,7 +55,8 @@
       said.push(`${name}: ${own.length}, median ${QC.number(middle, measure.digits)}`);
       const dots = scans.map((scan) => ({ scan, y: y(scan.values[measure.name]) }));
       spread(dots, each * .9);
-      for (const { scan, y: height, dx } of dots) {
+      // What stands out lies above the others.
+      for (const { scan, y: height, dx } of dots.sort((a, b) => Math.sign(a.scan.reasons.length) - Math.sign(b.scan.reasons.length))) {
         const verdict = page.list.ratingOf(scan).verdict || '';
         const text = `${scan.name}: ${QC.number(scan.values[measure.name], measure.digits)}${measure.unit ? ` ${measure.unit}` : ''}\n${page.list.markOf(scan)[2]}; ${page.list.why(scan)}`;
         nodes.push(svg('a', { href: page.placeOf(scan), tabindex: -1, onclick: (event) => { event.preventDefault(); page.go(scan); } },
