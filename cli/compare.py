@@ -292,11 +292,11 @@ def _provenance(argv, models):
 
 def _closing(args, comparison, files, failed):
     """Say what was found and where it is; the exit code."""
-    from sctseg7t.compare.findings import cautions
+    from sctseg7t.compare.findings import cautions, lesion_cautions
     from sctseg7t.compare.report_tables import summary_lines
 
     left_out = [problem for problem in comparison.problems if problem.left_out]
-    doubts = cautions(comparison)
+    doubts = [*cautions(comparison), *(lesion_cautions(comparison) if comparison.has_lesions else ())]
     noted = [problem for problem in comparison.problems if not problem.left_out and problem.message not in doubts]
     shown = [("left out", left_out), *([("note", noted)] if args.verbose else [])]
     for word, problems in shown:

@@ -100,13 +100,19 @@ def make_table(
     note: str = "",
     most: int | None = None,
 ) -> Table:
-    """A table of rows by name, of which at most so many are shown."""
+    """A table of rows by name, of which at most so many are shown; columns of words that nobody has are left out."""
     shown = rows[:most]
     records = shown if isinstance(shown, Sequence) else shown.to_dict("records")
+    empty = [k for k, (_, key, how) in enumerate(columns) if k and not how and _nobody_has(records, key)]
+    columns = [column for k, column in enumerate(columns) if k not in empty]
     cells = tuple(tuple(cell(row, key, how) for _, key, how in columns) for row in records)
     cut = "" if len(shown) == len(rows) else f"The first {most} of {len(rows)} are shown; the CSV tables hold all."
     words = tuple(place for place, (_, _, how) in enumerate(columns) if how is None)
     return Table(caption, tuple(header for header, _, _ in columns), cells, words, note, cut)
+
+
+def _nobody_has(records: Sequence[Mapping[str, Any]], key: str) -> bool:
+    return bool(records) and all(key in row and row[key] in (None, "") for row in records)
 
 
 def cell(row: Mapping[str, Any], key: str, how: str | None) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sctseg7t.compare.agreement_rows import case_values, pairs_of
+from sctseg7t.compare.corrected import corrected_masks
 from sctseg7t.compare.load_masks import load_case
 from sctseg7t.compare.subjects import one_person_perhaps
 from sctseg7t.compare.types import COLUMNS, LESION, STRUCTURES, Case, Comparison, Problem, Settings
@@ -77,7 +78,8 @@ def compare(
             progress()
     values = pd.concat([part for part in parts if len(part)] or [pd.DataFrame(columns=COLUMNS)], ignore_index=True)
     comparison = analyse(values, cases, methods, reference, settings, grids)
-    found += [*_identical(comparison), *_copies(inputs), *_alone(having, comparison), *one_person_perhaps(cases)]
+    found += [*_identical(comparison), *_copies(inputs), *_alone(having, comparison)]
+    found += [*one_person_perhaps(cases), *corrected_masks(cases, inputs, reference)]
     return replace(comparison, problems=tuple(found), provenance={**(provenance or {}), "inputs": inputs})
 
 

@@ -30,11 +30,18 @@ def flattering(comparison: Comparison, lesions: bool = False) -> list[Problem]:
 
 def cautions(comparison: Comparison) -> list[str]:
     """Sentences to read before the tables of tissues."""
-    notes = [problem.message for problem in comparison.problems if problem.kind in ("subject", "corrected")]
+    doubts = [problem for problem in comparison.problems if problem.kind in ("subject", "corrected")]
+    notes = [problem.message for problem in doubts if problem.structure != LESION]
     copies = [problem.message for problem in flattering(comparison)]
     if comparison.reference is None:
         return [*notes, *copies]
     return [*_failures_matter(comparison), *_other_scans(comparison), *_undrawn(comparison), *copies, *notes]
+
+
+def lesion_cautions(comparison: Comparison) -> list[str]:
+    """Sentences to read with the tables of lesions."""
+    corrected = [p.message for p in comparison.problems if p.kind == "corrected" and p.structure == LESION]
+    return [*(problem.message for problem in flattering(comparison, lesions=True)), *corrected]
 
 
 def _failures_matter(comparison: Comparison) -> Iterator[str]:

@@ -29,6 +29,7 @@ def lesion_summary_tables(comparison: Comparison) -> dict[str, Table]:
         pair_column(comparison),
         ("Scans", "n_scans", "d"),
         ("F1 mean", "f1_mean", ".3f"),
+        (f"{comparison.settings.confidence:.0%} CI", "f1_low f1_high", ".3f"),
         ("F1 pooled", "f1_pooled", ".3f"),
         ("Sensitivity mean", "sensitivity_mean", ".3f"),
         ("pooled", "sensitivity_pooled", ".3f"),

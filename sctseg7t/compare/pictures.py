@@ -345,18 +345,28 @@ def _picture(
     title: str,
     told: Mapping[tuple[str, str], tuple[tuple[str, ...], Markup]],
 ) -> Picture:
-    """A slice with a panel for each pair of masks, the method's contour on top; `told`: its lines and what is drawn."""
+    """A slice with a panel for each pair of masks, the method's contour on top; `told`: its lines and what is drawn.
+
+    Of lesions each mask has a panel of its own, and rings tell in the method's where the other one differs.
+    """
     panels = []
     if part.gray is not None:
         panels.append(Panel("scan", (), (), part.svg((), f"Scan {name}, slice {part.index}, without contours")))
-    for method, against in comparison.pairs_of(part.structure):
-        if (method, against) in told:
-            lines, more = told[method, against]
-            colours = colour_of(comparison, method), colour_of(comparison, against)
-            what = "Lesions" if part.structure == LESION else part.structure
-            label = f"{what} of {name}, slice {part.index}: contours of {method} and {against}. {', '.join(lines)}"
-            drawn = part.svg(((f"below {colours[1]}", against), (colours[0], method)), label, more)
-            chips = colours[: 1 if comparison.reference else 2]
-            panels.append(Panel(pair_name(comparison, method, against), lines, chips, drawn))
+    pairs = [pair for pair in comparison.pairs_of(part.structure) if pair in told]
+    # Contours of small lesions lie on each other, and two colours read as a third: each mask has its own picture.
+    apart = part.structure == LESION
+    what = "Lesions" if apart else part.structure
+    for against in dict.fromkeys(against for _, against in pairs) if apart else ():
+        label = f"{what} of {name}, slice {part.index}: contours of {against}"
+        colour = colour_of(comparison, against)
+        panels.append(Panel(against, (), (colour,), part.svg(((colour, against),), label)))
+    for method, against in pairs:
+        lines, more = told[method, against]
+        own, other = colour_of(comparison, method), colour_of(comparison, against)
+        label = f"{what} of {name}, slice {part.index}: contours of {method}"
+        label += f". {', '.join(lines)}" if apart else f" and {against}. {', '.join(lines)}"
+        drawn = part.svg((*(() if apart else ((f"below {other}", against),)), (own, method)), label, more)
+        chips = (own,) if comparison.reference else (own, other)
+        panels.append(Panel(pair_name(comparison, method, against), lines, chips, drawn))
     title += "" if part.gray is not None else " (masks alone: no scan)"
     return Picture(name, part.index, title, part.background(), tuple(panels))

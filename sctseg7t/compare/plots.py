@@ -122,7 +122,7 @@ def _violins(comparison: Comparison, structures: Sequence[str], metric: Metric, 
             within=metric.bounds,
         )
         _method_labels(axis, most)
-        axis.set_title(structure)
+        axis.set_title("Lesions" if structure == LESION else structure)
         axis.set_ylabel(metric.header())
         if metric.better == "zero":
             axis.axhline(0, color="0.5", linewidth=0.7, zorder=0)
@@ -185,7 +185,7 @@ def _slopes(comparison: Comparison, structures: Sequence[str], section: str) -> 
         axis.set_xticks(range(values.shape[1]), [_short(str(method)) for method in values.columns])
         axis.set_xlim(-0.3, values.shape[1] - 0.7)
         _method_labels(axis, values.shape[1])
-        axis.set_title(structure)
+        axis.set_title("Lesions" if structure == LESION else structure)
         axis.set_ylabel(f"{metric.header()}, a subject's {'median' if metric.is_distance else 'mean'}")
         means = ", ".join(f"{m} {number(float(values[m].mean()), f'.{metric.digits}f')}" for m in values.columns)
         texts.append(f"{STRUCTURES[structure]}, {count(len(values), 'subject')}: mean {means}")

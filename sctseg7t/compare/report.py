@@ -140,7 +140,7 @@ def _content(comparison: Comparison) -> dict[str, Any]:
 def _lesions(comparison: Comparison) -> dict[str, Any]:
     return {
         **lesion_tables.lesion_summary_tables(comparison),
-        "cautions": [problem.message for problem in findings.flattering(comparison, lesions=True)],
+        "cautions": findings.lesion_cautions(comparison),
         "agreement": tables.agreement_table(comparison, lesions=True),
         "repeatability": tables.repeatability_table(comparison, lesions=True),
         "sentence": findings.lesion_tests_sentence(comparison),

@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -271,6 +272,20 @@ def test_summaries_by_group(pair):
         own = slices[(slices.case == case) & (slices.method == "b")]
         assert (dice["mean"][group, "b"], dice.n[group, "b"]) == (pytest.approx(own.dice.mean()), len(own))
     assert [row[0] for row in group_tables(found)[0].rows] == ["HC", "HC", "MS", "MS"]
+
+
+def test_masks_that_were_corrected_are_told(pair):
+    """By the record that lies beside our own outputs."""
+    masks = [case.masks["a", "SC"] for case in pair]
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in masks]
+    for path, digest in zip(masks, digests):
+        record = {"files": {path.name: {"sha256": digest}}}
+        path.with_name(path.name.replace(".nii.gz", "_deepseg.json")).write_text(json.dumps(record))
+    assert not [p for p in compare(pair, ["a", "b"], "truth").problems if p.kind == "corrected"]
+    write(masks[1], disc(7, slices=[0, 1]))
+    found = compare(pair, ["a", "b"], "truth")
+    (told,) = [p for p in found.problems if p.kind == "corrected"]
+    assert (told.method, told.case, told.left_out) == ("a", "sub-02", False) and told.message in cautions(found)
 
 
 def test_slices_in_which_the_reference_was_not_drawn(pair):

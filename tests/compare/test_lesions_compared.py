@@ -117,8 +117,8 @@ def test_empty_masks_are_defined_and_shown(make):
     assert (summary.n_f1, summary.f1_mean, summary.n_scans) == (3, pytest.approx(1 / 3), 4)
     assert summary.fp_per_scan == 0.25 and summary.f1_pooled == 0.5
     cells = tables.lesion_scans_table(found).rows
-    assert [row[3] for row in cells] == ["both empty", "reference empty", "method empty", ""]
-    assert [row[8] for row in cells] == ["-", "0.000", "0.000", "1.000"]
+    assert [row[2] for row in cells] == ["both empty", "reference empty", "method empty", ""]
+    assert [row[7] for row in cells] == ["-", "0.000", "0.000", "1.000"]
     assert {p.kind for p in found.problems} == {"empty", "identical", "duplicate"}
     assert "slice" not in next(p.message for p in found.problems if p.kind == "empty")
 
