@@ -145,19 +145,30 @@
   }
 
   // Whoever rates first says who it is; then the rating is made.
+  let waiting = null;
+
   function asRater(then) {
     if (store.named) { then(); return; }
-    const dialog = $('who');
-    dialog.returnValue = '';
+    waiting = then;
     $('whoName').value = '';
-    dialog.addEventListener('close', () => {
-      const name = $('whoName').value.trim();
-      if (dialog.returnValue === 'name' && name) callRater(name);
-      else if (dialog.returnValue === 'nobody') callRater('');
-      else { drawRating(); say('Not rated: it was not said by whom'); return; }
+    $('who').showModal();
+  }
+
+  function listenWho() {
+    $('who').querySelector('form').addEventListener('submit', (event) => {
+      event.preventDefault();
+      const then = waiting, name = event.submitter && event.submitter.value === 'nobody' ? '' : $('whoName').value.trim();
+      waiting = null;
+      $('who').close();
+      callRater(name);
       then();
-    }, { once: true });
-    dialog.showModal();
+    });
+    $('who').addEventListener('close', () => {
+      if (!waiting) return;
+      waiting = null;
+      drawRating();
+      say('Not rated: it was not said by whom');
+    });
   }
 
   function callRater(name) {
@@ -368,7 +379,8 @@
   function onKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
     if (event.key === 'Tab') pointed = false;
-    const box = event.target.closest('input, textarea, select');
+    // The focus leaves a dialog a moment after it was closed.
+    const box = event.target.closest(':is(input, textarea, select):not(dialog:not([open]) *)');
     if (box && !box.matches('[type=range], [type=checkbox], select')) {
       if ((event.key === 'Escape' || event.key === 'Enter') && box.matches('#search, #notes, #rater')) {
         event.preventDefault();
@@ -391,6 +403,7 @@
 
   function listen() {
     document.addEventListener('keydown', onKey);
+    listenWho();
     document.addEventListener('pointerdown', () => { pointed = true; }, true);
     document.addEventListener('change', (event) => { if (pointed && event.target.matches('select, [type=range]')) event.target.blur(); });
     $('previous').addEventListener('click', () => step(-1));
