@@ -127,14 +127,25 @@ def parallel_imaging(scene: CordScene, draw: Draw, *, p=0.35, gain=(0.2, 1.5)) -
 def noise(scene: CordScene, draw: Draw, *, snr=(10.0, 90.0), uneven=0.3) -> None:
     """Rician noise (Gudbjartsson and Patz, MRM 1995) on the stored pixels; ``snr`` is against the median signal."""
     stored, n = scene.stored, draw.count
-    signal = stored.flatten(1).quantile(0.5, dim=1).view(n, 1, 1, 1)
+    signal = stored.flatten(1).median(1).values.view(n, 1, 1, 1)
     sd = signal / draw.log_uniform("snr", *snr)
     both = torch.randn(2 * n, *stored.shape[1:], generator=draw.gen)
     # What the scanner interpolated has smooth noise.
     both = lowpass(both, scene.smoothing.clamp(min=1.0).repeat(2, 1))
     both = both / both.std((1, 2, 3), keepdim=True)
+    scene.noise_sd = sd
     local = scene.noise_map * (1 + uneven * smooth_noise(draw.gen, n, 3, stored.shape[-1]))
     scene.stored = rician(stored, sd * local * both[:n], sd * local * both[n:])
+
+
+@effect("acquisition", "cord")
+def visibility(scene: CordScene, draw: Draw, *, least=0.0) -> None:
+    """No GM is labelled that noise hides: its contrast to noise, over 10 mm2 of pixels, is below ``least``."""
+    if not least:
+        return
+    pixels = 10.0 / scene.pixel.prod(1).view(-1, 1, 1, 1)
+    shown = (scene.gray_contrast * pixels.sqrt() >= least * getattr(scene, "noise_sd", 0.0)).float()
+    scene.target = torch.cat([scene.target[:, :1], scene.target[:, 1:] * shown], 1)
 
 
 @effect("view", "cord", required=True)

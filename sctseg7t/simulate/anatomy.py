@@ -46,12 +46,15 @@ class AnatomyBank:
     step_mm : (N,) float
         Distance to the next slice of the stack.
     source : (N,) str
+    person : (N,) str
+        Whose cord it is; of a template or of drawn cords, the source.
     """
 
     maps: np.ndarray
     stack: np.ndarray
     step_mm: np.ndarray
     source: np.ndarray
+    person: np.ndarray
 
     def __len__(self) -> int:
         return len(self.maps)
@@ -74,6 +77,31 @@ class AnatomyBank:
             member = self.source == name
             weights[member] = np.float32((shares or {}).get(name, 1.0)) / np.float32(member.sum())
         return weights
+
+    def only(self, people: Sequence[str]) -> "AnatomyBank":
+        """The slices of some people (InputError if the bank lacks one of them)."""
+        absent = sorted(set(people) - set(self.person.tolist()))
+        if absent:
+            known = ", ".join(sorted(set(self.person.tolist())))
+            raise InputError(f"the anatomy has nobody called {absent[0]!r}; it has {known}")
+        return self._kept(np.isin(self.person, people))
+
+    def without(self, people: Sequence[str]) -> "AnatomyBank":
+        """All slices but those of some people (InputError if the bank lacks one of them)."""
+        self.only(people)
+        return self._kept(~np.isin(self.person, people))
+
+    def _kept(self, which):
+        parts = (self.maps, self.stack, self.step_mm, self.source, self.person)
+        return AnatomyBank(*(part[which] for part in parts))
+
+    @functools.cached_property
+    def gray_mm(self) -> np.ndarray:
+        """Distance of each pixel from the gray matter's outline at half its probability, mm, positive inside it.
+
+        (N, 1, SIZE, SIZE) float16. Beyond 3 mm it is 3.
+        """
+        return np.stack([_signed_distance(gray > 127) for gray in self.maps[:, 1]])[:, None]
 
     @functools.cached_property
     def horns(self) -> dict[str, np.ndarray]:
@@ -110,10 +138,20 @@ def load_bank(sources: Sequence[str], folders: Mapping[str, str | Path] | None =
         what = f"anatomy source {wrong[0]!r} is unknown" if wrong else "no anatomy source given"
         raise InputError(f"{what}; use {', '.join(known[:-1])} or {known[-1]}")
     parts = [(name, *stack) for name in sources for stack in _stacks(name, folders or {}, seed)]
-    lengths = [len(maps) for _, maps, _ in parts]
-    names, maps, steps = zip(*parts)
+    lengths = [len(maps) for _, maps, *_ in parts]
+    names, maps, steps, people = zip(*parts)
     step_mm = np.repeat(np.array(steps, np.float32), lengths)
-    return AnatomyBank(np.concatenate(maps), np.repeat(range(len(parts)), lengths), step_mm, np.repeat(names, lengths))
+    stack, source, person = (np.repeat(values, lengths) for values in (range(len(parts)), names, people))
+    return AnatomyBank(np.concatenate(maps), stack, step_mm, source, person)
+
+
+def _signed_distance(inside, reach_mm=3.0):
+    from scipy.ndimage import distance_transform_edt
+
+    # The outline runs half way between the pixels; a light blur takes out their steps.
+    depth = distance_transform_edt(inside) - distance_transform_edt(~inside) if inside.any() else -np.ones(inside.shape)
+    depth = gaussian_filter((depth - 0.5 * np.sign(depth)) * SPACING_MM, 0.7)
+    return depth.clip(-reach_mm, reach_mm).astype(np.float16)
 
 
 def describe_horns(maps: np.ndarray) -> dict[str, np.ndarray]:
@@ -193,10 +231,10 @@ def anatomy_folders(items: Sequence[str], exported: Mapping[str, str] = _EXPORTE
     return folders
 
 
-def _stacks(source, folders, seed) -> Iterator[tuple[np.ndarray, float]]:
-    """Maps and step (mm) of every stack of a source."""
+def _stacks(source, folders, seed) -> Iterator[tuple[np.ndarray, float, str]]:
+    """Maps, step (mm) and person of every stack of a source."""
     if source == "parametric":
-        yield _parametric(np.random.default_rng(seed)), 0.8
+        yield _parametric(np.random.default_rng(seed)), 0.8, source
     elif source == "masks":
         for path in _files(source, folders, "*_seg-manual"):
             gm_path = path.with_name(path.name.replace("_seg-manual", "_gmseg-manual"))
@@ -209,7 +247,9 @@ def _stacks(source, folders, seed) -> Iterator[tuple[np.ndarray, float]]:
             # A coarse mask has no fine outline to learn from.
             if zooms[0] <= 0.4:
                 keep = np.flatnonzero(sc.any((0, 1)) & gm.any((0, 1)))
-                yield _regrid([_soften(sc, zooms), _soften(gm, zooms)], keep, zooms), float(zooms[2])
+                # A session of a person is named "sub-01Ses2" there.
+                person = path.name.partition("_")[0].partition("Ses")[0]
+                yield _regrid([_soften(sc, zooms), _soften(gm, zooms)], keep, zooms), float(zooms[2]), person
     else:
         (sc, zooms), *others = (_read(_files(source, folders, name)[0]) for name in _TEMPLATES[source])
         gm = others[0][0]
@@ -220,7 +260,7 @@ def _stacks(source, folders, seed) -> Iterator[tuple[np.ndarray, float]]:
         if zooms[0] > 0.4:
             # Drawn on coarse voxels: without this its outline is a polygon.
             sc = _soften(sc, zooms, 0.3)
-        yield _regrid([sc, *(volume for volume, _ in others)], keep, zooms), float(zooms[2])
+        yield _regrid([sc, *(volume for volume, _ in others)], keep, zooms), float(zooms[2]), source
 
 
 def _files(source, folders, name):

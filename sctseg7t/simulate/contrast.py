@@ -22,8 +22,14 @@ def tissues(
     iso_csf_p=0.2,
     iso_csf=(0.95, 1.3),
     dark_csf_p=0.05,
+    uneven_gm=0.0,
+    blind_p=0.0,
 ) -> None:
-    """Levels of WM, GM and CSF: GM and CSF mostly brighter, sometimes WM's equal or darker."""
+    """Levels of WM, GM and CSF: GM and CSF mostly brighter, sometimes WM's equal or darker.
+
+    ``uneven_gm`` is the largest SD of GM's contrast within a slice. In a share ``blind_p`` of images GM is as bright
+    as WM: it cannot be seen, and none is labelled.
+    """
     scene.white = draw.uniform("white", *white)
     gain = scene.white * draw.uniform("gm_gain", *gm_gain)
     gain = torch.where(draw.chance("dark_gm", dark_gm_p) > 0, -0.7 * gain, gain)
@@ -32,6 +38,14 @@ def tissues(
     ratio = torch.where(draw.chance("iso_csf", iso_csf_p) > 0, draw.uniform("iso_ratio", *iso_csf), ratio)
     ratio = torch.where(draw.chance("dark_csf", dark_csf_p) > 0, draw.uniform("dark_ratio", 0.15, 0.8), ratio)
     scene.fluid = scene.white * ratio
+    scene.gray_contrast = gain.abs()
+    if uneven_gm:
+        noise = 0.7 * (draw.noise(5) + draw.noise(9))
+        gain = gain * (1 + draw.uniform("uneven_gm", 0, uneven_gm) * noise).clamp(min=0.2)
+    if blind_p:
+        scene.seen = 1 - draw.chance("blind", blind_p)
+        gain = gain * scene.seen
+        scene.target = torch.cat([scene.target[:, :1], scene.target[:, 1:] * scene.seen], 1)
     scene.inner = scene.white + gain * scene.gm / scene.sc.clamp(min=0.05)
 
 
@@ -41,6 +55,8 @@ def tracts(scene: CordScene, draw: Draw, *, sd=0.035, drift=0.05) -> None:
     table = sd * torch.randn(draw.count, 256, generator=draw.gen)
     table[:, 0] = 0
     local = torch.gather(table, 1, scene.regions.view(draw.count, -1)).view(scene.regions.shape)
+    # Where GM cannot be seen, its regions do not show it either.
+    local = local * (1 - (1 - scene.seen) * scene.gm)
     scene.inner = scene.inner + scene.white * (local + draw.uniform("drift", 0, drift) * draw.noise(4))
 
 
@@ -93,6 +109,7 @@ def canal(
     shift_y=(-1.2, 2.6),
     layer=(0.03, 0.3),
     uneven=0.12,
+    streaks=0.0,
 ) -> None:
     """The thecal sac and its fluid, of uneven brightness where it flows."""
     scene.wall = thecal_sac(scene, draw, semi_x, semi_y, shift_y)
@@ -101,6 +118,8 @@ def canal(
     thin = edge((scene.layer - draw.uniform("layer", *layer)) * 2, 0.1)
     scene.in_canal = torch.maximum(edge(scene.wall), thin)
     scene.csf = scene.fluid * (1 + draw.uniform("uneven", 0, uneven) * draw.noise(6))
+    if streaks:
+        scene.csf = (scene.csf * (1 + draw.uniform("streaks", 0, streaks) * draw.noise(14))).clamp(min=0)
 
 
 def thecal_sac(scene: SliceScene, draw: Draw, semi_x, semi_y, shift_y) -> torch.Tensor:
@@ -141,8 +160,11 @@ def vessels(scene: CordScene, draw: Draw, *, p=0.5, count=4) -> None:
 
 
 @effect("contrast", "cord", required=True)
-def surroundings(scene: CordScene, draw: Draw, *, vertebra_p=0.5, epidural_p=0.5) -> None:
-    """Bone, discs, ligaments, fat and muscle: piecewise smooth tissues; a vertebra; epidural tissue."""
+def surroundings(scene: CordScene, draw: Draw, *, vertebra_p=0.5, epidural_p=0.5, dim_p=0.0, dim=(0.15, 0.7)) -> None:
+    """Bone, discs, ligaments, fat and muscle: piecewise smooth tissues; a vertebra; epidural tissue.
+
+    In a share ``dim_p`` of images they are darker, as bone and muscle are on T2*-weighted scans.
+    """
     (x, y), fluid = scene.canal, scene.fluid
     tissue = fluid * draw.uniform("level", 0.05, 0.9)
     for nodes in (4, 6, 9, 13):
@@ -154,6 +176,9 @@ def surroundings(scene: CordScene, draw: Draw, *, vertebra_p=0.5, epidural_p=0.5
     tissue = tissue + body * draw.chance("vertebra_on", vertebra_p) * (level - tissue)
     near = edge(scene.wall + draw.uniform("epidural_mm", 0.5, 3.5)) * draw.chance("epidural_on", epidural_p)
     scene.outside = tissue + near * (fluid * draw.uniform("epidural", 0.1, 1.3) - tissue)
+    if dim_p:
+        dimmed = draw.chance("dim", dim_p)
+        scene.outside = scene.outside * (1 + dimmed * (draw.uniform("dim_level", *dim) - 1))
 
 
 @effect("contrast", "cord", required=True)

@@ -54,10 +54,11 @@ def lowpass(images: Tensor, width_px: Tensor) -> Tensor:
     freq = torch.fft.fftfreq(size)
     cut_x, cut_y = (0.5 / width_px).unbind(1)
     fall = 0.02
-    win_x = torch.sigmoid((cut_x[:, None] - freq.abs()[None]) / (fall * cut_x[:, None] * 4))
+    half = torch.fft.rfftfreq(size)
+    win_x = torch.sigmoid((cut_x[:, None] - half[None]) / (fall * cut_x[:, None] * 4))
     win_y = torch.sigmoid((cut_y[:, None] - freq.abs()[None]) / (fall * cut_y[:, None] * 4))
     window = win_y[:, None, :, None] * win_x[:, None, None, :]
-    return torch.fft.ifft2(torch.fft.fft2(images) * window).real
+    return torch.fft.irfft2(torch.fft.rfft2(images) * window, s=images.shape[-2:])
 
 
 def rotate(x: Tensor, y: Tensor, angle_rad: Tensor) -> tuple[Tensor, Tensor]:

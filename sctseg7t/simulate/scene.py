@@ -181,11 +181,16 @@ class CordScene(SliceScene):
     organ = "cord"
     gray: tuple[torch.Tensor, torch.Tensor]  # positions in the frame of the gray matter
     gray_level: torch.Tensor  # probability at which a template's outline is taken
+    gray_moved: torch.Tensor | None = None  # or by how many mm that of one half is moved outwards
+    gray_outset: float = 0.0  # by how many mm its label reaches further
     horns: dict[str, Any]  # how the horn effects change the gray matter
     regions: torch.Tensor  # atlas region
     inner: torch.Tensor  # the cord's image, the fluid's, and what lies beyond
     csf: torch.Tensor
     outside: torch.Tensor
+    gray_contrast: torch.Tensor  # of GM to WM, and the noise's SD in the stored image
+    noise_sd: torch.Tensor
+    seen: torch.Tensor | float = 1.0  # 0 where GM has no contrast to WM
     wall: torch.Tensor  # signed distance inside the canal
     layer: torch.Tensor  # about 1 near the cord
     in_canal: torch.Tensor

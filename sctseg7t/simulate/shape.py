@@ -76,13 +76,35 @@ def atrophy(scene: CordScene, draw: Draw, *, p=0.2, cord=(0.78, 1.0), gray=(0.88
 
 
 @effect("anatomy", "cord", required=True)
-def gray_matter(scene: CordScene, draw: Draw, *, level=(0.3, 0.56), scale_sd=0.05, warp_sd=0.13) -> None:
-    """Gray matter's own size and form; ``level`` is the probability at which a template's outline is taken."""
+def gray_matter(
+    scene: CordScene,
+    draw: Draw,
+    *,
+    level=(0.3, 0.56),
+    scale_sd=0.05,
+    warp_sd=0.13,
+    moved_mm=None,
+    uneven_mm=0.0,
+    one_side_p=0.0,
+    outset_mm=0.0,
+) -> None:
+    """Gray matter's own size and form; ``level`` is the probability at which a template's outline is taken.
+
+    With ``moved_mm`` the outline is that of one half, moved out or in by so much, ``uneven_mm`` (SD) from place to
+    place, and sometimes in on one side alone: its size then says nothing of the cord's. ``outset_mm`` places its
+    label outside the tissue's border, where people draw it; the image is not changed by it.
+    """
     x, y = getattr(scene, "gray", scene.cord)
     x = x * draw.normal("scale_x", scale_sd, 1.0) + warp_sd * draw.noise(9)
     y = y * draw.normal("scale_y", scale_sd, 1.0) + warp_sd * draw.noise(9)
     scene.gray = (x, y)
     scene.gray_level = draw.uniform("level", *level)
+    if moved_mm is not None:
+        moved = draw.uniform("moved_mm", *moved_mm) + draw.uniform("uneven", 0, 1) * uneven_mm * draw.noise(5)
+        less = draw.chance("one_side", one_side_p) * draw.uniform("less_mm", 0.1, 1.5)
+        side = 2 * draw.chance("right", 0.5) - 1
+        scene.gray_moved = moved - less * edge(side * x, 0.2)
+        scene.gray_outset = outset_mm
 
 
 @effect("anatomy", "cord")
@@ -132,21 +154,33 @@ def slab(scene: CordScene, draw: Draw, *, thickness=(1.0, 7.0), tilt_sd=6.0, ins
         away = depth * thick
         near = torch.from_numpy(scene.bank.neighbours(scene.index.numpy(), away.flatten().numpy()))
         dx, dy = away * tilt[0], away * tilt[1]
-        maps = scene.maps_of(near)
-        cord_map = maps[:, :1] / 255
+        maps = torch.from_numpy(scene.bank.maps[near.numpy()])
+        cord_map = maps[:, :1].float() / 255
         sc = _sharpen(sample_mm(cord_map, x + dx, y + dy, SPACING_MM), 0.5)
         label = _sharpen(sample_mm(cord_map, x * inset + dx, y * inset + dy, SPACING_MM), 0.5) if inset_mm else sc
-        gm = torch.minimum(_gray(scene, maps[:, 1:2] / 255, near, gx + dx, gy + dy), sc)
-        parts.append((sc, gm, label))
+        gray, gray_label = _gray(scene, maps[:, 1:2], near, gx + dx, gy + dy)
+        parts.append((sc, torch.minimum(gray, sc), label, torch.minimum(gray_label, sc)))
         if depth == 0.0:
-            scene.regions = sample_mm(maps[:, 2:3], x, y, SPACING_MM, mode="nearest").long()
-    scene.sc, scene.gm, label = ((a + b + c) / 3 for a, b, c in zip(*parts))
-    scene.target = torch.cat([label, torch.minimum(scene.gm, label)], 1)
+            scene.regions = sample_mm(maps[:, 2:3].float(), x, y, SPACING_MM, mode="nearest").long()
+    scene.sc, scene.gm, label, gray_label = ((a + b + c) / 3 for a, b, c in zip(*parts))
+    scene.target = torch.cat([label, torch.minimum(gray_label, label)], 1)
 
 
 def _gray(scene, gray_map, near, x, y):
-    """Gray matter of bank slices at positions in its frame, its horns as the effects made them."""
-    gm = _sharpen(sample_mm(gray_map, x, y, SPACING_MM), scene.gray_level)
+    """Gray matter of bank slices at positions in its frame, its horns as the effects made them; and its label."""
+    if scene.gray_moved is None:
+        gm = _sharpen(sample_mm(gray_map.float() / 255, x, y, SPACING_MM), scene.gray_level)
+        made = [(gm, 0.0)]
+    else:
+        depth = torch.from_numpy(scene.bank.gray_mm[near.numpy()]).float()
+        depth = sample_mm(depth, x, y, SPACING_MM, padding="border") + scene.gray_moved
+        outsets = (0.0, scene.gray_outset) if scene.gray_outset else (0.0,)
+        made = [(edge(depth + more, 0.06), scene.gray_moved + more) for more in outsets]
+    made = [_with_horns(scene, gm, near, x, y, more) for gm, more in made]
+    return made[0], made[-1]
+
+
+def _with_horns(scene, gm, near, x, y, moved):
     if "bridge" in scene.horns:
         off = (y - scene.horn(near, "commissure_y")).abs()
         middle = edge(1.3 - x.abs(), 0.15)
@@ -157,7 +191,7 @@ def _gray(scene, gray_map, near, x, y):
             tx, ty, ux, uy, room = (scene.horn(near, f"{side}_{k}") for k in ("x", "y", "ux", "uy", "room"))
             far = horn["reach"] * (room - horn["margin"]).clamp(min=0)
             line = segment_distance(x, y, tx - 0.4 * ux, ty - 0.4 * uy, tx + far * ux, ty + far * uy)
-            gm = torch.maximum(gm, edge(horn["half_width"] - line, 0.06))
+            gm = torch.maximum(gm, edge(horn["half_width"] + moved - line, 0.06))
     return gm
 
 

@@ -1,8 +1,8 @@
 """The training loop: simulated batches in, checkpoints and curves out.
 
 The learning rate is held and then falls linearly to zero (warm-up, stable, decay), so a run
-can be shortened or lengthened by its ``steps`` alone until the fall begins. Step ``k`` draws its
-batch from seed ``seed + k``: a resumed run sees the batches that an unbroken one would.
+can be shortened or lengthened by its ``steps`` alone until the fall begins. Each step draws its
+batch from a seed of its own (:meth:`TrainRecipe.stream`): a resumed run sees the batches that an unbroken one would.
 """
 
 import math
@@ -99,18 +99,21 @@ def train(
             # First: a scan that cannot be used should not cost the minutes that the anatomy takes.
             cases = [prepare(scan, spec) for scan in scans]
             source = task.simulator(recipe, folders, out.resolve().parent, log)
-            batches = held_out(source, recipe)
+            unseen = task.unseen(recipe, folders, out.resolve().parent, log) or source
+            batches = held_out(unseen, recipe)
             _run(source, state, Validator(out, recipe, task, place, batches, spec, cases, scans_every), log)
     return out / WEIGHTS
 
 
-def batches_ahead(source: BatchSource, recipe: TrainRecipe, first: int, workers: int = 1) -> Iterator[tuple[int, Any]]:
+def batches_ahead(
+    source: BatchSource, recipe: TrainRecipe, first: int, workers: int = 1, stream: int = 0
+) -> Iterator[tuple[int, Any]]:
     """Steps from ``first`` on and their batches, in order; the next are simulated while one is in use."""
     pool, ahead, following = ThreadPoolExecutor(workers), deque(), first
     try:
         for step in range(first, recipe.steps):
             while following < recipe.steps and len(ahead) <= workers:
-                ahead.append(pool.submit(source.batch, recipe.batch, recipe.seed + following))
+                ahead.append(pool.submit(source.batch, recipe.batch, stream + following))
                 following += 1
             yield step, ahead.popleft().result()
     finally:
@@ -123,7 +126,7 @@ def _run(source: BatchSource, state: State, validator: Validator, log: TextIO) -
     begun = time.time() - state.seconds
     progress = Progress(log, recipe.steps, state.step)
     with progress.bar, stop_requests() as asked:
-        for step, batch in batches_ahead(source, recipe, state.step, place.workers):
+        for step, batch in batches_ahead(source, recipe, state.step, place.workers, state.stream):
             loss = _learn(state, place.batch(batch), step, recipe, place, task)
             # On the device, in double precision: reading every loss would make a GPU wait.
             state.running = loss if not state.step else 0.98 * state.running + 0.02 * loss

@@ -33,15 +33,23 @@ class UNet(nn.Module):
         Image channels and output maps (logits).
     fold : int
         Sides of the image must be multiples of ``fold * 2**(len(widths) - 1)``.
+    norm : bool
+        Batch normalisation after each convolution. Without it the network is what is shipped, where the
+        normalisation is folded into the convolutions: such a network can start from a file of the zoo.
     """
 
     dimensions = 2
 
     def __init__(
-        self, widths: Sequence[int] = (32, 64, 128, 128), inputs: int = 1, outputs: int = 2, fold: int = 2
+        self,
+        widths: Sequence[int] = (32, 64, 128, 128),
+        inputs: int = 1,
+        outputs: int = 2,
+        fold: int = 2,
+        norm: bool = True,
     ) -> None:
         super().__init__()
-        self.fold, folded = fold, fold**self.dimensions
+        self.fold, folded, self.norm = fold, fold**self.dimensions, norm
         ins = [inputs * folded, *widths[:-1]]
         self.down = nn.ModuleList(self._block(i, w) for i, w in zip(ins, widths))
         self.up = nn.ModuleList(self._block(low + skip, skip) for low, skip in zip(widths[:0:-1], widths[-2::-1]))
@@ -51,7 +59,8 @@ class UNet(nn.Module):
         conv, norm = _CONV[self.dimensions], _NORM[self.dimensions]
         layers = []
         for i in (inputs, outputs):
-            layers += [conv(i, outputs, 3, padding=1, bias=False), norm(outputs), nn.ReLU(True)]
+            layers.append(conv(i, outputs, 3, padding=1, bias=not self.norm))
+            layers += [norm(outputs), nn.ReLU(True)] if self.norm else [nn.ReLU(True)]
         return nn.Sequential(*layers)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -70,9 +79,14 @@ class UNet3d(UNet):
     dimensions = 3
 
     def __init__(
-        self, widths: Sequence[int] = (32, 48, 80, 96), inputs: int = 3, outputs: int = 1, fold: int = 2
+        self,
+        widths: Sequence[int] = (32, 48, 80, 96),
+        inputs: int = 3,
+        outputs: int = 1,
+        fold: int = 2,
+        norm: bool = True,
     ) -> None:
-        super().__init__(widths, inputs, outputs, fold)
+        super().__init__(widths, inputs, outputs, fold, norm)
 
 
 class MPUNetPP(nn.Module):

@@ -1,5 +1,6 @@
 """The recipe of a training: everything that its weights depend on, in one JSON file."""
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,8 @@ class TrainRecipe:
         Share of the steps, at the end, in which it falls to zero.
     ema : float
         What the averaged weights keep of themselves at a step.
+    held_out : list of str
+        People of the anatomy that are never trained on: the images of validation are simulated from them.
     network : dict
         ``kind`` and settings of the network, see :func:`sctseg7t.train.networks.build_network`.
     simulation : dict
@@ -49,8 +52,18 @@ class TrainRecipe:
     seed: int = 7
     validate_every: int = 250
     validation_images: int = 96
+    held_out: list[str] = field(default_factory=list)
     network: dict[str, Any] = field(default_factory=dict)
     simulation: dict[str, Any] = field(default_factory=dict)
+
+    def stream(self, start: str = "") -> int:
+        """Where the seeds of a run's batches begin: step ``k`` draws from this number plus ``k``.
+
+        It is a hash of the model, the seed and the digest of the weights that the run starts from. So two runs in a
+        row, or two models, never train on the same images, though their recipes have one seed.
+        """
+        told = json.dumps([self.model, self.task, self.seed, start]).encode()
+        return int.from_bytes(hashlib.sha256(told).digest()[:5], "big") << 16
 
     def learning_rate_at(self, step: int) -> float:
         """Learning rate of a step: it rises, is held, and falls linearly to zero."""

@@ -65,6 +65,8 @@ class State:
         Of all sittings.
     running : tensor
         Smoothed training loss, double precision, on the device; nan before the first step.
+    stream : int
+        :meth:`~sctseg7t.train.recipe.TrainRecipe.stream` of the run.
     """
 
     network: torch.nn.Module
@@ -74,6 +76,7 @@ class State:
     best: float = math.inf
     seconds: float = 0.0
     running: torch.Tensor = field(default_factory=lambda: torch.tensor(math.nan))
+    stream: int = 0
 
     def save(self, out: Path) -> None:
         """Write ``last.pt``."""
@@ -120,6 +123,7 @@ def open_state(
         average.load_state_dict(network.state_dict())
         for name in (curves.SIMULATED, curves.REAL):
             (out / name).unlink(missing_ok=True)
+    state.stream = recipe.stream((told["start"] or {}).get("sha256", ""))
     if state.step < recipe.steps:
         told["sittings"].append(_sitting(state, place, scans))
     write_json(out / SITTINGS, told)

@@ -103,6 +103,10 @@ class Task(ABC):
             A source lacks its files, or the recipe has an unknown setting.
         """
 
+    def unseen(self, recipe: TrainRecipe, folders: Folders, root: Path, log: TextIO) -> BatchSource | None:
+        """The simulator of the images of validation, from anatomy that is not trained on; None: from the same."""
+        return None
+
     @abstractmethod
     def input_shape(self, recipe: TrainRecipe) -> InputShape:
         """What the network is given."""

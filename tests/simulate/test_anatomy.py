@@ -183,9 +183,17 @@ class TestCord:
             assert float(values.std(correction=0)) == pytest.approx(1, abs=1e-3)
             assert (image[inside == 0] == 0).all()
 
+    def test_people_are_told_apart(self):
+        person = np.array(["a", "b", "b", "c"])
+        bank = AnatomyBank(np.zeros((4, 3, 8, 8), np.uint8), np.arange(4), np.ones(4, np.float32), person, person)
+        assert bank.only(["b"]).stack.tolist() == [1, 2]
+        assert bank.without(["b"]).stack.tolist() == [0, 3]
+        with pytest.raises(InputError, match="nobody called 'd'; it has a, b, c"):
+            bank.without(["d"])
+
     def test_neighbours_stay_within_their_stack(self):
         maps = np.zeros((6, 3, SIZE, SIZE), np.uint8)
         stack, step = np.array([0, 0, 0, 1, 1, 1]), np.full(6, 1.0, np.float32)
-        bank = AnatomyBank(maps, stack, step, np.full(6, "x"))
+        bank = AnatomyBank(maps, stack, step, np.full(6, "x"), np.full(6, "x"))
         assert bank.neighbours(np.arange(6), np.full(6, 1.0)).tolist() == [1, 2, 2, 4, 5, 5]
         assert bank.neighbours(np.arange(6), np.full(6, -2.0)).tolist() == [0, 0, 0, 3, 4, 3]

@@ -220,7 +220,9 @@ def noisy(run):
 
 
 class TestContrast:
-    @pytest.mark.parametrize("name", [name for name in OPTIONAL if EFFECTS[name].stage != "anatomy"])
+    @pytest.mark.parametrize(
+        "name", [name for name in OPTIONAL if EFFECTS[name].stage != "anatomy" and name != "visibility"]
+    )
     def test_labels_are_the_anatomys_alone(self, run, noisy, name):
         settings = {"p": 1.0} if "p" in EFFECTS[name].defaults else {}
         changed = run("view", **{"noise": {}, name: settings if name != "noise" else False})
@@ -389,3 +391,38 @@ class TestView:
         for inside in scene.inside[:, 0]:
             reach = [float(v[inside > 0].max()) for v in (x[0, 0], -x[0, 0], y[0, 0], -y[0, 0])]
             assert sorted(reach)[0] == pytest.approx(6.0, abs=SPACING_MM) and sorted(reach)[1] > 11
+
+
+# ---- gray matter apart from the cord -------------------------------------------
+
+
+class TestGrayMatterOfItsOwn:
+    def test_outline_moves_by_so_many_mm(self, run):
+        small, usual, large = (area(run(gray_matter={"moved_mm": (m, m)}).target[:, 1]) for m in (-0.3, 0.0, 0.3))
+        assert (small < 0.8 * usual).all() and (large > 1.2 * usual).all()
+
+    def test_one_side_alone(self, run):
+        still, less = (
+            run(gray_matter={"moved_mm": (0.0, 0.0), "one_side_p": p}, count=8).target[:, 1] for p in (0.0, 1.0)
+        )
+        lost = still - less
+        left, right = (lost[..., half].flatten(1).sum(1) for half in (slice(0, SIZE // 2), slice(SIZE // 2, None)))
+        share = torch.minimum(left, right) / torch.maximum(left, right)
+        assert (lost.flatten(1).sum(1) > 0).all() and share.median() < 0.2
+
+    def test_outset_changes_the_label_alone(self, run):
+        plain, out = (run("contrast", gray_matter={"moved_mm": (0.0, 0.0), "outset_mm": mm}) for mm in (0.0, 0.1))
+        assert torch.equal(plain.image, out.image)
+        assert (area(out.target[:, 1]) > area(plain.target[:, 1]) + 1).all()
+        assert torch.equal(out.target[:, 0], plain.target[:, 0])
+
+    def test_blind_slices_show_and_label_no_gm(self, run):
+        scene = run("contrast", tissues={"blind_p": 1.0})
+        assert area(scene.gm).min() > 1 and not scene.target[:, 1].any()
+        assert scene.inner.flatten(1).std(1).max() < 1e-6
+
+    def test_what_noise_hides_is_not_labelled(self, run):
+        quiet, loud = (
+            run("acquisition", noise={"snr": (snr, snr)}, visibility={"least": 6.0}) for snr in (1000.0, 0.1)
+        )
+        assert area(quiet.target[:, 1]).min() > 1 and not loud.target[:, 1].any()

@@ -211,7 +211,7 @@ class TestScan:
     def test_sources_have_their_shares_of_scans(self, bank):
         few = slice(None, None, 8)
         both = AnatomyBank(
-            np.tile(bank.maps[few], (2, 1, 1, 1)), *(np.repeat(v, 20) for v in ([0, 1], [6.0, 6], ["a", "b"]))
+            np.tile(bank.maps[few], (2, 1, 1, 1)), *(np.repeat(v, 20) for v in ([0, 1], [6.0, 6], *[["a", "b"]] * 2))
         )
         for shares, wanted in (({"a": 0.0, "b": 1.0}, {1}), ({"a": 1.0, "b": 0.0}, {0}), (None, {0, 1})):
             recipe, plan = {"subject": {"source_weights": shares}}, replace(PLAN, slices=2, thickness_mm=6.0)

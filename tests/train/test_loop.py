@@ -58,8 +58,8 @@ def test_many_workers_keep_the_order():
         time.sleep(0.02 if seed % 3 == 0 else 0)
         return seed
 
-    found = list(batches_ahead(SimpleNamespace(batch=batch), replace(RECIPE, steps=20), 4, workers=5))
-    assert found == [(step, RECIPE.seed + step) for step in range(4, 20)]
+    found = list(batches_ahead(SimpleNamespace(batch=batch), replace(RECIPE, steps=20), 4, workers=5, stream=100))
+    assert found == [(step, 100 + step) for step in range(4, 20)]
 
 
 def test_loss_that_is_no_number_ends_the_run_and_keeps_the_state(half, monkeypatch):

@@ -82,3 +82,20 @@ def test_shipped_weights_are_those_of_recipe_and_manifest(name):
     assert matches(path, spec.files[0]) and path.stat().st_size < 8e6
     assert spec.training["parameters"] == count_parameters(task_of(recipe).network(recipe))
     assert spec.training["onnx_parity"] < export.PARITY
+
+
+def test_network_without_norm_starts_from_the_zoo():
+    """What it returns is what the shipped file returns; a network with batch normalisation is refused."""
+    import numpy as np
+
+    from sctseg7t.runtime import open_session
+    from sctseg7t.train import checkpoint
+
+    network = UNet(norm=False).eval()
+    path = checkpoint.start_from(network, "cord_gm_sc@1.1.0")
+    image = np.random.default_rng(1).standard_normal((1, 1, 128, 128)).astype(np.float32)
+    with torch.no_grad():
+        found = torch.sigmoid(network(torch.from_numpy(image))).numpy()
+    np.testing.assert_allclose(found, open_session(path, "cpu").run(image), atol=1e-5)
+    with pytest.raises(InputError, match='"norm": false'):
+        checkpoint.start_from(UNet(), path)

@@ -30,7 +30,10 @@ def test_shipped_recipes_are_whole(name):
         ('{"model": "a", "task": "cord", "anatomy": ["PAM50"], "learning_rate": 0}', "learning_rate: 0"),
         ('{"base": 3}', "no such recipe"),
         ('{"base": "mine.json"}', "leads back"),
-        ('{"base": "cord"}', "no such recipe.*cord_gm_sc, cord_gm_sc_base, cord_locator"),
+        (
+            '{"base": "cord"}',
+            "no such recipe.*cord_gm_sc, cord_gm_sc_base, cord_gm_sc_follow, cord_gm_sc_wide, cord_locator",
+        ),
     ],
 )
 def test_broken_recipe_is_an_input_error(tmp_path, text, word):
@@ -62,3 +65,11 @@ def test_learning_rate_rises_holds_and_falls_to_nearly_zero():
     np.testing.assert_allclose(rate[:10], np.arange(1, 11) / 10)
     assert (rate[10:61] == 1).all()
     assert (np.diff(rate[60:]) < 0).all() and rate[-1] == pytest.approx(1 / 40)
+
+
+def test_no_two_runs_share_images():
+    """Models, seeds and starting weights each give other seeds, far apart; the same run has the same."""
+    recipes = [replace(read_recipe("cord_gm_sc"), **own) for own in ({}, {"seed": 23}, {"model": "mine"})]
+    first = [recipe.stream(start) for recipe in recipes for start in ("", "abc")]
+    assert len({number >> 16 for number in first}) == len(first)
+    assert recipes[0].stream("abc") == first[1] and all(number % 2**16 == 0 for number in first)

@@ -107,11 +107,22 @@ def test_shipped_cord_recipes_simulate(monkeypatch, name):
     shipped = read_recipe(name)
     at = (np.arange(anatomy.SIZE) - anatomy.SIZE / 2) * anatomy.SPACING_MM
     away = np.hypot(*np.meshgrid(at, at))
-    maps = np.stack([255 * (away < 5), 255 * (away < 3), 0 * away]).astype(np.uint8)[None].repeat(4, 0)
-    bank = anatomy.AnatomyBank(maps, np.zeros(4, int), np.ones(4, np.float32), np.resize(shipped.anatomy, 4))
+    maps = np.stack([255 * (away < 5), 255 * (away < 3), 0 * away]).astype(np.uint8)
+    # A slice of each source, and one of each person held out.
+    people = [*shipped.anatomy, *shipped.held_out]
+    source = [name if name in shipped.anatomy else "masks" for name in people]
+    n = len(people)
+    bank = anatomy.AnatomyBank(
+        maps[None].repeat(n, 0), np.arange(n), np.ones(n, np.float32), np.array(source), np.array(people)
+    )
     monkeypatch.setattr(anatomy, "load_bank", lambda *args, **options: bank)
     task = task_of(shipped)
-    batch = task.simulator(shipped, {}, None, None).batch(2, 1)
+    source = task.simulator(shipped, {}, None, None)
+    batch = source.batch(2, 1)
+    unseen = task.unseen(shipped, {}, None, None)
+    assert bool(unseen) == bool(shipped.held_out)
+    if unseen and task_of(shipped).example_model == "cord_gm_sc":
+        assert not set(unseen.bank.person) - {"parametric"} & set(source.bank.person)
     shape = task.input_shape(shipped)
     assert torch.isfinite(batch.image).all() and batch.image.shape[1] == shape.channels
     assert batch.target.shape[1] == task.outputs and (shape.free or batch.image.shape[2:] == shape.size)
