@@ -67,6 +67,7 @@ def parser() -> Parser:
             ),
             "model and device": (shared.MODEL, *shared.device(threads="1 a worker")),
             "segmentation": (*shared.SEGMENTATION, *shared.files("TEMPLATE", beside)),
+            "corrected masks": shared.CORRECTED,
             "other": (shared.LIST_TASKS, shared.VERBOSE, *shared.ANSWERS),
         },
     )
@@ -79,11 +80,11 @@ def _run(args):
     cuda_index(args.device)
     participants, _ = shared.participants(args)
     if args.tables_only and not args.input:
-        return _tables(args, None, participants)
+        return max(_remeasure(args, None), _tables(args, None, participants))
     jobs, refused, specs = _jobs(args)
     paths = [job.plan.sidecar for job in jobs]
     if args.tables_only:
-        return _tables(args, paths, participants)
+        return max(_remeasure(args, paths), _tables(args, paths, participants))
     if args.dry_run:
         return _dry_run(jobs, refused)
     out = make_folder("-o", args.output)
@@ -130,6 +131,8 @@ def _jobs(args):
         offline=args.offline,
         names=args.names,
         templates=shared.given_files(args),
+        corrections=args.corrections,
+        overwrite=args.overwrite,
     )
     scans = find_scans(args.input, args.pattern, leave=args.output, suffix=chosen.spec.bids_suffix)
     scans, notes = select(scans, args.include, args.exclude, args.exclude_qc)
@@ -222,6 +225,21 @@ def _tell(bar, verbose, job, outcome, progress):
         bar.write(f"[{progress.ended}/{progress.total}] {job.name}: {', '.join(parts)}")
     elif verbose and outcome.error:
         bar.write(f"{job.name}: {outcome.error}")
+
+
+def _remeasure(args, paths):
+    """Measure again what was corrected since the run that made it; the exit code."""
+    from sctseg7t.cohort.remeasure import remeasure
+    from sctseg7t.inference.record import find_records, read_record
+
+    records = find_records(args.output) if paths is None else [read_record(path) for path in paths if path.is_file()]
+    notes, problems = remeasure(args.output, records)
+    if args.verbose:
+        for note in notes:
+            print(note)
+    if problems:
+        print("not as corrected:", *problems, sep="\n  ", file=sys.stderr)
+    return 1 if problems else 0
 
 
 def _tables(args, paths, participants):

@@ -49,6 +49,7 @@ def parser() -> Parser:
             ),
             "model and device": (shared.MODEL, *shared.device()),
             "segmentation": (*shared.SEGMENTATION, *shared.files()),
+            "corrected masks": shared.CORRECTED,
             "other": (shared.LIST_TASKS, shared.VERBOSE, *shared.ANSWERS),
         },
     )
@@ -56,6 +57,7 @@ def parser() -> Parser:
 
 def _run(args):
     from sctseg7t.inference import outputs
+    from sctseg7t.inference.corrections import folder_of
     from sctseg7t.inference.pipeline import choose_model, open_model
     from sctseg7t.inference.record import options_record
     from sctseg7t.inference.scan_run import ReadAhead
@@ -81,6 +83,7 @@ def _run(args):
             tables=() if args.no_csa else segmenter.tables(files),
             csa_format=args.csa_format,
             others=files,
+            corrections=folder_of(path, args.corrections),
         )
         for path in inputs
     ]
@@ -174,7 +177,7 @@ def _one(plan, segmenter, record, args, refused, ahead, progress):
         outcome = Outcome("failed", refused, "input")
     else:
         say = progress.write if args.verbose > 1 else lambda text: None
-        task = ScanTask(plan, record, str(plan.source))
+        task = ScanTask(plan, record, str(plan.source), overwrite=args.overwrite)
         outcome = segment_to_files(segmenter, task, ahead=ahead, say=say)
         if args.qc and outcome.status != "failed":
             from sctseg7t.qc import keep_card
@@ -185,7 +188,7 @@ def _one(plan, segmenter, record, args, refused, ahead, progress):
     if outcome.error:
         progress.write(f"error: {outcome.error}")
     elif args.verbose:
-        for text in outcome.warnings:
+        for text in (*outcome.warnings, *outcome.notes):
             progress.write(f"warning: {plan.source}: {text}")
     if args.verbose > 1 and outcome.seconds:
         steps = ", ".join(f"{name} {value:.2f} s" for name, value in outcome.seconds.items())

@@ -106,6 +106,14 @@ SEGMENTATION = (
         default="zero",
     ),
 )
+CORRECTED = (
+    Option(
+        "-corrections FOLDER|none",
+        "corrected masks, as SCT's manual_correction keeps them: they are measured in place of our own (default: "
+        "derivatives/labels of the data set; none: only masks that were edited where they lie)",
+    ),
+    Option("-overwrite", "replace also masks that were edited by hand; a copy of them is kept in replaced/"),
+)
 DATA = Option(
     "-data FOLDER",
     "folder made by sct7t_download export, or SOURCE=FOLDER (AMU7T, PAM50, masks)",

@@ -63,6 +63,15 @@ def write_json(path, value):
     return write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
+def read_json(path: str | Path) -> dict[str, Any]:
+    """Content of a JSON file that should hold an object; empty where it is missing or not as it should be."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def json_value(value: Any) -> Any:
     """A value as JSON has it: numpy values plain, paths as text, nan and infinities as None."""
     if isinstance(value, dict):
@@ -118,6 +127,14 @@ def write_csv(path, columns: Sequence, rows: Iterable[Mapping[str, Any]], *, dig
             writer.writerow([_cell(row.get(name), how) for name, how in zip(names, formats, strict=True)])
         text.detach()
     return Path(path)
+
+
+def read_csv(path: str | Path | None) -> list[dict[str, str]]:
+    """Rows of a table as dicts of text; none if there is no such file."""
+    if path is None or not Path(path).is_file():
+        return []
+    with open(path, encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
 
 
 def _cell(value, how):

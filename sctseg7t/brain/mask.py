@@ -19,7 +19,7 @@ from sctseg7t.text import one_line
 # the cord 0.21 and less.
 MIN_SIMILARITY = 0.35
 VOLUME_ML = (600, 2200)
-_HOW = {"stripped": "already skull-stripped", "hd-bet": "HD-BET", "template": "MNI152 template and intensity"}
+HOW = {"stripped": "already skull-stripped", "hd-bet": "HD-BET", "template": "MNI152 template and intensity"}
 _SPACING_MM = 1.5
 # Nothing further outside the template's brain belongs to the mask.
 _REACH_MM = 5.0
@@ -67,7 +67,7 @@ def brain_mask(
     else:
         mask = refine(data, affine, template)
     check_volume(mask, affine, name)
-    return mask, _HOW[method]
+    return mask, HOW[method]
 
 
 def check_similarity(template: Template, name: str = "image") -> None:

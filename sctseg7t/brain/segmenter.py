@@ -20,7 +20,7 @@ from sctseg7t.image.volume import to_native as to_file
 from sctseg7t.inference.postprocess import apply, binary, override
 from sctseg7t.inference.segmenter import Clock, OpenModel, Result, Source, check_needs, load_scan
 from sctseg7t.measure.lesion_location import Regions
-from sctseg7t.measure.lesions import measure_lesions
+from sctseg7t.measure.lesions import LesionTable, measure_lesions
 from sctseg7t.runtime.maps import network_maps
 from sctseg7t.runtime.patches import sliding_patches
 from sctseg7t.version import __version__
@@ -40,10 +40,11 @@ class BrainResult(Result):
         from sctseg7t.measure.tables import write_lesion_csv, write_load_csv
 
         (table,) = self.tables
+        about = {"tool_version": __version__, "corrected": self.corrected}
         if "lesions" in tables:
-            write_lesion_csv(table, tables["lesions"], filename=filename, tool_version=__version__)
+            write_lesion_csv(table, tables["lesions"], filename=filename, **about)
         if "load" in tables:
-            write_load_csv({filename: table.summary()}, tables["load"], tool_version=__version__)
+            write_load_csv({filename: table.summary()}, tables["load"], **about)
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,13 +131,29 @@ def prepare(
         "bias_correction": "N4" if not corrected else "off" if bias == "off" else "looks corrected already",
         "template_similarity": round(template.similarity, 4),
     }
+    return Prepared(np.asarray(data, np.float32), mask, template, details, thick_slices(affine))
+
+
+def thick_slices(affine: np.ndarray) -> tuple[str, ...]:
+    """A warning where slices are so thick that they hide lesions."""
     thickest_mm = voxel_sizes(affine).max()
     warning = (
         f"thick_slices: slices are {thickest_mm:.1f} mm thick; lesions thinner than that may be missed or joined, and "
         "volumes are rough"
     )
-    warnings = (warning,) if thickest_mm > THICK_MM else ()
-    return Prepared(np.asarray(data, np.float32), mask, template, details, warnings)
+    return (warning,) if thickest_mm > THICK_MM else ()
+
+
+def edge_warnings(table: LesionTable) -> tuple[str, ...]:
+    """A warning where lesions are cut by the image's border."""
+    edge = [str(lesion.id) for lesion in table.lesions if lesion.touches_edge]
+    return (f"touches_image_edge: lesion {', '.join(edge[:5])} is cut by the image's border",) if edge else ()
+
+
+def regions_of(template: Template, affine: np.ndarray, shape: tuple[int, ...]) -> Regions:
+    """Where lesions are told apart, from the template laid on a scan."""
+    places = {name: template_map(template, name, affine, shape) for name in ("ventricles", "cortex", "infratentorial")}
+    return Regions(**places, source="MNI152 2009a, affine")
 
 
 class BrainSegmenter:
@@ -203,26 +220,18 @@ class BrainSegmenter:
         grid, probability = self._network(ready, affine, clock)
         mask, probability, soft = self._finish(grid, probability, ready, affine, data.shape)
         clock.lap("postprocess")
-        places = {
-            name: template_map(ready.template, name, affine, data.shape)
-            for name in ("ventricles", "cortex", "infratentorial")
-        }
-        regions = Regions(**places, source="MNI152 2009a, affine")
+        regions = regions_of(ready.template, affine, data.shape)
         table = measure_lesions(mask, affine, regions, probability=probability)
         clock.lap("measure")
         maps = {self.model.spec.outputs[0].name: (soft, np.float32) if options.soft else (mask, np.uint8)}
         maps |= {derived.name: (table.labels, table.labels.dtype) for derived in self.model.spec.derived}
         masks = {name: to_file(volume, *maps[name]) for name in self.model.tissues}
         clock.lap("restore")
-        warnings = [*volume.notes, *ready.warnings]
-        edge = [str(lesion.id) for lesion in table.lesions if lesion.touches_edge]
-        if edge:
-            warnings.append(f"touches_image_edge: lesion {', '.join(edge[:5])} is cut by the image's border")
         return BrainResult(
             volume=volume,
             masks=masks,
             tables=[table],
-            warnings=warnings,
+            warnings=[*volume.notes, *ready.warnings, *edge_warnings(table)],
             seconds=clock.seconds,
             details={"brain": {**ready.details, "lesions": table.summary()}},
             suffixes=self.model.suffixes,

@@ -7,8 +7,7 @@ from typing import Any
 
 from sctseg7t.bids import scan_stem
 from sctseg7t.cohort.find import Scan
-from sctseg7t.cohort.participants import read_json
-from sctseg7t.files import write_bytes, write_json
+from sctseg7t.files import read_json, write_bytes, write_json
 from sctseg7t.inference.outputs import SCT_TABLES, SIDECAR, TABLES, Plan, split_name
 from sctseg7t.inference.record import LABELS, read_record
 from sctseg7t.inference.roles import SCAN
@@ -37,6 +36,7 @@ def plan_scan(
     soft: bool = False,
     tables: Sequence[str] = ("csa",),
     others: Mapping[str, Path] | None = None,
+    corrections: Path | None = None,
 ) -> Plan:
     """Decide the outputs of one scan.
 
@@ -58,6 +58,8 @@ def plan_scan(
         Kinds of tables to write, see :data:`sctseg7t.inference.outputs.TABLES`.
     others : dict of str to Path, optional
         Files that go with the scan, by role.
+    corrections : Path, optional
+        Folder in which corrected masks of the scan may lie.
 
     Returns
     -------
@@ -78,6 +80,7 @@ def plan_scan(
         {tissue: place / name for tissue, name in masks.items()},
         {table: place / (stem + TABLES[table]) for table in tables},
         place / (stem + SIDECAR),
+        corrections,
     )
 
 

@@ -2,13 +2,12 @@
 
 import csv
 import io
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sctseg7t.errors import UsageError
+from sctseg7t.files import read_json
 
 
 @dataclass(frozen=True)
@@ -81,12 +80,3 @@ def read_participants(path: str | Path, taken: Iterable[str] = ()) -> Participan
     described = read_json(path.with_suffix(".json"))
     descriptions = {name: str(e.get("Description", "")) for name, e in described.items() if isinstance(e, dict)}
     return Participants(ours, rows, descriptions)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Content of a data set's JSON file; empty where it is missing or not as it should be."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -3,9 +3,13 @@
 import json
 
 from sctseg7t.cohort.job import Job
+from sctseg7t.errors import InputError
 from sctseg7t.files import write_json
+from sctseg7t.inference import corrections
 from sctseg7t.inference.record import FAILED, NOTHING_FOUND, changed_outputs, run_key, stamp
 from sctseg7t.zoo.cache import file_digest
+
+CORRECTED = "masks corrected"
 
 
 def state(job: Job, *, rehash: bool) -> str:
@@ -24,7 +28,7 @@ def state(job: Job, *, rehash: bool) -> str:
     -------
     str
         ``done``; ``unsure`` (only without `rehash`); else why it must run: ``new``, ``failed before``, ``nothing
-        found before``, ``options or model changed``, ``input changed``, ``outputs changed``.
+        found before``, ``options or model changed``, ``input changed``, ``outputs changed``, ``masks corrected``.
     """
     try:
         raw = json.loads(job.plan.sidecar.read_text(encoding="utf-8"))
@@ -52,7 +56,15 @@ def state(job: Job, *, rehash: bool) -> str:
         except OSError:
             return "input changed" if rehash else "unsure"
         read[name] |= seen
-    if changed_outputs(job.plan.sidecar, files):
+    try:
+        found = corrections.find(job.plan, edited=not job.task.overwrite)
+    except InputError:
+        return CORRECTED
+    edited = {one.path for one in found.values() if one.origin == corrections.EDITED}
+    if not corrections.same(found, raw):
+        return CORRECTED
+    changed = set(changed_outputs(job.plan.sidecar, files)) - edited
+    if changed or not all(path.is_file() for path in job.task.metadata):
         return "outputs changed"
     if touched:
         write_json(job.plan.sidecar, raw)

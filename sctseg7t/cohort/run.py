@@ -15,6 +15,7 @@ from sctseg7t.cohort.job import Job, Settings, file_beside
 from sctseg7t.cohort.output_names import mask_metadata, plan_scan, rename_old
 from sctseg7t.cohort.resume import state
 from sctseg7t.errors import ModelError
+from sctseg7t.inference.corrections import folder_of
 from sctseg7t.inference.outputs import conflicts
 from sctseg7t.inference.pipeline import Choice
 from sctseg7t.inference.record import FAILED, identities, options_record
@@ -42,6 +43,11 @@ class Layout:
         Of the files that go with the scans, by role; see :func:`sctseg7t.cohort.job.file_beside`.
     tables : callable
         Kinds of tables of a scan, given its files by role; see :meth:`Segmenter.tables`.
+    corrections : str or None
+        Folder of corrected masks, ``none``, or None for that of the data set; see
+        :func:`sctseg7t.inference.corrections.folder_of`.
+    overwrite : bool
+        Replace also masks that somebody edited.
     """
 
     root: Path
@@ -50,6 +56,8 @@ class Layout:
     names: str
     templates: dict[str, str]
     tables: Callable[[Mapping[str, Path]], tuple[str, ...]]
+    corrections: str | None = None
+    overwrite: bool = False
 
 
 @dataclass
@@ -80,6 +88,8 @@ def set_up(
     offline: bool = False,
     names: str = "bids",
     templates: Mapping[str, str] | None = None,
+    corrections: str | None = None,
+    overwrite: bool = False,
 ) -> tuple[Layout, Settings]:
     """Put together how a data set is segmented by one model.
 
@@ -97,6 +107,8 @@ def set_up(
         ``bids`` or ``sct``.
     templates : dict of str to str, optional
         Of the files that go with the scans, by role.
+    corrections, overwrite
+        As of the :class:`Layout`.
 
     Raises
     ------
@@ -115,6 +127,8 @@ def set_up(
         names,
         templates,
         segmenter_for(chosen.spec).tables,
+        corrections,
+        overwrite,
     )
     return layout, Settings(chosen.task, model, device, options, threads, offline, identities(chosen))
 
@@ -152,6 +166,7 @@ def make_jobs(
             soft=settings.options.soft,
             tables=layout.tables(files),
             others=files,
+            corrections=folder_of(scan.path, layout.corrections, Path(scan.relative).parent),
         )
         bids = layout.names == "bids" and bool(scan.entities)
         task = ScanTask(
@@ -167,6 +182,8 @@ def make_jobs(
             notes=notes,
             metadata=mask_metadata(plan, scan.relative) if bids else {},
             archive=layout.out / "replaced" / run_id,
+            overwrite=layout.overwrite,
+            reuse=not force,
         )
         log = layout.out / "logs" / f"{scan.name.replace('/', '__')}.log"
         jobs.append(Job(scan.name, task, settings, log, run_id, force, timeout))

@@ -1,6 +1,5 @@
 """The cohort's tables: every slice, level, lesion and scan, put together from the records on disk."""
 
-import csv
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import Any
 from sctseg7t.cohort.find import some
 from sctseg7t.cohort.participants import Participants, read_participants
 from sctseg7t.errors import InputError
-from sctseg7t.files import write_csv
+from sctseg7t.files import read_csv, write_csv
+from sctseg7t.inference.corrections import recorded
 from sctseg7t.inference.record import BRAIN, CORD, TABLES_OF, Record, read_record, sidecars
 from sctseg7t.measure.checks import NOT_AVERAGED
 from sctseg7t.measure.columns import (
@@ -141,6 +141,7 @@ def _scan_row(record: Record) -> dict[str, Any]:
         "error_kind": record.error_kind,
         "error": record.error,
         **(_load(record) if record.kind == BRAIN else summary(read_csv(record.table("csa")))),
+        "corrected": tuple(sorted(recorded(raw))),
         "n_warnings": len(warnings),
         "warnings": " | ".join(warnings),
         "model": f"{model['id']}@{model['version']}" if model else "",
@@ -227,11 +228,3 @@ def _left_out(flags: Mapping[tuple[str, str], set[str]]) -> str:
         f"{flag}:{ranges(sorted(slices))}" + (f" of volume {volume}" if volume else "")
         for (flag, volume), slices in sorted(found.items())
     )
-
-
-def read_csv(path: str | Path | None) -> list[dict[str, str]]:
-    """Rows of a table as dicts of text; none if there is no such file."""
-    if path is None or not Path(path).is_file():
-        return []
-    with open(path, encoding="utf-8", newline="") as stream:
-        return list(csv.DictReader(stream))

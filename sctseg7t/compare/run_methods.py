@@ -124,6 +124,8 @@ def run_methods(
             weights(one, offline=offline)
         own = {role: template for role, template in templates.items() if role in choice.spec.input.images}
         how = {"device": device, "threads": threads, "offline": offline, "templates": own}
+        # A method is judged by its own masks.
+        how |= {"corrections": "none", "overwrite": True}
         layout, settings = set_up(choice, root, Path(out) / method, model=model, **how)
         planned[method] = make_jobs(scans, layout, settings)
         first, *others = settings.models

@@ -82,7 +82,12 @@ def warning_lines(table: CsaTable) -> list[str]:
 
 
 def write_tables(
-    measured: CsaTable | Sequence[CsaTable], tables: Mapping[str, Path], *, filename: str, masks: Mapping[str, Path]
+    measured: CsaTable | Sequence[CsaTable],
+    tables: Mapping[str, Path],
+    *,
+    filename: str,
+    masks: Mapping[str, Path],
+    corrected: Sequence[str] = (),
 ) -> None:
     """Write the tables of one scan.
 
@@ -95,11 +100,13 @@ def write_tables(
         What the tables call the scan.
     masks : dict of str to Path
         By tissue: only these are written, and tables in SCT's columns name them.
+    corrected : sequence of str
+        Tissues of the scan whose mask somebody corrected; SCT's columns have no place for them.
     """
     from sctseg7t.measure.sct_tables import write_sct_csv
     from sctseg7t.measure.tables import write_csa_csv, write_level_csv
 
-    about = {"filename": filename, "tool_version": __version__, "tissues": tuple(masks)}
+    about = {"filename": filename, "tool_version": __version__, "tissues": tuple(masks), "corrected": tuple(corrected)}
     for kind, path in tables.items():
         kind, _, tissue = kind.partition(":")
         if tissue:

@@ -13,7 +13,7 @@ from sctseg7t.cord.measuring import CONTRAST_UNUSUAL, measure_volume, warning_li
 from sctseg7t.cord.places import read_places
 from sctseg7t.image.grid import bounding_box, resample
 from sctseg7t.image.masks import Readable, read_labels
-from sctseg7t.image.volume import to_native
+from sctseg7t.image.volume import Volume, to_native
 from sctseg7t.image.windows import box_around
 from sctseg7t.inference.postprocess import apply, binary, override
 from sctseg7t.inference.roles import LEVELS
@@ -48,7 +48,7 @@ class CordResult(Result):
 
     def write_tables(self, tables: Mapping[str, Path], *, masks: Mapping[str, Path], filename: str) -> None:
         measured = self.tables if self.volume.data.shape[3] > 1 else self.tables[0]
-        write_tables(measured, tables, filename=filename, masks=masks)
+        write_tables(measured, tables, filename=filename, masks=masks, corrected=self.corrected)
 
 
 class CordSegmenter:
@@ -150,7 +150,7 @@ class CordSegmenter:
         clock.lap("postprocess")
         flags = [
             ["locator_unsure"] * bool(unsure) + ["touches_window_edge"] * bool(edge) + ["voxels_missing"] * bool(gap)
-            for unsure, edge, gap in zip(path.unsure, found.touches_edge, _gaps(maps, volume, box))
+            for unsure, edge, gap in zip(path.unsure, found.touches_edge, missing_voxels(maps, volume, box))
         ]
         here = volume.grid.crop(box).affine
         if self._unlike_its_scans(maps, data[box], here):
@@ -207,7 +207,7 @@ class CordSegmenter:
         return maps
 
 
-def _gaps(maps, volume, box):
+def missing_voxels(maps: Mapping[str, np.ndarray], volume: Volume, box: tuple[slice, ...]) -> list[bool]:
     """Whether each slice lacks voxels in the box around its tissues, one voxel wider."""
     count = volume.data.shape[2]
     if volume.missing is None:

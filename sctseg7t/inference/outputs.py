@@ -40,12 +40,15 @@ class Plan:
     tables : dict of str to Path
         By kind (see TABLES, SCT_TABLES).
     sidecar : Path
+    corrections : Path or None
+        Folder in which corrected masks of the scan may lie, see :mod:`sctseg7t.inference.corrections`.
     """
 
     inputs: dict[str, Path]
     masks: dict[str, Path]
     tables: dict[str, Path]
     sidecar: Path
+    corrections: Path | None = None
 
     @property
     def source(self) -> Path:
@@ -87,6 +90,7 @@ def plan(
     tables: Sequence[str] = ("csa",),
     csa_format: str = "tidy",
     others: Mapping[str, str | Path] | None = None,
+    corrections: Path | None = None,
 ) -> Plan:
     """Decide the output names of one scan.
 
@@ -105,6 +109,8 @@ def plan(
         ``sct``: those of areas also in the columns of the Spinal Cord Toolbox, one a mask.
     others : dict of str to path, optional
         Files that go with the scan, by role.
+    corrections : Path, optional
+        Folder in which corrected masks of the scan may lie.
     """
     source = Path(source)
     stem, extension = split_name(source)
@@ -125,6 +131,7 @@ def plan(
         masks,
         paths,
         place / (stem + SIDECAR),
+        corrections,
     )
 
 
@@ -233,10 +240,14 @@ def sweep(plan_: Plan) -> None:
 def remove(paths: Iterable[Path]) -> None:
     """Remove outputs, with the metadata beside masks."""
     for path in paths:
-        stem, extension = split_name(path)
         path.unlink(missing_ok=True)
-        if extension:
-            path.with_name(stem + ".json").unlink(missing_ok=True)
+        if split_name(path)[1]:
+            json_beside(path).unlink(missing_ok=True)
+
+
+def json_beside(path: Path) -> Path:
+    """Where BIDS has the metadata of an image."""
+    return path.with_name(split_name(path)[0] + ".json")
 
 
 def file_key(path: str | Path) -> str:

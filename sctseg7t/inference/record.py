@@ -5,7 +5,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ class Record:
         """Organ: ``cord`` or ``brain``; None for a failed scan, which has no outputs to tell."""
         if not self.masks:
             return None
-        return BRAIN if "LESION" in self.masks and "SC" not in self.masks else CORD
+        return kind_of(self.masks)
 
     def table(self, kind: str) -> Path | None:
         """Path of a table that the run wrote, or None; kinds are those of :data:`sctseg7t.inference.outputs.TABLES`."""
@@ -192,13 +192,13 @@ def success(result: Result, plan: Plan, model: OpenModel, seconds: Mapping[str, 
     import onnxruntime
 
     located = model.locator_spec if result.locator == "locator" else None
-    state = {"status": OK} if result.usable else {"status": NOTHING_FOUND, "error": f"{plan.source}: {result.nothing}"}
     return {
-        **state,
+        **outcome(result, plan),
         **_common(plan),
         "model": identity(model.spec),
         "locator": identity(located) if located else {"source": result.locator},
         "outputs": {name: path.name for name, path in plan.masks.items()},
+        "derived": list(derived_names(model.spec)),
         "device": model.session.device,
         "threads": model.session.threads,
         "seconds": {name: round(value, 4) for name, value in seconds.items()},
@@ -207,10 +207,23 @@ def success(result: Result, plan: Plan, model: OpenModel, seconds: Mapping[str, 
             "onnxruntime": onnxruntime.__version__,
             "numpy": numpy.__version__,
         },
-        "usable": result.usable,
-        "warnings": result.warnings,
-        **result.details,
     }
+
+
+def outcome(result: Result, plan: Plan) -> dict[str, Any]:
+    """What became of a scan, as its masks and measures tell."""
+    state = {"status": OK} if result.usable else {"status": NOTHING_FOUND, "error": f"{plan.source}: {result.nothing}"}
+    return {**state, "finished": now(), "usable": result.usable, "warnings": result.warnings, **result.details}
+
+
+def derived_names(spec: ModelSpec) -> tuple[str, ...]:
+    """Tissues whose masks follow from others of the model (WM)."""
+    return tuple(derived.name for derived in spec.derived if derived.minus)
+
+
+def kind_of(tissues: Collection[str]) -> str:
+    """Organ that masks of these tissues are of."""
+    return BRAIN if "LESION" in tissues and "SC" not in tissues else CORD
 
 
 def failure(plan: Plan, error: object, kind: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What segments a scan: the options of a user, an open model, the result, and the segmenter of each kind of model."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 from nibabel.spatialimages import SpatialImage
 
-from sctseg7t.errors import InputError, ModelError, UsageError
+from sctseg7t.errors import InputError, ModelError, OutputError, UsageError
 from sctseg7t.image.masks import Readable
 from sctseg7t.image.nifti import save
 from sctseg7t.image.volume import Volume, load
@@ -100,6 +100,10 @@ class Result:
         What placed the network's view: ``locator``, ``file``, ``image``, or ``none``.
     details : dict
         What the organ adds to the scan's record.
+    corrected : tuple of str
+        Tissues whose mask somebody corrected, see :mod:`sctseg7t.inference.corrections`.
+    cut : dict of str to int
+        Voxels that masks of ours lost to corrected ones, by tissue.
     suffixes : dict of str to str
         File suffix of every mask.
     kinds : sequence of str
@@ -114,6 +118,8 @@ class Result:
     nothing: str = ""
     locator: str = "none"
     details: dict[str, Any] = field(default_factory=dict)
+    corrected: tuple[str, ...] = ()
+    cut: dict[str, int] = field(default_factory=dict)
     suffixes: Mapping[str, str] = field(default_factory=dict)
     kinds: Sequence[str] = ()
 
@@ -141,20 +147,33 @@ class Result:
         Raises
         ------
         OutputError
+            It cannot be written, or a mask there was corrected by hand.
         """
-        from sctseg7t.inference import outputs
+        from sctseg7t.inference import corrections, outputs
 
         made = outputs.plan(self.volume.path or output, self.suffixes, output=output, tables=self.kinds, csa_format=fmt)
         outputs.check_folder(made)
+        for one in corrections.find(made).values():
+            raise OutputError(f"{one.path}: was corrected by hand; choose another name, or move it away")
         outputs.write(made, lambda staged: self.write(staged, self.volume.name))
         # The record of an earlier run would speak of other masks.
         made.sidecar.unlink(missing_ok=True)
         return [path for path in made.files() if path != made.sidecar]
 
-    def write(self, plan: "Plan", filename: str) -> None:
-        """Write the masks and the tables where a plan has them; ``filename`` is what the tables call the scan."""
+    def write(self, plan: "Plan", filename: str, leave: Collection[str] = ()) -> None:
+        """Write the masks and the tables where a plan has them.
+
+        Parameters
+        ----------
+        plan : Plan
+        filename : str
+            What the tables call the scan.
+        leave : collection of str
+            Tissues whose mask is not written: it lies there, corrected.
+        """
         for name, image in self.masks.items():
-            save(image, plan.masks[name])
+            if name not in leave:
+                save(image, plan.masks[name])
         self.write_tables(plan.tables, masks=plan.masks, filename=filename)
 
     @property

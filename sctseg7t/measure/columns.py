@@ -161,6 +161,7 @@ _FILE = Column("filename", description="the scan as it was given; in SCT's colum
 _VOLUME = Column("volume", description="volume of a 4D scan, from 0; empty for 3D")
 _TISSUE = Column("tissue", description="SC, GM or WM")
 _REASON = Column("reason", description="codes, joined by ;, of why a cell is empty")
+_CORRECTED = Column("corrected", description="tissues of the scan whose mask somebody corrected, joined by ;")
 _TOOL = Column("tool_version", description="version of sctseg7t that measured")
 CSA_COLUMNS = (
     _FILE,
@@ -176,6 +177,7 @@ CSA_COLUMNS = (
     *IMAGE_MEASURES,
     _REASON,
     Column("flags", description="doubts about the slice, joined by ;"),
+    _CORRECTED,
     _TOOL,
 )
 LEVEL_COLUMNS = (
@@ -196,6 +198,7 @@ LEVEL_COLUMNS = (
         for statistic, word in (("mean", "mean"), ("sd", "standard deviation (n - 1)"))
     ),
     _REASON,
+    _CORRECTED,
     _TOOL,
 )
 # SCT has the area first, then by name.
@@ -234,6 +237,7 @@ LESION_COLUMNS = (
     Column("probability_mean", "", "mean of these"),
     _REASON,
     Column("flags", description="doubts about the lesion, joined by ;"),
+    _CORRECTED,
     _TOOL,
 )
 _LOAD = (
@@ -255,7 +259,7 @@ _LOAD = (
     Column("connectivity", description="neighbours that belong to one lesion: 6, 18 or 26"),
     Column("reason", description="codes, joined by ;, of why a cell of the lesions is empty"),
 )
-LOAD_COLUMNS = (_FILE, *_LOAD, Column("flags", description="flags of its lesions, joined by ;"), _TOOL)
+LOAD_COLUMNS = (_FILE, *_LOAD, Column("flags", description="flags of its lesions, joined by ;"), _CORRECTED, _TOOL)
 
 # --- cohorts --------------------------------------------------------------------------
 
@@ -299,6 +303,7 @@ _STATE = (
     Column("status", description="ok, nothing_found (the masks are empty) or failed"),
     Column("error_kind", description="failed scans: input, output, memory, internal, timeout or killed"),
     Column("error", description="scans without masks, or with empty ones: why, in words"),
+    _CORRECTED,
 )
 _RUN = (
     Column("n_warnings", description="warnings in the scan's record"),

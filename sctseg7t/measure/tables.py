@@ -25,6 +25,7 @@ def write_csa_csv(
     filename: str = "",
     tool_version: str = "",
     tissues: Sequence[str] | None = None,
+    corrected: Sequence[str] = (),
 ) -> None:
     """Write one row for each volume, slice and tissue, in that order; `reason` and `flags` hold codes joined by ";".
 
@@ -38,13 +39,15 @@ def write_csa_csv(
     tool_version : str
     tissues : sequence of str, optional
         Write only these.
+    corrected : sequence of str
+        Tissues of the scan whose mask somebody corrected.
 
     Raises
     ------
     OutputError
         If the file cannot be written; an existing one is then untouched.
     """
-    about = {"tool_version": tool_version, "filename": filename}
+    about = {"tool_version": tool_version, "filename": filename, "corrected": tuple(corrected)}
     rows = ((n, r) for n, table in _numbered(tables) for r in table.rows if tissues is None or r.tissue in tissues)
     write_csv(path, CSA_COLUMNS, ({**vars(row), **about, "volume": n} for n, row in rows))
 
@@ -56,6 +59,7 @@ def write_level_csv(
     filename: str = "",
     tool_version: str = "",
     tissues: Sequence[str] | None = None,
+    corrected: Sequence[str] = (),
 ) -> None:
     """Write one row for each volume, level (then "all") and tissue.
 
@@ -77,6 +81,7 @@ def write_level_csv(
                 **{f"{name}_mean": value for name, value in row.mean.items()},
                 **{f"{name}_sd": value for name, value in row.sd.items()},
                 "reason": row.reason,
+                "corrected": tuple(corrected),
                 "tool_version": tool_version,
             }
             for number, table in _numbered(tables)
@@ -86,7 +91,14 @@ def write_level_csv(
     )
 
 
-def write_lesion_csv(table: "LesionTable", path: str | Path, *, filename: str = "", tool_version: str = "") -> None:
+def write_lesion_csv(
+    table: "LesionTable",
+    path: str | Path,
+    *,
+    filename: str = "",
+    tool_version: str = "",
+    corrected: Sequence[str] = (),
+) -> None:
     """Write one row a lesion, largest first; a mask without lesions has the header only.
 
     `counted` is 1 or 0; `reason` and `flags` hold codes joined by ";".
@@ -98,18 +110,31 @@ def write_lesion_csv(table: "LesionTable", path: str | Path, *, filename: str = 
     filename : str
         For the first column: the mask's name.
     tool_version : str
+    corrected : sequence of str
+        As for :func:`write_csa_csv`.
 
     Raises
     ------
     OutputError
         If the file cannot be written; an existing one is then untouched.
     """
-    shared = {"filename": filename, "tool_version": tool_version, "reason": table.reason}
+    shared = {
+        "filename": filename,
+        "tool_version": tool_version,
+        "reason": table.reason,
+        "corrected": tuple(corrected),
+    }
     rows = ({**shared, **vars(lesion), "counted": int(lesion.counted)} for lesion in table.lesions)
     write_csv(path, LESION_COLUMNS, rows)
 
 
-def write_load_csv(summaries: Mapping[str, Mapping[str, Any]], path: str | Path, *, tool_version: str = "") -> None:
+def write_load_csv(
+    summaries: Mapping[str, Mapping[str, Any]],
+    path: str | Path,
+    *,
+    tool_version: str = "",
+    corrected: Sequence[str] = (),
+) -> None:
     """Write one row a scan with its lesion load; a scan without lesions is a row of zeros.
 
     Parameters
@@ -118,13 +143,16 @@ def write_load_csv(summaries: Mapping[str, Mapping[str, Any]], path: str | Path,
         What `LesionTable.summary` gives, by the mask's name.
     path : path-like
     tool_version : str
+    corrected : sequence of str
+        As for :func:`write_csa_csv`.
 
     Raises
     ------
     OutputError
         As for :func:`write_lesion_csv`.
     """
-    rows = ({**summary, "filename": name, "tool_version": tool_version} for name, summary in summaries.items())
+    about = {"tool_version": tool_version, "corrected": tuple(corrected)}
+    rows = ({**summary, "filename": name, **about} for name, summary in summaries.items())
     write_csv(path, LOAD_COLUMNS, rows)
 
 

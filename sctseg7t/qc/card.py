@@ -115,6 +115,7 @@ def _add_masks(record, content):
             "sha256": saved.sha256.get(name),
             "verified": name in record.mask_sha256 and name in saved.sha256 and name not in saved.changed,
             "changed": name in saved.changed,
+            "corrected": name in saved.corrected,
             "soft": name in saved.masks and saved.masks[name].dtype != bool,
         }
         for name, path in record.masks.items()

@@ -15,7 +15,9 @@ from typing import IO, Any, Self
 import numpy as np
 
 from sctseg7t.cohort.features import Features
+from sctseg7t.errors import InputError
 from sctseg7t.files import write_bytes
+from sctseg7t.inference import corrections
 from sctseg7t.inference.record import FAILED, TABLES_OF, Record, read_record
 from sctseg7t.qc.card import curves_of, make_card, summary_of
 from sctseg7t.qc.viewer import has_viewer, volume_path, write_volume
@@ -196,6 +198,11 @@ def card_key(record: Record) -> str:
             digest.update(hashlib.sha256(path.read_bytes()).digest() if path else b"none")
         except OSError:
             digest.update(b"missing")
+    try:
+        for tissue, one in sorted(corrections.of_record(record).items()):
+            digest.update(f"{tissue} {one.origin} {one.sha256}".encode())
+    except InputError as err:
+        digest.update(str(err).encode(errors="replace"))
     try:
         stat = record.image.stat()
         digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())

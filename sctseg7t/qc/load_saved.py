@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from sctseg7t.cord.corrected import fit
 from sctseg7t.errors import InputError
 from sctseg7t.image.grid import Grid
 from sctseg7t.image.masks import read_mask
 from sctseg7t.image.volume import load
-from sctseg7t.inference.record import Record
+from sctseg7t.inference import corrections
+from sctseg7t.inference.record import CORD, Record
 
 
 @dataclass(eq=False)
@@ -31,7 +33,9 @@ class Saved:
     sha256 : dict of str to str
         Of each mask's file as it is now.
     changed : list of str
-        Tissues whose file is not the one that the record names.
+        Tissues whose mask is not the one that the tables are of.
+    corrected : tuple of str
+        Tissues whose mask somebody corrected.
     problems : list of str
         For people.
     """
@@ -43,6 +47,7 @@ class Saved:
     file_slices: tuple[int, ...] = ()
     sha256: dict[str, str] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)
+    corrected: tuple[str, ...] = ()
     problems: list[str] = field(default_factory=list)
 
 
@@ -58,8 +63,20 @@ def load_saved(record: Record) -> Saved:
         saved.image, saved.grid, saved.file_slices = scan.data, scan.grid, scan.file_slices
         if scan.sha256 != (record.raw.get("input") or {}).get("sha256", scan.sha256):
             saved.problems.append(f"the scan {record.image.name} has changed since it was segmented")
-    for name in record.masks:
-        _read_mask(record, name, saved)
+    try:
+        found = corrections.of_record(record)
+    except InputError as err:
+        found = {}
+        saved.problems.append(str(err))
+    saved.corrected = tuple(sorted(found))
+    for name, path in record.masks.items():
+        _read_mask(record, name, found[name].path if name in found else path, saved)
+    if found and record.kind == CORD and not corrections.same(found, record.raw):
+        saved.problems.append(
+            "masks were corrected after the tables were made; this page shows what counts now, sct7t_batch measures it"
+        )
+        if set(found) <= set(saved.masks):
+            saved.masks = fit(saved.masks, found)[0]
     if record.labels and saved.masks:
         try:
             labels = read_mask(record.labels)
@@ -70,15 +87,14 @@ def load_saved(record: Record) -> Saved:
     return saved
 
 
-def _read_mask(record, name, saved):
-    path = record.masks[name]
+def _read_mask(record, name, path, saved):
     try:
         mask = read_mask(path)
     except InputError as err:
         saved.problems.append(f"the {name} mask cannot be shown: {err}")
         return
     saved.sha256[name] = mask.sha256
-    if record.mask_sha256.get(name, mask.sha256) != mask.sha256:
+    if path == record.masks[name] and record.mask_sha256.get(name, mask.sha256) != mask.sha256:
         saved.changed.append(name)
         saved.problems.append(
             f"the {name} mask {path.name} was changed after it was written; this page shows it as it is now"

@@ -186,11 +186,44 @@ def test_a_mask_changed_by_hand_is_never_lost(again, batch):
     mask = out / "sub-01" / "anat" / "sub-01_T2starw_label-GM_mask.nii.gz"
     before = mask.read_bytes()
     mask.write_bytes(b"hours of work")
+    # It cannot be measured: that is told, and it stays.
     code, said, err = batch("-i", bids, "-o", out)
+    assert code == 1 and "0 done, 2 up to date, 1 failed" in said and mask.name in err
+    assert mask.read_bytes() == b"hours of work" and batch("-o", out, "-tables-only")[0] == 0
+    code, said, err = batch("-i", bids, "-o", out, "-overwrite")
     assert code == 0 and "1 done, 2 up to date" in said and "replaced" in err
     assert mask.read_bytes() == before
     (kept,) = (out / "replaced").rglob("*.nii.gz")
     assert kept.read_bytes() == b"hours of work"
+
+
+def test_a_corrected_mask_is_measured_by_the_tables_alone(again, batch):
+    bids, out = again
+    mask = out / "sub-02" / "anat" / "sub-02_T2starw_label-SC_mask.nii.gz"
+    image = nib.load(mask)
+    cord = np.asanyarray(image.dataobj).copy()
+    cord[..., 0] = 0
+    nib.save(nib.Nifti1Image(cord, image.affine, image.header), mask)
+    drawn = mask.read_bytes()
+    code, said, _ = batch("-o", out, "-tables-only")
+    assert code == 0 and "sub-02_T2starw: measured again (SC corrected)" in said and mask.read_bytes() == drawn
+    pixel = np.prod(image.header.get_zooms()[:2])
+    for row in rows(out / "cohort_slices.csv"):
+        if (row["participant_id"], row["tissue"]) == ("sub-02", "SC"):
+            area = cord[..., int(row["slice"])].sum() * pixel
+            assert (row["area_mm2"], row["corrected"]) == (f"{area:.4f}" if area else "", "SC")
+    assert [row["corrected"] for row in rows(out / "cohort_scans.csv")] == ["", "SC", ""]
+    code, said, _ = batch("-i", bids, "-o", out)
+    assert code == 0 and "0 done, 3 up to date" in said
+    # A broken one costs nothing but its scan's numbers.
+    mask.write_bytes(drawn[:50])
+    files = sorted(mask.parent.iterdir())
+    code, _, err = batch("-o", out, "-tables-only")
+    assert code == 1 and mask.name in err and sorted(mask.parent.iterdir()) == files
+    assert [row["status"] for row in rows(out / "cohort_scans.csv")] == ["ok", "failed", "ok"]
+    mask.write_bytes(drawn)
+    code, said, _ = batch("-i", bids, "-o", out)
+    assert code == 0 and "1 done, 2 up to date" in said and mask.read_bytes() == drawn
 
 
 def test_plain_folder_and_sct_names(bids, batch, small, tmp_path):

@@ -92,7 +92,7 @@ def test_a_full_disk_is_a_failed_scan(make, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("sctseg7t.inference.scan_run.save", full)
+    monkeypatch.setattr("sctseg7t.inference.segmenter.save", full)
     job = make()[0]
     outcome = worker.run_scan(job)
     assert outcome.status == "failed" and "No space" in outcome.error
@@ -122,7 +122,7 @@ def test_a_failure_leaves_changed_masks_where_they_are(make):
     job = make()[0]
     worker.run_scan(job)
     job.plan.masks["SC"].write_bytes(b"mine")
-    worker.give_up(job, "why", "timeout")
+    worker.give_up(make()[0], "why", "timeout")
     assert job.plan.masks["SC"].read_bytes() == b"mine" and not job.plan.tables["csa"].exists()
 
 

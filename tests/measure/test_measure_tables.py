@@ -53,7 +53,7 @@ def test_every_column_says_what_it_is():
         found = columns.names(table)
         assert len(found) == len(set(found)) and all(column.description for column in table)
     own = {field.name for field in fields(CsaRow)}
-    assert own == set(columns.names(columns.CSA_COLUMNS)) - {"filename", "volume", "tool_version"}
+    assert own == set(columns.names(columns.CSA_COLUMNS)) - {"filename", "volume", "corrected", "tool_version"}
 
 
 def test_tidy_round_trip(table, tmp_path):

@@ -174,7 +174,7 @@
     const from = card.provenance;
     const named = (thing) => (thing ? [thing.id ?? thing.name ?? thing.source, thing.version].filter(Boolean).join(' ') : null);
     const changed = Object.entries(from.options || {}).filter(([, value]) => value !== null && value !== false).map(([name, value]) => `${name} ${typeof value === 'object' ? JSON.stringify(value) : value}`);
-    const masks = Object.entries(card.masks).map(([tissue, mask]) => [tissue, `${mask.file} \u00b7 ${mask.changed ? 'CHANGED after it was written' : mask.verified ? 'as it was written' : 'no hash to compare with'}${mask.soft ? ' \u00b7 soft, outlined at 0.5' : ''} \u00b7 sha256 ${(mask.sha256 || '\u2013').slice(0, 16)}`]);
+    const masks = Object.entries(card.masks).map(([tissue, mask]) => [tissue, `${mask.file} \u00b7 ${mask.corrected ? 'CORRECTED by hand' : mask.changed ? 'CHANGED after it was written' : mask.verified ? 'as it was written' : 'no hash to compare with'}${mask.soft ? ' \u00b7 soft, outlined at 0.5' : ''} \u00b7 sha256 ${(mask.sha256 || '\u2013').slice(0, 16)}`]);
     const prepared = Object.entries(from.brain || {}).filter(([, value]) => typeof value !== 'object').map(([name, value]) => `${name.replaceAll('_', ' ')} ${value}`);
     const others = Object.entries(from.inputs || {}).filter(([role]) => role !== 'scan').map(([role, given]) => [role, `${given.file} \u00b7 sha256 ${(given.sha256 || '\u2013').slice(0, 16)}`]);
     const seconds = Object.values(from.seconds || {}).reduce((sum, s) => sum + Number(s), 0);

@@ -1,0 +1,75 @@
+"""A brain's lesions where their mask was corrected: numbered, measured and placed again."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sctseg7t.brain.mask import HOW, stripped_mask
+from sctseg7t.brain.register import check_extent, template_to_scan
+from sctseg7t.brain.segmenter import BrainResult, edge_warnings, regions_of, thick_slices
+from sctseg7t.errors import InputError
+from sctseg7t.image.masks import labels_on_scan
+from sctseg7t.image.volume import Volume, to_native
+from sctseg7t.inference.record import LABELS
+from sctseg7t.measure.lesions import measure_lesions
+
+
+def remeasure(
+    volume: Volume,
+    masks: Mapping[str, np.ndarray],
+    corrected: Collection[str],
+    *,
+    derived: Collection[str],
+    files: Mapping[str, Path],
+    flags: Mapping[tuple[int, int], Collection[str]],
+    details: Mapping[str, Any],
+    soft: bool,
+) -> BrainResult:
+    """Measure the lesions of a corrected mask, as the run would have; how sure the model was is not known of them.
+
+    Parameters
+    ----------
+    volume : Volume
+        The scan.
+    masks : dict of str to (X, Y, Z, 1) array
+        ``LESION``, on the scan's canonical grid; of fractions, half and more is lesion.
+    corrected, derived, flags, soft
+        As for :func:`sctseg7t.cord.corrected.remeasure`.
+    files : dict of str to Path
+        ``brainmask``, where one went with the scan.
+    details : dict
+        What the run added to the scan's record: its ``brain`` says how the brain was found.
+
+    Returns
+    -------
+    BrainResult
+
+    Raises
+    ------
+    InputError
+        The brain mask does not fit.
+    """
+    if volume.data.shape[3] > 1:
+        raise InputError(f"{volume.name}: has {volume.data.shape[3]} volumes; segment their mean, or give one of them")
+    data, affine, about = volume.data[..., 0], volume.affine, dict(details.get("brain") or {})
+    check_extent(data.shape, affine, volume.name)
+    # The brain is known as it was to the run, so that the template is laid on the scan in the same way.
+    known = labels_on_scan(files["brainmask"], volume)[0] > 0 if "brainmask" in files else None
+    if known is None and about.get("brain_mask") == HOW["stripped"]:
+        known = stripped_mask(data)
+    regions = regions_of(template_to_scan(data, affine, known), affine, data.shape)
+    lesion = masks["LESION"][..., 0]
+    table = measure_lesions(lesion if lesion.dtype == bool else lesion >= 0.5, affine, regions)
+    images = {"LESION": to_native(volume, masks["LESION"], np.float32 if soft else np.uint8)}
+    images[LABELS] = to_native(volume, table.labels, table.labels.dtype)
+    return BrainResult(
+        volume=volume,
+        masks=images,
+        tables=[table],
+        warnings=[*thick_slices(affine), *edge_warnings(table)],
+        seconds={},
+        details={"brain": {**about, "lesions": table.summary()}},
+        corrected=tuple(sorted(corrected)),
+    )
