@@ -43,6 +43,7 @@ def summary_of(card: dict[str, Any]) -> dict[str, Any]:
     return {
         **{name: card[name] for name in ("id", "name", "kind", "image", "status", "error", "hash", "entities")},
         "tissues": list(card["masks"]),
+        "corrected": [tissue for tissue, mask in card["masks"].items() if mask.get("corrected")],
     }
 
 

@@ -95,7 +95,8 @@ def read_ratings(path: str | Path) -> list[dict[str, Any]]:
     -------
     list of dict
         ``scan``, ``participant_id`` and ``session_id``: those of the cohort's tables. ``image``: name of the file.
-        ``verdict`` (one of VERDICTS, or None), ``rating`` (one of RATINGS, 1 bad to 4 good, or None), ``notes``.
+        ``verdict`` (one of VERDICTS, or None), ``artefacts`` (kinds, joined by ;), ``rating`` (one of RATINGS, 1 bad to
+        4 good, or None), ``notes``.
         ``rater``, ``time`` (ISO 8601, UTC). ``stale``: the masks have changed since. ``hash``: of the masks that were
         rated. ``record``: the page's own key of the scan. What an export does not have is "", and ``stale`` False;
         one of version 0.1.0 has ``record`` as ``scan``.
@@ -127,7 +128,7 @@ def read_ratings(path: str | Path) -> list[dict[str, Any]]:
 
 def _clean(row, rater):
     rating = str(row.get("rating") or "")
-    texts = ("participant_id", "session_id", "image", "hash", "notes", "time", "record")
+    texts = ("participant_id", "session_id", "image", "artefacts", "hash", "notes", "time", "record")
     return {
         "scan": str(row["scan"]),
         **{name: str(row.get(name) or "") for name in texts},

@@ -162,7 +162,8 @@ def gray_range(values: np.ndarray) -> tuple[float, float]:
 def to_gray(plane: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     """A plane as uint8, with given intensities as black and white."""
     low, high = limits
-    return np.clip((plane - low) * (255 / (high - low)), 0, 255).astype(np.uint8)
+    # In double precision: a range of 1e-40 overflows in single.
+    return np.clip((plane.astype(float) - low) / (high - low) * 255, 0, 255).astype(np.uint8)
 
 
 def to_grays(planes: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -190,6 +190,23 @@ def test_files_given_together_add_to_each_other(open_page, single):
     assert "0 of 3 rated" in page.inner_text("#progress")
 
 
+def test_kinds_of_artefact(open_page, single):
+    page = open_page(single)
+    assert not page.is_visible("#artefacts")
+    page.keyboard.press("a")
+    page.click("#artefacts button:has-text('motion')")
+    page.click("#artefacts button:has-text('noise')")
+    (row,) = json.loads(download(page, "[data-export=json]")[1])["ratings"]
+    assert (row["verdict"], row["artefacts"]) == ("artefact", "motion;noise")
+    page.reload()
+    assert page.locator("#artefacts [aria-pressed=true]").all_inner_texts() == ["motion", "noise"]
+    # Another verdict has none.
+    page.keyboard.press("f")
+    assert not page.is_visible("#artefacts")
+    (row,) = json.loads(download(page, "[data-export=json]")[1])["ratings"]
+    assert (row["verdict"], row["artefacts"]) == ("fail", "")
+
+
 def test_ratings_kept_by_an_earlier_version_are_there(open_page, single):
     page = open_page(single, rater=None)
     page.evaluate(

@@ -2,7 +2,7 @@
 (() => {
   const FORMAT = 'sct7t-qc-ratings';
   // `scan`, `participant_id` and `session_id` are those of the cohort's tables; `record` is the page's own key.
-  const COLUMNS = ['scan', 'participant_id', 'session_id', 'image', 'verdict', 'rating', 'notes', 'rater', 'time', 'stale', 'hash', 'record'];
+  const COLUMNS = ['scan', 'participant_id', 'session_id', 'image', 'verdict', 'artefacts', 'rating', 'notes', 'rater', 'time', 'stale', 'hash', 'record'];
   const VERDICTS = ['pass', 'fail', 'artefact'];
 
   QC.ratingRows = (scans, store, rater = store.rater) => scans.filter((scan) => !store.isEmpty(store.get(scan.id, rater))).map((scan) => {
@@ -10,7 +10,7 @@
     const entity = (key) => (scan.entities[key] ? `${key}-${scan.entities[key]}` : '');
     return {
       scan: scan.name, participant_id: entity('sub'), session_id: entity('ses'), image: scan.image,
-      verdict: found.verdict, rating: found.rating, notes: found.notes, rater: found.rater, time: found.time,
+      verdict: found.verdict, artefacts: found.artefacts || '', rating: found.rating, notes: found.notes, rater: found.rater, time: found.time,
       stale: store.isStale(scan.id, rater), hash: found.hash, record: scan.id,
     };
   });
@@ -91,6 +91,7 @@
       scan: String(row.scan ?? ''), record: String(row.record ?? ''), image: String(row.image ?? ''), hash: String(row.hash ?? ''),
       verdict: VERDICTS.includes(row.verdict) ? row.verdict : null,
       rating: [1, 2, 3, 4].includes(grade) ? grade : null,
+      artefacts: String(row.artefacts ?? '').slice(0, 200),
       notes: String(row.notes ?? '').slice(0, 2000), rater: String(row.rater || rater).trim().slice(0, 80), time: String(row.time ?? ''),
     };
   };
@@ -142,8 +143,8 @@
       const rater = row.rater || store.rater;
       const known = store.get(scan.id, rater);
       if (known && !store.isStale(scan.id, rater) && known.time > row.time) { older++; continue; }
-      const { verdict, rating, notes, hash, time } = row;
-      entries.push([rater, scan.id, { verdict, rating, notes, hash, rater, time }]);
+      const { verdict, artefacts, rating, notes, hash, time } = row;
+      entries.push([rater, scan.id, { verdict, artefacts, rating, notes, hash, rater, time }]);
     }
     return { entries, unknown, older };
   };

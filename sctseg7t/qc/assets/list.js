@@ -14,7 +14,9 @@ QC.makeList = ({ meta, scans, store, settings, go }) => {
 
   function why(scan) {
     if (scan.reasons.length) return scan.reasons.join('; ');
-    return scan.compared ? 'nothing stands out' : 'not compared, with fewer than five scans';
+    if (scan.compared) return 'nothing stands out';
+    const count = scans.filter((other) => other.kind === scan.kind && other.status === 'ok').length;
+    return count < 5 ? `not compared (${QC.count(count, 'scan')})` : 'not compared';
   }
 
   function ratingOf(scan) {
@@ -27,7 +29,7 @@ QC.makeList = ({ meta, scans, store, settings, go }) => {
     if (!rating) return ['', '', 'not rated'];
     if (store.isStale(scan.id)) return ['\u21bb', 'stale', 'stale rating'];
     const grade = rating.rating ? String(rating.rating) : '';
-    return [(MARKS[rating.verdict] || '') + grade, rating.verdict || '', [rating.verdict, grade].filter(Boolean).join(', ') || 'notes only'];
+    return [(MARKS[rating.verdict] || '') + grade, rating.verdict || '', [rating.verdict, rating.artefacts, grade].filter(Boolean).join(', ') || 'notes only'];
   }
 
   // ---------------------------------------------------------------- filters
@@ -38,7 +40,7 @@ QC.makeList = ({ meta, scans, store, settings, go }) => {
     standout: (scan) => scan.reasons.length > 0,
     stale: (scan) => store.isStale(scan.id),
     failed: (scan) => scan.status !== 'ok',
-    corrected: (scan) => (scan.corrected || []).length > 0,
+    corrected: (scan) => scan.corrected.length > 0,
     ...Object.fromEntries(Object.keys(MARKS).map((verdict) => [verdict, (scan) => ratingOf(scan).verdict === verdict])),
   };
 
@@ -104,7 +106,7 @@ QC.makeList = ({ meta, scans, store, settings, go }) => {
       'data-id': scan.id, 'data-name': scan.name, 'aria-current': here ? 'true' : null, tabindex: here ? 0 : -1, title: `${scan.name}\n${why(scan)}`, onclick: () => go(scan),
     }, el('span', { class: `mark ${kind}`, 'aria-hidden': 'true' }, mark), el('span', { class: 'who' }, short(scan)),
     el('span', { class: `score ${scan.reasons.length ? 'high' : ''}` }, QC.score(scan)),
-    el('span', { class: 'why' }, (scan.corrected || []).length ? el('b', {}, `corrected ${scan.corrected.join(', ')} \u00b7 `) : null, why(scan)),
+    el('span', { class: 'why' }, scan.corrected.length ? el('b', {}, `corrected ${scan.corrected.join(', ')} \u00b7 `) : null, why(scan)),
     el('span', { class: 'unseen words' }, words)));
   }
 
@@ -142,6 +144,7 @@ QC.makeList = ({ meta, scans, store, settings, go }) => {
   }
 
   fillGroups();
+  if (!scans.some(FILTERS.corrected)) $('filter').querySelector('[value=corrected]').remove();
   $('sort').append(...SORTS.map(({ key, label }) => el('option', { value: key }, label)));
   for (const id of ['filter', 'group', 'sort', 'search']) {
     const kept = settings.get(id), box = $(id);

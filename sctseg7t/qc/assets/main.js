@@ -51,6 +51,8 @@
     history.replaceState(null, '', placeOf(scan));
     $('name').textContent = scan.name;
     $('about').textContent = about(card);
+    $('corrected').hidden = !scan.corrected.length;
+    $('corrected').textContent = `Corrected by hand: ${scan.corrected.join(', ')}`;
     $('why').textContent = scan.status === 'ok' ? `Score ${QC.score(scan)}: ${list.why(scan)}` : '';
     drawVolumes(card);
     drawTissues(card);
@@ -135,13 +137,26 @@
       QC.press(button, chosen && !stale);
       button.classList.toggle('stale-mark', Boolean(chosen && stale));
     }
+    drawArtefacts(stale ? {} : rating);
     if (document.activeElement !== $('notes')) $('notes').value = rating.notes || '';
-    const was = [rating.verdict, rating.rating && `quality ${rating.rating}`].filter(Boolean).join(', ') || 'notes';
+    const was = [rating.verdict, rating.artefacts, rating.rating && `quality ${rating.rating}`].filter(Boolean).join(', ') || 'notes';
     const day = String(rating.time).slice(0, 10);
     $('stale').hidden = !stale;
     if (stale) $('stale').textContent = `Stale: the mask has changed since ${rating.rater || 'someone'} rated it (${was}, ${day}). Rate it again.`;
     $('rated').textContent = store.isEmpty(rating) ? 'Not rated.' : `${stale ? 'Stale rating' : 'Rated'}: ${was}${rating.rater ? ` by ${rating.rater}` : ''}, ${day}. ${rating.notes}`;
     list.refresh(current);
+  }
+
+  // Of what kinds an artefact is, once the verdict says that there is one.
+  const ARTEFACTS = ['motion', 'ghosting', 'wrap-around', 'susceptibility', 'noise', 'coverage'];
+
+  function drawArtefacts({ verdict, artefacts }) {
+    const chosen = new Set((artefacts || '').split(';').filter(Boolean));
+    $('artefacts').hidden = verdict !== 'artefact';
+    $('artefacts').replaceChildren(...[...new Set([...ARTEFACTS, ...chosen])].map((kind) => el('button', {
+      'aria-pressed': String(chosen.has(kind)),
+      onclick: () => { chosen[chosen.has(kind) ? 'delete' : 'add'](kind); rate({ artefacts: [...chosen].join(';') }); },
+    }, kind)));
   }
 
   // Whoever rates first says who it is; then the rating is made.
@@ -195,9 +210,11 @@
       const before = store.isStale(scan.id) ? {} : store.get(scan.id) || {};
       const [name, value] = Object.entries(fields)[0];
       const again = before[name] === value;
-      store.rate(scan.id, again ? { [name]: null } : fields);
+      // Another verdict has no kinds of artefact.
+      const given = { ...(again ? { [name]: null } : fields), ...(name === 'verdict' ? { artefacts: '' } : {}) };
+      store.rate(scan.id, given);
       drawRating();
-      say(again ? `${scan.name}: taken back` : `${scan.name}: ${name === 'rating' ? `quality ${value}` : value}`);
+      say(again ? `${scan.name}: taken back` : `${scan.name}: ${name === 'rating' ? `quality ${value}` : value || 'artefact'}`);
       if (name === 'verdict' && !again && QC.pressed($('advance'))) step(1);
     });
   }
