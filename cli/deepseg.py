@@ -71,7 +71,10 @@ def _run(args):
     check_asked(chosen.spec, files, options)
     # The first scan is read while the networks are opened.
     first = ReadAhead(inputs[0], options, segmenter_for(chosen.spec).axial)
-    segmenter = open_model(chosen, args.device, options, threads=args.threads, offline=args.offline)
+    progress = Progress(len(inputs), shown=args.verbose > 0)
+    segmenter = open_model(
+        chosen, args.device, options, threads=args.threads, offline=args.offline, watch=progress.within
+    )
     model = segmenter.model
     record = options_record(options, model.task, **files, csa=not args.no_csa, csa_format=args.csa_format)
     plans = [
@@ -93,7 +96,7 @@ def _run(args):
         make_folder("-qc", args.qc)
     refused = {**outputs.conflicts(plans), **unreadable}
     outcomes = []
-    with Progress(len(plans), shown=args.verbose > 0) as progress:
+    with progress:
         for plan in plans:
             ahead = first.volume if plan is plans[0] else lambda: None
             outcomes.append(_one(plan, segmenter, record, args, refused.get(plan.source), ahead, progress))
@@ -203,6 +206,9 @@ def _say_where(plans, outcomes, verbose):
             print(f"{plan.source} ->")
             for path in plan.files():
                 print(f"  {path}")
+            lesions = _lesions(plan)
+            if lesions:
+                print(f"  {lesions}")
         shown = next((plan for plan, outcome in zip(plans, outcomes) if outcome.status == "ok"), None)
         if shown:
             print(f"view: {_view_command(shown)}")
@@ -210,6 +216,18 @@ def _say_where(plans, outcomes, verbose):
     if failed and len(outcomes) > 1:
         # Why was said when it happened.
         print(f"{len(failed)} of {len(outcomes)} inputs failed:", *failed, sep="\n  ", file=sys.stderr)
+
+
+def _lesions(plan):
+    """What was found in a brain, in words; nothing for a cord."""
+    from sctseg7t.inference.record import read_record
+
+    found = (read_record(plan.sidecar).raw.get("brain") or {}).get("lesions")
+    if not found:
+        return ""
+    count, small = found["n_lesions"], found["n_small"]
+    more = f" (and {small} smaller than {found['min_diameter_mm']:g} mm, in the volume)" if small else ""
+    return f"{count} lesion{'s' * (count != 1)}, {found['load_ml']:.2f} mL{more}"
 
 
 def _view_command(plan):

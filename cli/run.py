@@ -140,11 +140,20 @@ class Progress:
 
     def __init__(self, total: int, *, shown: bool = True, name: str = "") -> None:
         self._bar: Any = None
-        if shown and total > 1 and sys.stderr.isatty():
+        self._shown = shown and sys.stderr.isatty()
+        self._total, self._name, self._ended = total, name, 0
+        if total > 1:
+            self._show()
+
+    def _show(self):
+        if self._shown:
             from tqdm import tqdm
 
-            # The mean pace: the bar's own estimate forgets slow starts.
-            self._bar = tqdm(total=total, desc=name or None, unit="scan", file=sys.stderr, smoothing=0)
+            # Of one scan the part that is done. The mean pace: the bar's own estimate forgets slow starts.
+            how: dict[str, Any] = (
+                {"unit": "scan"} if self._total > 1 else {"bar_format": "{desc}{percentage:3.0f}%|{bar}| {elapsed}"}
+            )
+            self._bar = tqdm(total=self._total, desc=self._name or None, file=sys.stderr, smoothing=0, **how)
 
     def __enter__(self) -> "Progress":
         return self
@@ -155,8 +164,19 @@ class Progress:
 
     def update(self) -> None:
         """One step is done."""
+        self._ended += 1
         if self._bar is not None:
-            self._bar.update()
+            self._bar.update(self._ended - self._bar.n)
+
+    def within(self, step: str, part: float) -> None:
+        """How far the step under way is: what is being done, and the part (0 to 1) that is behind."""
+        if self._bar is None:
+            self._show()
+        if self._bar is not None:
+            self._bar.set_description(step, refresh=False)
+            # A whole number of scans is shown as one.
+            self._bar.n = round(self._ended + part, 2) if self._total == 1 else self._bar.n
+            self._bar.refresh()
 
     def reach(self, done: int, total: int) -> None:
         """``done`` of ``total`` steps are done."""

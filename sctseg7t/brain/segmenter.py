@@ -28,6 +28,17 @@ from sctseg7t.zoo.spec import ModelSpec
 
 # Slices this thick hide lesions between them, and their shape.
 THICK_MM = 3.5
+# What takes about which part of the time.
+SHARES = {
+    "load": 1.0,
+    "register": 40.0,
+    "bias": 8.0,
+    "mask": 6.0,
+    "normalise": 9.0,
+    "network": 20.0,
+    "postprocess": 5.0,
+    "measure": 12.0,
+}
 # Channels that are maps of the template laid on the scan.
 PRIORS = {"prior_GM": "gm", "prior_WM": "wm", "prior_CSF": "csf"}
 
@@ -207,7 +218,7 @@ class BrainSegmenter:
         InputError
             No brain in view, several volumes, or a mask that does not fit.
         """
-        clock, options = Clock(), self.model.options
+        clock, options = Clock(SHARES, self.model.watch), self.model.options
         volume = load_scan(scan, options, axial=self.axial)
         if volume.data.shape[3] > 1:
             raise InputError(
@@ -256,6 +267,7 @@ class BrainSegmenter:
             lambda patches: network_maps(patches, self.model.session, spec),
             size=spec.input.size or (),
             overlap=spec.input.sampling.overlap,
+            told=clock.tell,
             inside=inside,
         )
         clock.lap("network")

@@ -15,6 +15,7 @@ from sctseg7t.inference.segmenter import (
     Result,
     Segmenter,
     Source,
+    Watch,
     check_asked,
     segmenter_for,
 )
@@ -82,8 +83,12 @@ def open_model(
     *,
     threads: int | None = None,
     offline: bool = False,
+    watch: Watch | None = None,
 ) -> Segmenter:
-    """Verify and load the networks of a model that has been chosen; as :func:`open_segmenter` otherwise."""
+    """Verify and load the networks of a model that has been chosen; as :func:`open_segmenter` otherwise.
+
+    ``watch`` is told how far a scan is, see :class:`sctseg7t.inference.segmenter.Clock`.
+    """
     from sctseg7t.runtime.session import open_session
     from sctseg7t.zoo.weights import weights
 
@@ -96,7 +101,15 @@ def open_model(
     clock.lap("open")
     return segmenter_for(chosen.spec)(
         OpenModel(
-            chosen.task, chosen.spec, session, chosen.tissues, options, chosen.locator_spec, locator, clock.seconds
+            chosen.task,
+            chosen.spec,
+            session,
+            chosen.tissues,
+            options,
+            chosen.locator_spec,
+            locator,
+            clock.seconds,
+            watch,
         )
     )
 

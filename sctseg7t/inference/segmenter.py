@@ -1,10 +1,11 @@
 """What segments a scan: the options of a user, an open model, the result, and the segmenter of each kind of model."""
 
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -29,6 +30,8 @@ BIAS = ("auto", "on", "off")
 STRIP = ("auto", "stripped", "hd-bet", "template")
 VOLUMES = ("each", "mean")
 NAN = ("zero", "refuse")
+# Is told the name of a step, and the part of all that is done.
+Watch = Callable[[str, float], object]
 # A scan: its file, an image in memory, or one that has been read already.
 Source = Readable | Volume
 
@@ -212,6 +215,8 @@ class OpenModel:
         The network that finds the organ, where the entry names one.
     seconds : dict of str to float
         Time that opening took.
+    watch : callable or None
+        Is told how far a scan is, see :class:`Clock`.
     """
 
     task: str
@@ -222,6 +227,7 @@ class OpenModel:
     locator_spec: ModelSpec | None = None
     locator: Session | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    watch: Watch | None = None
 
     @property
     def suffixes(self) -> dict[str, str]:
@@ -352,14 +358,32 @@ def load_images(files: Mapping[str, Readable], spec: ModelSpec) -> list[Volume]:
 
 
 class Clock:
-    """Seconds spent in each named step, summed over its laps."""
+    """Seconds spent in each named step, summed over its laps; whoever waits can be told how far it is.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    shares : dict of str to float
+        Steps to come, in order, with the part of the time that each takes about.
+    watch : callable, optional
+        Called with the name of the step under way and the part of all that is done (0 to 1).
+    """
+
+    def __init__(self, shares: Mapping[str, float] = MappingProxyType({}), watch: Watch | None = None) -> None:
         self.seconds: dict[str, float] = {}
         self._last = time.perf_counter()
+        self._shares, self._watch = shares, watch
+        self.tell(0)
 
     def lap(self, name: str) -> None:
         """End a step."""
         now = time.perf_counter()
         self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
         self._last = now
+        self.tell(0)
+
+    def tell(self, part: float) -> None:
+        """Say that so much of the step under way is done (0 to 1)."""
+        step = next((name for name in self._shares if name not in self.seconds), None)
+        if self._watch and step:
+            ended = sum(share for name, share in self._shares.items() if name in self.seconds)
+            self._watch(step, (ended + part * self._shares[step]) / sum(self._shares.values()))

@@ -15,6 +15,7 @@ def sliding_patches(
     size: Sequence[int] = (64, 64, 64),
     overlap: float = 0.5,
     inside: np.ndarray | None = None,
+    told: Callable[[float], object] = lambda part: None,
 ) -> np.ndarray:
     """Run a 3D network over overlapping patches and blend what they say with Gaussian weights.
 
@@ -30,6 +31,8 @@ def sliding_patches(
         Part of an edge that neighbours share at least; 0 or more, below 1.
     inside : (X, Y, Z) bool, optional
         Patches without a voxel of it are left out; the result is 0 outside it.
+    told : callable
+        Called with the part of the patches that is done (0 to 1).
 
     Returns
     -------
@@ -45,13 +48,14 @@ def sliding_patches(
     starts = starts or [(0, 0, 0)]
     weight = gaussian_weight(size)
     total, blend = np.zeros(0, np.float32), np.zeros(padded.shape[1:], np.float32)
-    for start in starts:
+    for n, start in enumerate(starts, 1):
         at = _slices(start, size)
         (values,) = network(padded[None, :, *at])
         if not total.size:
             total = np.zeros((len(values), *padded.shape[1:]), np.float32)
         total[:, *at] += values * weight
         blend[at] += weight
+        told(n / len(starts))
     np.divide(total, blend, out=total, where=blend > 0)
     total = total[:, *_slices(before, shape)]
     return total if inside is None else np.where(inside, total, np.float32(0))

@@ -10,6 +10,7 @@ import pytest
 from sctseg7t.cli.deepseg import main
 
 from sctseg7t import segment
+from sctseg7t.brain.segmenter import SHARES
 from sctseg7t.errors import InputError, ModelError, UsageError
 from sctseg7t.inference.pipeline import open_segmenter
 
@@ -100,7 +101,11 @@ def test_command_on_thick_slices_within_a_mask_of_the_users(call, net, brain, tm
     rows = list(csv.DictReader(open(folder / "flair_lesions.csv")))
     assert int(load["n_lesions"]) == sum(row["counted"] == "1" for row in rows) >= 1
     assert float(load["load_ml"]) == pytest.approx(lesions.sum() * 24 / 1000)
+    count = int(load["n_lesions"])
+    assert f"  {count} lesion{'s' * (count != 1)}, {float(load['load_ml']):.2f} mL" in out
     record = json.loads((folder / "flair_deepseg.json").read_text())
+    # Every step that takes time has a share of the bar.
+    assert set(SHARES) <= set(record["seconds"]) and set(record["seconds"]) - set(SHARES) <= {"open", "restore"}
     assert record["status"] == "ok" and record["options"]["task"] == "brain_lesion"
     assert record["brain"]["lesions"]["n_lesions"] == int(load["n_lesions"])
     assert record["brain"]["brain_mask"] == "file"

@@ -210,8 +210,18 @@ def test_progress_on_a_terminal_and_in_a_pipe(capsys, monkeypatch):
             bar.reach(2, 2)
         _, err = capsys.readouterr()
         assert "a.nii.gz: is empty\n" in err and ("2/2" in err) == terminal
-    with Progress(2, shown=False):
+    # Of a single scan the part that is done, once that is known.
+    for terminal in (False, True):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal)
+        with Progress(1) as bar:
+            bar.within("network", 0.4)
+            bar.update()
+        _, err = capsys.readouterr()
+        assert ("network" in err and " 40%" in err and "100%" in err) == terminal
+    with Progress(1):
         pass
+    with Progress(2, shown=False) as bar:
+        bar.within("network", 0.4)
     assert capsys.readouterr().err == ""
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sctseg7t.inference.segmenter import Clock
 from sctseg7t.runtime.patches import gaussian_weight, patch_starts, sliding_patches
 
 
@@ -75,3 +76,18 @@ def test_weights_are_symmetric_and_positive():
     weight = gaussian_weight((16, 12, 8))
     assert weight.shape == (16, 12, 8) and weight.min() > 0 and weight.max() == 1
     np.testing.assert_allclose(weight, weight[::-1, ::-1, ::-1], rtol=1e-6)
+
+
+def test_it_is_told_how_far_the_patches_are():
+    told = []
+    sliding_patches(np.ones((1, 40, 20, 20), np.float32), lambda patch: patch, size=(16,) * 3, told=told.append)
+    assert told == sorted(told) and len(told) > 4 and told[-1] == 1
+
+
+def test_a_clock_tells_the_step_under_way_and_what_is_done():
+    told = []
+    clock = Clock({"a": 1, "b": 3}, lambda step, part: told.append((step, part)))
+    clock.lap("a")
+    clock.tell(0.5)
+    clock.lap("b")
+    assert told == [("a", 0), ("b", 0.25), ("b", 0.625)] and list(clock.seconds) == ["a", "b"]
