@@ -12,6 +12,8 @@ from sctseg7t.errors import OutputError
 from sctseg7t.inference.roles import SCAN
 
 SIDECAR = "_deepseg.json"
+# Of masks that existed before they were measured.
+MEASURE_SIDECAR = "_measure.json"
 # Every table that a segmenter can write, by kind.
 TABLES = {
     "csa": "_csa.csv",
@@ -62,7 +64,7 @@ class Plan:
 
     def possible_tables(self) -> set[Path]:
         """Every table that a run of this scan can write."""
-        stem = self.sidecar.name.removesuffix(SIDECAR)
+        stem = sidecar_stem(self.sidecar)
         names = [stem + suffix for suffix in TABLES.values()]
         names += [split_name(path)[0] + suffix for path in self.masks.values() for suffix in SCT_TABLES.values()]
         return {self.sidecar.with_name(name) for name in names}
@@ -143,6 +145,11 @@ def sct_tables(kinds: Iterable[str], masks: Mapping[str, Path]) -> dict[str, Pat
         if kind in SCT_TABLES
         for tissue, path in masks.items()
     }
+
+
+def sidecar_stem(path: Path) -> str:
+    """What the names of a record and of its tables have in common."""
+    return path.name.removesuffix(SIDECAR).removesuffix(MEASURE_SIDECAR)
 
 
 def split_name(path: str | Path) -> tuple[str, str]:
@@ -256,7 +263,7 @@ def file_key(path: str | Path) -> str:
 
 
 def _staging_prefix(plan_: Plan) -> str:
-    return f".sct7t-{plan_.sidecar.name.removesuffix(SIDECAR)}-"
+    return f".sct7t-{sidecar_stem(plan_.sidecar)}-"
 
 
 def _unwritable(place: Path, err: OSError) -> OutputError:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sctseg7t.bids import entities_of
-from sctseg7t.inference.outputs import SIDECAR, TABLES, Plan, split_name
+from sctseg7t.inference.outputs import SIDECAR, TABLES, Plan, sidecar_stem, split_name
 from sctseg7t.inference.pipeline import Choice
 from sctseg7t.inference.roles import SCAN
 from sctseg7t.inference.segmenter import OpenModel, Options, Result
@@ -89,7 +89,7 @@ class Record:
         """Path of a table that the run wrote, or None; kinds are those of :data:`sctseg7t.inference.outputs.TABLES`."""
         if self.status == FAILED:
             return None
-        path = self.path.with_name(self.path.name.removesuffix(SIDECAR) + TABLES[kind])
+        path = self.path.with_name(sidecar_stem(self.path) + TABLES[kind])
         return path if path.name in self.raw.get("files", {}) else None
 
 
@@ -116,7 +116,7 @@ def read_record(path: str | Path) -> Record:
     try:
         return record_of(path, json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as err:
-        stem = path.name.removesuffix(SIDECAR)
+        stem = sidecar_stem(path)
         reason = one_line(f"{type(err).__name__}: {err}", 200)
         text = f"{path}: is no record of a scan ({reason}); delete it and run the scan again"
         raw = {"status": FAILED, "error": text, "error_kind": "input"}
@@ -140,7 +140,11 @@ def record_of(path: str | Path, raw: dict[str, Any]) -> Record:
         error = raw.get("error") or next(iter(raw.get("warnings", ())), status)
     masks = {}
     if status != FAILED:
-        masks = {name: path.with_name(Path(file).name) for name, file in raw.get("outputs", {}).items()}
+        masks = {
+            # Masks that were measured lie where they lay.
+            name: _place(path, file) if isinstance(file, dict) else path.with_name(Path(file).name)
+            for name, file in raw.get("outputs", {}).items()
+        }
     labels = masks.pop(LABELS, None)
     others = {role: _place(path, given) for role, given in raw.get("inputs", {}).items() if role != SCAN}
     return Record(
@@ -151,7 +155,7 @@ def record_of(path: str | Path, raw: dict[str, Any]) -> Record:
         status,
         error,
         dict(raw.get("entities", {})),
-        str(raw.get("name") or path.name.removesuffix(SIDECAR)),
+        str(raw.get("name") or sidecar_stem(path)),
         raw,
         others,
     )
@@ -194,7 +198,7 @@ def success(result: Result, plan: Plan, model: OpenModel, seconds: Mapping[str, 
     located = model.locator_spec if result.locator == "locator" else None
     return {
         **outcome(result, plan),
-        **_common(plan),
+        **common(plan),
         "model": identity(model.spec),
         "locator": identity(located) if located else {"source": result.locator},
         "outputs": {name: path.name for name, path in plan.masks.items()},
@@ -241,14 +245,14 @@ def failure(plan: Plan, error: object, kind: str) -> dict[str, Any]:
         "status": FAILED,
         "error": one_line(error),
         "error_kind": kind,
-        **_common(plan),
+        **common(plan),
         "outputs": {},
         "usable": False,
         "warnings": [],
     }
 
 
-def _common(plan: Plan) -> dict[str, Any]:
+def common(plan: Plan) -> dict[str, Any]:
     return {
         "name": split_name(plan.source)[0],
         "entities": entities_of(plan.source),

@@ -8,7 +8,7 @@ import numpy as np
 from sctseg7t.image.frame import frame_of
 from sctseg7t.image.grid import bounding_box
 from sctseg7t.measure.centreline import MAX_ANGLE_SD_DEG, fit_centreline
-from sctseg7t.measure.checks import check_areas
+from sctseg7t.measure.checks import EXCLUDED, check_areas
 from sctseg7t.measure.columns import TISSUES
 from sctseg7t.measure.csa_row import REASONS, CsaRow
 from sctseg7t.measure.halves import beyond, roll
@@ -56,14 +56,15 @@ class CsaTable:
         slices, levels : collection of int, optional
             Rows of these slices, and of these levels, are kept.
         exclude : collection of str
-            Flags: slices that have one of them stay in `rows` and enter no mean.
+            Flags: slices that have one of them, on any tissue, get the flag "excluded" and enter no mean.
         """
+        out = {row.slice for row in self.rows if set(exclude) & set(row.flags)}
         rows = tuple(
-            row
+            replace(row, flags=(*row.flags, EXCLUDED)) if row.slice in out else row
             for row in self.rows
             if (slices is None or row.slice in slices) and (levels is None or row.level in levels)
         )
-        return CsaTable(rows, level_means(rows, exclude))
+        return CsaTable(rows, level_means(rows))
 
 
 def measure_csa(

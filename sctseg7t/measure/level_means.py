@@ -1,6 +1,6 @@
 """Means over the slices of a vertebral level, or of all slices."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +17,8 @@ class LevelRow:
     """One tissue over the slices of a vertebral level, or of all slices ("all").
 
     `mean` and `sd` map each name of MEASURES to a float or None. Slices that are
-    empty, or flagged with one of NOT_AVERAGED or with what is left out, count in `n_slices`, not in `n_averaged` nor in
-    any mean; those that are averaged are in `slices`. The SD has n - 1 in its denominator. Orientations are averaged as
+    empty, or flagged with one of NOT_AVERAGED, count in `n_slices`, not in `n_averaged` nor in any mean; those that
+    are averaged are in `slices`. The SD has n - 1 in its denominator. Orientations are averaged as
     axes (179 and 1 degrees give 0). `length_mm` sums the slices' lengths along the
     centreline, those too.
     """
@@ -34,29 +34,21 @@ class LevelRow:
     slices: tuple[int, ...] = ()
 
 
-def level_means(rows: Iterable[CsaRow], exclude: Collection[str] = ()) -> tuple[LevelRow, ...]:
-    """A row for each level, ascending, and "all" at the end; of each the tissues in the order of the rows.
-
-    Parameters
-    ----------
-    rows : iterable of CsaRow
-    exclude : collection of str
-        Flags: slices that have one of them, on any tissue, enter no mean.
-    """
+def level_means(rows: Iterable[CsaRow]) -> tuple[LevelRow, ...]:
+    """A row for each level, ascending, and "all" at the end; of each the tissues in the order of the rows."""
     rows = list(rows)
-    left_out = {row.slice for row in rows if set(exclude) & set(row.flags)}
     tissues = dict.fromkeys(row.tissue for row in rows)
     groups = sorted({row.level for row in rows if row.level is not None})
     return tuple(
-        _level_row(tissue, group, [r for r in rows if r.tissue == tissue and group in (r.level, "all")], left_out)
+        _level_row(tissue, group, [r for r in rows if r.tissue == tissue and group in (r.level, "all")])
         for group in (*groups, "all")
         for tissue in tissues
     )
 
 
-def _level_row(tissue, level, members, left_out):
+def _level_row(tissue, level, members):
     measured = [row for row in members if row.area_mm2 is not None]
-    whole = [row for row in measured if row.slice not in left_out and not NOT_AVERAGED.intersection(row.flags)]
+    whole = [row for row in measured if not NOT_AVERAGED.intersection(row.flags)]
     mean, sd = {}, {}
     for name in MEASURES:
         values = np.array([v for row in whole if (v := getattr(row, name)) is not None])

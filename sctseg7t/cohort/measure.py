@@ -1,0 +1,177 @@
+"""The way from masks that exist to their tables, of one scan or of a folder."""
+
+import contextlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sctseg7t.cohort.mask_sets import MaskSet
+from sctseg7t.cohort.tables import read_csv
+from sctseg7t.cord.mask_files import measure_masks
+from sctseg7t.cord.measuring import write_tables
+from sctseg7t.cord.segmenter import NOTHING_LEFT
+from sctseg7t.errors import InputError, OutputError, UserError
+from sctseg7t.files import write_json
+from sctseg7t.inference import outputs
+from sctseg7t.inference.outputs import MEASURE_SIDECAR, TABLES, Plan, sct_tables
+from sctseg7t.inference.record import FAILED, NOTHING_FOUND, OK, common, failure, file_hashes, place_record
+from sctseg7t.inference.roles import SCAN
+from sctseg7t.inference.scan_run import Outcome
+from sctseg7t.measure.columns import TISSUES
+from sctseg7t.measure.sct_tables import write_sct_csv
+
+# Flags that a network's run gives and that cannot be seen from the masks.
+_OF_THE_RUN = {"locator_unsure", "touches_window_edge", "voxels_missing"}
+_ROLES = ("levels", "discfile", "pmj")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What of the slices is wanted, and in what form.
+
+    Attributes
+    ----------
+    slices, levels : tuple of int or None
+        Only these slices, and these vertebral levels.
+    exclude : tuple of str
+        Flags: slices with one of them are in no mean.
+    csa_format : {"tidy", "sct"}
+    per : {"slice", "level", "all"}
+        Rows of the tables in SCT's columns.
+    """
+
+    slices: tuple[int, ...] | None = None
+    levels: tuple[int, ...] | None = None
+    exclude: tuple[str, ...] = ()
+    csa_format: str = "tidy"
+    per: str = "all"
+
+
+def plan_in(one: MaskSet, out: Path, choice: Choice) -> Plan:
+    """Where the tables of a scan go in a folder of outputs."""
+    place = out / one.stem.parent
+    tables = {kind: place / (one.stem.name + TABLES[kind]) for kind in ("csa", "levels")}
+    return _plan(one, tables, place / (one.stem.name + MEASURE_SIDECAR), choice)
+
+
+def plan_at(one: MaskSet, table: Path, choice: Choice) -> Plan:
+    """Where the tables of a single scan go: a table that is named, and others named after it."""
+    stem = table.with_suffix("") if table.suffix.lower() == ".csv" else table
+    sidecar = stem.with_name(stem.name + MEASURE_SIDECAR)
+    if choice.csa_format == "sct":
+        # As sct_process_segmentation -o has it: the file itself, where there is one mask only.
+        paths = {f"{choice.per}:{t}": stem.with_name(f"{stem.name}_{t}.csv") for t in one.masks}
+        if len(paths) == 1:
+            paths = dict.fromkeys(paths, stem.with_name(stem.name + ".csv"))
+        return Plan({SCAN: _source(one), **one.files}, {}, paths, sidecar)
+    tables = {"csa": stem.with_name(stem.name + ".csv"), "levels": stem.with_name(stem.name + "_perlevel.csv")}
+    return _plan(one, tables, sidecar, choice)
+
+
+def _plan(one: MaskSet, tables: dict[str, Path], sidecar: Path, choice: Choice) -> Plan:
+    if choice.csa_format == "sct":
+        tables = tables | sct_tables(tables, {t: sidecar.with_name(path.name) for t, path in one.masks.items()})
+    return Plan({SCAN: _source(one), **one.files}, {}, tables, sidecar)
+
+
+def _source(one: MaskSet) -> Path:
+    known = one.image or next(iter(one.masks.values()), None)
+    return known or (one.record.image if one.record else one.stem)
+
+
+def measure_to_files(one: MaskSet, plan: Plan, choice: Choice) -> Outcome:
+    """Measure the masks of one scan and write their tables and a record: all of them, or none.
+
+    What is wrong with its files is the scan's outcome, not an error: a folder goes on. A scan that cannot be measured
+    leaves a record that says why.
+    """
+    try:
+        outputs.check_folder(plan)
+        if one.problem:
+            raise InputError(one.problem)
+        return _measure(one, plan, choice)
+    except OutputError:
+        raise
+    except UserError as err:
+        content = failure(plan, err, "input") | _about(one)
+        with contextlib.suppress(OSError):
+            write_json(plan.sidecar, content)
+            outputs.remove(path for path in plan.tables.values())
+        return Outcome(FAILED, content["error"], "input")
+
+
+def _measure(one: MaskSet, plan: Plan, choice: Choice) -> Outcome:
+    masks = dict(one.masks)
+    corrected = _corrected(one)
+    # The white matter of masks that were corrected is what remains of them.
+    derived = bool({"SC", "GM"} & set(corrected)) and "WM" in masks and "WM" not in corrected and "SC" in masks
+    if derived:
+        del masks["WM"]
+    found = measure_masks(
+        {tissue: (path, one.labels.get(tissue, ())) for tissue, path in masks.items()},
+        image=one.image,
+        derive_wm=derived,
+        flags=_known_flags(one) if "SC" not in corrected else (),
+        **{role: path for role, path in one.files.items() if role in _ROLES},
+    )
+    tables = [table.part(choice.slices, choice.levels, choice.exclude) for table in found.tables]
+    if not any(table.rows for table in tables):
+        raise InputError(f"{_source(one)}: none of its slices is of the slices or levels that are asked for")
+    empty = not any(row.area_mm2 for table in tables for row in table.rows)
+    content = {
+        "status": NOTHING_FOUND if empty else OK,
+        **({"error": f"{_source(one)}: {NOTHING_LEFT}"} if empty else {}),
+        **common(plan),
+        **_about(one),
+        "outputs": {t: {**place_record(plan, path), "sha256": found.sha256.get(t)} for t, path in one.masks.items()},
+        "corrected": list(corrected),
+        "options": vars(choice),
+        "warnings": found.warnings,
+    }
+
+    def make(staged: Plan) -> None:
+        _write(tables if len(tables) > 1 else tables[0], staged, one, choice)
+        made = [path for path in staged.files() if path.exists()]
+        write_json(staged.sidecar, {**content, "files": file_hashes(made)})
+
+    outputs.write(plan, make)
+    return Outcome(content["status"], content.get("error"), None, tuple(found.warnings))
+
+
+def _write(tables: Any, plan: Plan, one: MaskSet, choice: Choice) -> None:
+    own = {kind: path for kind, path in plan.tables.items() if kind in TABLES}
+    tissues = {tissue: one.masks.get(tissue, Path()) for tissue in TISSUES}
+    write_tables(tables, own, filename=str(_source(one)), masks=tissues)
+    for kind, path in plan.tables.items():
+        per, _, tissue = kind.partition(":")
+        if tissue:
+            per = {"csa": "slice", "levels": "level"}.get(per, per)
+            mask = str(one.masks[tissue].absolute())
+            write_sct_csv(tables, path, tissue, filename=mask, per=per, levels=choice.levels or ())
+
+
+def _about(one: MaskSet) -> dict[str, Any]:
+    return {"name": one.name, "entities": dict(one.entities)}
+
+
+def _corrected(one: MaskSet) -> tuple[str, ...]:
+    """Tissues whose mask is not the one that the run wrote."""
+    if one.record is None:
+        return ()
+    known = one.record.mask_sha256
+    now = {tissue: file_hashes([path])[path.name]["sha256"] for tissue, path in one.masks.items() if path.is_file()}
+    return tuple(tissue for tissue in now if known.get(tissue, now[tissue]) != now[tissue])
+
+
+def _known_flags(one: MaskSet) -> Sequence[Sequence[Collection[str]]]:
+    """Doubts of the run that made the masks, by volume and slice."""
+    volumes: dict[int, dict[int, Collection[str]]] = {}
+    for row in read_csv(one.record.table("csa") if one.record else None):
+        flags = [flag for flag in row["flags"].split(";") if flag in _OF_THE_RUN]
+        volumes.setdefault(int(row["volume"] or 0), {}).setdefault(int(row["slice"]), flags)
+    return [_listed(volumes.get(t, {})) for t in range(max(volumes, default=-1) + 1)]
+
+
+def _listed(slices: Mapping[int, Collection[str]]) -> list[Collection[str]]:
+    return [slices.get(k, ()) for k in range(max(slices, default=-1) + 1)]
