@@ -16,7 +16,7 @@ from .run import Command, Progress, make_folder
 EPILOG = """
 examples:
   sct7t_measure -sc t2s_seg.nii.gz -gm t2s_gmseg.nii.gz -o t2s_csa.csv
-  sct7t_measure -i t2s.nii.gz -m t2s_*seg.nii.gz -discfile discs.nii.gz \\
+  sct7t_measure -i t2s.nii.gz -masks t2s_*seg.nii.gz -discfile discs.nii.gz \\
       -vert 2:5 -o c2c5.csv
   sct7t_measure -i t2s_seg.nii.gz -vert 3:4 -levels t2s_labeled.nii.gz \\
       -perlevel 1 -csa-format sct -o csa_perlevel.csv
@@ -51,7 +51,7 @@ def parser() -> Parser:
     beside = "; for a folder a path within it with {folder}, {stem}, {sub}, {ses} in it"
     return Parser(
         prog="sct7t_measure",
-        usage="%(prog)s [-i IMAGE] -sc FILE [-gm FILE] [-wm FILE] -o TABLE.csv [options]\n"
+        usage="%(prog)s [-i IMAGE] -sc FILE [-gm FILE] -o TABLE.csv [options]\n"
         "       %(prog)s -i FOLDER -o FOLDER [options]",
         description="Measure cross-sectional areas and shapes of the spinal cord (SC), gray (GM) and white matter (WM) "
         "from masks that exist: ours, corrected, or anyone's. Research use only.",
@@ -64,7 +64,7 @@ def parser() -> Parser:
                     "tissue",
                 ),
                 *(Option(f"-{t.lower()} FILE[:LABELS]", f"mask or fractions of {t}; or its labels") for t in _TISSUES),
-                Option("-m --masks FILE ...", "masks whose names say their tissue (_seg, _gmseg, _label-WM_mask)"),
+                Option("-masks FILE ...", "masks whose names say their tissue (_seg, _gmseg, _label-WM_mask)"),
                 Option("-o --output FILE|FOLDER", "table of one scan, or folder of the tables", required=True),
             ),
             "levels and places": tuple(
@@ -160,7 +160,7 @@ def _named_masks(args):
     """Mask and labels by tissue (UsageError if a name does not say its tissue, or one has two masks)."""
     from sctseg7t.inference.mask_names import parse_name
 
-    named = [(tissue, *_with_labels(text)) for tissue in _TISSUES if (text := getattr(args, tissue.lower()))]
+    named = [(t, *_with_labels(getattr(args, t.lower()))) for t in _TISSUES if getattr(args, t.lower())]
     for text in args.masks or ():
         path, labels = _with_labels(text)
         tissue = parse_name(path).structure
@@ -168,7 +168,7 @@ def _named_masks(args):
             raise UsageError(f"{text}: its name does not say its tissue; give it as -sc, -gm or -wm")
         named.append((tissue, path, labels))
     if not named:
-        raise UsageError("there is no mask: give -sc, -gm, -wm or -m, or a folder as -i")
+        raise UsageError("there is no mask: give -sc, -gm, -wm or -masks, or a folder as -i")
     masks, labels = {}, {}
     for tissue, path, values in named:
         if not path.is_file():
@@ -179,7 +179,7 @@ def _named_masks(args):
     return {tissue: masks[tissue] for tissue in _TISSUES if tissue in masks}, labels
 
 
-def _with_labels(text):
+def _with_labels(text: str) -> tuple[Path, tuple[int, ...]]:
     """File and labels of ``seg.nii.gz:1,2``."""
     match = re.fullmatch(r"(.+):(\d+(?:,\d+)*)", text)
     if match and not Path(text).exists():

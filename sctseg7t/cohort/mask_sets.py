@@ -80,7 +80,7 @@ def find_mask_sets(folder: str | Path, *, leave: str | Path | None = None) -> li
     sets = sets or _by_name(root, leave)
     if not sets:
         raise UsageError(
-            f"{folder}: holds no masks of the cord; names that say their tissue end in _seg, _gmseg, _label-WM_mask, ..."
+            f"{folder}: holds no masks of the cord; names that say so end in _seg, _gmseg, _wmseg, _label-GM_mask"
         )
     return sorted(sets, key=lambda one: one.stem.as_posix())
 

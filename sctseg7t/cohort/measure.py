@@ -1,7 +1,7 @@
 """The way from masks that exist to their tables, of one scan or of a folder."""
 
 import contextlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,14 +164,14 @@ def _corrected(one: MaskSet) -> tuple[str, ...]:
     return tuple(tissue for tissue in now if known.get(tissue, now[tissue]) != now[tissue])
 
 
-def _known_flags(one: MaskSet) -> Sequence[Sequence[Collection[str]]]:
+def _known_flags(one: MaskSet) -> Sequence[Sequence[Sequence[str]]]:
     """Doubts of the run that made the masks, by volume and slice."""
-    volumes: dict[int, dict[int, Collection[str]]] = {}
+    volumes: dict[int, dict[int, Sequence[str]]] = {}
     for row in read_csv(one.record.table("csa") if one.record else None):
         flags = [flag for flag in row["flags"].split(";") if flag in _OF_THE_RUN]
         volumes.setdefault(int(row["volume"] or 0), {}).setdefault(int(row["slice"]), flags)
     return [_listed(volumes.get(t, {})) for t in range(max(volumes, default=-1) + 1)]
 
 
-def _listed(slices: Mapping[int, Collection[str]]) -> list[Collection[str]]:
+def _listed(slices: Mapping[int, Sequence[str]]) -> list[Sequence[str]]:
     return [slices.get(k, ()) for k in range(max(slices, default=-1) + 1)]

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
 
 import numpy as np
 
@@ -102,9 +101,10 @@ def measure_masks(
     places = read_places(files, anchor, warnings)
     tables = []
     count = next(iter(counts.values()))
-    for t, known in zip_longest(range(count), flags[:count], fillvalue=()):
+    for t in range(count):
         volume = {tissue: values[..., t] for tissue, values in maps.items()}
-        own = [[*one, *more] for one, more in zip_longest(known, _outside(volume), fillvalue=())]
+        known = dict(enumerate(flags[t] if t < len(flags) else ()))
+        own = [[*known.get(k, ()), *more] for k, more in enumerate(_outside(volume))]
         seen = None
         if scan is not None:
             # One mask of many volumes was drawn on their mean.
@@ -156,7 +156,7 @@ def _fractions(mask: Mask, labels: Collection[int], warnings: list[str]) -> np.n
 def _outside(maps: Mapping[str, np.ndarray]) -> list[list[str]]:
     """A flag for the slices where gray matter lies outside the cord."""
     if not {"SC", "GM"} <= set(maps):
-        return []
+        return [[]] * next(iter(maps.values())).shape[2]
     # In float: hard masks are unsigned, and True - True is no number.
     beyond = np.clip(maps["GM"].astype(np.float32) - maps["SC"], 0, None).sum(axis=(0, 1))
     return [["gm_outside_sc"] * bool(out > _OUTSIDE * all_) for out, all_ in zip(beyond, maps["GM"].sum(axis=(0, 1)))]

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from nibabel.affines import apply_affine
 
-from sctseg7t.bids import entities_of
 from sctseg7t.errors import InputError
 from sctseg7t.image.masks import Readable, labels_on_scan, read_labels
 from sctseg7t.image.volume import Volume
-from sctseg7t.inference.outputs import split_name
+from sctseg7t.inference.mask_names import parse_name
 from sctseg7t.measure.levels import DiscLevels, LabelledLevels, Levels, ListedLevels
 
 # SCT numbers vertebrae and discs from 1, and further landmarks from 49: the pontomedullary groove and junction (50).
@@ -135,13 +134,16 @@ def _listed(path: Path, volume: Volume) -> ListedLevels:
 
 def _names(row: Mapping[str, str | None], volume: Volume) -> bool:
     """Whether a row is about a scan: one without names of scans or participants is about any."""
-    entities = entities_of(volume.path) if volume.path else {}
+    if volume.path is None:
+        return True
+    # Of the scan, or of a mask of it.
+    own = parse_name(volume.path)
     for column, entity in (("participant_id", "sub"), ("session_id", "ses"), ("run", "run")):
         said = (row.get(column) or "").strip()
-        if said not in ("", "n/a") and said.removeprefix(f"{entity}-") != entities.get(entity):
+        if said not in ("", "n/a") and said.removeprefix(f"{entity}-") != own.entities.get(entity):
             return False
     said = next((text for name in _SCAN if (text := (row.get(name) or "").strip())), "")
-    return not said or volume.path is None or split_name(said)[0] == split_name(volume.path)[0]
+    return not said or (parse_name(said).key, parse_name(said).suffix) == (own.key, own.suffix)
 
 
 def _whole_numbers(text: str | None, path: Path) -> list[int]:
