@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from sctseg7t.cohort.mask_sets import MaskSet
-from sctseg7t.cohort.tables import read_csv
 from sctseg7t.cord.mask_files import measure_masks
 from sctseg7t.cord.measuring import write_tables
 from sctseg7t.cord.segmenter import NOTHING_LEFT
 from sctseg7t.errors import InputError, OutputError, UserError
-from sctseg7t.files import write_json
+from sctseg7t.files import read_csv, write_json
 from sctseg7t.inference import outputs
+from sctseg7t.inference.corrections import entry, of_record
 from sctseg7t.inference.outputs import MEASURE_SIDECAR, TABLES, Plan, sct_tables
 from sctseg7t.inference.record import FAILED, NOTHING_FOUND, OK, common, failure, file_hashes, place_record
 from sctseg7t.inference.roles import SCAN
@@ -102,16 +102,13 @@ def measure_to_files(one: MaskSet, plan: Plan, choice: Choice) -> Outcome:
 
 
 def _measure(one: MaskSet, plan: Plan, choice: Choice) -> Outcome:
-    masks = dict(one.masks)
-    corrected = _corrected(one)
-    # The white matter of masks that were corrected is what remains of them.
-    derived = bool({"SC", "GM"} & set(corrected)) and "WM" in masks and "WM" not in corrected and "SC" in masks
-    if derived:
-        del masks["WM"]
+    drawn = of_record(one.record) if one.record else {}
+    corrected = {tissue: correction.path for tissue, correction in drawn.items() if tissue in TISSUES}
+    masks = {**one.masks, **corrected}
     found = measure_masks(
         {tissue: (path, one.labels.get(tissue, ())) for tissue, path in masks.items()},
         image=one.image,
-        derive_wm=derived,
+        corrected=tuple(corrected),
         flags=_known_flags(one) if "SC" not in corrected else (),
         **{role: path for role, path in one.files.items() if role in _ROLES},
     )
@@ -124,44 +121,36 @@ def _measure(one: MaskSet, plan: Plan, choice: Choice) -> Outcome:
         **({"error": f"{_source(one)}: {NOTHING_LEFT}"} if empty else {}),
         **common(plan),
         **_about(one),
-        "outputs": {t: {**place_record(plan, path), "sha256": found.sha256.get(t)} for t, path in one.masks.items()},
-        "corrected": list(corrected),
+        "outputs": {t: {**place_record(plan, path), "sha256": found.sha256.get(t)} for t, path in masks.items()},
+        "corrections": entry(plan, {tissue: drawn[tissue] for tissue in corrected}, found.cut),
         "options": vars(choice),
-        "warnings": found.warnings,
+        "warnings": [*(drawn[tissue].words() for tissue in corrected), *found.warnings],
     }
 
     def make(staged: Plan) -> None:
-        _write(tables if len(tables) > 1 else tables[0], staged, one, choice)
+        _write(tables if len(tables) > 1 else tables[0], staged, one, choice, masks, tuple(sorted(corrected)))
         made = [path for path in staged.files() if path.exists()]
         write_json(staged.sidecar, {**content, "files": file_hashes(made)})
 
     outputs.write(plan, make)
-    return Outcome(content["status"], content.get("error"), None, tuple(found.warnings))
+    return Outcome(content["status"], content.get("error"), None, tuple(content["warnings"]))
 
 
-def _write(tables: Any, plan: Plan, one: MaskSet, choice: Choice) -> None:
+def _write(
+    tables: Any, plan: Plan, one: MaskSet, choice: Choice, masks: Mapping[str, Path], corrected: tuple[str, ...]
+) -> None:
     own = {kind: path for kind, path in plan.tables.items() if kind in TABLES}
-    tissues = {tissue: one.masks.get(tissue, Path()) for tissue in TISSUES}
-    write_tables(tables, own, filename=str(_source(one)), masks=tissues)
+    write_tables(tables, own, filename=str(_source(one)), masks=masks, corrected=corrected)
     for kind, path in plan.tables.items():
         per, _, tissue = kind.partition(":")
         if tissue:
             per = {"csa": "slice", "levels": "level"}.get(per, per)
-            mask = str(one.masks[tissue].absolute())
+            mask = str(masks[tissue].absolute())
             write_sct_csv(tables, path, tissue, filename=mask, per=per, levels=choice.levels or ())
 
 
 def _about(one: MaskSet) -> dict[str, Any]:
     return {"name": one.name, "entities": dict(one.entities)}
-
-
-def _corrected(one: MaskSet) -> tuple[str, ...]:
-    """Tissues whose mask is not the one that the run wrote."""
-    if one.record is None:
-        return ()
-    known = one.record.mask_sha256
-    now = {tissue: file_hashes([path])[path.name]["sha256"] for tissue, path in one.masks.items() if path.is_file()}
-    return tuple(tissue for tissue in now if known.get(tissue, now[tissue]) != now[tissue])
 
 
 def _known_flags(one: MaskSet) -> Sequence[Sequence[Sequence[str]]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from sctseg7t.cord.corrected import GM_OUTSIDE, fit
 from sctseg7t.cord.measuring import measure_volume, warning_lines
 from sctseg7t.cord.places import read_places
 from sctseg7t.errors import InputError
@@ -32,18 +33,21 @@ class MeasuredMasks:
     warnings : list of str
     sha256 : dict of str to str or None
         Of every mask's file, by tissue.
+    cut : dict of str to int
+        Voxels that a mask lost to a corrected one, by tissue.
     """
 
     tables: list[CsaTable]
     warnings: list[str] = field(default_factory=list)
     sha256: dict[str, str | None] = field(default_factory=dict)
+    cut: dict[str, int] = field(default_factory=dict)
 
 
 def measure_masks(
     masks: Mapping[str, Readable | tuple[Readable, Collection[int]]],
     *,
     image: Readable | None = None,
-    derive_wm: bool = False,
+    corrected: Collection[str] = (),
     flags: Sequence[Sequence[Sequence[str]]] = (),
     **files: Readable,
 ) -> MeasuredMasks:
@@ -56,8 +60,9 @@ def measure_masks(
         ``(file, labels)`` for the voxels of a label image that have one of these values.
     image : path or nibabel image, optional
         The scan, on the grid of the masks.
-    derive_wm : bool
-        WM is SC - GM, not a file's.
+    corrected : collection of str
+        Tissues that somebody corrected among masks of ours, which the others then follow: GM is kept within SC, and WM
+        is SC - GM. Masks of anyone else's are measured as they are.
     flags : sequence of sequences of sequences of str
         Doubts known already, by volume and slice.
     **files
@@ -92,8 +97,9 @@ def measure_masks(
             where = f"its grid is not that of {anchor.name} ({differs})"
             raise InputError(f"{mask.grid.name}: {where}; give masks of one scan, on one grid")
         maps[tissue], sha256[tissue] = _fractions(mask, labels, warnings), mask.sha256
-    if derive_wm and {"SC", "GM"} <= set(maps):
-        maps["WM"] = np.clip(maps["SC"].astype(np.float32) - maps["GM"], 0, None)
+    maps, cut, _ = fit(maps, corrected) if corrected else (maps, {}, None)
+    if "GM" in cut:
+        warnings.append(f"GM lost {cut['GM']} voxels that are outside the corrected SC")
     counts = {tissue: values.shape[3] for tissue, values in maps.items()}
     if len(set(counts.values())) > 1:
         text = ", ".join(f"{tissue} {count}" for tissue, count in counts.items())
@@ -112,7 +118,7 @@ def measure_masks(
         tables.append(measure_volume(volume, anchor.affine, image=seen, flags=own, **places))
         tag = f"volume {t}: " if count > 1 else ""
         warnings += [tag + text for text in warning_lines(tables[-1])]
-    return MeasuredMasks(tables, warnings, sha256)
+    return MeasuredMasks(tables, warnings, sha256, cut)
 
 
 def _as_volume(source: Readable) -> Volume:
@@ -159,4 +165,4 @@ def _outside(maps: Mapping[str, np.ndarray]) -> list[list[str]]:
         return [[]] * next(iter(maps.values())).shape[2]
     # In float: hard masks are unsigned, and True - True is no number.
     beyond = np.clip(maps["GM"].astype(np.float32) - maps["SC"], 0, None).sum(axis=(0, 1))
-    return [["gm_outside_sc"] * bool(out > _OUTSIDE * all_) for out, all_ in zip(beyond, maps["GM"].sum(axis=(0, 1)))]
+    return [[GM_OUTSIDE] * bool(out > _OUTSIDE * all_) for out, all_ in zip(beyond, maps["GM"].sum(axis=(0, 1)))]

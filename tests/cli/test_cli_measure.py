@@ -209,4 +209,8 @@ def test_corrected_outputs_are_measured_as_they_are(measure, deepseg, small, tmp
     gm, wm = (column(slices, "area_mm2", tissue=tissue) for tissue in ("GM", "WM"))
     assert np.add(gm, wm) == pytest.approx(found, abs=1e-3)
     record = json.loads((tmp_path / "areas" / "t2s_measure.json").read_text())
-    assert record["corrected"] == ["SC"] and record["input"]["path"].endswith("t2s.nii.gz")
+    assert (
+        list(record["corrections"]["masks"]) == ["SC"]
+        and {r["corrected"] for r in slices} == {"SC"}
+        and record["input"]["path"].endswith("t2s.nii.gz")
+    )
