@@ -1,8 +1,10 @@
 """How the page shows scans and takes keys, in a real browser."""
 
+import nibabel as nib
+import numpy as np
 import pytest
 from qc_browser_helpers import LAPTOP, PHONE, go, listed, name, pressed
-from qc_helpers import phantom, write_cohort, write_failed, write_scan
+from qc_helpers import affine_of, phantom, write_cohort, write_failed, write_scan
 
 from sctseg7t.cohort import find_records
 from sctseg7t.qc import write_page
@@ -155,6 +157,7 @@ def test_how_it_looks_survives_a_reload(page):
     page.keyboard.press("c")
     page.fill("#opacity", "40")
     page.fill("#zoom", "7")
+    page.fill("#window", "60")
     page.click("#theme")
     page.click("#advance")
     page.locator("[data-pane=list]").focus()
@@ -165,6 +168,7 @@ def test_how_it_looks_survives_a_reload(page):
     assert listed(page) == order
     go(page, order[0])
     assert page.input_value("#opacity") == "40" and page.input_value("#zoom") == "7"
+    assert page.input_value("#window") == "60" and page.evaluate("document.body.classList.contains('windowed')")
     on = page.locator(".toolbar [aria-pressed=true]").all_inner_texts()
     assert "Fill" in on and "Auto-next" in on and "GM" not in on
     assert page.evaluate("document.documentElement.dataset.theme") == "light"
@@ -262,6 +266,21 @@ def test_slices_are_told_as_the_file_has_them_too(page):
     assert "in file" in head
     go(page, "sub-01_T2starw")
     assert "in file" not in page.locator("#side table th").all_inner_texts()
+
+
+def test_a_corrected_mask_is_marked_and_found(open_page, tmp_path):
+    write_cohort(tmp_path / "out", 3)
+    _, sc, _ = phantom(radius=(6, 4))
+    nib.save(nib.Nifti1Image(sc.astype(np.uint8), affine_of()), tmp_path / "out" / "sub-02_T2starw_seg.nii.gz")
+    page = open_page(write_page(find_records(tmp_path / "out"), tmp_path / "qc"))
+    page.select_option("#filter", "corrected")
+    assert listed(page) == ["sub-02_T2starw"]
+    assert "corrected" in page.inner_text("#scans")
+    go(page, "sub-02_T2starw")
+    assert "corrected by hand: SC" in page.inner_text("#about")
+    page.select_option("#filter", "all")
+    go(page, "sub-01_T2starw")
+    assert "corrected" not in page.inner_text("#about")
 
 
 def test_a_scan_is_announced_and_the_list_is_one_stop(page):

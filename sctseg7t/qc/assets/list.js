@@ -103,10 +103,10 @@ QC.makeList = ({ meta, scans, store, settings, go }) => {
     const [mark, kind, words] = markOf(scan);
     const here = scan === current;
     return el('li', {}, el('button', {
-      'data-id': scan.id, 'data-name': scan.name, 'aria-current': here ? 'true' : null, tabindex: here ? 0 : -1, title: `${scan.name}\n${why(scan)}`, onclick: () => go(scan),
-    }, el('span', { class: `mark ${kind}`, 'aria-hidden': 'true' }, mark), el('span', { class: 'who' }, short(scan)),
+      'data-id': scan.id, 'data-name': scan.name, 'aria-current': here ? 'true' : null, tabindex: here ? 0 : -1, title: `${scan.name}\n${scan.corrected.length ? `corrected by hand: ${scan.corrected.join(', ')}\n` : ''}${why(scan)}`, onclick: () => go(scan),
+    }, el('span', { class: `mark ${kind}`, 'aria-hidden': 'true' }, mark), el('span', { class: 'who' }, short(scan), scan.corrected.length ? el('b', { class: 'corrected' }, ' corrected') : null),
     el('span', { class: `score ${scan.reasons.length ? 'high' : ''}` }, QC.score(scan)),
-    el('span', { class: 'why' }, scan.corrected.length ? el('b', {}, `corrected ${scan.corrected.join(', ')} \u00b7 `) : null, why(scan)),
+    el('span', { class: 'why' }, why(scan)),
     el('span', { class: 'unseen words' }, words)));
   }
 

@@ -50,9 +50,7 @@
     ranges(card);
     history.replaceState(null, '', placeOf(scan));
     $('name').textContent = scan.name;
-    $('about').textContent = about(card);
-    $('corrected').hidden = !scan.corrected.length;
-    $('corrected').textContent = `Corrected by hand: ${scan.corrected.join(', ')}`;
+    $('about').replaceChildren(scan.corrected.length ? el('b', { class: 'corrected' }, `corrected by hand: ${scan.corrected.join(', ')}`) : '', scan.corrected.length ? ' \u00b7 ' : '', about(card));
     $('why').textContent = scan.status === 'ok' ? `Score ${QC.score(scan)}: ${list.why(scan)}` : '';
     drawVolumes(card);
     drawTissues(card);
@@ -433,6 +431,8 @@
     $('overviewOpen').addEventListener('click', () => showOverview(!QC.allScans.isOpen));
     for (const [button, pane] of [['listToggle', 'listPane'], ['toolsToggle', 'tools']]) $(button).addEventListener('click', () => $(button).setAttribute('aria-expanded', String($(pane).classList.toggle('open'))));
     slider('opacity', (value) => setVariable('--opacity', value / 100));
+    QC.windowing.set(settings.get('windowing') || {});
+    QC.windowing.changed = ({ window, level }) => settings.set('windowing', { window, level });
     $('zoom').addEventListener('input', () => zoomTo(Number($('zoom').value)));
     $('fit').addEventListener('click', () => { view.zoomed = false; settings.set(`zoom:${view.card.kind}`, null); view.fit(view.card); });
     $('volume').addEventListener('input', () => { view.volume = Number($('volume').value); view.redraw(); QC.drawSide($('side'), view.card, current, meta); });

@@ -24,6 +24,7 @@
       $('level').value = 100 * this.level;
       $('windowReset').disabled = !changed;
       this.tell();
+      this.changed?.(this);
     },
 
     // The intensities of the scan that are black and white now, where the card knows them.
