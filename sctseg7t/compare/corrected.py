@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from sctseg7t.compare.types import Case, Problem
+from sctseg7t.files import read_json
+from sctseg7t.inference.corrections import recorded
 from sctseg7t.inference.outputs import SIDECAR
-from sctseg7t.inference.record import recorded_files
 
 
 def corrected_masks(
     cases: Sequence[Case], inputs: Mapping[str, Sequence[Mapping[str, Any]]], reference: str | None
 ) -> Iterator[Problem]:
-    """Notes on masks of methods that are no longer what the record beside them says.
+    """Notes on masks of methods that the record beside them calls corrected, or that are no longer what it says.
 
     A method is judged by the masks that are given. Drawn masks in ``derivatives/labels`` do not take their place here:
     they are what methods are compared with.
@@ -42,14 +43,21 @@ def corrected_masks(
 
 
 class _Records:
-    """Hashes that the records of a folder name; each folder is read once."""
+    """What the records of a folder say of the masks in it; each folder is read once."""
 
     def __init__(self) -> None:
-        self.folders: dict[Path, dict[str, str | None]] = {}
+        self.folders: dict[Path, dict[str, tuple[str | None, Mapping[str, Any]]]] = {}
 
     def __call__(self, path: Path, mask: Mapping[str, Any]) -> bool:
-        """Whether a mask is another than its record says."""
-        if path.parent not in self.folders:
-            found = (recorded_files(one) for one in path.parent.glob(f"*{SIDECAR}"))
-            self.folders[path.parent] = {name: file.get("sha256") for files in found for name, file in files.items()}
-        return self.folders[path.parent].get(path.name) not in (None, mask["sha256"])
+        """Whether a mask is corrected by its record, or another than its record says."""
+        digest, tissues = self._of(path.parent).get(path.name, (None, {}))
+        return mask["structure"] in tissues or digest not in (None, mask["sha256"])
+
+    def _of(self, folder: Path) -> dict[str, tuple[str | None, Mapping[str, Any]]]:
+        if folder not in self.folders:
+            self.folders[folder] = {}
+            for path in folder.glob(f"*{SIDECAR}"):
+                raw = read_json(path)
+                for name, file in (raw.get("files") or {}).items():
+                    self.folders[folder][name] = file.get("sha256"), recorded(raw)
+        return self.folders[folder]

@@ -286,6 +286,12 @@ def test_masks_that_were_corrected_are_told(pair):
     found = compare(pair, ["a", "b"], "truth")
     (told,) = [p for p in found.problems if p.kind == "corrected"]
     assert (told.method, told.case, told.left_out) == ("a", "sub-02", False) and told.message in cautions(found)
+    # A drawn mask in place of ours is in its record.
+    record = {"files": {}, "corrections": {"masks": {"SC": {"origin": "labels", "sha256": digests[0]}}}}
+    record["files"][masks[0].name] = {"sha256": digests[0]}
+    masks[0].with_name(masks[0].name.replace(".nii.gz", "_deepseg.json")).write_text(json.dumps(record))
+    (told,) = [p for p in compare(pair, ["a", "b"], "truth").problems if p.kind == "corrected"]
+    assert told.message.startswith("SC: 2 masks of a were corrected by hand (sub-01, sub-02)")
 
 
 def test_slices_in_which_the_reference_was_not_drawn(pair):
