@@ -108,35 +108,35 @@ CHANGES = {
     "noise 2 x image SD": lambda case: noisier(case, 2.0),
 }
 
+PEER_CHANGES = ("as it is", "blank cord, 3 % noise", "noise 0.25 x image SD", "noise 0.5 x image SD")
+
 
 # --- judging --------------------------------------------------------------------------
 
 
-def judged(case, masks, flags=None):
-    """By slice with GM or SC: its flags, on any tissue."""
+def by_slice(table):
+    """Flags of GM by slice (of SC where the table has no GM); None where it is empty though there is SC."""
+    tissues = {row.tissue for row in table.rows}
+    cord = {row.slice for row in table.rows if row.tissue == "SC" and row.area_mm2 is not None}
+    rows = [row for row in table.rows if row.tissue == ("GM" if "GM" in tissues else "SC") and row.slice in cord]
+    return {row.slice: None if row.area_mm2 is None else set(row.flags) for row in rows}
+
+
+def judged(case, masks):
+    """Flags by slice of masks that exist."""
     from sctseg7t.cord.measuring import measure_volume
 
-    table = measure_volume(masks, case.affine, image=case.data, flags=flags)
-    found = {}
-    for row in table.rows:
-        if row.area_mm2 is not None:
-            found.setdefault(row.slice, set()).update(row.flags)
-    return found
+    return by_slice(measure_volume(masks, case.affine, image=case.data))
 
 
 def segmented(case, segmenter):
-    """Flags of a run by slice, and its masks."""
+    """Flags by slice of a run, and its masks."""
     result = segmenter.run(nib.Nifti1Image(case.data, case.affine))
-    found = {}
-    for row in result.tables[0].rows:
-        if row.area_mm2 is not None:
-            found.setdefault(row.slice, set()).update(row.flags)
-    return found, {tissue: canonical(mask) for tissue, mask in result.masks.items()}
+    return by_slice(result.tables[0]), {tissue: canonical(mask) for tissue, mask in result.masks.items()}
 
 
 def dice(a, b):
-    total = a.sum() + b.sum()
-    return float(2 * (a & b).sum() / total) if total else float("nan")
+    return float(2 * (a & b).sum() / max(a.sum() + b.sum(), 1))
 
 
 class Table:
@@ -145,25 +145,38 @@ class Table:
     def __init__(self):
         self.rows = {}
 
-    def add(self, part, change, masks, found, *, leave=(), overlap=()):
-        row = self.rows.setdefault(
-            (part, change, masks), {"scans": 0, "slices": 0, "dice": [], **dict.fromkeys(FLAGS, 0)}
-        )
+    def add(self, part, change, masks, found, *, leave=(), against=None, gm=None):
+        """Count the slices of a scan; with a reference of GM their Dice too, of flagged ones apart."""
+        empty = {"scans": 0, "slices": 0, "no GM": 0, "dice": {"flagged": [], "others": []}, **dict.fromkeys(FLAGS, 0)}
+        row = self.rows.setdefault((part, change, masks), empty)
         row["scans"] += 1
-        row["dice"] += [value for value in overlap if np.isfinite(value)]
-        for k, flags in found.items():
-            if k not in leave:
-                row["slices"] += 1
-                for flag in FLAGS:
-                    row[flag] += flag in flags
+        for k in found.keys() - set(leave):
+            flags = found[k]
+            row["no GM"] += flags is None
+            if flags is None:
+                continue
+            row["slices"] += 1
+            for flag in FLAGS:
+                row[flag] += flag in flags
+            if against is not None and against[..., k].any():
+                which = "flagged" if FLAGS[0] in flags else "others"
+                row["dice"][which].append(dice(against[..., k], gm[..., k]))
 
     def show(self):
-        head = f"{'scans':10} {'change':24} {'masks':10} {'scans':>5} {'slices':>6}"
-        print(f"\n{head} | " + " ".join(f"{flag:>17}" for flag in FLAGS) + " | GM Dice")
+        head = f"{'scans':10} {'change':24} {'masks':10} {'scans':>5} {'slices':>6} {'no GM':>5}"
+        flags = " ".join(f"{flag:>17}" for flag in FLAGS)
+        print(f"\n{head} | {flags} | GM Dice of flagged (n) and other (n) slices")
         for (part, change, masks), row in sorted(self.rows.items(), key=lambda item: _order(item[0])):
             shares = " ".join(f"{100 * row[flag] / max(row['slices'], 1):15.1f} %" for flag in FLAGS)
-            mean = f"{np.mean(row['dice']):.3f}" if row["dice"] else ""
-            print(f"{part:10} {change:24} {masks:10} {row['scans']:5d} {row['slices']:6d} | {shares} | {mean}")
+            means = "  ".join(f"{np.mean(d):.3f} ({len(d)})" if d else "-" for d in row["dice"].values())
+            counts = f"{row['scans']:5d} {row['slices']:6d} {row['no GM']:5d}"
+            print(f"{part:10} {change:24} {masks:10} {counts} | {shares} | {means}")
+        every = [row["dice"] for (_, _, masks), row in self.rows.items() if masks == "own"]
+        for which in ("flagged", "others"):
+            found = np.array([value for each in every for value in each[which]])
+            if found.size:
+                shares = ", ".join(f"{100 * np.mean(found < limit):.1f} % below {limit}" for limit in (0.8, 0.7, 0.6))
+                print(f"all changes, own masks, {which}: {found.size} slices, GM Dice {found.mean():.3f}, {shares}")
 
 
 def _order(key):
@@ -187,24 +200,18 @@ def run(data, segmenter, peer, simulated):
             changed = Case(make(case), case.affine, case.sc, case.gm)
             # A slice that shows no GM is no false alarm; nor a hit that the change made.
             leave = NO_GM.get(name, ())
+            against = references["GM"] if references else None
             found, masks = segmented(changed, segmenter)
-            table.add(part, change, "own", found, leave=leave, overlap=_overlaps(references, masks["GM"]))
+            table.add(part, change, "own", found, leave=leave, against=against, gm=masks["GM"])
             if references:
                 table.add(part, change, "reference", judged(changed, references))
-            if peer and part != "simulated":
+            if peer and part != "simulated" and change in PEER_CHANGES:
                 gm = segmented(changed, peer)[1]["GM"]
                 cord = references["SC"] if references else masks["SC"]
-                known = judged(changed, {"SC": cord, "GM": gm & cord})
-                known = {k: flags for k, flags in known.items() if (gm & cord)[..., k].any()}
-                table.add(part, change, "sct_gm", known, leave=leave, overlap=_overlaps(references, gm))
+                found = judged(changed, {"SC": cord, "GM": gm & cord})
+                table.add(part, change, "sct_gm", found, leave=leave, against=against, gm=gm & cord)
         print(name, flush=True)
     return table
-
-
-def _overlaps(references, gm):
-    if not references:
-        return ()
-    return [dice(references["GM"][..., k], gm[..., k]) for k in np.flatnonzero(references["GM"].any((0, 1)))]
 
 
 def other_contrasts(data, segmenter, table):

@@ -6,16 +6,18 @@ from typing import Any
 import numpy as np
 
 from sctseg7t.cohort.features import Features, measure_features
+from sctseg7t.cord.measuring import measure_volume
 from sctseg7t.image.grid import Grid
 from sctseg7t.inference.record import Record
-from sctseg7t.measure.columns import CSA_MEASURES, TISSUES
-from sctseg7t.measure.csa import measure_csa
+from sctseg7t.measure.checks import PAST_END
+from sctseg7t.measure.columns import CSA_MEASURES, IMAGE_MEASURES, TISSUES
 from sctseg7t.qc.cord_strip import sagittal_strip
 from sctseg7t.qc.load_saved import Saved, number, read_rows
 from sctseg7t.report.slice_images import cord_window, cut, encode_all, mask_paths, overview, to_grays
 from sctseg7t.text import ranges
 
-SHOWN = tuple(column for column in CSA_MEASURES if column.page_digits is not None)
+SHOWN = tuple(column for column in (*CSA_MEASURES, *IMAGE_MEASURES) if column.page_digits is not None)
+_FOUND_AGAIN = ("sc_", "gm_", "empty_", PAST_END)
 # Half a pixel of rounding in the table's own digits is no difference.
 _TOLERANCE_MM2, _TOLERANCE = 0.05, 0.005
 
@@ -46,7 +48,8 @@ def add_cord(content: dict[str, Any], saved: Saved, grid: Grid, record: Record) 
     for t in range(_n_volumes(known) if known else 0):
         volume = {tissue: data[..., min(t, data.shape[3] - 1)] for tissue, data in known.items()}
         flags = _slice_flags(table, t, grid.shape[2])
-        csa = measure_csa(volume, grid.affine, flags=flags)
+        image = None if saved.image is None else saved.image[..., min(t, saved.image.shape[3] - 1)]
+        csa = measure_volume(volume, grid.affine, image=image, flags=flags)
         content["rows"] += _rows(csa, t, table)
         for row in csa.rows:
             written = table.get((t, row.slice, row.tissue))
@@ -107,8 +110,8 @@ def _slice_flags(table, t, n_slices):
     flags = [[] for _ in range(n_slices)]
     for (volume, k, _), row in table.items():
         if volume == t and k < n_slices:
-            # Those of areas are found again from the masks as they are now.
-            flags[k] += [f for f in row["flags"] if f not in flags[k] and not f.startswith(("sc_", "gm_", "empty_"))]
+            # Those of areas and contrast are found again from the masks as they are now.
+            flags[k] += [f for f in row["flags"] if f not in flags[k] and not f.startswith(_FOUND_AGAIN)]
     return flags
 
 

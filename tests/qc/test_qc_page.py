@@ -114,6 +114,17 @@ def test_numbers_are_those_of_the_masks(results, make):
     assert card["columns"][0] == ["area_mm2", "area, mm²", 2] and len(row["SC"]) == len(card["columns"])
 
 
+def test_gray_matter_that_the_picture_does_not_show_is_flagged(results, make):
+    image, sc, gm = phantom()
+    image[..., 2] = np.where(gm[..., 2], image[..., 2] - 30, image[..., 2])
+    # The run's own flags of contrast and ends do not count: masks may have changed since.
+    write_scan(results, image=image, flags={3: ["gm_contrast_low", "past_cord_end"]})
+    card = only_card(make())
+    assert [row["flags"] for row in card["rows"]] == [["gm_contrast_low"] if k == 2 else [] for k in range(6)]
+    cnr = [name for name, *_ in card["columns"]].index("gm_wm_cnr")
+    assert card["rows"][0]["GM"][cnr] > 4 and card["rows"][0]["SC"][cnr] is None
+
+
 def test_table_of_other_masks_is_noticed(results, make):
     write_scan(results)
     table = next(results.glob("*_csa.csv"))

@@ -163,7 +163,7 @@
     for (const tissue of ['GM', 'WM']) if (has(tissue)) shown.push([tissue, (row) => area(row, tissue), 1]);
     if (has('SC') && has('GM')) shown.push(['GM/SC', (row) => (area(row, 'SC') && area(row, 'GM') ? area(row, 'GM') / area(row, 'SC') : null), 3]);
     const main = has('SC') ? 'SC' : 'GM';
-    for (const [name, title, digits] of card.columns) if (!name.startsWith('area_')) shown.push([title, (row) => pick(row, main, name), digits]);
+    for (const [name, title, digits] of card.columns) if (!name.startsWith('area_')) shown.push([title, (row) => pick(row, name.startsWith('gm_') ? 'GM' : main, name), digits]);
     const body = rows.map((row) => el('tr', { 'data-k': row.k, onclick: () => QC.view.choose(row.k) },
       shown.map(([, value, digits]) => el('td', {}, number(value(row), digits))), el('td', { class: 'flag' }, (row.flags || []).map(QC.flagText).join('; '))));
     return section('Slices (areas in mm\u00b2)', el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Numbers of each slice' },
