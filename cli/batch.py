@@ -55,7 +55,10 @@ def parser() -> Parser:
                 Option("-group COLUMN", "column of participants.tsv that parts the figures"),
                 Option("-qc FOLDER", "write the QC page there"),
                 shared.QC_VIEWER,
-                Option("-tables-only", "only put together what is there already"),
+                Option(
+                    "-ratings FILE ...", "exports of the QC page: verdict, grade and rater of each scan in the tables"
+                ),
+                Option("-tables-only", "only put together what is there already, corrected masks measured again"),
             ),
             "running": (
                 Option("-workers N", "processes (default: CPUs this one may use)", type=COUNT),
@@ -78,6 +81,12 @@ def _run(args):
 
     _check(args)
     cuda_index(args.device)
+    if args.ratings:
+        from sctseg7t.qc.ratings import read_ratings
+
+        for path in args.ratings:
+            # Told before any scan is segmented.
+            read_ratings(path)
     participants, _ = shared.participants(args)
     if args.tables_only and not args.input:
         return max(_remeasure(args, None), _tables(args, None, participants))
@@ -134,9 +143,10 @@ def _jobs(args):
         corrections=args.corrections,
         overwrite=args.overwrite,
     )
-    scans = find_scans(args.input, args.pattern, leave=args.output, suffix=chosen.spec.bids_suffix)
+    found: list[str] = []
+    scans = find_scans(args.input, args.pattern, leave=args.output, suffix=chosen.spec.bids_suffix, notes=found)
     scans, notes = select(scans, args.include, args.exclude, args.exclude_qc)
-    _warn(notes, args)
+    _warn([*found, *notes], args)
     jobs, refused = make_jobs(scans, layout, settings, force=args.force, timeout=args.timeout)
     return jobs, refused, [spec for spec in (chosen.spec, chosen.locator_spec) if spec]
 
@@ -158,11 +168,12 @@ def _dry_run(jobs, refused):
             for path in job.plan.files():
                 print(f"  {path}")
     print(f"{count} of {len(jobs)} scans to run; nothing was written")
-    return 0
+    return 1 if refused else 0
 
 
 def _segment(args, jobs, refused, specs):
     """Run the jobs, and say what came of them; the exit code."""
+    from sctseg7t.cohort.find import some
     from sctseg7t.cohort.output_names import write_description
     from sctseg7t.cohort.run import Interrupts, run_jobs
     from sctseg7t.zoo.weights import weights
@@ -188,6 +199,8 @@ def _segment(args, jobs, refused, specs):
         if counts["nothing_found"]:
             parts.append(f"{counts['nothing_found']} with nothing found")
         print(f"{sum(counts.values())} scans: {', '.join(parts)}")
+        for code, names in totals.warned.items():
+            tell(f"warning: {code}: {some(names)}")
     _warn(totals.notes, args)
     if totals.failures:
         lines = (f"{name}: {outcome.error}" for name, outcome in totals.failures.items())
@@ -219,7 +232,8 @@ def _tell(bar, verbose, job, outcome, progress):
         if outcome.seconds:
             parts.append(f"{sum(outcome.seconds.values()):.1f} s")
         if outcome.warnings:
-            parts.append(f"{len(outcome.warnings)} warning{'s' * (len(outcome.warnings) > 1)}")
+            more = len(outcome.warnings) - 1
+            parts.append(f"warning: {outcome.warnings[0]}" + (f" (and {more} more)" if more else ""))
         if progress.left():
             parts.append(progress.left())
         bar.write(f"[{progress.ended}/{progress.total}] {job.name}: {', '.join(parts)}")
@@ -245,9 +259,12 @@ def _remeasure(args, paths):
 def _tables(args, paths, participants):
     """Tables, figures and page of the records at these paths (None: of all that are there); the exit code."""
     from sctseg7t.cohort.tables import write_tables
+    from sctseg7t.qc.ratings import read_ratings
 
     out = Path(args.output)
-    files, notes = write_tables(out, paths=paths, participants=participants)
+    root = args.input or (participants and Path(participants).parent)
+    ratings = [row for path in args.ratings for row in read_ratings(path)]
+    files, notes = write_tables(out, paths=paths, participants=participants, root=root, ratings=ratings)
     if args.figures:
         from sctseg7t.cohort.figures import draw_cohort
 

@@ -13,7 +13,16 @@ from sctseg7t.inference.outputs import SIDECAR, split_name
 from sctseg7t.text import one_line
 
 # What segmentation tools and people call their masks: no scans, unless a pattern asks for them.
-_MASKS = ("*_seg", "*_gmseg", "*_wmseg", "*seg-manual", "*seg_manual", "*_mask", "*_probseg", "*_dseg", "*-truth")
+_MASKS = (
+    *("*_seg", "*_gmseg", "*_wmseg", "*seg-manual", "*seg_manual", "*_mask", "*_probseg", "*_dseg", "*-truth"),
+    # What the commands of the Spinal Cord Toolbox leave beside a scan: labels, soft masks, lines, points, warps.
+    *("*_softseg", "*_csfseg", "*_csf", "*_seg_*", "*_gmseg_*", "*_wmseg_*", "*_label-*", "*_labels-*", "label_*"),
+    *("*_labels", "*_labeled", "*_labeled_discs", "*_discs", "*_disc", "*_levels", "*_centerline", "*_centreline"),
+    *("*_pmj", "*_rootlets", "*_compression", "*_lesion", "*_lesions", "*_lesionseg", "*_lesionlabels", "*_deepseg"),
+    *("mask_*", "warp_*", "*_warp", "*_warp_*", "*_xfm", "template2anat*", "PAM50_*"),
+)
+# Parts of a complex image that show no anatomy as its magnitude does.
+_NOT_MAGNITUDE = ("phase", "real", "imag")
 
 
 @dataclass(frozen=True)
@@ -55,12 +64,14 @@ def find_scans(
     *,
     leave: str | Path | None = None,
     suffix: str | None = "T2starw",
+    notes: list[str] | None = None,
 ) -> list[Scan]:
     """Find the scans of a folder.
 
     In a BIDS data set those are ``sub-*/[ses-*/]anat/*_SUFFIX.nii[.gz]``; derivatives and source data are
-    left alone. In any other folder they are all NIfTI files in it and below, but for masks and for those
-    whose BIDS name has another suffix.
+    left alone. In any other folder they are all NIfTI files in it and below, but for masks and what else the Spinal
+    Cord Toolbox makes of a scan, and for those whose BIDS name has another suffix. The phase, the real or the
+    imaginary part of an image is no scan, unless a pattern names it (``*part-phase*``).
 
     Parameters
     ----------
@@ -73,6 +84,8 @@ def find_scans(
     suffix : str or None
         BIDS suffix of the scans that are looked for without a pattern, as a model's entry names it. With None a
         BIDS data set needs a pattern.
+    notes : list of str, optional
+        Gets what was left out, in words.
 
     Returns
     -------
@@ -89,9 +102,16 @@ def find_scans(
         raise UsageError(f"{folder}: is no folder; give the folder of a data set")
     bids = any(path.is_dir() for step in ("sub-*/anat", "sub-*/ses-*/anat") for path in root.glob(step))
     files = sorted(_nifti_files(root, leave, bids))
-    scans = []
+    if leave:
+        _check_left(root, Path(os.path.abspath(leave)), pattern, bids, suffix)
+    scans, products, parts = [], [], []
     for relative in files:
-        if _wanted(relative, pattern, bids, suffix):
+        if pattern is None and not bids and _looks_like_mask(split_name(PurePosixPath(relative).name)[0]):
+            products.append(relative)
+        elif _wanted(relative, pattern, bids, suffix):
+            if entities_of(relative).get("part") in _NOT_MAGNITUDE and "part-" not in (pattern or ""):
+                parts.append(relative)
+                continue
             entities, stem = entities_of(relative), split_name(relative)[0]
             name = stem if bids and "/anat/" in relative and entities else _without_extension(relative)
             scans.append(Scan(root / relative, relative, name, entities))
@@ -102,8 +122,29 @@ def find_scans(
         kinds = Counter(split_name(name)[0].rpartition("_")[2] for name in files)
         there = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common(6))
         raise UsageError(f"{folder}: nothing matches {what}; there are {there}: choose another pattern")
+    for left, what in ((products, "by their names no scans but made of scans"), (parts, "no magnitude images")):
+        if left and notes is not None:
+            notes.append(f"{folder}: left out as {what}: {some(left)}; a pattern that names them takes them")
     names = Counter(scan.name for scan in scans)
     return [scan if names[scan.name] == 1 else replace(scan, name=scan.relative) for scan in scans]
+
+
+def _check_left(root, leave, pattern, bids, suffix):
+    """Refuse to leave a folder out that holds scans (UsageError): they would go missing without a word."""
+    if (
+        root not in leave.parents
+        or not leave.is_dir()
+        or (bids and not leave.relative_to(root).parts[0].startswith("sub-"))
+    ):
+        return
+    inside = (leave.relative_to(root).joinpath(name).as_posix() for name in _nifti_files(leave, None, False))
+    scans = [
+        name
+        for name in sorted(inside)
+        if not _looks_like_mask(split_name(PurePosixPath(name).name)[0]) and _wanted(name, pattern, bids, suffix)
+    ]
+    if scans:
+        raise UsageError(f"{leave}: holds scans of the data set ({some(scans)}); choose an output folder of its own")
 
 
 def _without_extension(relative: str) -> str:

@@ -67,6 +67,7 @@ class Totals:
     counts: Counter = field(default_factory=Counter)
     failures: dict[str, Outcome] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    warned: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, job: Job, outcome: Outcome) -> None:
         """Count one; only what has no masks, or empty ones, is kept by name."""
@@ -74,6 +75,12 @@ class Totals:
         if outcome.error:
             self.failures[job.name] = outcome
         self.notes += [f"{job.name}: {note}" for note in outcome.notes]
+        for text in outcome.warnings:
+            # Most begin with a code.
+            code, colon, _ = text.partition(":")
+            scans = self.warned.setdefault(code if colon and " " not in code else text, [])
+            if job.name not in scans:
+                scans.append(job.name)
 
 
 def set_up(

@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sctseg7t.cohort.find import some
-from sctseg7t.cohort.participants import Participants, read_participants
+from sctseg7t.cohort.participants import Participants, Sessions, read_participants, read_sessions
 from sctseg7t.errors import InputError
 from sctseg7t.files import read_csv, write_csv
 from sctseg7t.inference.corrections import recorded
@@ -18,6 +19,7 @@ from sctseg7t.measure.columns import (
     DICTIONARY_COLUMNS,
     IMAGE_MEASURES,
     LOAD_COLUMNS,
+    RATING_COLUMNS,
     TISSUES,
     WHO_COLUMNS,
     Column,
@@ -37,6 +39,8 @@ def write_tables(
     *,
     paths: Sequence[str | Path] | None = None,
     participants: str | Path | None = None,
+    root: str | Path | None = None,
+    ratings: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[list[Path], list[str]]:
     """Write ``cohort_scans.csv``, a dictionary, and ``cohort_slices.csv``, ``_levels.csv``, ``_lesions.csv``.
 
@@ -52,6 +56,11 @@ def write_tables(
         Sidecars to use (default: all below `out`); those that do not exist are left out.
     participants : path, optional
         A participants.tsv whose columns are joined in.
+    root : path, optional
+        Of the data set, whose subjects' sessions.tsv are joined in.
+    ratings : sequence of dict
+        As :func:`sctseg7t.qc.ratings.read_ratings` gives them, of one rater or several. Those of masks that have
+        changed since are left out.
 
     Returns
     -------
@@ -84,15 +93,21 @@ def write_tables(
     columns["cohort_scans"] = scan_columns(kinds or {CORD})
     taken = {*entities, *(name for own in COHORT_TABLES.values() for name in names(own))}
     people = read_participants(participants, taken) if participants else Participants({}, {}, {})
+    taken |= set(people.columns)
+    sessions = read_sessions(root, sorted(subjects), taken) if root else Sessions({}, {}, {})
     joined = [
-        Column(ours, description=people.descriptions.get(theirs) or f"column {theirs} of participants.tsv")
-        for ours, theirs in people.columns.items()
+        Column(ours, description=found.descriptions.get(theirs) or f"column {theirs} of {name}.tsv")
+        for name, found in (("participants", people), ("sessions", sessions))
+        for ours, theirs in found.columns.items()
     ]
+    rated, stale = _by_scan(ratings, paths)
+    joined += RATING_COLUMNS if ratings else ()
+    who = _Who(people, sessions, rated)
     files, described = [], []
     for table, own in columns.items():
         first = len(WHO_COLUMNS)
         header = [*own[:first], *entities.values(), *own[first:], *joined]
-        files.append(write_csv(out / f"{table}.csv", header, _all_rows(paths, _PARTS.get(table), own, people)))
+        files.append(write_csv(out / f"{table}.csv", header, _all_rows(paths, _PARTS.get(table), own, who)))
         described += [
             {"table": f"{table}.csv", "column": c.name, "unit": c.unit, "description": c.description} for c in header
         ]
@@ -107,20 +122,69 @@ def write_tables(
         strangers = [f"sub-{subject}" for subject in sorted(subjects) if subject and subject not in people.rows]
         if strangers:
             notes.append(f"{participants}: no row for {some(strangers)}; their cells are empty")
+        if people.doubles:
+            twice = some([f"sub-{subject}" for subject in people.doubles])
+            notes.append(f"{participants}: has rows that differ for {twice}; their cells are empty: keep one row each")
+        unseen = [f"sub-{subject}" for subject in people.rows if subject not in subjects]
+        if unseen:
+            notes.append(f"{participants}: no scan in the tables of {some(unseen)}")
         renamed = [f"{theirs} is {ours}" for ours, theirs in people.columns.items() if ours != theirs]
         if renamed:
             notes.append(f"{participants}: names that the tables use themselves: {', '.join(renamed)}")
+    if stale:
+        notes.append(f"ratings of {some(stale)} are of masks that have changed since; rate them again")
+    unknown = sorted({str(row["scan"]) for row in ratings} - {record.name for record in map(read_record, paths)})
+    if unknown:
+        notes.append(f"ratings of {some(unknown)}: no such scan in the tables")
     return files, notes
 
 
+@dataclass(frozen=True)
+class _Who:
+    """What is known about a scan from beside its masks."""
+
+    people: Participants
+    sessions: Sessions
+    rated: Mapping[str, Mapping[str, str]]
+
+    def of(self, record: Record) -> dict[str, str]:
+        subject, session = (record.entities.get(key, "") for key in ("sub", "ses"))
+        return {**self.people.of(subject), **self.sessions.of(subject, session), **self.rated.get(record.name, {})}
+
+
+def _by_scan(
+    ratings: Sequence[Mapping[str, Any]], paths: Iterable[Path]
+) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Cells of ratings by scan, several raters' joined by ;, and the scans whose ratings are of other masks."""
+    found, stale = {}, []
+    hashes = {record.name: record.rating_hash for record in map(read_record, paths)} if ratings else {}
+    for row in sorted(ratings, key=lambda row: (row["rater"], row["time"])):
+        if not (row["verdict"] or row["rating"]):
+            continue
+        if row["hash"] and row["hash"] != hashes.get(row["scan"], row["hash"]):
+            stale.append(row["scan"])
+        else:
+            # Of two ratings of one rater the later counts.
+            found.setdefault(row["scan"], {})[row["rater"]] = row
+    cells = {
+        scan: {
+            "verdict": ";".join(row["verdict"] or "" for row in by.values()),
+            "grade": ";".join(str(row["rating"] or "") for row in by.values()),
+            "rater": ";".join(by),
+        }
+        for scan, by in found.items()
+    }
+    return cells, list(dict.fromkeys(stale))
+
+
 def _all_rows(
-    paths: Iterable[Path], part: str | None, columns: Sequence[Column], people: Participants
+    paths: Iterable[Path], part: str | None, columns: Sequence[Column], who: _Who
 ) -> Iterator[dict[str, Any]]:
     """Rows of one table of all records: those of a part (csa, levels, lesions), or one a scan."""
     for record in map(read_record, paths):
         # As BIDS writes them: text, also for those who read 01 as a number.
         entities = {_OURS.get(key, key): f"{key}-{value}" for key, value in record.entities.items() if key != "suffix"}
-        common = {**people.of(record.entities.get("sub", "")), **entities, "scan": record.name}
+        common = {**who.of(record), **entities, "scan": record.name}
         path = record.table(part) if part else None
         for row in read_csv(path) if part else [_scan_row(record)]:
             row.pop("filename", None)

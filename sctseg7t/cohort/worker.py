@@ -109,9 +109,11 @@ def _log(job, started):
         return
 
     def log(text):
-        print(now(), text, file=stream)
+        # A full disk is the outputs' to tell of.
+        with contextlib.suppress(OSError):
+            print(now(), text, file=stream)
 
-    with stream:
+    with contextlib.suppress(OSError), stream:
         log(f"{job.task.label} on {platform.node()}, process {os.getpid()}, sctseg7t {__version__}, run {job.run_id}")
         faulthandler.enable(stream)
         if job.timeout:

@@ -79,6 +79,11 @@ class Record:
         return {name: files[path.name]["sha256"] for name, path in self.masks.items() if path.name in files}
 
     @property
+    def rating_hash(self) -> str:
+        """One hash for what a rating is about: the masks as they were written, or the failure."""
+        return rating_hash(self.mask_sha256, self)
+
+    @property
     def kind(self) -> str | None:
         """Organ: ``cord`` or ``brain``; None for a failed scan, which has no outputs to tell."""
         if not self.masks:
@@ -91,6 +96,12 @@ class Record:
             return None
         path = self.path.with_name(sidecar_stem(self.path) + TABLES[kind])
         return path if path.name in self.raw.get("files", {}) else None
+
+
+def rating_hash(sha256: Mapping[str, str], record: Record) -> str:
+    """One hash for what a rating is about: masks with these hashes by tissue, or the failure of a scan."""
+    about = sorted(sha256.items()) if sha256 else [record.status, record.error]
+    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
 
 
 # --- reading --------------------------------------------------------------------------

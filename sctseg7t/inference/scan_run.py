@@ -152,6 +152,11 @@ def segment_to_files(
     except MemoryError:
         say(traceback.format_exc())
         return fail(task, f"{task.plan.source}: not enough memory; crop the scan or close other programs", "memory")
+    except OSError as err:
+        say(traceback.format_exc())
+        place = err.filename or task.plan.sidecar.parent
+        text = f"{place}: cannot be read or written ({err.strerror or err}); check the disk and the folder, run again"
+        return fail(task, text, "output")
     except Exception as err:  # noqa: BLE001
         # A fault of the tool's own: it must not cost the other scans.
         say(traceback.format_exc())
@@ -395,4 +400,8 @@ def _make_way(plan: Plan, task: ScanTask, keep: set[Path]) -> tuple[set[Path], t
             archive.mkdir(parents=True, exist_ok=True)
             os.replace(path, archive / path.name)
             notes.append(f"{path.name} had been changed since it was written; now in {archive}")
-    return untouched - set(plan.files()) if task.archive else set(), tuple(notes)
+    others = untouched - set(plan.files())
+    left = [path.name for path in sorted(others - plan.possible_tables()) if path.is_file()]
+    if left and not task.archive:
+        notes.append(f"{', '.join(left)}: left from an earlier run, and not in the tables of this one")
+    return others if task.archive else set(), tuple(notes)

@@ -347,6 +347,11 @@ COHORT_TABLES = {
     "cohort_lesions": (*WHO_COLUMNS, _SCAN, *LESION_COLUMNS[1:]),
     "cohort_scans": scan_columns(("cord", "brain")),
 }
+RATING_COLUMNS = (
+    Column("verdict", description="of the QC page: pass, fail or artefact; of several raters joined by ;"),
+    Column("grade", description="quality on the QC page, 1 bad to 4 good; of several raters joined by ;"),
+    Column("rater", description="who rated, in the order of verdict and grade"),
+)
 DICTIONARY_COLUMNS = (
     Column("table", description="file"),
     Column("column"),

@@ -1,7 +1,5 @@
 """One scan's card: all that its part of the page shows, as plain data."""
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +7,7 @@ import numpy as np
 
 from sctseg7t.cohort.features import Features
 from sctseg7t.cohort.outliers import MEASURES
-from sctseg7t.inference.record import BRAIN, CORD, FAILED, Record
+from sctseg7t.inference.record import BRAIN, CORD, FAILED, Record, rating_hash
 from sctseg7t.qc.brain_card import add_brain
 from sctseg7t.qc.cord_card import add_cord
 from sctseg7t.qc.load_saved import load_saved
@@ -80,7 +78,7 @@ def make_card(record: Record, folder: Path) -> dict[str, Any]:
         "status": record.status,
         "error": reason_of(record),
         "entities": record.entities,
-        "hash": _rating_hash({}, record),
+        "hash": rating_hash({}, record),
         "masks": {},
         "warnings": [str(text) for text in record.raw.get("warnings") or ()],
         "problems": [],
@@ -109,7 +107,7 @@ def make_card(record: Record, folder: Path) -> dict[str, Any]:
 def _add_masks(record, content):
     saved = load_saved(record)
     content["problems"] += saved.problems
-    content["hash"] = _rating_hash(saved.sha256, record)
+    content["hash"] = rating_hash(saved.sha256, record)
     content["masks"] = {
         name: {
             "file": path.name,
@@ -139,9 +137,3 @@ def _picture_of_failed(record):
         return overview(scan.data[..., scan.data.shape[2] // 2, 0], scan.grid.spacing_mm)
     except Exception:  # noqa: BLE001
         return None
-
-
-def _rating_hash(sha256, record):
-    """One hash for what a rating is about: the masks as they are, or the failure."""
-    about = sorted(sha256.items()) if sha256 else [record.status, record.error]
-    return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]

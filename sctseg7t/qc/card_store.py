@@ -25,7 +25,7 @@ from sctseg7t.report.html import html_json
 from sctseg7t.version import __version__
 
 # Raise it when cards change, so that older pages' cards are not taken over.
-CARD_VERSION = 8
+CARD_VERSION = 9
 # Where cards wait for the page, named by what they are made from.
 WAITING = ".cards"
 # As the template writes them: a line each.

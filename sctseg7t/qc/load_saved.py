@@ -68,10 +68,11 @@ def load_saved(record: Record) -> Saved:
     except InputError as err:
         found = {}
         saved.problems.append(str(err))
-    saved.corrected = tuple(sorted(found))
+    saved.corrected, measured = tuple(sorted(found)), corrections.same(found, record.raw)
     for name, path in record.masks.items():
-        _read_mask(record, name, found[name].path if name in found else path, saved)
-    if found and record.kind == CORD and not corrections.same(found, record.raw):
+        # What has been measured is in the record's own masks.
+        _read_mask(record, name, found[name].path if name in found and not measured else path, saved)
+    if found and record.kind == CORD and not measured:
         saved.problems.append(
             "masks were corrected after the tables were made; this page shows what counts now, sct7t_batch measures it"
         )

@@ -86,7 +86,7 @@ def test_what_there_is_instead(bids):
 
 def test_plain_folders_without_masks_outputs_and_hidden_files(tmp_path):
     touch(tmp_path, "a/t2s.nii.gz", "b/t2s.nii", "b/t2s_seg.nii.gz", "b/.t2s.nii.gz", "b/notes.txt", "out/t2s_seg.nii")
-    touch(tmp_path, "out/new.nii.gz", "b/sub-01_T2w.nii.gz")
+    touch(tmp_path, "out/new_gmseg.nii.gz", "b/sub-01_T2w.nii.gz")
     assert names(find_scans(tmp_path, leave=tmp_path / "out")) == ["a/t2s", "b/t2s"]
     assert names(find_scans(tmp_path, "*_seg")) == ["b/t2s_seg", "out/t2s_seg"]
 
@@ -229,3 +229,36 @@ def test_description_names_its_source(bids):
     content = json.loads((bids / "out" / "dataset_description.json").read_text())
     assert content["SourceDatasets"] == [{"URL": "doi:10.1/x", "Name": "Ours"}]
     assert content["DatasetLinks"] == {"raw": ".."}
+
+
+def test_what_the_spinal_cord_toolbox_makes_of_a_scan_is_no_scan(tmp_path):
+    products = (
+        "t2s_seg t2s_gmseg t2s_wmseg t2s_seg_labeled t2s_seg_labeled_discs t2s_labeled_discs t2s_seg_softseg "
+        "t2s_softseg t2s_labels t2s_labels-disc t2s_centerline mask_t2s t2s_pmj t2s_csf t2s_lesion t2s_label-SC_mask "
+        "warp_template2anat warp_t2s2mt t2s_warp_field template2anat PAM50_cord"
+    ).split()
+    touch(tmp_path, "a/t2s.nii.gz", "a/mt1_crop.nii.gz", *(f"a/{name}.nii.gz" for name in products))
+    notes = []
+    assert names(find_scans(tmp_path, notes=notes)) == ["a/mt1_crop", "a/t2s"]
+    assert len(notes) == 1 and "PAM50_cord" in notes[0] and f"and {len(products) - 5} more" in notes[0]
+    assert names(find_scans(tmp_path, "*_softseg")) == ["a/t2s_seg_softseg", "a/t2s_softseg"]
+
+
+def test_a_phase_image_is_no_scan(tmp_path):
+    folder = "sub-01/anat/sub-01_part"
+    touch(tmp_path, f"{folder}-mag_T2starw.nii.gz", f"{folder}-phase_T2starw.nii.gz")
+    notes = []
+    assert names(find_scans(tmp_path, notes=notes)) == ["sub-01_part-mag_T2starw"] and "part-phase" in notes[0]
+    assert names(find_scans(tmp_path, "*part-phase*")) == ["sub-01_part-phase_T2starw"]
+
+
+def test_an_output_folder_among_the_scans_is_refused(bids, tmp_path):
+    for out in ("sub-01", "sub-02/ses-1", "sub-02/ses-1/anat"):
+        with pytest.raises(UsageError, match="holds scans"):
+            find_scans(bids, leave=bids / out)
+    touch(bids, "sub-out/sub-01/anat/sub-01_T2starw_label-SC_mask.nii.gz")
+    assert len(find_scans(bids, leave=bids / "sub-out")) == 3
+    plain = tmp_path / "plain"
+    touch(plain, "a/t2s.nii.gz", "b/t2s.nii.gz")
+    with pytest.raises(UsageError, match="holds scans"):
+        find_scans(plain, leave=plain / "b")

@@ -180,6 +180,56 @@ def test_participants_are_joined(cords):
         write_tables(cords, participants=cords / "participants.tsv")
 
 
+def test_a_participant_with_two_rows_and_one_without_scans_are_told(cords):
+    text = "participant_id\tgroup\tage\nsub-02\tHC\t30\nsub-02\tMS\t30\nsub-01\tHC\t20\nsub-01\tHC\t20\nsub-99\tHC\t1\n"
+    (cords / "participants.tsv").write_text(text)
+    _, notes = write_tables(cords, participants=cords / "participants.tsv")
+    assert [r["group"] for r in rows(cords / "cohort_scans.csv")] == ["HC", "", ""]
+    for word in ("differ for sub-02", "no row for sub-03", "tables of sub-99"):
+        assert sum(word in note for note in notes) == 1
+
+
+def test_sessions_are_joined(tmp_path):
+    for session in ("1", "2"):
+        put(tmp_path / session, "01", csa(THREE), entities={"sub": "01", "ses": session, "suffix": "T2starw"})
+    root = tmp_path / "bids"
+    (root / "sub-01").mkdir(parents=True)
+    table = "session_id\tacq_time\tage\tstatus\nses-2\t2020-02-02\t41\tn/a\nses-1\t2020-01-01\t40\tgood\n"
+    (root / "sub-01" / "sub-01_sessions.tsv").write_text(table)
+    (root / "participants.tsv").write_text("participant_id\tage\nsub-01\t39\n")
+    write_tables(tmp_path, participants=root / "participants.tsv", root=root)
+    found = rows(tmp_path / "cohort_scans.csv")
+    assert [(r["session_id"], r["acq_time"], r["age"], r["session_age"], r["session_status"]) for r in found] == [
+        ("ses-1", "2020-01-01", "39", "40", "good"),
+        ("ses-2", "2020-02-02", "39", "41", ""),
+    ]
+
+
+def test_ratings_are_joined_unless_the_masks_have_changed(cords):
+    first = find_records(cords)[0]
+
+    def rating(scan, rater, verdict, hash_, time="2026"):
+        return {"scan": scan, "rater": rater, "verdict": verdict, "rating": 3, "hash": hash_, "time": time}
+
+    given = [
+        rating("sub-01_T2starw", "bob", "fail", first.rating_hash),
+        rating("sub-01_T2starw", "ann", "fail", first.rating_hash, "2025"),
+        rating("sub-01_T2starw", "ann", "pass", first.rating_hash),
+        rating("sub-02_T2starw", "ann", "pass", "other"),
+        rating("sub-77_T2starw", "ann", "pass", ""),
+    ]
+    _, notes = write_tables(cords, ratings=given)
+    assert [(r["verdict"], r["grade"], r["rater"]) for r in rows(cords / "cohort_scans.csv")] == [
+        ("pass;fail", "3;3", "ann;bob"),
+        ("", "", ""),
+        ("", "", ""),
+    ]
+    assert any("sub-02_T2starw are of masks that have changed" in n for n in notes) and any(
+        "sub-77" in n for n in notes
+    )
+    assert {r["verdict"] for r in rows(cords / "cohort_slices.csv")} == {"pass;fail", ""}
+
+
 def test_a_broken_record_is_a_failed_scan(cords):
     (cords / "sub-02" / "anat" / "sub-02_T2starw_deepseg.json").write_text('{"status": "ok"')
     write_tables(cords)
