@@ -74,8 +74,8 @@ class Correction:
         """A line for people."""
         author = self.author()
         by = f" by {author}" if author else ""
-        where = f"{self.path.name} was edited{by}" if self.origin == EDITED else f"it is {self.path}{by}"
-        return f"corrected: the {self.tissue} mask is not ours but a corrected one: {where}"
+        where = f"{self.path.name}, as it was edited{by}" if self.origin == EDITED else f"{self.path}{by}"
+        return f"corrected: {self.tissue} is not our mask but {where}"
 
 
 def folder_of(scan: str | Path, given: str | None = None, place: str | Path = "") -> Path | None:
