@@ -1,5 +1,6 @@
 """A cord's card: every slice as a picture, and its masks measured again and compared with the run's table."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,8 @@ def _add_pictures(content, saved, grid):
         shown |= (data >= 0.5).any(axis=3)
     window = cord_window(shown, shown.shape, spacing_mm)
     content["size"], content["mm"] = list(window.size), [round(s, 4) for s in spacing_mm]
+    # Pictures of scans on one grid are put over each other by their first voxels, ``at``.
+    content["grid"] = hashlib.sha256(repr((grid.shape, np.round(grid.affine, 3).tolist())).encode()).hexdigest()[:12]
     count = _n_volumes(saved.masks)
     pictures = [None] * (count * depth)
     if saved.image is not None:
@@ -166,4 +169,5 @@ def _add_pictures(content, saved, grid):
     for n, picture in enumerate(pictures):
         t, k = divmod(n, depth)
         paths = mask_paths(saved.masks, k, t, window.start[k], window.size)
-        content["tiles"].append({"t": t, "k": k, "image": picture, "paths": paths})
+        start = [int(first) for first in window.start[k]]
+        content["tiles"].append({"t": t, "k": k, "at": start, "image": picture, "paths": paths})

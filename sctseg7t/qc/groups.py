@@ -29,9 +29,9 @@ def add_groups(scans: Sequence[dict[str, Any]], people: Participants) -> list[di
     """
     own = [people.of(scan["entities"].get("sub", "")) for scan in scans]
     entities = sorted({key for scan in scans for key in scan["entities"]} - {"sub", "suffix"})
-    columns = {name: [row[name] for row in own] for name in people.columns}
+    columns: dict[str, list[str]] = {name: [row[name] for row in own] for name in people.columns}
     for key in entities:
-        columns.setdefault(_NAMES.get(key, key), [scan["entities"].get(key, "") for scan in scans])
+        columns.setdefault(_NAMES.get(key) or key, [scan["entities"].get(key, "") for scan in scans])
     found = []
     for name, cells in columns.items():
         values = set(cells)

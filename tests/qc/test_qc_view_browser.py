@@ -149,6 +149,24 @@ def test_nothing_moves_but_the_picture_in_flicker(page):
     assert page.evaluate(tiles) == before and page.get_attribute(".tile path.SC", "d") == first
 
 
+def test_two_runs_of_a_scan_lie_over_each_other_in_flicker(open_page, tmp_path):
+    image, sc, gm = phantom((160, 120, 3))
+    for who, shift in (("one", 0), ("two", 10)):
+        masks = {"SC": np.roll(sc, shift, 0), "GM": np.roll(gm, shift, 0)}
+        write_scan(tmp_path / "out", who, image=image, masks=masks)
+    page = open_page(write_page(find_records(tmp_path / "out"), tmp_path / "qc"))
+    # Its window is around its mask, 10 voxels to the patient's left; the picture stays where it was.
+    go(page, "two")
+    go(page, "one")
+    whole, tile = "document.querySelector('.tile .frame')", ".tile"
+    width = page.evaluate(f"{whole}.getBoundingClientRect().width")
+    voxel = width / page.evaluate("QC.view.card.size[0]")
+    before = box(page, f"{tile} .inner")
+    page.keyboard.press("x")
+    assert box(page, f"{tile} .inner")[0] - before[0] == pytest.approx(-10 * voxel, abs=0.5)
+    assert box(page, f"{tile} .inner")[1] == pytest.approx(before[1], abs=0.1)
+
+
 def test_how_it_looks_survives_a_reload(page):
     page.select_option("#sort", "gm_area_mm2")
     page.click("#direction")

@@ -12,12 +12,15 @@
     // Another scan is shown in the frame of the current one, in its middle, so that nothing moves but what differs.
     const held = QC.view.card !== card && QC.view.card?.kind === card.kind && QC.view.card.size ? QC.view.card : card;
     const own = extent(card), [width, height] = extent(held);
+    // On the same grid, as two runs of a scan, what lies at the same voxel lies at the same place.
+    const there = held !== card && held.grid === card.grid && held.tiles.find((other) => other.t === tile.t && other.k === tile.k);
     const frame = el('span', { class: 'frame', '--w': width, '--h': height });
     const inner = el('span', { class: 'inner' });
     for (const [side, place, at] of [['width', 'left', 0], ['height', 'top', 1]]) {
       const part = own[at] / [width, height][at];
       inner.style[side] = `${100 * part}%`;
-      inner.style[place] = `${50 * (1 - part)}%`;
+      const away = there && (there.at[at] + held.size[at] - tile.at[at] - card.size[at]) * card.mm[at];
+      inner.style[place] = there ? `${100 * away / [width, height][at]}%` : `${50 * (1 - part)}%`;
     }
     frame.append(inner);
     if (tile.image) inner.append(el('img', { src: `data:image/webp;base64,${tile.image}`, alt: '', decoding: 'async' }));
