@@ -89,6 +89,14 @@ def parser() -> Parser:
                 ),
                 Option("-perslice 0|1", "with sct: a row for each slice (default: one over all)", default=0),
                 Option("-perlevel 0|1", "with sct: a row for each level", default=0),
+                Option(
+                    "-normalize TABLE ...",
+                    "also give areas normalised: a table (.tsv, .csv) with participant_id and the model's predictors, "
+                    "or predictors and values: sex 0 brain-volume 960606; without a model its column factor",
+                ),
+                Option(
+                    "-normalize-model FILE", "coefficients (name, coeff, mean), as in SCT's csa_normalization_models"
+                ),
                 Option("-participants FILE", "of a folder: joined to the tables (default: its own)"),
             ),
             "other": (shared.VERBOSE, *shared.ANSWERS),
@@ -102,7 +110,14 @@ def _run(args):
     per = "slice" if args.perslice else "level" if args.perlevel else "all"
     if args.perslice and args.perlevel:
         raise UsageError("-perslice 1 and -perlevel 1: give one of them")
-    choice = Choice(args.z, args.vert, args.exclude_flagged, args.csa_format, per)
+    normalise = None
+    if args.normalize or args.normalize_model:
+        from sctseg7t.measure.normalise import read_normalisation
+
+        if not args.normalize:
+            raise UsageError(f"-normalize-model {args.normalize_model}: give -normalize too, with the predictors")
+        normalise = read_normalisation(args.normalize, args.normalize_model)
+    choice = Choice(args.z, args.vert, args.exclude_flagged, args.csa_format, per, normalise)
     files = {name: value for name in ("levels", "discfile", "pmj") if (value := getattr(args, name))}
     if {"levels", "discfile"} <= set(files):
         raise UsageError("-levels and -discfile both say the vertebral levels; give one of them")

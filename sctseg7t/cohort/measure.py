@@ -19,6 +19,8 @@ from sctseg7t.inference.record import FAILED, NOTHING_FOUND, OK, common, failure
 from sctseg7t.inference.roles import SCAN
 from sctseg7t.inference.scan_run import Outcome
 from sctseg7t.measure.columns import TISSUES
+from sctseg7t.measure.csa import CsaTable
+from sctseg7t.measure.normalise import Normalisation
 from sctseg7t.measure.sct_tables import write_sct_csv
 
 # Flags that a network's run gives and that cannot be seen from the masks.
@@ -39,6 +41,8 @@ class Choice:
     csa_format : {"tidy", "sct"}
     per : {"slice", "level", "all"}
         Rows of the tables in SCT's columns.
+    normalise : Normalisation or None
+        Of areas.
     """
 
     slices: tuple[int, ...] | None = None
@@ -46,6 +50,7 @@ class Choice:
     exclude: tuple[str, ...] = ()
     csa_format: str = "tidy"
     per: str = "all"
+    normalise: Normalisation | None = None
 
 
 def plan_in(one: MaskSet, out: Path, choice: Choice) -> Plan:
@@ -113,6 +118,8 @@ def _measure(one: MaskSet, plan: Plan, choice: Choice) -> Outcome:
         **{role: path for role, path in one.files.items() if role in _ROLES},
     )
     tables = [table.part(choice.slices, choice.levels, choice.exclude) for table in found.tables]
+    if choice.normalise:
+        tables = _normalised(tables, one, choice, found.warnings)
     if not any(table.rows for table in tables):
         raise InputError(f"{_source(one)}: none of its slices is of the slices or levels that are asked for")
     empty = not any(row.area_mm2 for table in tables for row in table.rows)
@@ -123,7 +130,8 @@ def _measure(one: MaskSet, plan: Plan, choice: Choice) -> Outcome:
         **_about(one),
         "outputs": {t: {**place_record(plan, path), "sha256": found.sha256.get(t)} for t, path in masks.items()},
         "corrections": entry(plan, {tissue: drawn[tissue] for tissue in corrected}, found.cut),
-        "options": vars(choice),
+        "options": {name: value for name, value in vars(choice).items() if name != "normalise"}
+        | ({"normalise": choice.normalise.of(_participant(one))} if choice.normalise else {}),
         "warnings": [*(drawn[tissue].words() for tissue in corrected), *found.warnings],
     }
 
@@ -147,6 +155,25 @@ def _write(
             per = {"csa": "slice", "levels": "level"}.get(per, per)
             mask = str(masks[tissue].absolute())
             write_sct_csv(tables, path, tissue, filename=mask, per=per, levels=choice.levels or ())
+
+
+def _participant(one: MaskSet) -> str:
+    return f"sub-{one.entities['sub']}" if "sub" in one.entities else ""
+
+
+def _normalised(tables: list[CsaTable], one: MaskSet, choice: Choice, warnings: list[str]) -> list[CsaTable]:
+    """Tables with normalised areas; as they are, with a warning, where the person's predictors are not known."""
+    found = [
+        table for each in tables if choice.normalise and (table := choice.normalise.apply(each, _participant(one)))
+    ]
+    if found:
+        return found
+    text = f"{_participant(one) or one.name}: predictors for normalised areas are not known"
+    if choice.csa_format == "sct":
+        # There the normalised area has the name of the other.
+        raise InputError(f"{text}; add them to the table")
+    warnings.append(f"{text}; they are left empty")
+    return tables
 
 
 def _about(one: MaskSet) -> dict[str, Any]:

@@ -138,6 +138,7 @@ CSA_MEASURES = (
     Column("area_dorsal_mm2", "mm2", "area in the slice, dorsal (posterior) to the cord's centroid"),
     Column("area_ventral_mm2", "mm2", "area in the slice, ventral to it; with the dorsal it is area_mm2"),
     Column("asymmetry", "", "(left - right) / (left + right) of these areas: 0 if equal, above 0 if left is larger"),
+    Column("area_normalised_mm2", "mm2", "corrected area, normalised for predictors of the person; empty without them"),
 )
 # What an image shows under the masks; on the rows of GM.
 IMAGE_MEASURES = (

@@ -51,6 +51,7 @@ class CsaRow:
     area_dorsal_mm2: float | None = None
     area_ventral_mm2: float | None = None
     asymmetry: float | None = None
+    area_normalised_mm2: float | None = None
     length_mm: float | None = None
     gm_wm_contrast: float | None = None
     gm_wm_cnr: float | None = None

@@ -83,7 +83,10 @@ def _values(members):
     """Mean and standard deviation of each measure, and the length; ``""`` where no slice has it."""
     cells = []
     for column in SCT_MEASURES:
-        known = [value for row in members if (value := getattr(row, column.name)) is not None]
+        # SCT writes a normalised area in place of the other.
+        normalised = column.sct == "area" and any(row.area_normalised_mm2 is not None for row in members)
+        name = "area_normalised_mm2" if normalised else column.name
+        known = [value for row in members if (value := getattr(row, name)) is not None]
         values = [column.to_sct(value) if column.to_sct else value for value in known]
         cells += [float(np.mean(values)), float(np.std(values))] if values else ["", ""]
     lengths = [row.length_mm for row in members if row.length_mm is not None]
