@@ -50,7 +50,7 @@ def parser() -> Parser:
                 Option(
                     "-agreement A B",
                     "compare two raters' exports (JSON or CSV) and stop: Cohen's kappa, weighted kappa of the "
-                    "ratings 1-4, their 95 % intervals, and the tables",
+                    "ratings 1-4, their 95 %% intervals, and the tables",
                 ),
                 Option("-json", "with -agreement: print JSON"),
             ),
