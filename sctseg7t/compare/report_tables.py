@@ -273,6 +273,7 @@ def tests_table(comparison: Comparison, over: str, lesions: bool = False) -> Tab
     tests = tests.sort_values("role", ascending=False, kind="stable")
     confidence = comparison.settings.confidence
     subjects = over == "subject"
+    better = "Better" if subjects else "Better, failures left out"
     columns: list[Column] = [
         ("Structure", "structure", None),
         ("Measure", "measure", None),
@@ -280,7 +281,7 @@ def tests_table(comparison: Comparison, over: str, lesions: bool = False) -> Tab
         ("n", "n", ""),
         *((("First − second", "difference", ""), (f"{confidence:.0%} CI", "interval", "")) if subjects else ()),
         ("Effect, −1 to 1", "rank_biserial", "+.2f"),
-        *((("Better", "better", None),) if comparison.reference else (("Larger", "larger", None),)),
+        *(((better, "better", None),) if comparison.reference else (("Larger", "larger", None),)),
         ("p", "p", "p"),
         *((("p, Holm", "corrected", ""),) if subjects and comparison.reference else ()),
     ]

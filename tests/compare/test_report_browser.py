@@ -51,7 +51,7 @@ def test_nothing_is_wider_than_the_window(open_, size):
     page = open_(size)
     assert page.evaluate("document.documentElement.scrollWidth") == size["width"]
     outside = page.evaluate(
-        """() => [...document.querySelectorAll('h1, h2, h3, h4, p, li, dd, figure, .scroll, img.plot, svg.slice')]
+        """() => [...document.querySelectorAll('h1, h2, h3, h4, p, li, dd, figure, .scroll, .sheet, svg.slice')]
         .map(e => [e.outerHTML.slice(0, 80), e.getBoundingClientRect()])
         .filter(([, box]) => box.width && (box.right > innerWidth + 1 || box.left < -1)).map(([text]) => text)"""
     )
