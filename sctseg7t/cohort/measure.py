@@ -8,7 +8,7 @@ from typing import Any
 
 from sctseg7t.cohort.mask_sets import MaskSet
 from sctseg7t.cord.mask_files import measure_masks
-from sctseg7t.cord.measuring import write_tables
+from sctseg7t.cord.measuring import OF_THE_RUN, write_tables
 from sctseg7t.cord.segmenter import NOTHING_LEFT
 from sctseg7t.errors import InputError, OutputError, UserError
 from sctseg7t.files import read_csv, write_json
@@ -23,8 +23,8 @@ from sctseg7t.measure.csa import CsaTable
 from sctseg7t.measure.normalise import Normalisation
 from sctseg7t.measure.sct_tables import write_sct_csv
 
-# Flags that a network's run gives and that cannot be seen from the masks.
-_OF_THE_RUN = {"locator_unsure", "touches_window_edge", "voxels_missing"}
+# Flags of a run's table that are not found again from the masks.
+_KEPT = (*OF_THE_RUN, "voxels_missing")
 _ROLES = ("levels", "discfile", "pmj")
 
 
@@ -184,7 +184,7 @@ def _known_flags(one: MaskSet) -> Sequence[Sequence[Sequence[str]]]:
     """Doubts of the run that made the masks, by volume and slice."""
     volumes: dict[int, dict[int, Sequence[str]]] = {}
     for row in read_csv(one.record.table("csa") if one.record else None):
-        flags = [flag for flag in row["flags"].split(";") if flag in _OF_THE_RUN]
+        flags = [flag for flag in row["flags"].split(";") if flag in _KEPT]
         volumes.setdefault(int(row["volume"] or 0), {}).setdefault(int(row["slice"]), flags)
     return [_listed(volumes.get(t, {})) for t in range(max(volumes, default=-1) + 1)]
 

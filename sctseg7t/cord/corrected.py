@@ -6,14 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from sctseg7t.cord.measuring import measure_volume, warning_lines
+from sctseg7t.cord.measuring import OF_THE_RUN, measure_volume, warning_lines
 from sctseg7t.cord.places import read_places
 from sctseg7t.cord.segmenter import CordResult, missing_voxels
 from sctseg7t.image.volume import Volume, to_native
 from sctseg7t.measure.columns import TISSUES
 
-# Flags that tell how the network saw a slice, which no mask tells: they hold as long as the cord is the network's.
-_VIEW = ("locator_unsure", "touches_window_edge")
 GM_OUTSIDE = "gm_outside_sc"
 
 
@@ -102,7 +100,7 @@ def remeasure(
         tag = f"volume {t}: " if volume.data.shape[3] > 1 else ""
         maps = {tissue: masks[tissue][..., t] for tissue in TISSUES if tissue in masks}
         doubts = [
-            [*((f for f in _VIEW if f in flags.get((t, k), ())) if "SC" not in corrected else ())]
+            [*((f for f in OF_THE_RUN if f in flags.get((t, k), ())) if "SC" not in corrected else ())]
             + ["voxels_missing"] * bool(gap)
             + [GM_OUTSIDE] * bool(outside[k, t])
             for k, gap in enumerate(missing_voxels(maps, volume, whole))

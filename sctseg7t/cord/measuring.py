@@ -16,6 +16,8 @@ from sctseg7t.version import __version__
 # Rows of a table in SCT's columns, by its kind.
 _PER = {"csa": "slice", "levels": "level"}
 CONTRAST_UNUSUAL = "contrast_unusual"
+# Flags that tell how the network saw a slice, which no mask tells: they hold as long as the cord is the network's.
+OF_THE_RUN = ("locator_unsure", "touches_window_edge", CONTRAST_UNUSUAL)
 # What a flag of a slice says to people.
 _DOUBTS = {
     "locator_unsure": "the cord's place is unsure (taken from the neighbouring slices) on {}",

@@ -17,6 +17,7 @@ from sctseg7t.errors import InputError, OutputError, UsageError
 from sctseg7t.files import write_csv
 from sctseg7t.measure.columns import CSA_COLUMNS
 
+BLANK = {column.name: "" for column in CSA_COLUMNS}
 THREE = [(80, 12, ""), (90, 14, "sc_area_jump"), (40, 6, "touches_image_edge")]
 
 
@@ -98,6 +99,18 @@ def test_summary_leaves_cut_slices_out(tmp_path):
     # What is not measured is empty and not zero.
     assert summary([]) == {}
     assert "sc_area_mm2_mean" not in summary(read_back(tmp_path, [(None, None, "empty_SC")]))
+
+
+def test_summary_names_what_it_leaves_out_and_averages_contrast(tmp_path):
+    slices = [(80, 12, "past_cord_end"), (90, 14, ""), (92, 15, "gm_contrast_low"), (140, 9, "past_cord_end")]
+    rows = csa([slices[0], *slices[1:], slices[3]])
+    for row, cnr in zip((row for row in rows if row["tissue"] == "GM"), (9, 3, 1, 9, 9)):
+        row["gm_wm_cnr"] = float(cnr)
+    found = summary([{name: str(value) for name, value in {**BLANK, **row}.items()} for row in rows])
+    assert found["left_out"] == "past_cord_end:0, 3-4"
+    assert found["flags"] == "gm_contrast_low:1;past_cord_end:3" and found["n_averaged"] == 2
+    assert found["gm_wm_cnr_mean"] == 2 and "gm_wm_contrast_mean" not in found
+    assert summary(read_back(tmp_path, THREE))["left_out"] == "touches_image_edge:2"
 
 
 # --- tables ---------------------------------------------------------------------------
