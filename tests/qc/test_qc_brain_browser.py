@@ -153,6 +153,37 @@ def test_click_on_a_lesion_chooses_it_in_the_table(page):
     assert at(page)[2] == 52
 
 
+def test_double_click_enlarges_and_a_lesion_is_chosen_there_too(page):
+    go(page, "sub-01_FLAIR")
+    page.keyboard.press("l")
+    # On the outline, which is drawn anew while the button is down.
+    box = page.locator(".plane[data-plane=axial] .ring").bounding_box()
+    page.mouse.dblclick(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_selector("#large[open] #largeFrame path.LESION")
+    k = at(page)[2]
+    page.locator("#largeFrame").hover()
+    page.mouse.wheel(0, 100)
+    assert at(page)[2] == k - 1 and f"Slice {k - 1} " in page.inner_text("#largeTitle")
+    page.mouse.wheel(0, -100)
+    page.keyboard.press("l")
+    page.wait_for_selector("#largeFrame .ring")
+    assert page.locator("#side .lesions tr.here").get_attribute("data-lesion") == "2"
+    path = "#largeFrame path.LESION:not(.tiny)"
+    page.wait_for_selector(path, state="attached")
+    point = page.evaluate(
+        """(selector) => {
+          const path = document.querySelector(selector);
+          const from = path.getPointAtLength(0);
+          const point = new DOMPoint(from.x + .5, from.y + .5).matrixTransform(path.getScreenCTM());
+          return [point.x, point.y];
+        }""",
+        path,
+    )
+    page.mouse.click(*point)
+    assert page.locator("#largeFrame .ring").count() == 1
+    assert page.locator("#side .lesions tr.here").get_attribute("data-lesion") in ("1", "2")
+
+
 def test_window_and_level_are_linear(page):
     go(page, "sub-01_FLAIR")
     page.locator("#window").fill("50")

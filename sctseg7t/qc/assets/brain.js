@@ -231,6 +231,7 @@
     // An axial slice as a tile or an enlarged picture.
     frame(card, tile) {
       const frame = frameOf(card, PLANES.axial, tile.k, (at, lesion) => QC.brain.go(at, lesion));
+      frame.addEventListener('click', (event) => frame.pick(event));
       return frame;
     },
 
@@ -297,10 +298,9 @@
       this.show();
     },
 
-    // From a slice laid out: to the point of it that was clicked, if any, and the lesion there.
+    // From a slice laid out: its picture has told the point that was clicked, if any.
     fromTile(event, k) {
-      const frame = event.currentTarget.querySelector('.frame');
-      if (event.detail) frame.pick(event); else this.go({ k });
+      if (!event.detail) this.go({ k });
       clearTimeout(this.scrolling);
       // Not before a second click can come: it means something else.
       if (event.detail < 2) this.scrolling = setTimeout(() => document.querySelector('.viewer')?.scrollIntoView({ block: 'nearest' }), 400);
@@ -326,6 +326,7 @@
     // Draw the rings of all pictures again.
     refresh() {
       for (const tile of $('mosaic').querySelectorAll('.tile')) tile.querySelector('.frame').show(Number(tile.dataset.k));
+      if (QC.large.isOpen) $('largeFrame').firstChild.show(this.at.k);
       this.show();
     },
 
@@ -348,7 +349,7 @@
       const room = ($('mosaic').clientWidth || 600) - 24, { c, r, k } = axesOf(card);
       const [w, d, h] = [c.n * c.mm, r.n * r.mm, k.n * k.mm];
       const pane = document.querySelector('.pictures');
-      const tall = getComputedStyle(pane).overflowY === 'auto' ? Math.max(240, pane.clientHeight - 30) : innerHeight * .8;
+      const tall = getComputedStyle(pane).overflowY === 'auto' ? Math.max(240, pane.clientHeight - 56) : innerHeight * .8;
       const narrow = room < 540;
       const below = Math.min(room / (w + Math.max(w, d)), (tall - 8) / (2 * h), (tall - 50) / d);
       const beside = Math.min((room - 8) / (2 * w + d), (tall - 50) / d, tall / h);
@@ -370,6 +371,11 @@
     KEYS[event.key]();
     if ($('large').open) QC.view.enlarge(QC.brain.at.k);
   });
-  $('largeFrame').addEventListener('wheel', (event) => { event.preventDefault(); QC.view.enlargeBy(event.deltaY < 0 ? 1 : -1); }, { passive: false });
+  $('largeFrame').addEventListener('wheel', (event) => {
+    // What is larger than the window scrolls.
+    if ($('largeScroll').scrollHeight > $('largeScroll').clientHeight + 2) return;
+    event.preventDefault();
+    QC.view.enlargeBy(event.deltaY < 0 ? 1 : -1);
+  }, { passive: false });
   addEventListener('resize', () => { const viewer = document.querySelector('.viewer'); if (viewer) QC.brain.fit(QC.brain.card, viewer); });
 })();
