@@ -80,8 +80,9 @@ class Record:
 
     @property
     def rating_hash(self) -> str:
-        """One hash for what a rating is about: the masks as they were written, or the failure."""
-        return rating_hash(self.mask_sha256, self)
+        """One hash for what a rating is about: the masks that the tables are of, corrected ones too, or the failure."""
+        corrected = (self.raw.get("corrections") or {}).get("masks") or {}
+        return rating_hash({**self.mask_sha256, **{name: one["sha256"] for name, one in corrected.items()}}, self)
 
     @property
     def kind(self) -> str | None:

@@ -16,6 +16,7 @@ from qc_helpers import (
     SPACING_MM,
     affine_of,
     cards_of,
+    digest,
     meta_of,
     only_card,
     phantom,
@@ -28,7 +29,7 @@ from qc_helpers import (
     write_scan,
 )
 
-from sctseg7t.cohort import find_records
+from sctseg7t.cohort import find_records, read_record
 from sctseg7t.qc import write_page
 
 NAME = "sub-01_T2starw"
@@ -148,6 +149,20 @@ def test_changed_mask_is_told_shown_and_makes_ratings_stale(results, make):
     assert after["masks"]["GM"]["verified"] and before["masks"]["SC"]["verified"]
     assert any("was changed after it was written" in text for text in after["problems"])
     assert after["tiles"][0]["paths"]["SC"] != before["tiles"][0]["paths"]["SC"]
+
+
+def test_a_corrected_mask_is_rated_as_the_tables_know_it(results, make):
+    """What the page writes into an export is what the cohort's tables compare with, corrected or not."""
+    sidecar = write_scan(results)
+    assert only_card(make())["hash"] == read_record(sidecar).rating_hash
+    path = results / f"{NAME}_seg.nii.gz"
+    save(phantom(radius=(6, 4))[1].astype(np.uint8), affine_of(), path)
+    # As a batch records what it has measured again.
+    edited = {"origin": "edited", "file": path.name, "path": path.name, "sha256": digest(path)}
+    content = {**json.loads(sidecar.read_text()), "corrections": {"masks": {"SC": edited}, "cut": {}}}
+    sidecar.write_text(json.dumps(content))
+    card = only_card(make())
+    assert card["masks"]["SC"]["corrected"] and card["hash"] == read_record(sidecar).rating_hash
 
 
 @pytest.mark.parametrize(
