@@ -118,13 +118,32 @@ def test_a_share_of_the_slices_must_show_a_cord():
     for height in (0.0, 1e-3, 0.9 * module.UNSURE, 0.9 * module.PRESENT):
         assert found([blob(SHAPE, *place, height) for place in bent()]) is None
     for count in (1, 5, 10, 11, 24):
-        enough = max(1, math.ceil(module.PRESENT_SHARE * count))
+        enough = max(1, math.ceil(module.LOOKS[0][1] * count))
         maps = [blob(SHAPE, 30, 40, 0.95 if k < enough else 0.1) for k in range(count)]
         path = found(maps)
         assert_near(path, [(30, 40)] * count, 0.2)
         assert path.unsure.sum() == count - enough
         maps[enough - 1] = blob(SHAPE, 30, 40, 0.1)
         assert found(maps) is None
+
+
+@pytest.mark.parametrize(("height", "known"), [(0.9, True), (0.5, False)])
+def test_small_cord_is_looked_for_again_larger(height, known):
+    """A network that knows the bright pixel's place, but is sure of it in enlarged images only."""
+
+    class Short:
+        def run(self, images):
+            flat = images[:, 0].reshape(len(images), -1)
+            places = [np.unravel_index(peak, images.shape[2:]) for peak in flat.argmax(1)]
+            sure = height if max(images.shape[2:]) > 90 else 0.4
+            return np.stack([blob(images.shape[2:], r, c, sure) for r, c in places])[:, None]
+
+    data = np.zeros((80, 60, 5))
+    data[50, 20] = 1
+    path = locate(data, IDENTITY, Short(), spec(16))
+    assert (path is not None) == known
+    if known:
+        np.testing.assert_allclose(path.centres_vox, [(50, 20)] * 5, atol=1.2)
 
 
 @pytest.mark.parametrize("multiple", [16, 32])
