@@ -39,8 +39,9 @@ def parser() -> Parser:
                 ),
                 Option(
                     "-participants",
-                    "also write participants.tsv (participant_id, group, seed) and dataset_description.json, as "
-                    "BIDS has them",
+                    "also write participants.tsv (participant_id, group, seed, pair_id) and dataset_description.json, "
+                    "as BIDS has them; scans of one pair_id are one person in several groups: for groups of other "
+                    "people give each its own -seed",
                 ),
                 Option("-preview FILE.png", "draw windows of the recipe with their labels on one sheet; needs no -o"),
                 Option(
@@ -86,13 +87,8 @@ def _run(args):
     recipe = read_recipe(args.config)
     if args.anatomy:
         recipe = recipe.of_sources(args.anatomy)
-    given = {
-        "slices": args.slices,
-        "pixel_mm": args.pixel,
-        "thickness_mm": args.thickness,
-        "field_of_view_mm": args.fov,
-        "snr": args.snr,
-    }
+    quality = {"pixel_mm": args.pixel, "thickness_mm": args.thickness, "snr": args.snr}
+    given = {"slices": args.slices, "field_of_view_mm": args.fov, **quality}
     seeds = range(args.seed, args.seed + (args.count or 1)) if args.output else ()
     plans = [plan_scan(recipe, seed, **given) for seed in seeds]
     bank = load_bank(recipe.anatomy, anatomy_folders(args.data), args.seed)
@@ -101,12 +97,14 @@ def _run(args):
         from sctseg7t.simulate.cord import CordSimulator
         from sctseg7t.simulate.preview import contact_sheet
 
-        simulator = CordSimulator(bank, recipe.simulation)
+        simulator = CordSimulator(bank, recipe.of_quality(**quality).simulation)
         say(contact_sheet(simulator, args.count or 12, args.seed, args.preview, recipe.name))
     rows = []
     for plan in plans:
         subject, path = write_scan(args.output, bank, recipe, plan, args.seed)
-        rows.append({"participant_id": subject, "group": recipe.name, "seed": str(plan.seed)})
+        # Scans of one seed are one person, whatever the recipe: groups of the same seeds are paired.
+        pair = f"{'-'.join(recipe.anatomy)}-{args.seed}-{plan.seed}"
+        rows.append({"participant_id": subject, "group": recipe.name, "seed": str(plan.seed), "pair_id": pair})
         say(path)
     if args.participants:
         write_participants(args.output, rows)

@@ -18,8 +18,8 @@ examples:
     sct7t_train -config cord_gm_sc -o runs/gm_sc -data data -export
   only export the best weights so far:
     sct7t_train -o runs/gm_sc -export
-  fine-tune:
-    sct7t_train -config mine.json -o runs/mine -start runs/gm_sc
+  fine-tune the shipped network ("norm": false in the recipe's network):
+    sct7t_train -config mine.json -o runs/mine -start cord_gm_sc
   look at real scans while it trains:
     sct7t_train -config cord_gm_sc -o runs/gm_sc -data data -val labelled_scans
   brain lesions; brains are simulated first:
@@ -49,6 +49,18 @@ def _version(text):
     return text
 
 
+def _blend(text):
+    """Type of ``-blend``."""
+    model, _, share = text.rpartition(":")
+    try:
+        number = float(share)
+    except ValueError:
+        number = 0.0
+    if not (model and 0 < number < 1):
+        raise argparse.ArgumentTypeError(f"{text}: give a model and its share, such as cord_gm_sc@1.1.0:0.25")
+    return model, number
+
+
 def parser() -> Parser:
     """The arguments of the command."""
     return Parser(
@@ -66,8 +78,9 @@ def parser() -> Parser:
                 Option("-o --output FOLDER", "run folder: checkpoints, curves, exports", required=True),
                 shared.DATA,
                 Option(
-                    "-start RUN|FILE.pt",
-                    "start from the averaged weights of another run (fine-tuning); the recipe must have its network",
+                    "-start RUN|FILE|MODEL",
+                    "start from the averaged weights of another run, a .pt or .onnx file, or a model of the zoo "
+                    "(fine-tuning); the recipe must have its network, for ONNX and the zoo with norm false",
                 ),
                 Option("-steps N", "train this many steps instead of the recipe's", type=COUNT),
             ),
@@ -98,6 +111,12 @@ def parser() -> Parser:
                     "write the best weights as ONNX, with entry and card; with -config after training to the end",
                 ),
                 Option("-manifest FILE", "with -export: the models.json to update"),
+                Option(
+                    "-blend MODEL:SHARE",
+                    "with -export: average the weights with those of another run or model, which have this share: it "
+                    "keeps more of what the network that it started from was good at (cord_gm_sc@1.1.0:0.25)",
+                    type=_blend,
+                ),
                 Option("-model-version X.Y.Z", "with -export: its version (default: as it is)", type=_version),
             ),
             "other": shared.ANSWERS,
@@ -108,14 +127,15 @@ def parser() -> Parser:
 def _run(args):
     if not args.export and not args.config:
         raise UsageError("-config is required: sct7t_train -config cord_gm_sc -o run")
-    if not args.export and (args.manifest or args.model_version):
-        raise UsageError("-manifest and -model-version are for exporting; add -export")
+    if not args.export and (args.manifest or args.model_version or args.blend):
+        raise UsageError("-manifest, -model-version and -blend are for exporting; add -export")
     if args.config:
         print(_train(args))
     if args.export:
-        from sctseg7t.train.export import export
+        from sctseg7t.train.export import Blend, export
 
-        print(export(args.output, manifest=args.manifest, version=args.model_version))
+        blend = Blend(*args.blend) if args.blend else None
+        print(export(args.output, manifest=args.manifest, version=args.model_version, blend=blend))
     return 0
 
 

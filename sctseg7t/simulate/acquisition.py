@@ -127,7 +127,7 @@ def parallel_imaging(scene: CordScene, draw: Draw, *, p=0.35, gain=(0.2, 1.5)) -
 def noise(scene: CordScene, draw: Draw, *, snr=(10.0, 90.0), uneven=0.3) -> None:
     """Rician noise (Gudbjartsson and Patz, MRM 1995) on the stored pixels; ``snr`` is against the median signal."""
     stored, n = scene.stored, draw.count
-    signal = stored.flatten(1).median(1).values.view(n, 1, 1, 1)
+    signal = _median(stored.flatten(1)).view(n, 1, 1, 1)
     sd = signal / draw.log_uniform("snr", *snr)
     both = torch.randn(2 * n, *stored.shape[1:], generator=draw.gen)
     # What the scanner interpolated has smooth noise.
@@ -136,6 +136,13 @@ def noise(scene: CordScene, draw: Draw, *, snr=(10.0, 90.0), uneven=0.3) -> None
     scene.noise_sd = sd
     local = scene.noise_map * (1 + uneven * smooth_noise(draw.gen, n, 3, stored.shape[-1]))
     scene.stored = rician(stored, sd * local * both[:n], sd * local * both[n:])
+
+
+def _median(values):
+    """Median of each row, as ``quantile(0.5)`` has it in a fifth of its time."""
+    middle = values.shape[1] // 2
+    upper = values.kthvalue(middle + 1, 1).values
+    return upper if values.shape[1] % 2 else torch.lerp(values.kthvalue(middle, 1).values, upper, 0.5)
 
 
 @effect("acquisition", "cord")

@@ -23,12 +23,14 @@ def tissues(
     iso_csf=(0.95, 1.3),
     dark_csf_p=0.05,
     uneven_gm=0.0,
+    dim_rim=0.0,
     blind_p=0.0,
 ) -> None:
     """Levels of WM, GM and CSF: GM and CSF mostly brighter, sometimes WM's equal or darker.
 
-    ``uneven_gm`` is the largest SD of GM's contrast within a slice. In a share ``blind_p`` of images GM is as bright
-    as WM: it cannot be seen, and none is labelled.
+    ``uneven_gm`` is the largest SD of GM's contrast within a slice; ``dim_rim`` the largest share of it that is lost
+    at GM's border, where its outline is moved (``gray_matter``). In a share ``blind_p`` of images GM is as bright as
+    WM: it cannot be seen, and none is labelled.
     """
     scene.white = draw.uniform("white", *white)
     gain = scene.white * draw.uniform("gm_gain", *gm_gain)
@@ -42,6 +44,9 @@ def tissues(
     if uneven_gm:
         noise = 0.7 * (draw.noise(5) + draw.noise(9))
         gain = gain * (1 + draw.uniform("uneven_gm", 0, uneven_gm) * noise).clamp(min=0.2)
+    if dim_rim and scene.gray_depth is not None:
+        inwards = scene.gray_depth.clamp(min=0) / draw.uniform("rim_mm", 0.15, 0.5)
+        gain = gain * (1 - draw.uniform("rim", 0, dim_rim) * torch.exp(-inwards))
     if blind_p:
         scene.seen = 1 - draw.chance("blind", blind_p)
         gain = gain * scene.seen

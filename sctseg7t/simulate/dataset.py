@@ -56,6 +56,14 @@ class ScanRecipe:
             simulation["subject"] = {**subject, "source_weights": kept or None}
         return ScanRecipe(self.name, self.description, tuple(anatomy), simulation)
 
+    def of_quality(self, **given: float | None) -> "ScanRecipe":
+        """The recipe with one ``pixel_mm``, ``thickness_mm`` or ``snr`` for all images, where given."""
+        simulation = {**self.simulation}
+        for name, (effect, setting) in _PLANNED.items():
+            if given.get(name) is not None:
+                simulation[effect] = {**(simulation.get(effect) or {}), setting: (given[name], given[name])}
+        return ScanRecipe(self.name, self.description, self.anatomy, simulation)
+
 
 def read_recipe(name: str | Path | None = None) -> ScanRecipe:
     """Read a recipe: a shipped one's name, or a JSON file with ``simulation`` and maybe ``anatomy``.

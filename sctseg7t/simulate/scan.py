@@ -28,6 +28,14 @@ _ORDINARY = {
 }
 # How far the same lesions reach along the cord, and the spread of a compression about its level.
 _LESION_MM, _COMPRESSION_SD_MM = 9.0, 5.0
+# Settings that records of version 0.1.0 lack; their defaults change nothing.
+_ADDED = {
+    "gray_matter": {"moved_mm", "uneven_mm", "one_side_p", "outset_mm"},
+    "tissues": {"uneven_gm", "dim_rim", "blind_p"},
+    "canal": {"streaks"},
+    "surroundings": {"dim_p", "dim"},
+    "visibility": {"least"},
+}
 _STAGES = ("anatomy", "contrast", "acquisition")
 
 
@@ -190,7 +198,7 @@ def scan_from_record(
     _same_version(
         name
         for name in {**known, **recipe}
-        if recipe.get(name) is not False and set(recipe.get(name) or ()) != known.get(name)
+        if recipe.get(name) is not False and set(recipe.get(name) or ()) | _ADDED.get(name, set()) != known.get(name)
     )
     bank = load_bank([sources] if isinstance(sources, str) else sources, folders, record.get("anatomy_seed", 0))
     made = simulate_scan(bank, plan, recipe)

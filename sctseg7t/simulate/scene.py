@@ -182,6 +182,7 @@ class CordScene(SliceScene):
     gray: tuple[torch.Tensor, torch.Tensor]  # positions in the frame of the gray matter
     gray_level: torch.Tensor  # probability at which a template's outline is taken
     gray_moved: torch.Tensor | None = None  # or by how many mm that of one half is moved outwards
+    gray_depth: torch.Tensor | None = None  # mm inside the moved outline, in the middle of the slice
     gray_outset: float = 0.0  # by how many mm its label reaches further
     horns: dict[str, Any]  # how the horn effects change the gray matter
     regions: torch.Tensor  # atlas region

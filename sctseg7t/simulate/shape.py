@@ -150,7 +150,8 @@ def slab(scene: CordScene, draw: Draw, *, thickness=(1.0, 7.0), tilt_sd=6.0, ins
     gx, gy = scene.gray
     inset = 1 + inset_mm / scene.scale / torch.hypot(x, y).clamp(min=1.0)
     parts = []
-    for depth in (-0.35, 0.0, 0.35):
+    # Its middle last: what is kept of a depth is the middle's.
+    for depth in (-0.35, 0.35, 0.0):
         away = depth * thick
         near = torch.from_numpy(scene.bank.neighbours(scene.index.numpy(), away.flatten().numpy()))
         dx, dy = away * tilt[0], away * tilt[1]
@@ -175,6 +176,7 @@ def _gray(scene, gray_map, near, x, y):
         depth = torch.from_numpy(scene.bank.gray_mm[near.numpy()]).float()
         depth = sample_mm(depth, x, y, SPACING_MM, padding="border") + scene.gray_moved
         outsets = (0.0, scene.gray_outset) if scene.gray_outset else (0.0,)
+        scene.gray_depth = depth
         made = [(edge(depth + more, 0.06), scene.gray_moved + more) for more in outsets]
     made = [_with_horns(scene, gm, near, x, y, more) for gm, more in made]
     return made[0], made[-1]

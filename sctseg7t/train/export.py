@@ -1,5 +1,6 @@
 """From a training run to a model of the zoo: ONNX, parity check, manifest entry, model card."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,11 @@ from sctseg7t.errors import InputError, ModelError
 from sctseg7t.train import checkpoint
 from sctseg7t.train.manifest_entry import OPSET, finished_entry, starting_entry, training_record
 from sctseg7t.train.model_card import write_card
-from sctseg7t.train.networks import count_parameters
+from sctseg7t.train.networks import count_parameters, update_average
 from sctseg7t.train.recipe import TrainRecipe, read_recipe
 from sctseg7t.train.run_folder import RECIPE
 from sctseg7t.train.task import InputShape, task_of
+from sctseg7t.zoo.cache import file_digest
 from sctseg7t.zoo.edit import put_model, write_entry
 
 # Largest difference of a probability between torch and ONNX Runtime that is still rounding.
@@ -43,7 +45,32 @@ def load_trained(run: str | Path) -> tuple[TrainRecipe, torch.nn.Module]:
     return recipe, network.eval()
 
 
-def export(run: str | Path, *, manifest: str | Path | None = None, version: str | None = None) -> Path:
+@dataclass(frozen=True)
+class Blend:
+    """Weights to average with the trained ones, and their share.
+
+    A network trained on from another can be averaged with it, weight by weight: it then keeps more of what the first
+    one was good at (Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022).
+
+    Attributes
+    ----------
+    model : str
+        Run folder, ``.pt`` or ``.onnx`` file, or model of the zoo, as for starting weights.
+    share : float
+        Of that model, above 0 and below 1.
+    """
+
+    model: str
+    share: float
+
+
+def export(
+    run: str | Path,
+    *,
+    manifest: str | Path | None = None,
+    version: str | None = None,
+    blend: Blend | None = None,
+) -> Path:
     """Export a run's best weights.
 
     Parameters
@@ -56,6 +83,8 @@ def export(run: str | Path, *, manifest: str | Path | None = None, version: str 
         and ``sct7t_deepseg -m RUN/NAME.onnx`` runs it at once.
     version : str, optional
         Default: the newest that the manifest has of this model; 1.0.0 of one that it has not.
+    blend : Blend, optional
+        Average the weights with those of another run or model.
 
     Returns
     -------
@@ -71,6 +100,7 @@ def export(run: str | Path, *, manifest: str | Path | None = None, version: str 
     """
     run = Path(run)
     recipe, network = load_trained(run)
+    blended = _blend(network, task_of(recipe).network(recipe), blend) if blend else {}
     # Before anything is written: the entry that says what the network's input and outputs are.
     source = starting_entry(manifest, recipe, version)
     folder = Path(manifest).resolve().parent / "sctseg7t/weights" if manifest else run
@@ -78,7 +108,7 @@ def export(run: str | Path, *, manifest: str | Path | None = None, version: str 
     path = folder / f"{recipe.model}-{source['version']}.onnx"
     shape = task_of(recipe).input_shape(recipe)
     difference = _write_checked(network, path, shape)
-    training = training_record(run, recipe, count_parameters(network), difference)
+    training = training_record(run, recipe, count_parameters(network), difference) | blended
     entry = finished_entry(source, path, shape, training, packaged=manifest is not None)
     if manifest:
         put_model(manifest, entry)
@@ -86,6 +116,13 @@ def export(run: str | Path, *, manifest: str | Path | None = None, version: str 
         write_entry(path.with_suffix(".json"), entry)
     write_card(entry, folder)
     return path
+
+
+def _blend(network, other, blend):
+    """Move weights towards another network's; what the training record says of it."""
+    path = checkpoint.start_from(other, blend.model)
+    update_average(network, other, 1 - blend.share)
+    return {"blended_with": file_digest(path), "blended_share": blend.share}
 
 
 def _write_checked(network: torch.nn.Module, path: Path, shape: InputShape) -> float:

@@ -23,6 +23,8 @@ _NAMES = {
     "onnx_parity": "largest difference of ONNX Runtime from torch",
     "tool_version": "sctseg7t version",
     "start": "started from weights with SHA-256",
+    "blended_with": "averaged, weight by weight, with weights with SHA-256",
+    "blended_share": "share of those in the average",
     "steps": "steps (those of the weights kept)",
 }
 

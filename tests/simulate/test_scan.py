@@ -407,7 +407,11 @@ class TestCommand:
             line = ["-o", str(tmp_path), "-config", config, "-seed", "3", "-participants", *self.SMALL]
             assert cli.main(line) == 0
         rows = (tmp_path / "participants.tsv").read_text().splitlines()
-        assert rows == ["participant_id\tgroup\tseed", "sub-healthy0003\thealthy\t3", "sub-ms0003\tms\t3"]
+        assert rows[0] == "participant_id\tgroup\tseed\tpair_id"
+        assert [row.split("\t")[:3] for row in rows[1:]] == [
+            ["sub-healthy0003", "healthy", "3"],
+            ["sub-ms0003", "ms", "3"],
+        ]
         capsys.readouterr()
         records = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("sub-*/anat/*.json"))]
         assert [r["group"] for r in records] == ["healthy", "ms"]
@@ -419,6 +423,23 @@ class TestCommand:
         path = tmp_path / "sheet.png"
         assert cli.main(["-preview", str(path), "-config", "compression", "-n", "2"]) == 0
         assert capsys.readouterr().out.strip() == str(path) and [p.name for p in tmp_path.iterdir()] == ["sheet.png"]
+
+    def test_preview_shows_the_quality_asked_for(self, tmp_path):
+        one = tmp_path / "one.png"
+        common = ["-preview", str(one), "-config", "healthy", "-n", "1"]
+        sheets = []
+        for options in ([], ["-pixel", "0.2"], ["-snr", "4"], ["-pixel", "0.2"]):
+            assert cli.main([*common, *options]) == 0
+            sheets.append(one.read_bytes())
+        assert len(set(sheets)) == 3 and sheets[1] == sheets[3]
+
+    def test_groups_of_one_seed_are_told_to_be_pairs(self, tmp_path):
+        for recipe, seed in (("healthy", "3"), ("als", "3"), ("ms", "4")):
+            line = ["-o", str(tmp_path), "-config", recipe, "-seed", seed, "-participants", *self.SMALL]
+            assert cli.main(line) == 0
+        rows = csv.DictReader((tmp_path / "participants.tsv").read_text().splitlines(), delimiter="\t")
+        pairs = {row["group"]: row["pair_id"] for row in rows}
+        assert pairs["healthy"] == pairs["als"] != pairs["ms"]
 
     def test_effects_are_listed(self, capsys):
         assert cli.main(["-effects"]) == 0

@@ -32,6 +32,8 @@ def config(tmp_path):
         (["-config", "cord_gm_sc", "-precision", "double"], "bfloat16"),
         (["-config", "cord_gm_sc", "-start", "nothing"], "start nothing"),
         (["-config", "cord_gm_sc", "-manifest", "models.json"], "add -export"),
+        (["-config", "cord_gm_sc", "-blend", "cord_gm_sc:0.2"], "add -export"),
+        (["-export", "-blend", "cord_gm_sc"], "cord_gm_sc@1.1.0:0.25"),
         (["-export", "-model-version", "two"], "-model-version two"),
         (["-config", "cord_gm_sc"], "sct7t_download export AMU7T "),
         (["-export"], "model.pt"),
