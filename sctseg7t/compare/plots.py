@@ -241,12 +241,13 @@ def _bland_altman(comparison: Comparison, structure: str, name: str, section: st
         axis.set_visible(False)
     for axis, (pair, numbers, both) in zip(axes.flat, shown):
         label = pair_name(comparison, *pair)
+        # Limits of few subjects are withheld, as in the tables.
+        shown_lines = ("lower", "bias", "upper") if numbers["subjects"] >= TOO_FEW else ("bias",)
         plotting.bland_altman(
             axis,
             ((both["first"] + both["second"]) / 2).to_numpy(float),
             (both["first"] - both["second"]).to_numpy(float),
-            # Limits of few subjects are withheld, as in the tables.
-            lines=limits(numbers) if numbers["subjects"] >= TOO_FEW else limits(numbers)[1:2],
+            lines=[line for line, key in zip(limits(numbers), ("upper", "bias", "lower")) if key in shown_lines],
             unit=unit,
             groups=both.subject.astype(str).to_numpy(),
             looks=looks,
@@ -255,7 +256,7 @@ def _bland_altman(comparison: Comparison, structure: str, name: str, section: st
         axis.set_xlabel(f"mean of the two {what} ({unit})")
         people = count(numbers["subjects"], "subject")
         axis.set_title(f"{structure}: {label} (n {numbers['n']}, {people})", fontsize=9, parse_math=False)
-        told = ", ".join(f"{key} {number(numbers[key], '+.2f')} {unit}" for key in ("lower", "bias", "upper"))
+        told = ", ".join(f"{key} {number(numbers[key], '+.2f')} {unit}" for key in shown_lines)
         texts.append(f"{label}, {numbers['n']} pairs of {people}: {told}")
     _legend(figure, axes.flat[0], len(looks))
     title = "Lesion load" if structure == LESION else f"{structure}, {STRUCTURES[structure]}"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 
 import nibabel as nib
@@ -15,7 +16,7 @@ from sctseg7t.compare import lesion_tables as tables
 from sctseg7t.compare.compare import compare
 from sctseg7t.compare.findings import lesion_tests_sentence
 from sctseg7t.compare.matching import Source, find_cases
-from sctseg7t.compare.pictures import chosen_slices
+from sctseg7t.compare.pictures import chosen_slices, lesion_pictures
 from sctseg7t.compare.report import render, render_markdown
 from sctseg7t.compare.types import REFERENCE, Case, Settings
 
@@ -143,6 +144,19 @@ def test_methods_are_tested_over_enough_subjects_only(make):
     assert np.isnan(tests.p_holm["f1"]) and tests.p_holm["dice"] == tests.p["dice"]
     few = make(scans[:5])
     assert not len(few.tests) and "fewer than 6" in lesion_tests_sentence(few)
+
+
+def test_each_mask_of_lesions_has_a_picture_of_its_own(make):
+    scan = {"reference": (LARGE, SMALL), "ours": (LARGE,), "other": (LARGE, LOW)}
+    (shown,), _ = lesion_pictures(make([scan]))
+    panels = {panel.title: panel for panel in shown.pictures[0].panels if panel.title != "scan"}
+    assert list(panels) == ["reference", "ours", "other"]
+    # Two contours on each other read as a third colour.
+    for name, colour in (("reference", "reference"), ("ours", "m0"), ("other", "m1")):
+        kinds = set(re.findall(r'class="contour ([^"]+)"', panels[name].svg))
+        assert kinds <= {colour} and panels[name].chips == (colour,)
+    rings = "".join(panel.svg for picture in shown.pictures for panel in picture.panels)
+    assert 'class="ring missed reference"' in rings and 'class="ring false m1"' in rings
 
 
 def test_without_a_reference_nothing_is_missed_or_false(make):
