@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,15 @@ from sctseg7t.measure.checks import NOT_AVERAGED, usual_area
 
 if TYPE_CHECKING:
     from sctseg7t.measure.lesions import LesionTable
+
+# Measures that count the slices with a flag.
+_COUNTED = {
+    "window_edge": "touches_window_edge",
+    "unsure": "locator_unsure",
+    "gm_unseen": "gm_contrast_low",
+    "past_end": "past_cord_end",
+    "unlike": "contrast_unusual",
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ def measure_features(
     grid: Grid,
     *,
     name: str = "",
-    flags: Sequence[Sequence[str]] | None = None,
+    flags: Sequence[Collection[str]] | None = None,
 ) -> Features:
     """Measure a scan's masks of the cord.
 
@@ -50,7 +59,7 @@ def measure_features(
     grid : Grid
         That of the masks.
     name : str
-    flags : sequence of sequences of str, optional
+    flags : sequence of collections of str, optional
         Flags of each slice; those with one of NOT_AVERAGED enter no area.
     """
     area = {
@@ -86,7 +95,7 @@ def measure_features(
     if len(area) == 2:
         with np.errstate(divide="ignore", invalid="ignore"):
             put("gm_sc_ratio", _median(area["GM"] / area["SC"], whole))
-    for key, flag in (("window_edge", "touches_window_edge"), ("unsure", "locator_unsure")):
+    for key, flag in _COUNTED.items():
         if flags is not None:
             put_count(key, [flag in some for some in flags])
     return Features(name, values, slices)

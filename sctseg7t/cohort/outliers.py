@@ -165,6 +165,23 @@ MEASURES = (
         severity=3.6,
         words="the cord's place is unsure",
     ),
+    Measure(
+        "gm_unseen",
+        "slices without visible GM",
+        "{:.0f}",
+        high=0,
+        severity=3.7,
+        words="GM cannot be told from WM in the image",
+    ),
+    Measure("past_end", "slices past the cord's end", "{:.0f}", high=0, severity=3.6, words="past the end of the cord"),
+    Measure(
+        "unlike",
+        "slices of another contrast",
+        "{:.0f}",
+        high=0,
+        severity=6,
+        words="not the contrast that the model knows",
+    ),
     Measure("sc_empty", "slices without SC", "{:.0f}", high=0, severity=7, words="no SC"),
     Measure("gm_empty", "slices without GM", "{:.0f}", high=0, severity=5, words="no GM although there is SC"),
     # Loads of patients span decades and are no fault of a mask: only what is far from all others in decades, or

@@ -57,7 +57,8 @@ def add_cord(content: dict[str, Any], saved: Saved, grid: Grid, record: Record) 
             then, now = (written["area_mm2"] or 0.0, row.area_mm2 or 0.0) if written else (0.0, 0.0)
             if abs(then - now) > max(_TOLERANCE_MM2, _TOLERANCE * then):
                 different.add(row.slice)
-        parts.append(measure_features(volume, grid, name=content["id"], flags=flags))
+        now = [{flag for row in csa.rows if row.slice == k for flag in row.flags} for k in range(grid.shape[2])]
+        parts.append(measure_features(volume, grid, name=content["id"], flags=now))
     if different:
         content["problems"].append(
             f"the table's areas are not those of the masks on slice {ranges(sorted(different))}; "

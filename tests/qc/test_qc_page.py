@@ -122,6 +122,7 @@ def test_gray_matter_that_the_picture_does_not_show_is_flagged(results, make):
     write_scan(results, image=image, flags={3: ["gm_contrast_low", "past_cord_end"]})
     card = only_card(make())
     assert [row["flags"] for row in card["rows"]] == [["gm_contrast_low"] if k == 2 else [] for k in range(6)]
+    assert "GM cannot be told from WM in the image, on slice 2" in next(iter(meta_of(make())["scans"]))["reasons"]
     cnr = [name for name, *_ in card["columns"]].index("gm_wm_cnr")
     assert card["rows"][0]["GM"][cnr] > 4 and card["rows"][0]["SC"][cnr] is None
 
