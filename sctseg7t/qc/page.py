@@ -26,7 +26,7 @@ PER_PAGE = 200
 # The last style overrides the others in small windows; the last script starts the page.
 _STYLES = ("page.css", "large.css", "all_scans.css", "narrow.css")
 _SCRIPTS = (
-    *("dom.js", "store.js", "settings.js", "exchange.js", "agreement.js", "windowing.js"),
+    *("dom.js", "store.js", "settings.js", "exchange.js", "exchange_dialog.js", "agreement.js", "windowing.js"),
     *("beside.js", "brain.js", "strip.js", "view.js", "large.js", "panels.js", "all_scans.js", "list.js", "main.js"),
 )
 # Measures in the list, the plots and the table of all scans, with their decimals.

@@ -196,6 +196,8 @@
     else if (name !== before && (kept || own)) say(`${name || 'No name'}: ${QC.count(own, 'rating')}${kept ? `; ${before || 'no name'}\u2019s ${kept} ${kept === 1 ? 'is' : 'are'} kept apart` : ''}`);
   }
 
+  const refresh = () => { showRater(); list.draw(); drawRating(); };
+
   function showRater() {
     $('rater').value = store.rater;
     $('raters').replaceChildren(...store.counts().filter(([name]) => name).map(([name]) => el('option', { value: name })));
@@ -281,54 +283,6 @@
     timer = null;
     QC.press($('flicker'), false);
     if (swapped) swap();
-  }
-
-  // ---------------------------------------------------------------- export, import
-
-  const fileStem = () => (store.rater ? `qc_ratings_${store.rater.replace(/[^\w-]+/g, '_')}` : 'qc_ratings');
-
-  function exportAs(kind) {
-    store.reread();
-    const rows = QC.ratingRows(scans, store), ratings = kind === 'json' || kind === 'csv';
-    if (kind === 'json') QC.download(`${fileStem()}.json`, QC.toJSON(meta, store.rater, rows), 'application/json');
-    if (kind === 'csv') QC.download(`${fileStem()}.csv`, QC.toCSV(rows), 'text/csv');
-    if (kind === 'fail') QC.download('qc_fail.yml', QC.toYAML(scans, store, 'fail'), 'text/yaml');
-    if (kind === 'artifact') QC.download('qc_artifact.yml', QC.toYAML(scans, store, 'artefact'), 'text/yaml');
-    const stale = rows.filter((row) => row.stale).length;
-    const verdict = { fail: 'fail', artifact: 'artefact' }[kind];
-    const about = ratings ? `${QC.count(rows.length, 'rating')} exported` : `${QC.count(rows.filter((row) => row.verdict === verdict && !row.stale).length, 'scan')} exported`;
-    say(stale ? `${about}; ${stale} stale ${stale === 1 ? 'is' : 'are'} ${ratings ? 'marked so' : 'left out'}` : about);
-  }
-
-  function openExchange() {
-    const [count] = [QC.ratingRows(scans, store).length], pages = (meta.pages || []).length;
-    $('exchangeAbout').textContent = `${store.rater ? `${store.rater}\u2019s ` : ''}${QC.count(count, 'rating')} of ${QC.count(scans.length, 'scan')}${pages ? `, on all ${pages} pages` : ''}.`;
-    $('exchange').showModal();
-  }
-
-  async function importFiles(files) {
-    const said = [];
-    let joined = false;
-    // One by one: a later file may add to what an earlier one holds.
-    for (const file of files) {
-      try {
-        const found = QC.readImport(file.name, await file.text(), scans, store);
-        const [first, ...others] = new Set(found.entries.map(([rater]) => rater));
-        // In a browser that knows nobody yet, whose file it is continues here.
-        if (!store.named && !store.counts().length && first && !others.length) store.call(first);
-        store.merge(found.entries, joined);
-        joined ||= found.entries.length > 0;
-        const strangers = [first, ...others].filter((name) => name && name !== store.rater);
-        said.push(`${file.name}: ${found.entries.length} imported${found.unknown ? `, ${found.unknown} of scans that are not here` : ''}${found.older ? `, ${found.older} older than those here` : ''}.${strangers.length ? ` Those of ${strangers.join(', ')} are seen when that is the rater.` : ''}`);
-      } catch (error) {
-        said.push(`${file.name} ${error.message}.`);
-      }
-    }
-    $('importSaid').textContent = said.join(' ');
-    $('importFile').value = '';
-    showRater();
-    list.draw();
-    drawRating();
   }
 
   // ---------------------------------------------------------------- keys and buttons
@@ -444,13 +398,12 @@
       timer = setInterval(swap, 700);
     });
     const agreement = QC.agreementDialog(scans, store);
-    for (const [name, open] of [['help', () => $('help').showModal()], ['exchange', openExchange], ['agreement', agreement]]) $(`${name}Open`).addEventListener('click', open);
-    for (const button of document.querySelectorAll('[data-export]')) button.addEventListener('click', () => exportAs(button.dataset.export));
-    $('importFile').addEventListener('change', () => importFiles([...$('importFile').files]));
+    const exchange = QC.exchangeDialog({ meta, scans, store, changed: refresh });
+    for (const [name, open] of [['help', () => $('help').showModal()], ['exchange', exchange], ['agreement', agreement]]) $(`${name}Open`).addEventListener('click', open);
     $('keysOn').checked = settings.get('keys', true);
     $('keysOn').addEventListener('change', () => settings.set('keys', $('keysOn').checked));
     // Another tab with this page may have rated meanwhile.
-    addEventListener('storage', () => { store.reread(); showRater(); list.draw(); drawRating(); });
+    addEventListener('storage', () => { store.reread(); refresh(); });
     const refit = () => { if (view.card && view.card.size) view.fit(view.card); };
     addEventListener('resize', refit);
     QC.resizePanes(settings, refit);
