@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sctseg7t.cohort.mask_sets import MaskSet
-from sctseg7t.cord.mask_files import measure_masks
+from sctseg7t.cord.mask_files import ROLES, measure_masks
 from sctseg7t.cord.measuring import OF_THE_RUN, write_tables
 from sctseg7t.cord.segmenter import NOTHING_LEFT
 from sctseg7t.errors import InputError, OutputError, UserError
@@ -22,10 +22,10 @@ from sctseg7t.measure.columns import TISSUES
 from sctseg7t.measure.csa import CsaTable
 from sctseg7t.measure.normalise import Normalisation
 from sctseg7t.measure.sct_tables import write_sct_csv
+from sctseg7t.text import one_line
 
 # Flags of a run's table that are not found again from the masks.
 _KEPT = (*OF_THE_RUN, "voxels_missing")
-_ROLES = ("levels", "discfile", "pmj")
 
 
 @dataclass(frozen=True)
@@ -99,11 +99,21 @@ def measure_to_files(one: MaskSet, plan: Plan, choice: Choice) -> Outcome:
     except OutputError:
         raise
     except UserError as err:
-        content = failure(plan, err, "input") | _about(one)
-        with contextlib.suppress(OSError):
-            write_json(plan.sidecar, content)
-            outputs.remove(path for path in plan.tables.values())
-        return Outcome(FAILED, content["error"], "input")
+        return _failed(one, plan, err, "input")
+    except MemoryError:
+        return _failed(one, plan, f"{_source(one)}: not enough memory; close other programs", "memory")
+    except Exception as err:  # noqa: BLE001
+        # A fault of the tool's own: it must not cost the other scans.
+        reason = one_line(f"{type(err).__name__}: {err}", 300)
+        return _failed(one, plan, f"{_source(one)}: internal error ({reason}); please report it", "internal")
+
+
+def _failed(one: MaskSet, plan: Plan, error: object, kind: str) -> Outcome:
+    content = failure(plan, error, kind) | _about(one)
+    with contextlib.suppress(OSError):
+        write_json(plan.sidecar, content)
+        outputs.remove(plan.tables.values())
+    return Outcome(FAILED, content["error"], kind)
 
 
 def _measure(one: MaskSet, plan: Plan, choice: Choice) -> Outcome:
@@ -115,7 +125,7 @@ def _measure(one: MaskSet, plan: Plan, choice: Choice) -> Outcome:
         image=one.image,
         corrected=tuple(corrected),
         flags=_known_flags(one) if "SC" not in corrected else (),
-        **{role: path for role, path in one.files.items() if role in _ROLES},
+        **{role: path for role, path in one.files.items() if role in ROLES},
     )
     tables = [table.part(choice.slices, choice.levels, choice.exclude) for table in found.tables]
     if choice.normalise:

@@ -8,16 +8,19 @@ import numpy as np
 from sctseg7t.cord.corrected import GM_OUTSIDE, fit
 from sctseg7t.cord.measuring import measure_volume, warning_lines
 from sctseg7t.cord.places import read_places
-from sctseg7t.errors import InputError
+from sctseg7t.errors import InputError, UsageError
 from sctseg7t.image.geometry import geometry_of
 from sctseg7t.image.masks import Mask, Readable, read_mask
 from sctseg7t.image.volume import Volume, from_order, load, open_image, stored_values
+from sctseg7t.inference.roles import LEVELS
 from sctseg7t.measure.columns import TISSUES
 from sctseg7t.measure.csa import CsaTable
 from sctseg7t.text import ranges
 
 # Stored fractions of 0 and 1 may be off by the rounding of a scaled integer.
 _ROUNDING = 1e-3
+# Of the files that go with masks.
+ROLES = (*LEVELS, "pmj")
 # Share of a slice's GM outside SC from which it is told.
 _OUTSIDE = 0.02
 
@@ -76,6 +79,8 @@ def measure_masks(
     ------
     InputError
         A file cannot be used, or is not on the grid of the others; it is named.
+    UsageError
+        Unknown tissue or role.
 
     Examples
     --------
@@ -84,7 +89,9 @@ def measure_masks(
     >>> found.tables[0].column("GM", "area_mm2")                                       # doctest: +SKIP
     """
     if not masks or set(masks) - set(TISSUES):
-        raise ValueError(f"masks must be of {', '.join(TISSUES)}, not {', '.join(masks) or 'nothing'}")
+        raise UsageError(f"masks: give some of {', '.join(TISSUES)}, not {', '.join(masks) or 'nothing'}")
+    if unknown := set(files) - set(ROLES):
+        raise UsageError(f"{', '.join(sorted(unknown))}: no role of a file here; known: {', '.join(ROLES)}")
     named = {tissue: given if isinstance(given, tuple) else (given, ()) for tissue, given in masks.items()}
     warnings: list[str] = []
     scan = load(image) if image is not None else None

@@ -214,3 +214,35 @@ def test_corrected_outputs_are_measured_as_they_are(measure, deepseg, small, tmp
         and {r["corrected"] for r in slices} == {"SC"}
         and record["input"]["path"].endswith("t2s.nii.gz")
     )
+
+
+def test_a_fault_of_the_tool_costs_one_scan(measure, tmp_path, monkeypatch):
+    from sctseg7t.cohort import measure as module
+
+    for n in (1, 2):
+        write(tmp_path / "in", f"sub-0{n}_T2starw", masks())
+    right = module.measure_masks
+
+    def wrong(given, **others):
+        if "sub-01" in str(given["SC"][0]):
+            raise ZeroDivisionError("no such number")
+        return right(given, **others)
+
+    monkeypatch.setattr(module, "measure_masks", wrong)
+    code, _, err = measure("-i", tmp_path / "in", "-o", tmp_path / "out")
+    assert code == 1 and "internal error (ZeroDivisionError: no such number)" in err
+    scans = {r["participant_id"]: r["error_kind"] for r in rows(tmp_path / "out" / "cohort_scans.csv")}
+    assert scans == {"sub-01": "internal", "sub-02": ""}
+
+
+def test_from_python(scan):
+    import sctseg7t
+    from sctseg7t.errors import UsageError
+
+    images = {tissue: nib.load(scan / f"t2s_{suffix}.nii.gz") for tissue, suffix in (("SC", "seg"), ("GM", "gmseg"))}
+    table = sctseg7t.measure_masks(images).tables[0]
+    assert table.column("GM", "area_mm2") == pytest.approx(areas(masks()["gmseg"]))
+    with pytest.raises(UsageError, match="some of SC, GM, WM"):
+        sctseg7t.measure_masks({"cord": images["SC"]})
+    with pytest.raises(UsageError, match="level: no role"):
+        sctseg7t.measure_masks(images, level="x.nii.gz")
