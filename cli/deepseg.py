@@ -59,7 +59,7 @@ def _run(args):
     from sctseg7t.inference import outputs
     from sctseg7t.inference.corrections import folder_of
     from sctseg7t.inference.pipeline import choose_model, open_model
-    from sctseg7t.inference.record import options_record
+    from sctseg7t.inference.record import options_record, other_scan
     from sctseg7t.inference.scan_run import ReadAhead
     from sctseg7t.inference.segmenter import check_asked, segmenter_for
 
@@ -95,6 +95,8 @@ def _run(args):
     if args.qc:
         make_folder("-qc", args.qc)
     refused = {**outputs.conflicts(plans), **unreadable}
+    if not args.overwrite:
+        refused |= {plan.source: reason for plan in plans if (reason := other_scan(plan))}
     outcomes = []
     with progress:
         for plan in plans:

@@ -18,7 +18,7 @@ from sctseg7t.errors import ModelError
 from sctseg7t.inference.corrections import folder_of
 from sctseg7t.inference.outputs import conflicts
 from sctseg7t.inference.pipeline import Choice
-from sctseg7t.inference.record import FAILED, identities, options_record
+from sctseg7t.inference.record import FAILED, identities, options_record, other_scan
 from sctseg7t.inference.roles import ROLES
 from sctseg7t.inference.scan_run import Outcome, ScanTask
 from sctseg7t.inference.segmenter import Options, check_asked, segmenter_for
@@ -197,6 +197,8 @@ def make_jobs(
         if missing:
             refused[scan.name] = missing
     reasons = conflicts([job.plan for job in jobs])
+    if not layout.overwrite:
+        reasons |= {job.plan.source: reason for job in jobs if (reason := other_scan(job.plan))}
     return jobs, refused | {job.name: reasons[job.plan.source] for job in jobs if job.plan.source in reasons}
 
 

@@ -21,7 +21,7 @@ from sctseg7t.files import read_json
 from sctseg7t.image.masks import read_mask
 from sctseg7t.image.volume import Volume
 from sctseg7t.inference.outputs import TABLES, Plan, file_key, json_beside, sct_tables, split_name
-from sctseg7t.inference.record import LABELS, Record, place_record
+from sctseg7t.inference.record import LABELS, Record, place_record, recorded_files
 from sctseg7t.inference.roles import SCAN
 from sctseg7t.zoo.cache import file_digest
 
@@ -121,8 +121,7 @@ def find(plan: Plan, *, edited: bool = True) -> dict[str, Correction]:
     InputError
         Two different drawn masks of a tissue, or one that cannot be read.
     """
-    raw = read_json(plan.sidecar)
-    files, before = raw.get("files") or {}, recorded(raw)
+    files, before = recorded_files(plan.sidecar), recorded(read_json(plan.sidecar))
     found = {}
     for tissue, path in plan.masks.items():
         if tissue == LABELS:
@@ -191,7 +190,7 @@ def entry(plan: Plan, found: Mapping[str, Correction], cut: Mapping[str, int]) -
     cut : dict of str to int
         Voxels that masks of ours lost to corrected ones, by tissue.
     """
-    raw, masks = read_json(plan.sidecar), {}
+    raw, files, masks = read_json(plan.sidecar), recorded_files(plan.sidecar), {}
     for tissue, one in found.items():
         masks[tissue] = {"origin": one.origin, **place_record(plan, one.path), "sha256": one.sha256}
         if author := one.author():
@@ -199,7 +198,7 @@ def entry(plan: Plan, found: Mapping[str, Correction], cut: Mapping[str, int]) -
         if one.origin == EDITED:
             # Who restores our own mask has no correction any more.
             before = recorded(raw).get(tissue)
-            ours = before.get("own_sha256") if before else (raw.get("files") or {}).get(one.path.name, {}).get("sha256")
+            ours = before.get("own_sha256") if before else files.get(one.path.name, {}).get("sha256")
             masks[tissue] |= {"own_sha256": ours} if ours else {}
     folder = place_record(plan, plan.corrections / "x") if plan.corrections else None
     return {"folder": folder and str(Path(folder["path"]).parent), "masks": masks, "cut": dict(cut)}

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from sctseg7t.bids import entities_of
-from sctseg7t.inference.outputs import SIDECAR, TABLES, Plan, sidecar_stem, split_name
+from sctseg7t.files import read_json
+from sctseg7t.inference.outputs import SIDECAR, TABLES, Plan, file_key, sidecar_stem, split_name
 from sctseg7t.inference.pipeline import Choice
 from sctseg7t.inference.roles import SCAN
 from sctseg7t.inference.segmenter import OpenModel, Options, Result
 from sctseg7t.text import one_line
 from sctseg7t.version import __version__
+from sctseg7t.zoo.cache import file_digest
 from sctseg7t.zoo.spec import ModelSpec
 
 # What became of a scan: masks; empty masks, since it shows nothing of what the model looks for; no masks.
@@ -174,11 +176,32 @@ def record_of(path: str | Path, raw: dict[str, Any]) -> Record:
 
 
 def recorded_files(sidecar: Path) -> dict[str, dict[str, Any]]:
-    """Size and hash of the files that a sidecar lists, by name; none if it cannot be read."""
+    """Size and hash of the files that a sidecar lists, by name; none if it cannot be read.
+
+    Files that a single run left from an earlier one (``left``) are among them: they are ours too.
+    """
+    raw = read_json(sidecar)
+    found = [raw.get(part) for part in ("left", "files")]
+    return {name: entry for part in found if isinstance(part, dict) for name, entry in part.items()}
+
+
+def other_scan(plan: Plan) -> str:
+    """Why a scan's outputs would replace those of another scan, in words; "" if they would not.
+
+    A data set that was moved or copied is the same one.
+    """
+    raw = read_json(plan.sidecar)
     try:
-        return dict(json.loads(sidecar.read_text(encoding="utf-8"))["files"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+        before = _place(plan.sidecar, raw["input"])
+        if raw["status"] == FAILED or file_key(before) == file_key(plan.source) or not before.is_file():
+            return ""
+        if raw["input"].get("sha256") == file_digest(plan.source):
+            return ""
+    except (OSError, KeyError, TypeError):
+        return ""
+    return (
+        f"{plan.source}: {plan.sidecar.parent} has the outputs of another scan, {before}; choose another output folder"
+    )
 
 
 def changed_outputs(sidecar: Path, files: Mapping[str, Mapping[str, Any]]) -> list[Path]:

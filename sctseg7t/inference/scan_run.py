@@ -338,6 +338,10 @@ def write(
     content["corrections"] = corrections.entry(plan, found, result.cut)
     edited = {tissue for tissue, one in found.items() if one.origin == corrections.EDITED}
     stale, notes = _make_way(plan, task, {plan.masks[tissue] for tissue in edited})
+    content.pop("left", None)
+    if left := _left(task):
+        content["left"] = left
+        notes += (f"{', '.join(left)}: left from an earlier run, and not in the tables of this one",)
 
     def make(staged: Plan) -> None:
         result.write(staged, task.label, leave=edited)
@@ -400,8 +404,15 @@ def _make_way(plan: Plan, task: ScanTask, keep: set[Path]) -> tuple[set[Path], t
             archive.mkdir(parents=True, exist_ok=True)
             os.replace(path, archive / path.name)
             notes.append(f"{path.name} had been changed since it was written; now in {archive}")
-    others = untouched - set(plan.files())
-    left = [path.name for path in sorted(others - plan.possible_tables()) if path.is_file()]
-    if left and not task.archive:
-        notes.append(f"{', '.join(left)}: left from an earlier run, and not in the tables of this one")
-    return others if task.archive else set(), tuple(notes)
+    return untouched - set(plan.files()) if task.archive else set(), tuple(notes)
+
+
+def _left(task: ScanTask) -> dict[str, Any]:
+    """What the record says of masks that an earlier single run made and this one does not."""
+    plan = task.plan
+    written = {path.name for path in (*plan.files(), *plan.possible_tables())}
+    return {
+        name: entry
+        for name, entry in record.recorded_files(plan.sidecar).items()
+        if not task.archive and name not in written and plan.sidecar.with_name(name).is_file()
+    }

@@ -655,3 +655,79 @@ def test_run_without_tables_leaves_none_of_an_earlier_run(deepseg, scan):
     (scan.parent / "other_csa.csv").write_text("mine")
     assert deepseg("-i", scan, "-no-csa")[0] == 0
     assert names(scan.parent) == sorted({"t2s.nii.gz", "other_csa.csv", *OUTPUTS} - {"t2s_csa.csv"})
+
+
+# --- corrected masks ------------------------------------------------------------------
+
+
+def edit(path):
+    """Halve a mask as somebody might by hand; its bytes."""
+    image = nib.load(path)
+    data = np.asanyarray(image.dataobj).copy()
+    data[: data.shape[0] // 2] = 0
+    nib.save(nib.Nifti1Image(data, image.affine, image.header), path)
+    return path.read_bytes()
+
+
+def test_an_edited_mask_is_kept_and_measured(scan, deepseg):
+    folder = scan.parent
+    assert deepseg("-i", scan)[0] == 0
+    before = {name: (folder / name).read_bytes() for name in OUTPUTS if name.endswith("seg.nii.gz")}
+    drawn = edit(folder / "t2s_seg.nii.gz")
+    code, _, err = deepseg("-i", scan)
+    assert code == 0 and "corrected: SC" in err and (folder / "t2s_seg.nii.gz").read_bytes() == drawn
+    assert {r["corrected"] for r in rows(folder / "t2s_csa.csv")} == {"SC"}
+    sc, gm, wm = (np.asanyarray(nib.load(folder / f"t2s_{n}.nii.gz").dataobj) > 0 for n in ("seg", "gmseg", "wmseg"))
+    assert not (gm & ~sc).any() and (wm == (sc & ~gm)).all()
+    code, _, err = deepseg("-i", scan, "-overwrite")
+    assert code == 0 and "replaced" in err
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    (kept,) = (folder / "replaced").rglob("t2s_seg.nii.gz")
+    assert kept.read_bytes() == drawn
+
+
+def test_files_of_others_are_not_overwritten(scan, deepseg):
+    mask = scan.parent / "t2s_seg.nii.gz"
+    mask.write_bytes(b"of another tool")
+    code, _, err = deepseg("-i", scan)
+    assert code == 1 and "t2s_seg.nii.gz: is there already" in err and mask.read_bytes() == b"of another tool"
+    assert names(scan.parent) == ["t2s.nii.gz", "t2s_seg.nii.gz"]
+    assert deepseg("-i", scan, "-overwrite")[0] == 0
+    assert [path.read_bytes() for path in (scan.parent / "replaced").rglob("*.nii.gz")] == [b"of another tool"]
+
+
+def test_masks_of_an_earlier_task_are_told_and_stay_ours(scan, deepseg):
+    deepseg("-i", scan)
+    code, _, err = deepseg("-i", scan, "-c", "sc")
+    assert code == 0 and "t2s_gmseg.nii.gz, t2s_wmseg.nii.gz: left from an earlier run" in err
+    drawn = edit(scan.parent / "t2s_gmseg.nii.gz")
+    code, _, err = deepseg("-i", scan)
+    assert code == 0 and "corrected: GM" in err and (scan.parent / "t2s_gmseg.nii.gz").read_bytes() == drawn
+
+
+def test_outputs_of_another_scan_are_not_replaced(scan, deepseg, tmp_path):
+    other = tmp_path / "other" / "t2s.nii.gz"
+    other.parent.mkdir()
+    image = nib.load(scan)
+    nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj) * 2, image.affine), other)
+    assert deepseg("-i", scan, "-ofolder", tmp_path / "out")[0] == 0
+    code, _, err = deepseg("-i", other, "-ofolder", tmp_path / "out")
+    assert code == 1 and "another scan" in err and str(scan) in err
+    other.write_bytes(scan.read_bytes())
+    assert deepseg("-i", other, "-ofolder", tmp_path / "out")[0] == 0
+
+
+def test_a_drawn_mask_of_the_data_set_counts(small, deepseg, tmp_path):
+    scan = tmp_path / "bids/sub-01/anat/sub-01_T2starw.nii.gz"
+    scan.parent.mkdir(parents=True)
+    scan.write_bytes(small.read_bytes())
+    deepseg("-i", scan, "-ofolder", tmp_path / "out")
+    drawn = tmp_path / "bids/derivatives/labels/sub-01/anat/sub-01_T2starw_label-SC_seg.nii.gz"
+    drawn.parent.mkdir(parents=True)
+    drawn.write_bytes((tmp_path / "out/sub-01_T2starw_seg.nii.gz").read_bytes())
+    edit(drawn)
+    for given, corrected in ((), "SC"), (("-corrections", "none"), ""), (("-corrections", drawn.parents[2]), "SC"):
+        code, _, err = deepseg("-i", scan, "-ofolder", tmp_path / "out", *given)
+        assert code == 0 and (str(drawn) in err) == bool(corrected)
+        assert {r["corrected"] for r in rows(tmp_path / "out/sub-01_T2starw_csa.csv")} == {corrected}
+    assert deepseg("-i", scan, "-ofolder", tmp_path / "out", "-corrections", tmp_path / "none")[0] == 2
