@@ -77,9 +77,9 @@ QC_VIEWER = Option(
     "it",
 )
 STRIP = Option(
-    "-strip auto|stripped|hd-bet|template",
-    "brains: how the brain is found: auto (default), stripped, hd-bet or template; auto is: already "
-    "stripped, else HD-BET if installed, else the template",
+    "-strip auto|stripped|network|hd-bet|template",
+    "brains: how the brain is found: auto (default), stripped, network, hd-bet or template; auto is: already "
+    "stripped, else the network",
     default="auto",
 )
 SEGMENTATION = (

@@ -12,8 +12,7 @@ EPILOG = """
 steps:
   dicom      one series of a DICOM folder to NIfTI (dcm2niix)
   bias       N4 bias field correction
-  mask       brain mask: of a stripped scan, by HD-BET if installed, or by the
-             MNI template
+  mask       brain mask: of a stripped scan, or by the network that finds brains
   normalise  min-max over the brain to 0..1, brain alone
   resample   1 mm isotropic along the world's axes, cut around the brain
 
@@ -94,6 +93,7 @@ def _step(args):
     import nibabel as nib
     import numpy as np
 
+    from sctseg7t.brain.find_brain import open_finder
     from sctseg7t.brain.isotropic_grid import grid_around, to_grid
     from sctseg7t.brain.normalise import normalise
     from sctseg7t.brain.segmenter import prepare
@@ -107,7 +107,8 @@ def _step(args):
     mask = labels_on_scan(args.brainmask, volume)[0] > 0 if args.brainmask else None
     if mask is None or args.step in ("bias", "mask"):
         bias = "on" if args.step == "bias" else "off"
-        ready = prepare(data, affine, name=volume.name, mask=mask, bias=bias, strip=args.strip)
+        finder = open_finder() if mask is None and args.strip in ("auto", "network") else None
+        ready = prepare(data, affine, name=volume.name, mask=mask, bias=bias, strip=args.strip, finder=finder)
         mask = ready.mask
         if args.step == "bias":
             return to_native(volume, ready.data, np.float32), "bias corrected (N4)"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sctseg7t.brain.mask import HOW, stripped_mask
-from sctseg7t.brain.register import check_extent, template_to_scan
+from sctseg7t.brain.register import Template, check_extent, template_to_scan
 from sctseg7t.brain.segmenter import BrainResult, edge_warnings, regions_of, thick_slices
 from sctseg7t.errors import InputError
 from sctseg7t.image.masks import labels_on_scan
@@ -55,11 +55,16 @@ def remeasure(
         raise InputError(f"{volume.name}: has {volume.data.shape[3]} volumes; segment their mean, or give one of them")
     data, affine, about = volume.data[..., 0], volume.affine, dict(details.get("brain") or {})
     check_extent(data.shape, affine, volume.name)
-    # The brain is known as it was to the run, so that the template is laid on the scan in the same way.
-    known = labels_on_scan(files["brainmask"], volume)[0] > 0 if "brainmask" in files else None
-    if known is None and about.get("brain_mask") == HOW["stripped"]:
-        known = stripped_mask(data)
-    regions = regions_of(template_to_scan(data, affine, known), affine, data.shape)
+    if "scan_to_mni" in about:
+        placed = about["scan_to_mni"]
+        template = None if placed is None else Template(np.array(placed), about["template_similarity"])
+    else:
+        # An earlier version did not record where the template lies: it is laid again, on the brain as the run knew it.
+        known = labels_on_scan(files["brainmask"], volume)[0] > 0 if "brainmask" in files else None
+        if known is None and about.get("brain_mask") == HOW["stripped"]:
+            known = stripped_mask(data)
+        template = template_to_scan(data, affine, known)
+    regions = regions_of(template, affine, data.shape) if template else None
     lesion = masks["LESION"][..., 0]
     table = measure_lesions(lesion if lesion.dtype == bool else lesion >= 0.5, affine, regions)
     images = {"LESION": to_native(volume, masks["LESION"], np.float32 if soft else np.uint8)}

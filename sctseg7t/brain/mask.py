@@ -1,8 +1,8 @@
-"""The brain's mask: as it comes with a stripped scan, from HD-BET, or from the template and the dark edge."""
+"""The brain's mask: as it comes with a stripped scan, from a network, HD-BET, or the template and the dark edge."""
 
-import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -19,36 +19,51 @@ from sctseg7t.text import one_line
 # the cord 0.21 and less.
 MIN_SIMILARITY = 0.35
 VOLUME_ML = (600, 2200)
-HOW = {"stripped": "already skull-stripped", "hd-bet": "HD-BET", "template": "MNI152 template and intensity"}
+# A cut brain is smaller. What a network took for brain in heads without one and in other things had less.
+LEAST_ML = 350
+# Of a stripped image this much at least is what the network finds.
+_STRIPPED_SHARE = 0.7
+HOW = {
+    "stripped": "already skull-stripped",
+    "network": "network",
+    "hd-bet": "HD-BET",
+    "template": "MNI152 template and intensity",
+}
 _SPACING_MM = 1.5
-# Nothing further outside the template's brain belongs to the mask.
+# Nothing further outside the rough brain belongs to the mask.
 _REACH_MM = 5.0
 # Of the local brightness of the brain's tissue.
 _BRIGHT = 0.5
 _OPEN_MM, _CLOSE_MM = 2.0, 8.0
 
 
-def brain_mask(
-    data: np.ndarray, affine: np.ndarray, template: Template, *, name: str = "image", method: str | None = None
-) -> tuple[np.ndarray, str]:
-    """Find the brain.
+def first_mask(
+    data: np.ndarray,
+    affine: np.ndarray,
+    *,
+    name: str = "image",
+    method: str = "auto",
+    finder: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
+) -> tuple[np.ndarray | None, str]:
+    """Find the brain without a template.
 
     Parameters
     ----------
     data : (X, Y, Z) float array
-        T1-, T2-weighted or FLAIR; better after bias correction.
+        T1-, T2-weighted or FLAIR.
     affine : (4, 4) array
         Canonical, mm.
-    template : register.Template
     name : str
         For messages.
-    method : {None, "stripped", "hd-bet", "template"}
-        None: what the scan shows already if it is stripped, HD-BET where it is installed, else the template.
+    method : {"auto", "stripped", "network", "hd-bet", "template"}
+        ``auto``: what the scan shows already if it is stripped, else the network.
+    finder : callable, optional
+        The network: mask of an image and its affine, see :class:`sctseg7t.brain.find_brain.BrainFinder`.
 
     Returns
     -------
-    mask : (X, Y, Z) bool
-        Ventricles and the fluid in the sulci included.
+    mask : (X, Y, Z) bool or None
+        Ventricles and the fluid in the sulci included. None: only the template can find it.
     how : str
         For people.
 
@@ -57,17 +72,34 @@ def brain_mask(
     InputError
         No brain in view, or HD-BET failed.
     """
-    check_similarity(template, name)
-    if method is None:
-        method = "stripped" if is_stripped(data, affine) else "hd-bet" if shutil.which("hd-bet") else "template"
+    if method == "network" and finder is None:
+        raise InputError(f"{name}: no network is there that finds brains; give a brain mask")
+    found = finder(data, affine) if finder and method in ("auto", "network") else None
+    if method == "auto":
+        if is_stripped(data, affine):
+            # A head whose air is zero looks like a stripped brain, but most of it is none.
+            alone = stripped_mask(data)
+            if found is None or (alone & found).sum() >= _STRIPPED_SHARE * alone.sum():
+                return alone, HOW["stripped"]
+    if found is not None:
+        volume_ml = float(found.sum() * voxel_mm3(affine) / 1000)
+        if volume_ml < LEAST_ML:
+            raise InputError(
+                f"{name}: no brain in view (what looks like one has {volume_ml:.0f} mL, at least {LEAST_ML} expected); "
+                "give a scan of the whole brain, or its brain mask"
+            )
+        return found, HOW["network"]
     if method == "stripped":
-        mask = stripped_mask(data)
-    elif method == "hd-bet":
-        mask = hd_bet(data, affine, name)
-    else:
-        mask = refine(data, affine, template)
-    check_volume(mask, affine, name)
-    return mask, HOW[method]
+        return stripped_mask(data), HOW[method]
+    if method == "hd-bet":
+        return hd_bet(data, affine, name), HOW[method]
+    return None, HOW["template"]
+
+
+def template_mask(data: np.ndarray, affine: np.ndarray, template: Template, *, name: str = "image") -> np.ndarray:
+    """The brain by the template and the dark edge, (X, Y, Z) bool (InputError where the template found no brain)."""
+    check_similarity(template, name)
+    return refine(data, affine, template_map(template, "brain", affine, data.shape) >= 0.5)
 
 
 def check_similarity(template: Template, name: str = "image") -> None:
@@ -80,11 +112,11 @@ def check_similarity(template: Template, name: str = "image") -> None:
 
 
 def check_volume(mask: np.ndarray, affine: np.ndarray, name: str = "image") -> float:
-    """Refuse a mask that has not the size of a brain (InputError); returns its volume in mL."""
+    """Refuse a mask that has not the size of a brain, or of part of one (InputError); returns its volume in mL."""
     volume_ml = float(mask.sum() * voxel_mm3(affine) / 1000)
-    if not VOLUME_ML[0] <= volume_ml <= VOLUME_ML[1]:
+    if not LEAST_ML <= volume_ml <= VOLUME_ML[1]:
         raise InputError(
-            f"{name}: its brain mask has {volume_ml:.0f} mL, not {VOLUME_ML[0]} to {VOLUME_ML[1]}: no whole brain in "
+            f"{name}: its brain mask has {volume_ml:.0f} mL, not {LEAST_ML} to {VOLUME_ML[1]}: no whole brain in "
             "view, or the mask failed; give a brain mask"
         )
     return volume_ml
@@ -112,16 +144,18 @@ def stripped_mask(data: np.ndarray) -> np.ndarray:
     return ndimage.binary_fill_holes(_largest(data != data[0, 0, 0]))
 
 
-def refine(data: np.ndarray, affine: np.ndarray, template: Template) -> np.ndarray:
-    """Move the template's outline to the dark edge of the brain.
+def refine(data: np.ndarray, affine: np.ndarray, rough: np.ndarray) -> np.ndarray:
+    """Move a rough outline to the dark edge of the brain; better after bias correction.
 
-    At 1.5 mm: bright voxels near the warped template, parted from scalp and dura by an opening, the largest piece kept,
+    At 1.5 mm: bright voxels near the rough brain, parted from scalp and dura by an opening, the largest piece kept,
     its sulci closed; then back to the scan as a signed distance, which keeps the surface smooth.
 
     Parameters
     ----------
-    data, affine, template
-        As in `brain_mask`.
+    data, affine
+        As in `first_mask`.
+    rough : (X, Y, Z) bool
+        The brain within 5 mm.
 
     Returns
     -------
@@ -129,10 +163,9 @@ def refine(data: np.ndarray, affine: np.ndarray, template: Template) -> np.ndarr
     """
     from scipy import ndimage
 
-    rough = template_map(template, "brain", affine, data.shape) >= 0.5
     grid = grid_around(rough, affine, spacing_mm=_SPACING_MM, margin_mm=_REACH_MM + _CLOSE_MM)
     image = to_grid(data, affine, grid)
-    inside = template_map(template, "brain", grid.affine, grid.shape) >= 0.5
+    inside = to_grid(rough.astype(np.float32), affine, grid) >= 0.5
     depth = _signed_distance(inside)
     tissue = (image > _BRIGHT * _brightness(image, depth)) & (depth > -_REACH_MM) | (depth > 8)
     core = _largest(ndimage.distance_transform_edt(tissue) * _SPACING_MM > _OPEN_MM)
@@ -151,7 +184,7 @@ def hd_bet(data: np.ndarray, affine: np.ndarray, name: str = "image") -> np.ndar
     Parameters
     ----------
     data, affine, name
-        As in `brain_mask`.
+        As in `first_mask`.
 
     Returns
     -------

@@ -68,3 +68,28 @@ def normalise(data: np.ndarray, mask: np.ndarray, name: str, parameters: dict | 
         out = (data - inside.mean()) / inside.std()
         out = np.where(mask, out, out[mask].min())
     return (np.clip(out, *used["clip"]) if used.get("clip") else out).astype(np.float32)
+
+
+def saturate(data: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Intensities of a whole scan on a scale from 0 to 1 that neither bright fat nor the air around a head rules.
+
+    ``I / (I + bright)``, where ``bright`` is the median of what exceeds the mean of the positive intensities. Not
+    changed by a factor on I.
+
+    Parameters
+    ----------
+    data : (X, Y, Z) float array
+    seen : (X, Y, Z) bool
+        Where the scan looked.
+
+    Returns
+    -------
+    (X, Y, Z) float32
+        0 for what is not positive, and where the scan did not look; all 0 without any signal.
+    """
+    values = np.where(seen, np.maximum(np.nan_to_num(np.asarray(data, np.float32)), 0), 0)
+    signal = values[values > 0]
+    if not signal.size:
+        return values
+    bright = np.median(signal[signal >= signal.mean()])
+    return values / (values + bright)

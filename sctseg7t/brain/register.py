@@ -68,7 +68,7 @@ def template_to_scan(data: np.ndarray, affine: np.ndarray, mask: np.ndarray | No
 
     check_extent(data.shape, affine)
     data = _clipped(data, mask)
-    starts = _search(data, affine)
+    starts = _search(data, affine, None if mask is None else _middle(mask, affine))
     coarse = _fixed(8.0), _moving(data, affine, 8.0, 64.0)
     results = [_descend(sitk, *coarse, start, 4.0, 60) for start in starts]
     mni_to_scan, _ = max(results, key=lambda result: result[1])
@@ -100,6 +100,31 @@ def template_map(template: Template, name: str, affine: np.ndarray, shape: Seque
     matrix = np.linalg.inv(mni_affine) @ template.scan_to_mni @ affine
     # Bytes are sampled as they are: a float copy of the map would cost more than the sampling.
     return resample(values, matrix, shape, order=1) / np.float32(255)
+
+
+def agreement(template: Template, mask: np.ndarray, affine: np.ndarray) -> float:
+    """Dice of the template's brain, laid on a scan, with the scan's brain mask."""
+    laid = template_map(template, "brain", affine, mask.shape) >= 0.5
+    return float(2 * (laid & mask).sum() / max(laid.sum() + mask.sum(), 1))
+
+
+def neutral_map(name: str, inside: np.ndarray) -> np.ndarray:
+    """What stands for a map of the template where that cannot be laid on a scan: its mean over the brain.
+
+    Parameters
+    ----------
+    name : str
+        One of `atlas.MAPS`.
+    inside : (X, Y, Z) bool
+        The brain.
+
+    Returns
+    -------
+    (X, Y, Z) float32
+        0 outside the brain.
+    """
+    values, _ = map_in_mni(name)
+    return np.where(inside, values[map_in_mni("brain")[0] > 127].mean() / 255, 0).astype(np.float32)
 
 
 def check_extent(shape: Sequence[int], affine: np.ndarray, name: str = "image") -> None:
@@ -160,15 +185,15 @@ def _flattened(image, grid, mni_to_scan):
     return np.minimum(image / smooth, 2).astype(np.float32)
 
 
-def _search(data, affine):
-    """The best few of many placements, each as MNI-to-scan (4, 4)."""
+def _search(data, affine, start=None):
+    """The best few of many placements about a first guess of the middle, each as MNI-to-scan (4, 4)."""
     drawn, counts, fixed_grid = _fixed(8.0)
     moving, grid = _moving(data, affine, 8.0, 64.0)
     points = np.argwhere(counts) @ fixed_grid.affine[:3, :3] + fixed_grid.affine[:3, 3]
     classes = _binned(drawn[counts])
     values = _binned(moving)
     to_voxel = np.linalg.inv(grid.affine)
-    start = _head_centre(moving, grid)
+    start = _head_centre(moving, grid) if start is None else start
     found = []
     shifts = list(itertools.product((-12, 0, 12), (-20, 0, 20), (-45, -30, -15, 0, 15, 30)))
     for angles in itertools.product((-20, 0, 20), repeat=3):
@@ -181,6 +206,12 @@ def _search(data, affine):
             found.append((score, angles, shift))
     found.sort(key=lambda entry: -entry[0])
     return [_placement(_SCALE * _rotation(angles), start + shift) for _, angles, shift in found[:5]]
+
+
+def _middle(mask, affine):
+    """Centre of mass of a mask in the world, mm."""
+    at = np.array([index.mean() for index in np.nonzero(mask)]) if mask.any() else np.array(mask.shape) / 2
+    return affine[:3, :3] @ at + affine[:3, 3]
 
 
 def _head_centre(moving, grid):

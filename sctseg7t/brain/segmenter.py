@@ -1,6 +1,6 @@
 """The segmenter of brain lesions: mask, numbers, measures and places of one scan's lesions."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +9,18 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 
 from sctseg7t.brain.bias import looks_corrected, n4
+from sctseg7t.brain.find_brain import BrainFinder
 from sctseg7t.brain.isotropic_grid import grid_around, mask_to_native, to_grid, to_native
-from sctseg7t.brain.mask import brain_mask, check_similarity, check_volume, is_stripped, stripped_mask
+from sctseg7t.brain.mask import check_similarity, check_volume, first_mask, template_mask
 from sctseg7t.brain.normalise import normalise
-from sctseg7t.brain.register import Template, check_extent, template_map, template_to_scan
+from sctseg7t.brain.register import (
+    Template,
+    agreement,
+    check_extent,
+    neutral_map,
+    template_map,
+    template_to_scan,
+)
 from sctseg7t.errors import InputError
 from sctseg7t.image.grid import bounding_box
 from sctseg7t.image.masks import Readable, labels_on_scan
@@ -39,6 +47,9 @@ SHARES = {
     "postprocess": 5.0,
     "measure": 12.0,
 }
+# Dice of the template's brain with the scan's: a registration below the first has failed, one below the second is
+# doubtful.
+FAILED, DOUBTFUL = 0.75, 0.87
 # Channels that are maps of the template laid on the scan.
 PRIORS = {"prior_GM": "gm", "prior_WM": "wm", "prior_CSF": "csf"}
 
@@ -67,7 +78,8 @@ class Prepared:
     data : (X, Y, Z) float32
         Corrected for drift, if it was.
     mask : (X, Y, Z) bool
-    template : register.Template
+    template : register.Template or None
+        None: it could not be laid on the scan.
     details : dict
         What was done, and the brain's volume, as plain values.
     warnings : tuple of str
@@ -75,7 +87,7 @@ class Prepared:
 
     data: np.ndarray
     mask: np.ndarray
-    template: Template
+    template: Template | None
     details: dict
     warnings: tuple
 
@@ -88,9 +100,12 @@ def prepare(
     mask: np.ndarray | None = None,
     bias: str = "auto",
     strip: str = "auto",
+    finder: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None,
     clock: Clock | None = None,
 ) -> Prepared:
-    """Register the template, correct intensity drift, and find the brain; what is already done is left out.
+    """Find the brain, register the template to it, and correct intensity drift; what is already done is left out.
+
+    A template that cannot be laid on a brain that was found is done without, and a warning says so.
 
     Parameters
     ----------
@@ -103,8 +118,10 @@ def prepare(
         Brain mask of the user's.
     bias : {"auto", "on", "off"}
         N4; ``auto`` where the scan does not look corrected already.
-    strip : {"auto", "stripped", "hd-bet", "template"}
-        How the brain is found, see :func:`sctseg7t.brain.mask.brain_mask`.
+    strip : {"auto", "stripped", "network", "hd-bet", "template"}
+        How the brain is found, see :func:`sctseg7t.brain.mask.first_mask`.
+    finder : callable, optional
+        The network that finds the brain. Without, and where the scan is not stripped, the template does.
     clock : Clock, optional
 
     Returns
@@ -118,31 +135,50 @@ def prepare(
     """
     clock = clock or Clock()
     check_extent(data.shape, affine, name)
-    stripped = mask is None and (strip == "stripped" or (strip == "auto" and is_stripped(data, affine)))
-    known = stripped_mask(data) if stripped else mask
-    template = template_to_scan(data, affine, known)
+    known, how = (
+        (mask, "file") if mask is not None else first_mask(data, affine, name=name, method=strip, finder=finder)
+    )
+    clock.lap("mask")
+    template: Template | None = template_to_scan(data, affine, known)
     clock.lap("register")
-    check_similarity(template, name)
+    if known is None:
+        check_similarity(template, name)
+    similarity, alike = template.similarity, None if known is None else agreement(template, known, affine)
     rough = known if known is not None else template_map(template, "brain", affine, data.shape) >= 0.5
     corrected = bias == "off" or (bias == "auto" and looks_corrected(data, rough, affine))
     if not corrected:
         data, _ = n4(data, rough, affine)
     clock.lap("bias")
-    if mask is None:
-        method = "stripped" if stripped else None if strip == "auto" else strip
-        mask, how = brain_mask(data, affine, template, name=name, method=method)
-    else:
-        how = "file"
+    mask = template_mask(data, affine, template, name=name) if known is None else known
     volume_ml = check_volume(mask, affine, name)
     clock.lap("mask")
+    warnings = []
+    if alike is not None and alike < DOUBTFUL:
+        template = template if alike >= FAILED else None
+        warnings.append(_doubt(alike))
     details = {
         "brain_mask": how,
         "brain_ml": round(volume_ml, 1),
         "box": [[part.start, part.stop] for part in bounding_box(mask) or ()],
         "bias_correction": "N4" if not corrected else "off" if bias == "off" else "looks corrected already",
-        "template_similarity": round(template.similarity, 4),
+        "template_similarity": round(similarity, 4),
+        "template_agreement": None if alike is None else round(alike, 4),
+        "scan_to_mni": None if template is None else np.round(template.scan_to_mni, 6).tolist(),
     }
-    return Prepared(np.asarray(data, np.float32), mask, template, details, thick_slices(affine))
+    return Prepared(np.asarray(data, np.float32), mask, template, details, (*warnings, *thick_slices(affine)))
+
+
+def _doubt(alike):
+    """What is said of a template that does not fit the brain mask."""
+    if alike < FAILED:
+        return (
+            f"template_failed: the MNI template cannot be laid on this brain (agreement {alike:.2f} with its mask, at "
+            f"least {FAILED:g} expected); lesions have no location class, and the network had no tissue maps"
+        )
+    return (
+        f"template_doubtful: brain mask and MNI template disagree (agreement {alike:.2f}, usually {DOUBTFUL:g} and "
+        "more); look at the mask, and do not trust location classes"
+    )
 
 
 def thick_slices(affine: np.ndarray) -> tuple[str, ...]:
@@ -176,6 +212,9 @@ class BrainSegmenter:
 
     def __init__(self, model: OpenModel) -> None:
         self.model = model
+        self.finder = None
+        if model.locator is not None and model.locator_spec is not None:
+            self.finder = BrainFinder(model.locator, model.locator_spec)
 
     @staticmethod
     def tables(files: Mapping[str, Any]) -> tuple[str, ...]:
@@ -199,7 +238,7 @@ class BrainSegmenter:
             "outputs must be one, with a threshold and a suffix": len(spec.outputs) == 1
             and spec.outputs[0].threshold is not None
             and spec.outputs[0].suffix,
-            "centring.policy must be none": spec.centring["policy"] == "none",
+            "centring.policy must be locator (of the brain) or none": spec.centring["policy"] in ("locator", "none"),
         }
         check_needs(spec, needs)
 
@@ -227,11 +266,20 @@ class BrainSegmenter:
         data, affine = volume.data[..., 0], volume.affine
         given = labels_on_scan(files["brainmask"], volume)[0] > 0 if "brainmask" in files else None
         clock.lap("load")
-        ready = prepare(data, affine, name=volume.name, mask=given, bias=options.bias, strip=options.strip, clock=clock)
+        ready = prepare(
+            data,
+            affine,
+            name=volume.name,
+            mask=given,
+            bias=options.bias,
+            strip=options.strip,
+            finder=self.finder,
+            clock=clock,
+        )
         grid, probability = self._network(ready, affine, clock)
         mask, probability, soft = self._finish(grid, probability, ready, affine, data.shape)
         clock.lap("postprocess")
-        regions = regions_of(ready.template, affine, data.shape)
+        regions = regions_of(ready.template, affine, data.shape) if ready.template else None
         table = measure_lesions(mask, affine, regions, probability=probability)
         clock.lap("measure")
         maps = {self.model.spec.outputs[0].name: (soft, np.float32) if options.soft else (mask, np.uint8)}
@@ -244,6 +292,7 @@ class BrainSegmenter:
             tables=[table],
             warnings=[*volume.notes, *ready.warnings, *edge_warnings(table)],
             seconds=clock.seconds,
+            locator={"network": "locator", "file": "file"}.get(ready.details["brain_mask"], "none"),
             details={"brain": {**ready.details, "lesions": table.summary()}},
             suffixes=self.model.suffixes,
             kinds=self.tables(files),
@@ -259,7 +308,10 @@ class BrainSegmenter:
         inside = to_grid(ready.mask, affine, grid, order=0).astype(bool)
         channels = [_on_grid(values, ready.mask, affine, grid, inside)]
         channels += [
-            template_map(ready.template, PRIORS[name], grid.affine, grid.shape) for name in spec.input.channels[1:]
+            template_map(ready.template, PRIORS[name], grid.affine, grid.shape)
+            if ready.template
+            else neutral_map(PRIORS[name], inside)
+            for name in spec.input.channels[1:]
         ]
         clock.lap("normalise")
         maps = sliding_patches(

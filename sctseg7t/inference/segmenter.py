@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sctseg7t.inference.outputs import Plan
 
 BIAS = ("auto", "on", "off")
-STRIP = ("auto", "stripped", "hd-bet", "template")
+STRIP = ("auto", "stripped", "network", "hd-bet", "template")
 VOLUMES = ("each", "mean")
 NAN = ("zero", "refuse")
 # Is told the name of a step, and the part of all that is done.
@@ -54,7 +54,8 @@ class Options:
     bias : str
         Brains: N4 bias correction ``on``, ``off``, or ``auto``: where the scan does not look corrected already.
     strip : str
-        Brains: how the brain is found: ``stripped`` (it is alone in the image), ``hd-bet``, ``template``, or ``auto``.
+        Brains: how the brain is found: ``stripped`` (it is alone in the image), ``network``, ``hd-bet``, ``template``,
+        or ``auto``: as it is if the scan shows it alone, else by the network.
     nan : str
         Voxels that are NaN or infinite: taken as ``zero``, with a warning, or a reason to ``refuse`` the scan.
 

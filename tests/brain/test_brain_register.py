@@ -86,8 +86,8 @@ def test_known_placement_and_its_brain_are_found(case):
     data, affine, mni_to_world, template = case
     assert error_mm(template, mni_to_world) < 2.5
     assert template.similarity > mask.MIN_SIMILARITY
-    found, how = mask.brain_mask(data, affine, template, method="template")
-    assert found.shape == data.shape and "template" in how
+    found = mask.template_mask(data, affine, template)
+    assert found.shape == data.shape
     assert dice(found, true_brain(mni_to_world, affine, data.shape)) > 0.95
 
 
@@ -113,7 +113,7 @@ def test_stripped_scan_keeps_its_own_mask_and_registers_twice_alike(head):
     template, again = (register.template_to_scan(data, affine) for _ in range(2))
     np.testing.assert_array_equal(template.scan_to_mni, again.scan_to_mni)
     assert error_mm(template, mni_to_world) < 2.5
-    found, how = mask.brain_mask(data, affine, template)
+    found, how = mask.first_mask(data, affine)
     assert "stripped" in how and dice(found, brain) > 0.999
 
 
@@ -121,7 +121,7 @@ def test_noise_is_no_brain():
     data = np.random.default_rng(5).random((60, 60, 40)).astype(np.float32)
     template = register.template_to_scan(data, np.diag([3, 3, 4, 1.0]))
     with pytest.raises(InputError, match="scan.nii: no brain in view"):
-        mask.brain_mask(data, np.diag([3, 3, 4, 1.0]), template, name="scan.nii")
+        mask.template_mask(data, np.diag([3, 3, 4, 1.0]), template, name="scan.nii")
 
 
 def test_too_small_a_view_or_a_mask_of_no_brain_s_size_is_refused():
@@ -145,19 +145,20 @@ nib.save(found, out.parent / out.name.replace(".nii", "_bet.nii"))
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_hd_bet_is_used_where_it_is_installed(tmp_path, monkeypatch, fails):
+def test_hd_bet_is_used_where_it_is_asked_for(tmp_path, monkeypatch, fails):
     command = tmp_path / "hd-bet"
     command.write_text(HD_BET.format(python=sys.executable, fails=fails))
     command.chmod(command.stat().st_mode | stat.S_IEXEC)
     monkeypatch.setenv("PATH", str(tmp_path))
     data = np.random.default_rng(0).random((60, 60, 60)).astype(np.float32)
     data[10:40, 10:40, 10:40] += 10
-    affine, template = np.diag([3, 3, 3, 1.0]), register.Template(np.eye(4), 1.0)
+    affine = np.diag([3, 3, 3, 1.0])
     if fails:
         with pytest.raises(InputError, match="HD-BET failed .no weights."):
-            mask.brain_mask(data, affine, template)
+            mask.first_mask(data, affine, method="hd-bet")
     else:
-        found, how = mask.brain_mask(data, affine, template)
+        found, how = mask.first_mask(data, affine, method="hd-bet")
+        assert found is not None
         assert how == "HD-BET" and found.sum() == 27000
 
 
@@ -183,7 +184,7 @@ def test_a_cord_scan_is_refused(data_dir):
     volume = load(data_dir / "cord/gm-challenge/sub-9669/anat/sub-9669_run-1_T2starw.nii.gz", axial=False)
     template = register.template_to_scan(volume.data[..., 0], volume.affine)
     with pytest.raises(InputError, match="no brain in view"):
-        mask.brain_mask(volume.data[..., 0], volume.affine, template, name=volume.name)
+        mask.template_mask(volume.data[..., 0], volume.affine, template, name=volume.name)
 
 
 @pytest.mark.data

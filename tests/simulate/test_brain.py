@@ -307,6 +307,25 @@ def test_unknown_names_in_a_recipe_of_patches(stored, template):
         patches.make_brain_simulator({"bunk": {}}, {}, ".", None)
 
 
+def test_real_patients_are_made_ready_as_at_inference(tmp_path):
+    import brain_helpers
+
+    folder = tmp_path / "clinic/12"
+    folder.mkdir(parents=True)
+    image, truth, affine = brain_helpers.flair(spacing_mm=3)
+    brain_helpers.save(folder / "FLAIR_prep.nii.gz", image, affine, "LPS")
+    brain_helpers.save(folder / "lesions.nii.gz", truth.astype(np.uint8), affine, "PSR")
+    (brain,) = bank.real_brains(["clinic/12"], tmp_path, tmp_path / "runs")
+    values = np.asarray(brain.image, np.float32)
+    assert np.median(values[values > 0]) == pytest.approx(1, abs=0.05)
+    assert float(np.sum(brain.label)) == pytest.approx(truth.sum() * 27, rel=0.15)
+    # Drawn in MNI space, so the voxel of a lesion lies where it was drawn.
+    centre = np.argwhere(brain.label).mean(0)
+    mni = brain.to_template[:, :3] @ centre + brain.to_template[:, 3]
+    known = affine[:3, :3] @ np.argwhere(truth).mean(0) + affine[:3, 3]
+    assert np.linalg.norm(mni - known) < 4
+
+
 def test_real_patients_need_the_data(tmp_path):
     with pytest.raises(InputError, match="07"):
         bank.real_brains(["07"], None, tmp_path)

@@ -25,7 +25,8 @@ def test_shipped_manifest_hangs_together():
         assert spec.task in manifest.tasks()
         assert {"organ", "bids_suffix"} <= set(spec.raw)
         if spec.centring["policy"] == "locator":
-            assert manifest.model(spec.centring["model"]).task == "locate"
+            located = {"cord": "locate", "brain": "brain_mask"}[spec.organ]
+            assert manifest.model(spec.centring["model"]).task == located
         names = {output.name for output in spec.outputs}
         channels = [output.channel for output in spec.outputs]
         assert channels == sorted(set(channels))

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-import nibabel as nib
 import numpy as np
 import torch
-from scipy import ndimage as ndi
 from tqdm import tqdm
 
-from sctseg7t.brain.register import template_to_scan
+from sctseg7t.brain.find_brain import open_finder
+from sctseg7t.brain.isotropic_grid import grid_around, to_grid
+from sctseg7t.brain.segmenter import prepare as prepare_scan
 from sctseg7t.errors import InputError
 from sctseg7t.files import write_bytes, write_json
-from sctseg7t.image.grid import bounding_box
+from sctseg7t.image.masks import labels_on_scan
+from sctseg7t.image.volume import load
 from sctseg7t.measure.lesions import label_lesions
 from sctseg7t.simulate import acquisition  # noqa: F401 - effects of several organs
 from sctseg7t.simulate.brain import contrast, lesions, scanner, shape  # noqa: F401 - they register the effects
@@ -166,16 +167,22 @@ def open_brain(folder: Path, name: str) -> StoredBrain:
     return StoredBrain(image, label, np.array(record["to_template"]), np.array(record["centres"], int).reshape(-1, 3))
 
 
-# ---- public patients -----------------------------------------------------------
+# ---- real patients --------------------------------------------------------------
+
+# What a patient's files are called, in the order in which they are looked for.
+_SCAN = ("FLAIR.nii.gz", "FLAIR_prep.nii.gz")
+_LESIONS = ("lesions_consensus.nii.gz", "lesions.nii.gz")
+_BRAIN = "brainmask.nii.gz"
 
 
-def real_brains(numbers: Sequence[str], folder: str | Path | None, root: str | Path) -> list[StoredBrain]:
+def real_brains(names: Sequence[str], folder: str | Path | None, root: str | Path) -> list[StoredBrain]:
     """Real scans to train on, prepared once into ``root/real``.
 
     Parameters
     ----------
-    numbers : sequence of str
-        Of the patients, such as ``"07"``.
+    names : sequence of str
+        Of the patients: numbers of the public data, such as ``"07"``, or folders from theirs on, such as
+        ``"../tabriz/104670"``.
     folder : path or None
         Of the public data, with ``patientNN/FLAIR.nii.gz`` and ``lesions_consensus.nii.gz``.
     root : path
@@ -183,40 +190,56 @@ def real_brains(numbers: Sequence[str], folder: str | Path | None, root: str | P
     Raises
     ------
     InputError
-        A patient's files are not there.
+        A patient's files are not there, or show no brain.
     """
     place = Path(root) / "real"
-    for number in numbers:
+    stored = []
+    for name in names:
         if folder is None:
-            raise InputError(f"the recipe trains on patient {number}: give the folder of the public brain data")
-        if not (place / f"patient{number}.json").is_file():
+            raise InputError(f"the recipe trains on patient {name}: give the folder of the public brain data")
+        short = f"patient{name}" if name.isdigit() else Path(name).name
+        stored.append(short)
+        if not (place / f"{short}.json").is_file():
             place.mkdir(parents=True, exist_ok=True)
-            store(place, f"patient{number}", *prepare(Path(folder) / f"patient{number}"))
-    return [open_brain(place, f"patient{number}") for number in numbers]
+            store(place, short, *prepare(Path(folder) / (short if name.isdigit() else name)))
+    return [open_brain(place, short) for short in stored]
 
 
 def prepare(folder: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """FLAIR over its median, lesions and place in MNI of one patient, cut to the brain.
+    """FLAIR over its median, lesions and place in MNI of one patient, as a network gets them: at 1 mm, the brain alone.
+
+    Parameters
+    ----------
+    folder : path
+        With FLAIR, lesions on its grid, and where it is not stripped a brain mask, or none: then it is found.
 
     Returns
     -------
     As :func:`simulate`, but for the float32 of the image and the affine that a registration did find.
     """
-    paths = [Path(folder) / name for name in ("FLAIR.nii.gz", "lesions_consensus.nii.gz")]
-    for path in paths:
-        if not path.is_file():
-            raise InputError(f"{path}: no such file; a training on real scans needs FLAIR and lesions of its patients")
-    flair, label = (nib.as_closest_canonical(nib.load(path)) for path in paths)
-    image = np.asarray(flair.dataobj, np.float32)
-    # The brain is the largest part that is not dark, its holes filled.
-    bright = ndi.binary_opening(image > 0.02 * np.percentile(image, 99.5), iterations=2)
-    whole = ndi.binary_dilation(label_lesions(np.asarray(bright), 6) == 1, iterations=2)
-    mask = np.asarray(ndi.binary_fill_holes(whole))
-    box = bounding_box(mask, 4)
-    if box is None:
-        raise InputError(f"{paths[0]}: shows no brain; a skull-stripped FLAIR is needed")
-    image = np.where(mask, image, 0)
-    to_mni = template_to_scan(image, flair.affine, mask).scan_to_mni @ flair.affine
-    to_template = to_mni[:3].copy()
-    to_template[:, 3] += to_template[:, :3] @ [b.start for b in box]
-    return (image.clip(0) / np.median(image[mask]))[box], np.asarray(label.dataobj)[box] > 0, to_template
+    scan, lesions = (_first(Path(folder), names) for names in (_SCAN, _LESIONS))
+    volume = load(scan, axial=False)
+    data, affine = volume.data[..., 0], volume.affine
+    label = labels_on_scan(lesions, volume)[0] > 0
+    brain = Path(folder) / _BRAIN
+    given = labels_on_scan(brain, volume)[0] > 0 if brain.is_file() else None
+    ready = prepare_scan(data, affine, name=volume.name, mask=given, finder=None if brain.is_file() else open_finder())
+    if ready.template is None:
+        raise InputError(f"{volume.name}: the MNI template cannot be laid on it; leave this patient out")
+    grid = grid_around(ready.mask, affine, margin_mm=4.0)
+    image, mask = (to_grid(a, affine, grid) for a in (np.where(ready.mask, ready.data, 0), ready.mask))
+    inside = mask >= 0.5
+    # What lies half outside the mask keeps its brightness.
+    image = np.where(inside, image / np.maximum(mask, 0.5), 0).clip(0)
+    to_template = (ready.template.scan_to_mni @ grid.affine)[:3]
+    shown = to_grid(label.astype(np.float32), affine, grid) >= 0.5
+    return (image / np.median(image[inside])).astype(np.float32), shown & inside, to_template
+
+
+def _first(folder, names):
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise InputError(
+        f"{folder / names[0]}: no such file; a training on real scans needs FLAIR and lesions of its patients"
+    )

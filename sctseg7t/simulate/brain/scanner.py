@@ -8,6 +8,9 @@ from sctseg7t.simulate.effect import effect
 from sctseg7t.simulate.fields import along, gaussian, rician
 from sctseg7t.simulate.scene import Draw
 
+# What finds a brain must know the slices of clinical FLAIR.
+_THICK = {"probability": 0.55, "thickness_mm": (2.5, 9.0), "axial_p": 0.6}
+
 
 @effect("acquisition", "brain", probability=0.5)
 def transmit(scene: BrainScene, draw: Draw, *, drop=(0.0, 0.45)) -> None:
@@ -16,27 +19,30 @@ def transmit(scene: BrainScene, draw: Draw, *, drop=(0.0, 0.45)) -> None:
     scene.image = scene.image * (1 - draw.uniform("drop", *drop) * gaussian(low.clamp(0, 1), 9.0))
 
 
-@effect("acquisition", "brain")
+@effect("acquisition", "brain", "head", head={"strength": (0.02, 0.35), "period_mm": (60.0, 200.0)})
 def bias(scene: BrainScene, draw: Draw, *, strength=(0.02, 0.22), period_mm=(45.0, 110.0)) -> None:
     """Multiplicative field of the coils, as bias correction leaves it."""
-    field = draw.field(draw.uniform("period_mm", *period_mm), scene.shape)
+    field = draw.field(draw.uniform("period_mm", *period_mm) / scene.spacing_mm, scene.shape)
     scene.image = scene.image * torch.exp(draw.log_uniform("strength", *strength) * field)
 
 
-@effect("acquisition", "brain")
+@effect("acquisition", "brain", "head", head={"sigma_mm": (0.3, 2.5)})
 def blur(scene: BrainScene, draw: Draw, *, sigma_mm=(0.25, 0.75)) -> None:
     """Point spread of the acquisition, and of every resampling since."""
-    scene.image = gaussian(scene.image, draw.uniform("sigma_mm", *sigma_mm))
+    scene.image = gaussian(scene.image, draw.uniform("sigma_mm", *sigma_mm) / scene.spacing_mm)
 
 
-@effect("acquisition", "brain", probability=0.35)
-def slices(scene: BrainScene, draw: Draw, *, thickness_mm=(1.2, 5.0)) -> None:
-    """Thick slices along one axis, interpolated back to 1 mm."""
+@effect("acquisition", "brain", "head", probability=0.35, head=_THICK)
+def slices(scene: BrainScene, draw: Draw, *, thickness_mm=(1.2, 5.0), axial_p=0.0) -> None:
+    """Thick slices along one axis (``axial_p``: more often the third), interpolated back to the grid."""
     axis = int(draw.uniform("axis", 0, 3))
-    thickness = draw.log_uniform("thickness_mm", *thickness_mm)
+    thickness = draw.log_uniform("thickness_mm", *thickness_mm) / scene.spacing_mm
+    phase = draw.uniform("phase", 0, 1)
+    if axial_p and draw.chance("axial", axial_p):
+        axis = 2
     count = scene.shape[axis]
     at = torch.arange(count, dtype=torch.float32)
-    middle = torch.arange(draw.uniform("phase", 0, 1) * thickness, count, thickness)
+    middle = torch.arange(phase * thickness, count, thickness)
     profile = torch.sigmoid((thickness / 2 - (at[None] - middle[:, None]).abs()) / 0.2)
     profile = profile / profile.sum(1, keepdim=True)
     back = (1 - (at[:, None] - middle[None]).abs() / thickness).clamp(min=0)
@@ -44,7 +50,7 @@ def slices(scene: BrainScene, draw: Draw, *, thickness_mm=(1.2, 5.0)) -> None:
     scene.image = along(along(scene.image, profile, axis), back, axis)
 
 
-@effect("acquisition", "brain", probability=0.12)
+@effect("acquisition", "brain", "head", probability=0.12, head={"probability": 0.06})
 def motion(scene: BrainScene, draw: Draw) -> None:
     """Ghosts or motion between readouts (TorchIO, Perez-Garcia et al., 2021)."""
     from torchio.transforms import RandomGhosting, RandomMotion
@@ -58,17 +64,17 @@ def motion(scene: BrainScene, draw: Draw) -> None:
         scene.image = change(scene.image[None])[0].abs()
 
 
-@effect("acquisition", "brain")
-def noise(scene: BrainScene, draw: Draw, *, sd=(0.012, 0.065)) -> None:
+@effect("acquisition", "brain", "head", head={"sd": (0.005, 0.07), "width_vox": (0.0, 0.0)})
+def noise(scene: BrainScene, draw: Draw, *, sd=(0.012, 0.065), width_vox=(0.0, 0.6)) -> None:
     """Noise of magnitude images, a little correlated by interpolation."""
     sd = draw.log_uniform("sd", *sd)
-    width = draw.uniform("width_vox", 0, 0.6)
+    width = draw.uniform("width_vox", *width_vox)
     parts = [gaussian(torch.randn(scene.shape, generator=draw.gen), width) for _ in range(2)]
     gain = sd / max(float(parts[0].std()), 1e-6)
     scene.image = rician(scene.image, gain * parts[0], gain * parts[1])
 
 
-@effect("acquisition", "brain")
+@effect("acquisition", "brain", "head")
 def gamma(scene: BrainScene, draw: Draw, *, power=(0.75, 1.3)) -> None:
     """Another curve of intensities: other echo and inversion times."""
     scene.image = scene.image.clamp(min=0) ** draw.log_uniform("power", *power)

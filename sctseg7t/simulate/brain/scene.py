@@ -24,6 +24,7 @@ class BrainScene(Scene):
     """
 
     organ = "brain"
+    spacing_mm = 1.0
     shape: tuple[int, ...]
     to_template: torch.Tensor  # (3, 4) scan voxel to MNI mm, without the smooth deformation
     mni: torch.Tensor  # (3, X, Y, Z) MNI position of every voxel
