@@ -13,6 +13,7 @@ from sctseg7t.errors import InputError
 from sctseg7t.image.grid import Grid, resample_nearest
 from sctseg7t.image.masks import Mask, read_mask
 from sctseg7t.image.volume import check_header
+from sctseg7t.inference.corrections import corrected_output
 
 # Stored fractions of 0 and 1 may be off by the rounding of a scaled integer.
 _ROUNDING = 1e-4
@@ -86,6 +87,8 @@ def load_case(case: Case, settings: Settings, reference: str | None = None) -> L
                 kind, text = "empty", f"{path}: is empty; {_EMPTY_LESIONS if key[1] == LESION else _EMPTY}"
         if kind:
             tell(kind, text, key, left_out=values is None)
+        if key[0] != reference and corrected_output(path):
+            tell("corrected", f"{path}: was corrected by hand; what is compared is not {key[0]}'s own mask", key)
     image = None
     if case.image is not None:
         try:

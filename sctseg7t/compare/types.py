@@ -114,7 +114,7 @@ class Problem:
     kind : str
         ``grid``, ``resampled``, ``missing``, ``duplicate``, ``values`` (labels other than 0/1), ``soft``, ``nan``,
         ``unreadable``, ``empty``, ``name`` (does not say of which tissue or scan), ``identical`` (two masks the same
-        to the voxel), ``failed`` (a method that was to be run).
+        to the voxel), ``corrected`` (a mask that is not the method's own), ``failed`` (a method that was to be run).
     message : str
         One line for people, with the remedy.
     left_out : bool

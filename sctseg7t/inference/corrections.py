@@ -20,7 +20,7 @@ from sctseg7t.errors import InputError, UsageError
 from sctseg7t.files import read_json
 from sctseg7t.image.masks import read_mask
 from sctseg7t.image.volume import Volume
-from sctseg7t.inference.outputs import TABLES, Plan, file_key, json_beside, sct_tables, split_name
+from sctseg7t.inference.outputs import SIDECAR, TABLES, Plan, file_key, json_beside, sct_tables, split_name
 from sctseg7t.inference.record import LABELS, Record, place_record, recorded_files
 from sctseg7t.inference.roles import SCAN
 from sctseg7t.zoo.cache import file_digest
@@ -152,6 +152,17 @@ def find(plan: Plan, *, edited: bool = True) -> dict[str, Correction]:
 def of_record(record: Record) -> dict[str, Correction]:
     """The corrected masks of a recorded scan as they are now, by tissue; raises as :func:`find`."""
     return find(plan_of(record))
+
+
+def corrected_output(path: Path) -> bool:
+    """Whether a mask is an output of ours that somebody corrected, as the record beside it tells."""
+    for sidecar in path.parent.glob(f"*{SIDECAR}"):
+        outputs = read_json(sidecar).get("outputs") or {}
+        tissue = next((tissue for tissue, name in outputs.items() if name == path.name), None)
+        if tissue:
+            known = recorded_files(sidecar).get(path.name, {}).get("sha256")
+            return tissue in recorded(read_json(sidecar)) or (known is not None and _digest(path) != known)
+    return False
 
 
 def plan_of(record: Record) -> Plan:

@@ -260,6 +260,19 @@ def test_the_page_shows_what_counts(bids, done):
     assert saved.corrected == ("SC",) and saved.problems == [] and saved.changed == []
 
 
+def test_the_comparison_tells_that_a_mask_is_not_the_method_s_own(done):
+    from sctseg7t.compare.load_masks import load_case
+    from sctseg7t.compare.types import Case, Settings
+
+    case = Case("one", masks={("ours", tissue): done.plan.masks[tissue] for tissue in ("SC", "GM")})
+    assert not [p for p in load_case(case, Settings()).problems if p.kind == "corrected"]
+    for _ in range(2):
+        draw(done.plan.masks["SC"], halve)
+        (told,) = [p for p in load_case(case, Settings()).problems if p.kind == "corrected"]
+        assert told.structure == "SC" and not told.left_out
+        worker.run_scan(done)
+
+
 def test_metadata_that_vanished_is_made_again_without_the_network(done, no_network):
     gone = done.plan.masks["SC"].with_name("sub-01_T2starw_label-SC_mask.json")
     content = gone.read_text()
