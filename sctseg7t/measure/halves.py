@@ -54,11 +54,9 @@ def beyond(fractions: np.ndarray, centres: np.ndarray, axis: np.ndarray) -> np.n
         NaN where there is no point.
     """
     i, j = (np.arange(n) for n in fractions.shape[1:])
-    out = np.full(len(fractions), np.nan)
-    for k in np.flatnonzero(np.isfinite(centres).all(axis=1)):
-        way = axis[0] * (i[:, None] - centres[k, 0]) + axis[1] * (j - centres[k, 1])
-        out[k] = np.sum(fractions[k] * _share_beyond(way, *np.abs(axis)))
-    return out
+    along_i, along_j = axis[0] * (i - centres[:, :1]), axis[1] * (j - centres[:, 1:])
+    share = _share_beyond(along_i[:, :, None] + along_j[:, None, :], *np.abs(axis))
+    return np.einsum("zij,zij->z", fractions, share)
 
 
 def _share_beyond(way: np.ndarray, a: float, b: float) -> np.ndarray:
