@@ -61,6 +61,15 @@ def _blend(text):
     return model, number
 
 
+def _shift(text):
+    """Type of ``-shift``."""
+    name, _, number = text.partition(":")
+    try:
+        return {name: float(number)}
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: give an output and a number, such as GM:0.25") from None
+
+
 def parser() -> Parser:
     """The arguments of the command."""
     return Parser(
@@ -112,6 +121,11 @@ def parser() -> Parser:
                 ),
                 Option("-manifest FILE", "with -export: the models.json to update"),
                 Option(
+                    "-shift OUTPUT:NUMBER",
+                    "with -export: add a number to the logits of an output, which calibrates its area (GM:0.25)",
+                    type=_shift,
+                ),
+                Option(
                     "-blend MODEL:SHARE",
                     "with -export: average the weights with those of another run or model, which have this share: it "
                     "keeps more of what the network that it started from was good at (cord_gm_sc@1.1.0:0.25)",
@@ -127,15 +141,15 @@ def parser() -> Parser:
 def _run(args):
     if not args.export and not args.config:
         raise UsageError("-config is required: sct7t_train -config cord_gm_sc -o run")
-    if not args.export and (args.manifest or args.model_version or args.blend):
-        raise UsageError("-manifest, -model-version and -blend are for exporting; add -export")
+    if not args.export and (args.manifest or args.model_version or args.blend or args.shift):
+        raise UsageError("-manifest, -model-version, -blend and -shift are for exporting; add -export")
     if args.config:
         print(_train(args))
     if args.export:
         from sctseg7t.train.export import Blend, export
 
         blend = Blend(*args.blend) if args.blend else None
-        print(export(args.output, manifest=args.manifest, version=args.model_version, blend=blend))
+        print(export(args.output, manifest=args.manifest, version=args.model_version, blend=blend, shift=args.shift))
     return 0
 
 

@@ -1,5 +1,6 @@
 """From a training run to a model of the zoo: ONNX, parity check, manifest entry, model card."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from sctseg7t.errors import InputError, ModelError
 from sctseg7t.train import checkpoint
 from sctseg7t.train.manifest_entry import OPSET, finished_entry, starting_entry, training_record
 from sctseg7t.train.model_card import write_card
-from sctseg7t.train.networks import count_parameters, update_average
+from sctseg7t.train.networks import UNet, count_parameters, update_average
 from sctseg7t.train.recipe import TrainRecipe, read_recipe
 from sctseg7t.train.run_folder import RECIPE
 from sctseg7t.train.task import InputShape, task_of
@@ -70,6 +71,7 @@ def export(
     manifest: str | Path | None = None,
     version: str | None = None,
     blend: Blend | None = None,
+    shift: Mapping[str, float] | None = None,
 ) -> Path:
     """Export a run's best weights.
 
@@ -85,6 +87,8 @@ def export(
         Default: the newest that the manifest has of this model; 1.0.0 of one that it has not.
     blend : Blend, optional
         Average the weights with those of another run or model.
+    shift : dict of str to float, optional
+        By output: a number to add to its logits, which calibrates its area; of a U-Net.
 
     Returns
     -------
@@ -103,6 +107,8 @@ def export(
     blended = _blend(network, task_of(recipe).network(recipe), blend) if blend else {}
     # Before anything is written: the entry that says what the network's input and outputs are.
     source = starting_entry(manifest, recipe, version)
+    if shift:
+        blended |= _shift(network, {o["name"]: o["channel"] for o in source["outputs"]}, shift)
     folder = Path(manifest).resolve().parent / "sctseg7t/weights" if manifest else run
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{recipe.model}-{source['version']}.onnx"
@@ -123,6 +129,20 @@ def _blend(network, other, blend):
     path = checkpoint.start_from(other, blend.model)
     update_average(network, other, 1 - blend.share)
     return {"blended_with": file_digest(path), "blended_share": blend.share}
+
+
+def _shift(network, channels, shift):
+    """Add a number to the logits of an output, in the head's bias; what the training record says of it."""
+    unknown = sorted(set(shift) - set(channels))
+    if unknown or not isinstance(network, UNet):
+        raise InputError(
+            f"shift of {', '.join(unknown or shift)}: the outputs of a U-Net can be shifted, by their names"
+        )
+    # An output has a channel of the folded image for each of its pixels.
+    parts = network.head.bias.detach().view(len(channels), -1)
+    for name, number in shift.items():
+        parts[channels[name]] += number
+    return {"shifted_logits": dict(shift)}
 
 
 def _write_checked(network: torch.nn.Module, path: Path, shape: InputShape) -> float:

@@ -25,6 +25,7 @@ _NAMES = {
     "start": "started from weights with SHA-256",
     "blended_with": "averaged, weight by weight, with weights with SHA-256",
     "blended_share": "share of those in the average",
+    "shifted_logits": "added to the logits of an output, to calibrate its area",
     "steps": "steps (those of the weights kept)",
 }
 

@@ -102,3 +102,16 @@ def test_blend_is_the_average_of_the_weights(run, half):
     assert np.abs(open_session(path, "cpu", 1).run(images) - expected).max() < export.PARITY
     assert spec.training["blended_share"] == 0.25 and "blended_with" in spec.training
     export.export(run)
+
+
+def test_shift_moves_one_output_alone(run):
+    """The logits of GM rise by the number, and SC stays."""
+    images = np.random.default_rng(1).standard_normal((1, 1, 128, 128)).astype(np.float32)
+    plain = open_session(export.export(run), "cpu", 1).run(images)
+    shifted = open_session(path := export.export(run, shift={"GM": 0.5}), "cpu", 1).run(images)
+    logit = [np.log(p / (1 - p)) for p in (plain, shifted)]
+    np.testing.assert_allclose(logit[1] - logit[0], np.array([0.0, 0.5])[None, :, None, None] + 0 * plain, atol=1e-3)
+    assert spec_from_onnx(path).training["shifted_logits"] == {"GM": 0.5}
+    with pytest.raises(InputError, match="WM"):
+        export.export(run, shift={"WM": 0.5})
+    export.export(run)
