@@ -280,7 +280,7 @@ def main(argv=None):
         found = scans(args.data)
         for model in args.model:
             segmenter = open_segmenter(None, model, "cpu", threads=args.threads)
-            results[Path(model).stem] = of_model(found, model, segmenter, args.quick)
+            results[Path(model).name.removesuffix(".onnx")] = of_model(found, model, segmenter, args.quick)
     except (UserError, ValueError) as error:
         print(f"response: {error}", file=sys.stderr)
         return 2

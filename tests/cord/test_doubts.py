@@ -72,4 +72,6 @@ def test_development_scans(segmenter, data_dir):
     t1 = segmenter.run(cord / "sct-testing/t1/t1w.nii.gz")
     assert len(flagged(t1, "contrast_unusual", "SC")) == t1.volume.data.shape[2]
     t2 = segmenter.run(cord / "sct-testing/t2/t2.nii.gz")
-    assert len(flagged(t2, "gm_contrast_low")) >= 0.95 * t2.volume.data.shape[2]
+    # No GM is to be seen there: little is drawn, and none of it unflagged.
+    with_gm = {row.slice for row in t2.tables[0].rows if row.tissue == "GM" and row.area_mm2}
+    assert with_gm <= flagged(t2, "gm_contrast_low") and len(with_gm) < 0.3 * t2.volume.data.shape[2]

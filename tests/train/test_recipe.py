@@ -69,7 +69,7 @@ def test_learning_rate_rises_holds_and_falls_to_nearly_zero():
 
 def test_no_two_runs_share_images():
     """Models, seeds and starting weights each give other seeds, far apart; the same run has the same."""
-    recipes = [replace(read_recipe("cord_gm_sc"), **own) for own in ({}, {"seed": 23}, {"model": "mine"})]
+    recipes = [replace(read_recipe("cord_gm_sc"), **own) for own in ({}, {"seed": 99}, {"model": "mine"})]
     first = [recipe.stream(start) for recipe in recipes for start in ("", "abc")]
     assert len({number >> 16 for number in first}) == len(first)
     assert recipes[0].stream("abc") == first[1] and all(number % 2**16 == 0 for number in first)
