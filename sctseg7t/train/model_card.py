@@ -6,7 +6,6 @@ After Mitchell et al., "Model Cards for Model Reporting", FAccT 2019. Needs no t
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +103,7 @@ def _recipe(name: str, sha256: str | None) -> str:
         return "the user's own (`recipe.json` of the run)"
     # A model that is trained in turns has a recipe for each; the entry tells of the last.
     for turn in [path, *sorted(RECIPES.glob(f"{name}_*.json"))]:
-        whole = json.dumps(asdict(read_recipe(turn)), indent=2).encode()
+        whole = read_recipe(turn).told().encode()
         if hashlib.sha256(whole).hexdigest() == sha256:
             return f"`sctseg7t/train/recipes/{turn.name}`"
     return f"`sctseg7t/train/recipes/{name}.json` in an earlier or changed form"

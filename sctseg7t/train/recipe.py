@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,13 @@ class TrainRecipe:
     held_out: list[str] = field(default_factory=list)
     network: dict[str, Any] = field(default_factory=dict)
     simulation: dict[str, Any] = field(default_factory=dict)
+
+    def told(self) -> str:
+        """The recipe as JSON; what is hashed. Where nobody is held out it says nothing of that, as before it could."""
+        values = asdict(self)
+        if not self.held_out:
+            del values["held_out"]
+        return json.dumps(values, indent=2)
 
     def stream(self, start: str = "") -> int:
         """Where the seeds of a run's batches begin: step ``k`` draws from this number plus ``k``.

@@ -127,7 +127,7 @@ def open_state(
     if state.step < recipe.steps:
         told["sittings"].append(_sitting(state, place, scans))
     write_json(out / SITTINGS, told)
-    write_bytes(out / RECIPE, json.dumps(asdict(recipe), indent=2).encode())
+    write_bytes(out / RECIPE, recipe.told().encode())
     return state
 
 

@@ -308,7 +308,8 @@ def test_area_binarisation_keeps_the_area_and_yields_to_the_users_threshold(tmp_
             result = open_segmenter("gm_sc", str(tmp_path / "net.onnx"), "cpu", options).run(small)
             areas[rule, name] = np.asarray(result.masks["GM"].dataobj).sum((0, 1), dtype=float)
     assert np.array_equal(areas["area", "user"], areas["threshold", "mask"])
-    assert np.abs(areas["area", "mask"] - areas["area", "soft"]).max() <= 1.5
+    # Soft masks leave out the faint haze away from the mask, which its area counts: about 1 %.
+    assert np.abs(areas["area", "mask"] - areas["area", "soft"]).max() <= 1.5 + 0.01 * areas["area", "soft"].max()
     assert np.abs(areas["threshold", "mask"] - areas["area", "soft"]).max() > 1.5
 
 

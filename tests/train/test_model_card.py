@@ -4,7 +4,6 @@ import hashlib
 import json
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -69,7 +68,7 @@ def test_names_the_shipped_recipe_only_if_it_is_the_one(run):
     assert "in an earlier or changed form" in path.with_suffix(".md").read_text()
     shipped = load_manifest().versions("brain_lesion_unet")[-1].raw
     # The last of several turns.
-    recipe = json.dumps(asdict(read_recipe("brain_lesion_unet_spots")), indent=2).encode()
+    recipe = read_recipe("brain_lesion_unet_spots").told().encode()
     training = {**shipped["training"], "config_sha256": hashlib.sha256(recipe).hexdigest()}
     card = model_card({**shipped, "training": training})
     assert "`sctseg7t/train/recipes/brain_lesion_unet_spots.json` |" in card
