@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from nibabel.affines import voxel_sizes
 
 from sctseg7t.brain.isotropic_grid import grid_around, to_grid
 from sctseg7t.brain.normalise import saturate
@@ -73,15 +74,17 @@ class BrainFinder:
     def fraction(self, data: np.ndarray, affine: np.ndarray) -> np.ndarray:
         """Fraction of brain in each voxel, (X, Y, Z) float32; parameters as of the call."""
         given = self.spec.input
-        grid = grid_around(np.broadcast_to(np.True_, data.shape), affine, spacing_mm=given.spacing_mm[0], margin_mm=0.0)
-        # Beyond the scan a grid along the world's axes sees nothing.
-        seen = to_grid(np.ones(data.shape, np.float32), affine, grid) > 0.5
-        image = saturate(to_grid(data, affine, grid), seen)
+        # Along the scan's own axes: tilted thick slices would be stairs on a grid along the world's.
+        own = np.diag([*voxel_sizes(affine), 1.0])
+        grid = grid_around(np.broadcast_to(np.True_, data.shape), own, spacing_mm=given.spacing_mm[0], margin_mm=0.0)
+        # The grid's border can lie beyond the scan.
+        seen = to_grid(np.ones(data.shape, np.float32), own, grid) > 0.5
+        image = saturate(to_grid(data, own, grid), seen)
         step = given.size_multiple or 1
         space = [(0, -n % step) for n in image.shape]
         maps = self._maps(np.pad(image, space)[None, None])
         found = maps[tuple(slice(n) for n in image.shape)]
-        return resample(found, np.linalg.inv(grid.affine) @ affine, data.shape, order=1, outside="nearest")
+        return resample(found, np.linalg.inv(grid.affine) @ own, data.shape, order=1, outside="nearest")
 
     def _maps(self, image):
         channel = self.spec.outputs[0].channel
