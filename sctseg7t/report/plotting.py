@@ -264,7 +264,7 @@ def bland_altman(
     names = np.full(len(means), "") if groups is None else np.asarray(groups)
     for name in dict.fromkeys(names[kept].tolist()):
         own = kept[names[kept] == name]
-        look = {"color": PALETTE[0], "marker": "o", **(looks or {}).get(name, {})}
+        look: dict[str, Any] = {"color": PALETTE[0], "marker": "o", **(looks or {}).get(name, {})}
         axis.plot(means[own], differences[own], linestyle="", markersize=3.5, alpha=0.75, label=name, **look)
     for name, value, half in lines:
         axis.axhline(value, color="black", linewidth=1, linestyle="-" if name == "bias" else "--")
