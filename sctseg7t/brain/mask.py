@@ -83,10 +83,10 @@ def first_mask(
                 return alone, HOW["stripped"]
     if found is not None:
         volume_ml = float(found.sum() * voxel_mm3(affine) / 1000)
-        if volume_ml < LEAST_ML:
+        if not LEAST_ML <= volume_ml <= VOLUME_ML[1]:
             raise InputError(
-                f"{name}: no brain in view (what looks like one has {volume_ml:.0f} mL, at least {LEAST_ML} expected); "
-                "give a scan of the whole brain, or its brain mask"
+                f"{name}: no brain in view (what looks like one has {volume_ml:.0f} mL, {LEAST_ML} to {VOLUME_ML[1]} "
+                "expected); give a scan of the whole brain, or its brain mask"
             )
         return found, HOW["network"]
     if method == "stripped":
