@@ -35,10 +35,11 @@ def corrected_masks(
                 found.setdefault((mask["method"], mask["structure"]), []).append(case.name)
     for (method, structure), names in found.items():
         some = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+        count = "1 mask" if len(names) == 1 else f"{len(names)} masks"
         text = (
-            f"{structure}: {len(names)} masks of {method} were corrected by hand ({some}); they are compared as they "
+            f"{structure}: {count} of {method} corrected by hand ({some}), compared as found: "
+            "its numbers are not those of the method alone"
         )
-        text += "are, so its numbers are not those of the method alone"
         yield Problem("corrected", text, False, names[0], method, structure)
 
 

@@ -291,7 +291,7 @@ def test_masks_that_were_corrected_are_told(pair):
     record["files"][masks[0].name] = {"sha256": digests[0]}
     masks[0].with_name(masks[0].name.replace(".nii.gz", "_deepseg.json")).write_text(json.dumps(record))
     (told,) = [p for p in compare(pair, ["a", "b"], "truth").problems if p.kind == "corrected"]
-    assert told.message.startswith("SC: 2 masks of a were corrected by hand (sub-01, sub-02)")
+    assert told.message.startswith("SC: 2 masks of a corrected by hand (sub-01, sub-02)")
 
 
 def test_slices_in_which_the_reference_was_not_drawn(pair):
