@@ -19,7 +19,7 @@ from sctseg7t.text import one_line
 # the cord 0.21 and less.
 MIN_SIMILARITY = 0.35
 VOLUME_ML = (600, 2200)
-# A cut brain is smaller. What a network took for brain in heads without one and in other things had less.
+# A cut brain is smaller. Chosen, not measured: a third of a small brain.
 LEAST_ML = 350
 # Of a stripped image this much at least is what the network finds.
 _STRIPPED_SHARE = 0.7

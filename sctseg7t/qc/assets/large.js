@@ -51,6 +51,7 @@
         // The one rating of the page moves in, with its keys and notes.
         $('largeHead').after(document.querySelector('.rate'));
         $('large').showModal();
+        $('largeScroll').focus();
       }
       const pane = $('largeScroll'), place = [pane.scrollLeft, pane.scrollTop];
       $('largeFrame').replaceChildren(QC.view.frameOf(card, tiles[at]));

@@ -165,6 +165,7 @@
     waiting = then;
     $('whoName').value = '';
     $('who').showModal();
+    $('whoName').focus();
   }
 
   function listenWho() {
