@@ -8,8 +8,7 @@ from typing import Any
 
 from sctseg7t.cohort.mask_sets import MaskSet
 from sctseg7t.cord.mask_files import ROLES, measure_masks
-from sctseg7t.cord.measuring import OF_THE_RUN, write_tables
-from sctseg7t.cord.segmenter import NOTHING_LEFT
+from sctseg7t.cord.measuring import EMPTY, OF_THE_RUN, write_tables
 from sctseg7t.errors import InputError, OutputError, UserError
 from sctseg7t.files import read_csv, write_json
 from sctseg7t.inference import outputs
@@ -21,7 +20,7 @@ from sctseg7t.inference.scan_run import Outcome
 from sctseg7t.measure.columns import TISSUES
 from sctseg7t.measure.csa import CsaTable
 from sctseg7t.measure.normalise import Normalisation
-from sctseg7t.measure.sct_tables import write_sct_csv
+from sctseg7t.measure.sct_tables import PER, write_sct_csv
 from sctseg7t.text import one_line
 
 # Flags of a run's table that are not found again from the masks.
@@ -135,7 +134,7 @@ def _measure(one: MaskSet, plan: Plan, choice: Choice) -> Outcome:
     empty = not any(row.area_mm2 for table in tables for row in table.rows)
     content = {
         "status": NOTHING_FOUND if empty else OK,
-        **({"error": f"{_source(one)}: {NOTHING_LEFT}"} if empty else {}),
+        **({"error": f"{_source(one)}: {EMPTY}"} if empty else {}),
         **common(plan),
         **_about(one),
         "outputs": {t: {**place_record(plan, path), "sha256": found.sha256.get(t)} for t, path in masks.items()},
@@ -162,9 +161,8 @@ def _write(
     for kind, path in plan.tables.items():
         per, _, tissue = kind.partition(":")
         if tissue:
-            per = {"csa": "slice", "levels": "level"}.get(per, per)
             mask = str(masks[tissue].absolute())
-            write_sct_csv(tables, path, tissue, filename=mask, per=per, levels=choice.levels or ())
+            write_sct_csv(tables, path, tissue, filename=mask, per=PER.get(per, per), levels=choice.levels or ())
 
 
 def _participant(one: MaskSet) -> str:

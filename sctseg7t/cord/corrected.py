@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sctseg7t.cord.measuring import OF_THE_RUN, measure_volume, warning_lines
+from sctseg7t.cord.measuring import EMPTY, OF_THE_RUN, measure_volume, warning_lines
 from sctseg7t.cord.places import read_places
 from sctseg7t.cord.segmenter import CordResult, missing_voxels
 from sctseg7t.image.volume import Volume, to_native
@@ -114,7 +114,7 @@ def remeasure(
         tables=tables,
         warnings=warnings,
         seconds={},
-        nothing="" if any(each.any() for each in masks.values()) else "the masks are empty",
+        nothing="" if any(each.any() for each in masks.values()) else EMPTY,
         corrected=tuple(sorted(corrected)),
         cut=cut,
     )

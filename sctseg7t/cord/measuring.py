@@ -13,8 +13,8 @@ from sctseg7t.measure.levels import Levels
 from sctseg7t.text import ranges
 from sctseg7t.version import __version__
 
-# Rows of a table in SCT's columns, by its kind.
-_PER = {"csa": "slice", "levels": "level"}
+# What is said of a scan whose masks have no voxel.
+EMPTY = "the masks are empty"
 CONTRAST_UNUSUAL = "contrast_unusual"
 # Flags that tell how the network saw a slice, which no mask tells: they hold as long as the cord is the network's.
 OF_THE_RUN = ("locator_unsure", "touches_window_edge", CONTRAST_UNUSUAL)
@@ -105,14 +105,14 @@ def write_tables(
     corrected : sequence of str
         Tissues of the scan whose mask somebody corrected; SCT's columns have no place for them.
     """
-    from sctseg7t.measure.sct_tables import write_sct_csv
+    from sctseg7t.measure.sct_tables import PER, write_sct_csv
     from sctseg7t.measure.tables import write_csa_csv, write_level_csv
 
     about = {"filename": filename, "tool_version": __version__, "tissues": tuple(masks), "corrected": tuple(corrected)}
     for kind, path in tables.items():
         kind, _, tissue = kind.partition(":")
         if tissue:
-            write_sct_csv(measured, path, tissue, filename=masks[tissue].name, per=_PER[kind])
+            write_sct_csv(measured, path, tissue, filename=masks[tissue].name, per=PER[kind])
         elif kind == "levels":
             write_level_csv(measured, path, **about)
         else:

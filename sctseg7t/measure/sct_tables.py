@@ -14,7 +14,8 @@ from sctseg7t.measure.csa import CsaTable
 from sctseg7t.text import ranges
 from sctseg7t.version import __version__
 
-PER = ("slice", "level", "all")
+# What a row is of, by kind of table.
+PER = {"csa": "slice", "levels": "level"}
 
 
 def write_sct_csv(
