@@ -8,8 +8,7 @@ import numpy as np
 
 from sctseg7t.brain.mask import HOW, stripped_mask
 from sctseg7t.brain.register import Template, check_extent, template_to_scan
-from sctseg7t.brain.segmenter import BrainResult, edge_warnings, regions_of, thick_slices
-from sctseg7t.errors import InputError
+from sctseg7t.brain.segmenter import BrainResult, edge_warnings, only_volume, regions_of, thick_slices
 from sctseg7t.image.masks import labels_on_scan
 from sctseg7t.image.volume import Volume, to_native
 from sctseg7t.inference.record import LABELS
@@ -51,9 +50,7 @@ def remeasure(
     InputError
         The brain mask does not fit.
     """
-    if volume.data.shape[3] > 1:
-        raise InputError(f"{volume.name}: has {volume.data.shape[3]} volumes; segment their mean, or give one of them")
-    data, affine, about = volume.data[..., 0], volume.affine, dict(details.get("brain") or {})
+    data, affine, about = only_volume(volume), volume.affine, dict(details.get("brain") or {})
     check_extent(data.shape, affine, volume.name)
     if "scan_to_mni" in about:
         placed = about["scan_to_mni"]

@@ -32,6 +32,7 @@ from sctseg7t.brain.register import (
 from sctseg7t.errors import InputError
 from sctseg7t.image.grid import bounding_box
 from sctseg7t.image.masks import Readable, labels_on_scan
+from sctseg7t.image.volume import Volume
 from sctseg7t.image.volume import to_native as to_file
 from sctseg7t.inference.postprocess import apply, binary, override
 from sctseg7t.inference.segmenter import Clock, OpenModel, Result, Source, check_needs, load_scan
@@ -220,6 +221,13 @@ def regions_of(template: Template, affine: np.ndarray, shape: tuple[int, ...]) -
     return Regions(**places, source="MNI152 2009a, affine")
 
 
+def only_volume(volume: Volume) -> np.ndarray:
+    """The only volume (X, Y, Z) of a scan (InputError if there are several)."""
+    if volume.data.shape[3] > 1:
+        raise InputError(f"{volume.name}: has {volume.data.shape[3]} volumes; segment their mean, or give one of them")
+    return volume.data[..., 0]
+
+
 class BrainSegmenter:
     """Segmenter of white matter lesions of multiple sclerosis in FLAIR volumes."""
 
@@ -276,11 +284,7 @@ class BrainSegmenter:
         """
         clock, options = Clock(SHARES, self.model.watch), self.model.options
         volume = load_scan(scan, options, axial=self.axial)
-        if volume.data.shape[3] > 1:
-            raise InputError(
-                f"{volume.name}: has {volume.data.shape[3]} volumes; segment their mean, or give one of them"
-            )
-        data, affine = volume.data[..., 0], volume.affine
+        data, affine = only_volume(volume), volume.affine
         given = labels_on_scan(files["brainmask"], volume)[0] > 0 if "brainmask" in files else None
         clock.lap("load")
         ready = prepare(
