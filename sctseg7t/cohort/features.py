@@ -10,7 +10,8 @@ import numpy as np
 
 from sctseg7t.image.grid import Grid
 from sctseg7t.inference.postprocess import components
-from sctseg7t.measure.checks import NOT_AVERAGED, usual_area
+from sctseg7t.measure.checks import usual_area
+from sctseg7t.measure.flags import NOT_AVERAGED
 
 if TYPE_CHECKING:
     from sctseg7t.measure.lesions import LesionTable

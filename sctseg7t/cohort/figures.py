@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sctseg7t.errors import UsageError
-from sctseg7t.measure.checks import NOT_AVERAGED
 from sctseg7t.measure.columns import CSA_MEASURES, LOAD_COLUMNS, TISSUES
+from sctseg7t.measure.flags import NOT_AVERAGED
 from sctseg7t.report import plotting
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from sctseg7t.errors import InputError
 from sctseg7t.files import read_csv, write_csv
 from sctseg7t.inference.corrections import recorded
 from sctseg7t.inference.record import BRAIN, CORD, TABLES_OF, Record, read_record, sidecars
-from sctseg7t.measure.checks import NOT_AVERAGED
 from sctseg7t.measure.columns import (
     COHORT_TABLES,
     CSA_MEASURES,
@@ -26,6 +25,7 @@ from sctseg7t.measure.columns import (
     names,
     scan_columns,
 )
+from sctseg7t.measure.flags import NOT_AVERAGED
 from sctseg7t.text import ranges
 
 _OURS = {"sub": "participant_id", "ses": "session_id", "run": "run"}

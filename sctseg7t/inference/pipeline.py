@@ -53,7 +53,7 @@ def open_segmenter(
     threads: int | None = None,
     offline: bool = False,
 ) -> Segmenter:
-    """Find, verify and load the networks of a task: :func:`choose_model`, then :func:`open_model`.
+    """Find, verify and load the networks of a task: `choose_model`, then `open_model`, in one call.
 
     Parameters
     ----------

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 PAST_END = "past_cord_end"
 EXCLUDED = "excluded"
-# Flags of slices that enter no mean: part of the tissue was cut off, they hold no cord any more, or a user leaves out
-# what has some other flag of theirs.
-NOT_AVERAGED = frozenset({"touches_window_edge", "touches_image_edge", PAST_END, EXCLUDED})
 
 JUMP_FRACTION = 0.25
 JUMP_MM2 = 8.0

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sctseg7t.measure.checks import NOT_AVERAGED
 from sctseg7t.measure.columns import CSA_MEASURES, names
 from sctseg7t.measure.csa_row import REASONS, CsaRow
+from sctseg7t.measure.flags import NOT_AVERAGED
 
 MEASURES = names(CSA_MEASURES)
 
