@@ -155,8 +155,8 @@ def _run(args):
 
 def _train(args):
     from sctseg7t.train.loop import train
-    from sctseg7t.train.real_scans import find_scans
     from sctseg7t.train.recipe import read_recipe
+    from sctseg7t.train.scans.labelled import find_scans
     from sctseg7t.train.task import task_of
 
     recipe = read_recipe(args.config)

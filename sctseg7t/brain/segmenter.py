@@ -30,7 +30,7 @@ from sctseg7t.brain.register import (
     template_to_scan,
 )
 from sctseg7t.errors import InputError
-from sctseg7t.image.grid import bounding_box
+from sctseg7t.image.grid import Grid, bounding_box
 from sctseg7t.image.masks import Readable, labels_on_scan
 from sctseg7t.image.volume import Volume
 from sctseg7t.image.volume import to_native as to_file
@@ -322,21 +322,10 @@ class BrainSegmenter:
     def _network(self, ready, affine, clock):
         """The probability on the working grid."""
         spec = self.model.spec
-        spacing = spec.input.spacing_mm[0]
-        how = spec.input.normalisation
-        values = normalise(ready.data, ready.mask, how["name"], how["parameters"])
-        grid = grid_around(ready.mask, affine, spacing_mm=spacing)
-        inside = to_grid(ready.mask, affine, grid, order=0).astype(bool)
-        channels = [_on_grid(values, ready.mask, affine, grid, inside)]
-        channels += [
-            template_map(ready.template, PRIORS[name], grid.affine, grid.shape)
-            if ready.template
-            else neutral_map(PRIORS[name], inside)
-            for name in spec.input.channels[1:]
-        ]
+        grid, inside, channels = network_channels(ready, affine, spec)
         clock.lap("normalise")
         maps = sliding_patches(
-            np.stack(channels),
+            channels,
             lambda patches: network_maps(patches, self.model.session, spec),
             size=spec.input.size or (),
             overlap=spec.input.sampling.overlap,
@@ -360,6 +349,36 @@ class BrainSegmenter:
         kept = apply(masks, steps, grid.voxel_mm3)[output.name]
         mask, fraction = mask_to_native(kept, grid, affine, shape, probability)
         return mask & ready.mask, to_native(probability, grid, affine, shape), np.clip(fraction, 0, 1)
+
+
+def network_channels(ready: Prepared, affine: np.ndarray, spec: ModelSpec) -> tuple[Grid, np.ndarray, np.ndarray]:
+    """What a network is given of a scan: the working grid, the brain on it, and the channels of its entry.
+
+    Parameters
+    ----------
+    ready : Prepared
+    affine : (4, 4) array
+        Of the scan, canonical; mm.
+    spec : ModelSpec
+
+    Returns
+    -------
+    grid : Grid
+    inside : (X', Y', Z') bool
+    channels : (C, X', Y', Z') float32
+    """
+    how = spec.input.normalisation
+    values = normalise(ready.data, ready.mask, how["name"], how["parameters"])
+    grid = grid_around(ready.mask, affine, spacing_mm=spec.input.spacing_mm[0])
+    inside = to_grid(ready.mask, affine, grid, order=0).astype(bool)
+    channels = [_on_grid(values, ready.mask, affine, grid, inside)]
+    channels += [
+        template_map(ready.template, PRIORS[name], grid.affine, grid.shape)
+        if ready.template
+        else neutral_map(PRIORS[name], inside)
+        for name in spec.input.channels[1:]
+    ]
+    return grid, inside, np.stack(channels)
 
 
 def _on_grid(values, mask, affine, grid, inside):

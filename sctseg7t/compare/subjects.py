@@ -52,12 +52,18 @@ def persons(cases: Sequence[Case], told: str, participants: Mapping[str, Mapping
     return [replace(case, subject=person or label) for case, person, label in zip(cases, own, labels)]
 
 
+def person_perhaps(label: str) -> str:
+    """A subject's label without the session that may have been put into it: 10062 of 10062Ses1."""
+    match = _SESSION.fullmatch(label)
+    return match[1] if match else label
+
+
 def one_person_perhaps(cases: Sequence[Case]) -> Iterator[Problem]:
     """Notes on subject labels that differ by a session only: two such labels would count as two subjects."""
     labels = defaultdict(set)
     for case in cases:
-        if case.subject and (match := _SESSION.fullmatch(case.subject)):
-            labels[match[1]].add(case.subject)
+        if case.subject and (person := person_perhaps(case.subject)) != case.subject:
+            labels[person].add(case.subject)
     for person, found in sorted(labels.items()):
         if len(found) > 1:
             names = " and ".join(sorted(found))

@@ -85,7 +85,7 @@ def _window_maps(images, frame, centres, session, spec):
     channels = []
     for image in images:
         windows, inside = sample_windows(image, frame, centres, size=size, spacing_mm=spacing)
-        channels.append(_normalise(windows, inside))
+        channels.append(zscore(windows, inside))
     stack = np.stack(channels, 1)
     transposed = spec.input.axes == "xy"
     stack = stack.swapaxes(2, 3) if transposed else stack
@@ -122,8 +122,8 @@ def check_spec(spec: ModelSpec) -> None:
     check_needs(spec, needs)
 
 
-def _normalise(windows, inside):
-    """The z-score of each window; pixels beyond the image become 0."""
+def zscore(windows: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """The z-score of each of (N, H, W) windows; pixels beyond the image become 0."""
     count = np.maximum(inside.sum((1, 2)), 1)
     # Double precision: the result must not depend on the scale or offset of the intensities.
     values = np.where(inside, windows, 0).astype(np.float64)

@@ -23,9 +23,10 @@ from sctseg7t.train.device import Place, choose_place
 from sctseg7t.train.manifest_entry import spec_in_training
 from sctseg7t.train.networks import count_parameters, update_average
 from sctseg7t.train.progress import Progress, Stopped, stop_requests
-from sctseg7t.train.real_scans import LabelledScan, prepare
+from sctseg7t.train.real_scans import prepare
 from sctseg7t.train.recipe import TrainRecipe
 from sctseg7t.train.run_folder import State, claim, open_state
+from sctseg7t.train.scans.labelled import LabelledScan
 from sctseg7t.train.task import BatchSource, Folders, Task, task_of
 from sctseg7t.train.validation import Validator, held_out
 

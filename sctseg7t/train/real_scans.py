@@ -1,9 +1,7 @@
-"""Real scans with manual masks: found, read and cut, to measure a network in training as inference would run it."""
+"""Real scans with manual masks: read and cut, to measure a network in training as inference would run it."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,79 +14,8 @@ from sctseg7t.image.masks import labels_on_scan
 from sctseg7t.image.volume import load
 from sctseg7t.image.windows import box_around
 from sctseg7t.train.device import Place
+from sctseg7t.train.scans.labelled import LabelledScan
 from sctseg7t.zoo.spec import ModelSpec
-
-# Names of masks, and what they mark. Names that tools give their own results (_seg, _gmseg) are left out: a network
-# must not be measured against another's output unawares.
-_MASK = re.compile(
-    r"(.+)_(?:(?P<SC>seg[-_]manual|label-SC_(?:seg|mask))|(?P<GM>gmseg[-_]manual|label-GM_(?:seg|mask)))\.nii(?:\.gz)?"
-)
-
-
-@dataclass(frozen=True)
-class LabelledScan:
-    """A scan and its reference masks: ``masks`` maps SC and GM, or one of them, to paths."""
-
-    name: str
-    image: Path
-    masks: dict[str, Path]
-
-
-def find_scans(values: Sequence[str]) -> list[LabelledScan]:
-    """Scans that folders and file names tell of.
-
-    Parameters
-    ----------
-    values : sequence of str
-        Each a folder, searched for manual masks, or ``IMAGE:SC=MASK:GM=MASK`` (either mask may be absent).
-
-    Returns
-    -------
-    list of LabelledScan
-        By name, none twice.
-
-    Raises
-    ------
-    InputError
-        A value names no scan with a mask, or a file that is not there.
-    """
-    found = {}
-    for value in values:
-        masks = _in_folder(Path(value)) if Path(value).is_dir() else _named(value)
-        found |= {image.resolve(): LabelledScan(_stem(image), image, tissues) for image, tissues in masks.items()}
-    return sorted(found.values(), key=lambda scan: scan.name)
-
-
-def _named(value: str) -> dict[Path, dict[str, Path]]:
-    image, *parts = re.split(r":(?=(?:SC|GM)=)", value)
-    masks = {part[:2]: Path(part[3:]) for part in parts}
-    if not masks:
-        raise InputError(f"{value}: no such folder; give one with manual masks, or IMAGE:SC=MASK:GM=MASK")
-    for path in (Path(image), *masks.values()):
-        if not path.is_file():
-            raise InputError(f"{path}: no such file; give a folder or IMAGE:SC=MASK:GM=MASK")
-    return {Path(image): masks}
-
-
-def _in_folder(folder: Path) -> dict[Path, dict[str, Path]]:
-    """Masks below a folder whose scan lies beside them, or where BIDS has the source of a derivative."""
-    known = {}
-    for path in sorted(folder.rglob("*.nii*")):
-        if name := _MASK.fullmatch(path.name):
-            raw = re.sub(r"(?:^|(?<=/))derivatives/[^/]+/", "", f"{path.parent.relative_to(folder).as_posix()}/")
-            images = [at / (name[1] + kind) for at in (path.parent, folder / raw) for kind in (".nii.gz", ".nii")]
-            if image := next(filter(Path.is_file, images), None):
-                known.setdefault(image, {})[name.lastgroup] = path
-    if not known:
-        raise InputError(
-            f"{folder}: holds no scan with a manual mask (SCAN_seg-manual.nii.gz, SCAN_gmseg-manual.nii.gz "
-            "beside SCAN.nii.gz or in derivatives/NAME); name the files: IMAGE:SC=MASK:GM=MASK"
-        )
-    return known
-
-
-def _stem(path: Path) -> str:
-    return path.name.removesuffix(".gz").removesuffix(".nii")
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,8 @@ from train_helpers import RECIPE, Log, assert_same_runs, assert_same_weights, re
 from sctseg7t.errors import InputError
 from sctseg7t.train import export, manifest_entry, validation
 from sctseg7t.train.loop import batches_ahead, train
-from sctseg7t.train.real_scans import find_scans
 from sctseg7t.train.recipe import TrainRecipe, read_recipe
+from sctseg7t.train.scans.labelled import find_scans
 from sctseg7t.train.tasks.cord import CordTask
 
 

@@ -12,7 +12,7 @@ from sctseg7t.errors import InputError
 from sctseg7t.train import export, real_scans
 from sctseg7t.train.device import choose_place
 from sctseg7t.train.manifest_entry import spec_in_training
-from sctseg7t.train.real_scans import LabelledScan, find_scans
+from sctseg7t.train.scans.labelled import LabelledScan
 from sctseg7t.train.task import task_of
 
 
@@ -27,34 +27,6 @@ class Bright(torch.nn.Module):
 class Nothing(torch.nn.Module):
     def forward(self, image):
         return image * 0 - 9
-
-
-def test_bids_derivatives_and_masks_beside_the_scan_are_found(tmp_path):
-    image, mask = save_scan(tmp_path / "sub-1/anat", "sub-1_T2starw")
-    labels = tmp_path / "derivatives/labels/sub-1/anat"
-    labels.mkdir(parents=True)
-    mask = mask.rename(labels / mask.name)
-    gray = labels / "sub-1_T2starw_gmseg-manual.nii.gz"
-    gray.write_bytes(mask.read_bytes())
-    orphan = labels / "sub-2_T2starw_seg-manual.nii.gz"
-    orphan.write_bytes(mask.read_bytes())
-    beside, beside_mask = save_scan(tmp_path / "more", "b")
-    # Another tool's result is no reference.
-    (tmp_path / "more/b_gmseg.nii.gz").write_bytes(mask.read_bytes())
-    assert find_scans([str(tmp_path), str(tmp_path / "more")]) == [
-        LabelledScan("b", beside, {"SC": beside_mask}),
-        LabelledScan("sub-1_T2starw", image, {"SC": mask, "GM": gray}),
-    ]
-    assert find_scans([f"{image}:GM={mask}"]) == [LabelledScan("sub-1_T2starw", image, {"GM": mask})]
-
-
-@pytest.mark.parametrize("value", ["{}/nothing", "{}/a.nii.gz", "{}/a.nii.gz:SC={}/no.nii.gz", "{}/empty"])
-def test_wrong_values_are_one_line(tmp_path, value):
-    save_scan(tmp_path)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="IMAGE:SC=MASK:GM=MASK") as caught:
-        find_scans([value.replace("{}", str(tmp_path))])
-    assert "\n" not in str(caught.value)
 
 
 def measure(scan, network=None, recipe=RECIPE):

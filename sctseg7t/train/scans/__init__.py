@@ -1,0 +1,1 @@
+"""Labelled scans to learn from: found, checked, split by person, cut into items, augmented."""
