@@ -11,7 +11,7 @@ import torch
 
 from sctseg7t.simulate.anatomy import SPACING_MM
 from sctseg7t.simulate.effect import effect
-from sctseg7t.simulate.fields import lowpass, rician, sample_mm, smooth_noise
+from sctseg7t.simulate.fields import lowpass, sample_mm, smooth_noise
 from sctseg7t.simulate.scene import CordScene, Draw, SliceScene
 
 
@@ -41,6 +41,25 @@ def ghosting(scene: CordScene, draw: Draw, *, p=0.25, ghosts=(2, 7), intensity=(
         return tio.Ghosting(int(number[k]), 1 + int(along[k]), float(strength[k]), restore=0.02)
 
     _torchio(scene, on, apply)
+
+
+@effect("acquisition", "cord")
+def far_ghosts(scene: CordScene, draw: Draw, *, p=0.15, strength=(0.03, 0.3)) -> None:
+    """Ghosts of what lies outside the window: the skin's fat and the neck's vessels, in or out of phase."""
+    along = draw.chance("along_x", 0.5) > 0
+    x, y = (torch.where(along, a, b) for a, b in ((scene.x, scene.y), (scene.y, scene.x)))
+    top = scene.image.flatten(1).amax(1).view(-1, 1, 1, 1)
+    radius, middle = draw.uniform("radius_mm", 18, 70), draw.uniform("bow_mm", -11, 11)
+    rim = x - draw.uniform("rim_mm", -11, 11) - radius + torch.sqrt((radius**2 - (y - middle) ** 2).clamp(min=0))
+    ghost = torch.exp(-((rim / draw.uniform("width_mm", 0.4, 3.0)) ** 2))
+    px, py = draw.uniform("vessel_x", -11, 11), draw.uniform("vessel_y", -11, 11)
+    period = draw.uniform("period_mm", 4, 16)
+    nearest = x - px - period * torch.round((x - px) / period)
+    dots = torch.exp(-(nearest**2 + (y - py) ** 2) / draw.uniform("vessel_mm2", 0.5, 6.0))
+    ghost = torch.maximum(ghost, draw.chance("vessel", 0.5) * dots)
+    ghost = draw.chance("on", p) * draw.uniform("strength", *strength) * top * ghost
+    phase = draw.uniform("phase", 0, math.pi)
+    scene.image = torch.hypot(scene.image + ghost * torch.cos(phase), ghost * torch.sin(phase))
 
 
 @effect("acquisition", "cord")
@@ -124,8 +143,12 @@ def parallel_imaging(scene: CordScene, draw: Draw, *, p=0.35, gain=(0.2, 1.5)) -
 
 
 @effect("acquisition", "cord")
-def noise(scene: CordScene, draw: Draw, *, snr=(10.0, 90.0), uneven=0.3) -> None:
-    """Rician noise (Gudbjartsson and Patz, MRM 1995) on the stored pixels; ``snr`` is against the median signal."""
+def noise(scene: CordScene, draw: Draw, *, snr=(10.0, 90.0), uneven=0.3, coils=1) -> None:
+    """Rician noise (Gudbjartsson and Patz, MRM 1995) on the stored pixels; ``snr`` is against the median signal.
+
+    With up to ``coils`` receivers that count as independent, summed by squares, it is noncentral chi (Constantinides
+    et al., MRM 1997), which lifts dark tissue.
+    """
     stored, n = scene.stored, draw.count
     signal = _median(stored.flatten(1)).view(n, 1, 1, 1)
     sd = signal / draw.log_uniform("snr", *snr)
@@ -135,7 +158,14 @@ def noise(scene: CordScene, draw: Draw, *, snr=(10.0, 90.0), uneven=0.3) -> None
     both = both / both.std((1, 2, 3), keepdim=True)
     scene.noise_sd = sd
     local = scene.noise_map * (1 + uneven * smooth_noise(draw.gen, n, 3, stored.shape[-1]))
-    scene.stored = rician(stored, sd * local * both[:n], sd * local * both[n:])
+    power = (sd * local * both[n:]) ** 2
+    if coils > 1:
+        count = draw.uniform("coils", 0.5, coils + 0.5).round()
+        for k in range(2, coils + 1):
+            more = lowpass(torch.randn(both.shape, generator=draw.gen), scene.smoothing.clamp(min=1.0).repeat(2, 1))
+            more = more / more.std((1, 2, 3), keepdim=True)
+            power = power + (count >= k) * (sd * local) ** 2 * (more[:n] ** 2 + more[n:] ** 2)
+    scene.stored = torch.sqrt((stored + sd * local * both[:n]) ** 2 + power)
 
 
 def _median(values):

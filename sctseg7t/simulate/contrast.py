@@ -92,16 +92,32 @@ def central_canal(scene: CordScene, draw: Draw, *, sd=0.15) -> None:
 
 
 @effect("contrast", "cord")
-def lesions(scene: CordScene, draw: Draw, *, p=0.25, count=2, semi_mm=(0.6, 2.6), lift=(0.05, 0.45)) -> None:
-    """MS lesions: bright blobs, mostly in white matter, often at the lateral and dorsal surface."""
+def lesions(
+    scene: CordScene, draw: Draw, *, p=0.25, count=2, semi_mm=(0.6, 2.6), lift=(0.05, 0.45), wedge_p=0.0
+) -> None:
+    """MS lesions: bright blobs, mostly in white matter; a share ``wedge_p`` are wedges, broad at the surface."""
     x, y = scene.cord
     on = draw.chance("on", p)
     for k in range(count):
         lx, ly = draw.uniform(f"x{k}", -5.5, 5.5), draw.uniform(f"y{k}", -3.5, 3.0)
         semi = [draw.uniform(f"semi_{axis}{k}", *semi_mm) for axis in "xy"]
         blob = edge(closed_contour(draw.gen, x - lx, y - ly, *semi, roughness=0.15), 0.25)
+        if wedge_p:
+            blob = torch.where(draw.chance(f"wedge{k}", wedge_p) > 0, _wedge(draw, k, x, y), blob)
         seen = on * draw.chance(f"on{k}", 0.6) * (1 - 0.6 * scene.gm)
         scene.inner = scene.inner + seen * blob * scene.white * draw.uniform(f"lift{k}", *lift)
+
+
+def _wedge(draw, k, x, y):
+    """A lateral or dorsal wedge of the cord, from its surface inwards; spinal MS lesions often are."""
+    side = 2 * draw.chance(f"wedge_right{k}", 0.5) - 1
+    angle = draw.uniform(f"wedge_angle{k}", -math.pi / 2, math.pi / 5)
+    px, py = side * 6.0 * torch.cos(angle), 4.2 * torch.sin(angle)
+    reach = torch.hypot(px, py)
+    ux, uy = -px / reach, -py / reach
+    inwards, across = (x - px) * ux + (y - py) * uy, (x - px) * uy - (y - py) * ux
+    deep, half = draw.uniform(f"wedge_mm{k}", 1.5, 4.0), draw.uniform(f"wedge_half_mm{k}", 0.8, 2.2)
+    return edge(half * (1 - inwards / deep) - across.abs(), 0.25) * edge(deep - inwards, 0.25)
 
 
 @effect("contrast", "cord", required=True)
@@ -170,7 +186,7 @@ def surroundings(scene: CordScene, draw: Draw, *, vertebra_p=0.5, epidural_p=0.5
 
     In a share ``dim_p`` of images they are darker, as bone and muscle are on T2*-weighted scans.
     """
-    (x, y), fluid = scene.canal, scene.fluid
+    (x, y), fluid = scene.canal, _brighter(scene)
     tissue = fluid * draw.uniform("level", 0.05, 0.9)
     for nodes in (4, 6, 9, 13):
         part = edge(draw.noise(nodes) - draw.uniform(f"share{nodes}", -0.6, 1.0), 0.12)
@@ -184,6 +200,100 @@ def surroundings(scene: CordScene, draw: Draw, *, vertebra_p=0.5, epidural_p=0.5
     if dim_p:
         dimmed = draw.chance("dim", dim_p)
         scene.outside = scene.outside * (1 + dimmed * (draw.uniform("dim_level", *dim) - 1))
+
+
+@effect("contrast", "cord")
+def bones(scene: CordScene, draw: Draw, *, p=0.5, foramen_p=0.5, artery_p=0.7) -> None:
+    """The spine around the canal: vertebra or disc, laminae and spinous process, fat, muscle, roots' ganglia, arteries.
+
+    Cortical bone and ligaments are black; marrow, discs and muscle are darker than fluid on T2*-weighted scans; fat
+    lies in front, behind and in the foramina.
+    """
+    (x, y), bright = scene.canal, _brighter(scene)
+    # Where the sac ends in front and behind, mm; what is drawn follows it.
+    front, back = draw.uniform("front_mm", 6.5, 9.0) * scene.scale, draw.uniform("back_mm", 6.0, 9.0) * scene.scale
+    level = {name: bright * draw.uniform(name, low, high) for name, (low, high) in _SPINE_LEVELS.items()}
+    tissue = level["muscle"] * (1 + draw.uniform("strands", 0, 0.35) * draw.noise(22))
+    planes = edge(draw.noise(9).abs() * -1 + draw.uniform("planes", 0.0, 0.12), 0.03)
+    tissue = tissue + planes * (level["fat"] - tissue)
+
+    def paint(cover, name):
+        nonlocal tissue
+        tissue = tissue + cover * (level[name] - tissue)
+
+    body = closed_contour(
+        draw.gen, x, y - front - 7.5, draw.uniform("body_x", 9.0, 13.0), draw.uniform("body_y", 6.5, 8.5), 0.05
+    )
+    shell = draw.uniform("shell_mm", 0.4, 1.2)
+    paint(edge(body), "bone")
+    paint(edge(body - shell), "marrow")
+    slope = draw.uniform("slope", 0.35, 0.9)
+    for name, side in (("left", -1), ("right", 1)):
+        at = side * x
+        lamina = segment_distance(x, y, *_points(side, (0.6, -back - 1.5), (11.0, -back - 1.5 + 11.0 * slope)))
+        thick = draw.uniform(f"lamina_{name}_mm", 0.9, 2.4)
+        paint(edge(thick - lamina), "bone")
+        paint(edge(thick - shell - lamina), "marrow")
+        # Between two pedicles the root leaves through fat.
+        open_ = draw.chance(f"foramen_{name}", foramen_p)
+        pedicle = edge(
+            draw.uniform(f"pedicle_{name}_mm", 1.5, 3.5) - (y - draw.uniform(f"pedicle_y_{name}", 0, 5)).abs()
+        )
+        paint(edge(at - 9.5) * pedicle * (1 - open_), "bone")
+        hole = edge(at - 8.5) * edge(draw.uniform(f"hole_{name}_mm", 1.5, 3.0) - (y - 1.0).abs()) * open_
+        paint(hole, "fat")
+        gx, gy = side * draw.uniform(f"ganglion_x_{name}", 9.5, 13.0), draw.uniform(f"ganglion_y_{name}", -1.0, 2.5)
+        ganglion = closed_contour(draw.gen, x - gx, y - gy, 2.6, 1.3, 0.1)
+        paint(edge(ganglion) * hole, "nerve")
+        ax, ay = side * draw.uniform(f"artery_x_{name}", 10.0, 14.0), draw.uniform(f"artery_y_{name}", 3.0, 8.0)
+        artery = draw.uniform(f"artery_{name}_mm", 1.2, 2.4) - torch.hypot(x - ax, y - ay)
+        there = draw.chance(f"artery_{name}", artery_p)
+        paint(edge(artery + 0.5) * there, "bone")
+        paint(edge(artery) * there, "blood")
+    process = segment_distance(x, y, *_points(1, (0.0, -back - 2.5), (0.0, -back - 14.0)))
+    thick = draw.uniform("process_mm", 0.7, 2.0)
+    paint(edge(thick - process), "bone")
+    paint(edge(thick - shell - process), "marrow")
+    gap = draw.uniform("epidural_mm", 0.2, 1.5)
+    behind = draw.uniform("fat_mm", 0.0, 3.0) * edge(-y - 2.0, 1.0)
+    paint(edge(scene.wall + gap + behind), "fat")
+    on = draw.chance("on", p)
+    scene.outside = scene.outside + on * (tissue - scene.outside)
+
+
+# Levels of the spine's tissues against the brighter of fluid and white matter.
+_SPINE_LEVELS = {
+    "bone": (0.0, 0.15),
+    "marrow": (0.05, 0.7),
+    "muscle": (0.15, 0.7),
+    "fat": (0.2, 1.3),
+    "nerve": (0.4, 0.9),
+    "blood": (0.05, 1.5),
+}
+
+
+def _points(side, *points):
+    """Coordinates of points (x, y) mm, one side's mirrored, as tensors."""
+    return [torch.tensor(float(v)) if not torch.is_tensor(v) else v for px, py in points for v in (side * px, py)]
+
+
+def _brighter(scene):
+    """What surroundings are drawn against: dark fluid leaves muscle, fat and marrow as they are."""
+    return torch.maximum(scene.fluid, scene.white)
+
+
+@effect("contrast", "cord")
+def flow_voids(scene: CordScene, draw: Draw, *, p=0.3, level=(0.15, 0.85)) -> None:
+    """Fluid that pulses loses signal in front and at the sides of the cord, unevenly on the two sides."""
+    x, y = scene.cord
+    on = draw.chance("on", p)
+    for name, side in (("left", -1), ("right", 1)):
+        dx = x - side * draw.uniform(f"{name}_x", 3.0, 9.0)
+        dy = y - draw.uniform(f"{name}_y", -2.0, 5.5)
+        spot = torch.exp(
+            -((dx / draw.uniform(f"{name}_w", 1.0, 3.0)) ** 2) - (dy / draw.uniform(f"{name}_h", 0.7, 2.0)) ** 2
+        )
+        scene.csf = scene.csf * (1 - on * spot * (1 - draw.uniform(f"{name}_level", *level)))
 
 
 @effect("contrast", "cord", required=True)

@@ -44,6 +44,7 @@ class CordSimulator(SliceSimulator):
         drift_mm: tuple[float, float] = (0.0, 0.0),
         stages: Sequence[str] | None = None,
         reseed: Mapping[str, int] | None = None,
+        along: Mapping[str, tuple[float, float]] | None = None,
     ) -> CordScene:
         """Run the effects of some stages.
 
@@ -58,8 +59,10 @@ class CordSimulator(SliceSimulator):
             None: all.
         reseed : dict of str to int, optional
             Seeds of single effects.
+        along : dict of str to tuple of float, optional
+            Of single effects: place along a stack and share that changes, as :class:`Draw` has them.
         """
         scene = CordScene(self.bank, count, self.size, SPACING_MM, drift_mm)
         if index is not None:
             scene.index = index
-        return scene.run(self.settings, seed, stages, reseed)
+        return scene.run(self.settings, seed, stages, reseed, along)

@@ -22,12 +22,29 @@ from sctseg7t.simulate.scene import one_thread
 _ORDINARY = {
     "place": {"shift": 0.0, "far_p": 0.0},
     "tissues": {"iso_csf_p": 0.0, "dark_csf_p": 0.0, "dark_gm_p": 0.0, "flat_gm_p": 0.0},
+    "bones": {"p": 1.0},
     "resolution": {"interpolated_p": 0.0},
     # Its map is drawn with the noise, so anew per slice: a strong one would make slices of unlike SNR.
     "noise": {"uneven": 0.1},
 }
 # How far the same lesions reach along the cord, and the spread of a compression about its level.
 _LESION_MM, _COMPRESSION_SD_MM = 9.0, 5.0
+# Over how many mm of a stack what surrounds the cord becomes another, and how much of it: discs and vertebrae, roots,
+# vessels, flow, shim.
+_CHANGES = {
+    "canal": (30.0, 0.4),
+    "surroundings": (12.0, 0.5),
+    "bones": (9.0, 0.6),
+    "roots": (6.0, 1.0),
+    "vessels": (8.0, 0.9),
+    "flow_voids": (10.0, 0.8),
+    "pial_vessels": (10.0, 0.7),
+    "fissures": (25.0, 0.5),
+    "dropout": (15.0, 0.6),
+    "far_ghosts": (8.0, 0.5),
+}
+# Effects that records of version 0.1.0 do not know: their scans have none of them.
+_NEW_EFFECTS = ("bones", "flow_voids", "far_ghosts")
 # Settings that records of version 0.1.0 lack; their defaults change nothing.
 _ADDED = {
     "gray_matter": {"moved_mm", "uneven_mm", "one_side_p", "outset_mm"},
@@ -35,13 +52,18 @@ _ADDED = {
     "canal": {"streaks"},
     "surroundings": {"dim_p", "dim"},
     "visibility": {"least"},
+    "lesions": {"wedge_p"},
+    "noise": {"coils"},
 }
 _STAGES = ("anatomy", "contrast", "acquisition")
 
 
 @dataclass(frozen=True)
 class ScanPlan:
-    """Geometry and quality of one simulated scan. Lengths in mm (UsageError where they cannot be)."""
+    """Geometry and quality of one simulated scan. Lengths in mm (UsageError where they cannot be).
+
+    ``changing``: what surrounds the cord changes along the stack; otherwise all slices share it.
+    """
 
     seed: int = 0
     slices: int = 12
@@ -50,6 +72,7 @@ class ScanPlan:
     field_of_view_mm: float = 72.0
     snr: float = 25.0
     off_centre_mm: tuple[float, float] = (6.0, -4.0)
+    changing: bool = True
 
     def __post_init__(self):
         if self.slices < 1:
@@ -69,9 +92,10 @@ def simulate_scan(
 ) -> tuple[nib.Nifti1Image, dict[str, nib.Nifti1Image], dict[str, Any]]:
     """Simulate a scan.
 
-    All slices share one draw of the effects, so what chance switches on is on for the whole scan; a probability
-    of 1 or 0 decides it. Anatomy moves along the bank and the cord drifts a little through the stack. Noise is
-    drawn anew per slice and lesions every 9 mm; compression has one level, from which it fades.
+    All slices share one draw of most effects, so what chance switches on is on for the whole scan; a probability
+    of 1 or 0 decides it. What surrounds the cord (canal, bones, roots, vessels, flow, shim) changes smoothly along
+    the stack, unless the plan is not ``changing``. Anatomy moves along the bank and the cord drifts a little through
+    the stack. Noise is drawn anew per slice and lesions every 9 mm; compression has one level, from which it fades.
 
     Parameters
     ----------
@@ -116,6 +140,7 @@ def simulate_scan(
                 stages=_STAGES,
                 drift_mm=(plan.off_centre_mm[0] + 1.0 * bend, plan.off_centre_mm[1] + 3.0 * bend),
                 reseed={"noise": own_seed + k, "lesions": own_seed + int(k * plan.thickness_mm / _LESION_MM)},
+                along={n: (k * plan.thickness_mm / mm, share) for n, (mm, share) in _CHANGES.items() if plan.changing},
             )
             maps = torch.cat([scene.stored, _native_fractions(scene)], 1)[0].numpy()
             start = (maps.shape[-1] - count) // 2
@@ -188,7 +213,9 @@ def scan_from_record(
         The record lacks a part, another version of the simulator wrote it, or the anatomy's files are not there.
     """
     try:
-        sources, plan, recipe = record["anatomy"], dict(record["plan"]), dict(record["recipe"])
+        # Version 0.1.0 had neither the one nor the other.
+        plan, recipe = {"changing": False, **record["plan"]}, {**dict.fromkeys(_NEW_EFFECTS, False), **record["recipe"]}
+        sources = record["anatomy"]
         plan = ScanPlan(**{**plan, "off_centre_mm": tuple(plan["off_centre_mm"])})
     except (KeyError, TypeError, ValueError) as err:
         raise InputError(

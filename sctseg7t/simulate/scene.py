@@ -2,8 +2,9 @@
 
 import contextlib
 import functools
+import math
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -27,11 +28,25 @@ class Draw:
         Images of a batch: a number is an (N, 1, 1, 1) tensor. 0: one image, a number is a float.
     size : int
         Pixels of :meth:`noise` along each side.
+    along : tuple of float, optional
+        Place along a stack, in lengths over which numbers become others, and how much of them changes (0 to 1):
+        they move smoothly about those of the whole stack. What :attr:`gen` itself draws stays.
     """
 
-    def __init__(self, seed: int, name: str, count: int = 0, size: int = 0):
+    def __init__(self, seed: int, name: str, count: int = 0, size: int = 0, along: tuple[float, float] | None = None):
         self.count, self.size, self.kept = count, size, {}
-        self.gen = torch.Generator().manual_seed((int(seed) * 1_000_003 + zlib.crc32(name.encode())) % 2**63)
+        first = (int(seed) * 1_000_003 + zlib.crc32(name.encode())) % 2**63
+        self.gen = torch.Generator().manual_seed(first)
+        self._mixed: list[tuple[float, torch.Generator]] = []
+        if along is not None:
+            (node, part), change = divmod(along[0], 1), along[1]
+            # Squares of the weights add up to one: the mixture of normal numbers is normal again.
+            for weight, own in (
+                (math.sqrt(1 - change**2), "stack"),
+                (change * math.cos(part * math.pi / 2), int(node)),
+                (change * math.sin(part * math.pi / 2), int(node) + 1),
+            ):
+                self._mixed.append((weight, torch.Generator().manual_seed(zlib.crc32(f"{first} {own}".encode()))))
 
     def keep(self, name: str, value: Any) -> Any:
         """Keep a value under a name; returns it."""
@@ -51,18 +66,28 @@ class Draw:
 
     def normal(self, name: str, sd: float, mean: float = 0.0) -> Any:
         """Normal with a mean and a standard deviation."""
-        return self.keep(name, mean + sd * torch.randn(self.count or 1, 1, 1, 1, generator=self.gen))
+        return self.keep(
+            name, mean + sd * self._normal(lambda gen: torch.randn(self.count or 1, 1, 1, 1, generator=gen))
+        )
 
     def chance(self, name: str, probability: float) -> Any:
         """1.0 with the given probability, else 0.0."""
         return self.keep(name, (self._unit() < probability).float())
 
     def _unit(self) -> torch.Tensor:
+        if self._mixed:
+            return torch.special.ndtr(self._normal(lambda gen: torch.randn(self.count or 1, 1, 1, 1, generator=gen)))
         return torch.rand(self.count or 1, 1, 1, 1, generator=self.gen)
+
+    def _normal(self, numbers: Callable[[torch.Generator], torch.Tensor]) -> torch.Tensor:
+        """Normal numbers of unit SD; along a stack, those of the stack mixed with those of the two nearest nodes."""
+        if not self._mixed:
+            return numbers(self.gen)
+        return torch.stack([weight * numbers(gen) for weight, gen in self._mixed]).sum(0)
 
     def noise(self, nodes: int) -> torch.Tensor:
         """Smooth noise of unit SD over the images, (N, 1, S, S); follows from the seed, so it is not kept."""
-        return smooth_noise(self.gen, self.count or 1, nodes, self.size)
+        return self._normal(lambda gen: smooth_noise(gen, self.count or 1, nodes, self.size))
 
     def field(self, period_mm: float, shape: Sequence[int]) -> torch.Tensor:
         """Smooth noise of unit SD over a volume at 1 mm, (X, Y, Z)."""
@@ -93,6 +118,7 @@ class Scene:
         seed: int,
         stages: Sequence[str] | None = None,
         reseed: Mapping[str, int] | None = None,
+        along: Mapping[str, tuple[float, float]] | None = None,
     ) -> Self:
         """Apply effects in the order of the settings; returns the scene itself.
 
@@ -105,13 +131,15 @@ class Scene:
             Effects of other stages are passed over.
         reseed : mapping of str to int, optional
             Seeds of single effects.
+        along : mapping of str to tuple of float, optional
+            Of single effects: place along a stack and share that changes, as :class:`Draw` has them.
         """
         with torch.no_grad():
             for name, values in settings.items():
                 entry, values = EFFECTS[self.organ][name], dict(values)
                 if stages is not None and entry.stage not in stages:
                     continue
-                draw = Draw((reseed or {}).get(name, seed), name, self.count, self.size)
+                draw = Draw((reseed or {}).get(name, seed), name, self.count, self.size, (along or {}).get(name))
                 self.drawn[name] = draw.kept
                 present = draw.chance("present", values.pop("probability")) if "probability" in values else 1.0
                 if present:
