@@ -45,6 +45,13 @@ def parser() -> Parser:
                 ),
                 Option("-preview FILE.png", "draw windows of the recipe with their labels on one sheet; needs no -o"),
                 Option(
+                    "-beside SCAN",
+                    "in -preview also draw real scans, a row below each row of simulated windows: a folder with manual "
+                    "masks, or IMAGE:SC=MASK:GM=MASK",
+                    nargs="+",
+                    default=[],
+                ),
+                Option(
                     "-effects",
                     "list the effects of every organ with their settings, and stop",
                     action=Answer,
@@ -78,6 +85,8 @@ def parser() -> Parser:
 def _run(args):
     if not (args.output or args.preview):
         raise UsageError("say where the scans go with -o FOLDER, or give -preview FILE.png or -effects")
+    if args.beside and not args.preview:
+        raise UsageError("-beside draws real scans in -preview; give -preview FILE.png")
     if args.participants and not args.output:
         raise UsageError("-participants describes the scans of -o; give -o FOLDER")
 
@@ -96,9 +105,11 @@ def _run(args):
     if args.preview:
         from sctseg7t.simulate.cord import CordSimulator
         from sctseg7t.simulate.preview import contact_sheet
+        from sctseg7t.train.real_scans import find_scans
 
         simulator = CordSimulator(bank, recipe.of_quality(**quality).simulation)
-        say(contact_sheet(simulator, args.count or 12, args.seed, args.preview, recipe.name))
+        beside = find_scans(args.beside) if args.beside else ()
+        say(contact_sheet(simulator, args.count or 12, args.seed, args.preview, recipe.name, beside))
     rows = []
     for plan in plans:
         subject, path = write_scan(args.output, bank, recipe, plan, args.seed)

@@ -426,3 +426,47 @@ class TestGrayMatterOfItsOwn:
             run("acquisition", noise={"snr": (snr, snr)}, visibility={"least": 6.0}) for snr in (1000.0, 0.1)
         )
         assert area(quiet.target[:, 1]).min() > 1 and not loud.target[:, 1].any()
+
+
+# ---- the spine, flow, receivers ------------------------------------------------
+
+
+class TestAroundTheCord:
+    def test_bones_change_nothing_of_cord_and_fluid(self, run):
+        narrow = {"size": 160, "canal": {"semi_x": (8.0, 8.0), "semi_y": (6.0, 6.0)}}
+        plain, spine = run("contrast", **narrow), run("contrast", bones={"p": 1.0}, **narrow)
+        inside = plain.in_canal > 0.999
+        torch.testing.assert_close(spine.image[inside], plain.image[inside], atol=2e-3, rtol=0)
+        assert (spine.image - plain.image).abs()[plain.in_canal < 0.01].mean() > 0.05
+        # Cortical bone and ligaments are black.
+        assert (spine.outside.flatten(1).amin(1) < 0.2 * spine.fluid.flatten()).all()
+
+    def test_dark_fluid_leaves_tissue_bright(self, run):
+        scene = run("contrast", tissues={"dark_csf_p": 1.0}, bones={"p": 1.0}, count=16)
+        assert scene.outside.flatten(1).amax(1).mean() > 1.2 * scene.fluid.mean()
+
+    def test_flow_voids_darken_fluid_alone(self, run):
+        plain, flow = run("contrast"), run("contrast", flow_voids={"p": 1.0})
+        assert (flow.csf <= plain.csf + 1e-6).all() and (flow.csf < 0.9 * plain.csf).any()
+        torch.testing.assert_close(flow.inner, plain.inner)
+
+    def test_far_ghosts_leave_the_labels(self, run):
+        plain, ghost = run("acquisition"), run("acquisition", far_ghosts={"p": 1.0})
+        torch.testing.assert_close(ghost.target, plain.target)
+        assert (ghost.image - plain.image).abs().max() > 0.01
+
+    def test_wedges_lie_at_the_surface(self, run):
+        lesion = {"p": 1.0, "count": 1, "lift": (0.4, 0.4), "wedge_p": 1.0}
+        plain, hurt = run("contrast", count=40), run("contrast", count=40, lesions=lesion)
+        lift = (hurt.inner - plain.inner) * plain.sc
+        x, y = (axis[0, 0] / 0.7 for axis in (plain.x, plain.y))
+        middle = (x**2 + 2 * y**2 < 3).float()
+        assert lift.sum() > 0 and (lift * middle).sum() < 0.25 * lift.sum()
+
+    def test_more_receivers_lift_the_dark(self, run):
+        still = {"snr": (8.0, 8.0), "uneven": 0.0}
+        one, many = (run("acquisition", noise={**still, "coils": n}, count=32) for n in (1, 4))
+        lifted = many.stored - one.stored
+        dark = one.stored < 0.2 * one.stored.flatten(1).amax(1).view(-1, 1, 1, 1)
+        assert (lifted >= -1e-6).all()
+        assert lifted[dark].mean() > 2 * lifted[~dark].mean() > 0

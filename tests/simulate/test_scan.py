@@ -323,6 +323,34 @@ class TestParticipants:
         assert (tmp_path / "participants.tsv").read_text() == text
 
 
+class TestChangeAlongTheStack:
+    def plan(self, changing):
+        return replace(PLAN, slices=12, thickness_mm=3.0, changing=changing)
+
+    def test_surroundings_change_smoothly_and_the_cord_does_not(self, bank):
+        recipe = {"roots": {"p": 1.0}, "lesions": False, "noise": False}
+        drawn = simulate_scan(bank, self.plan(True), recipe)[2]
+        assert {"canal", "bones", "roots"} <= set(drawn["drawn_by_slice"])
+        assert {"build", "gray_matter", "tissues"} <= set(drawn["drawn"])
+        wide = [kept["semi_x"] for kept in drawn["drawn_by_slice"]["canal"]]
+        near, far = abs(np.diff(wide)).mean(), abs(wide[0] - np.array(wide[6:])).mean()
+        assert 0 < near < far
+        # Every vertebra is there: none is switched on by chance.
+        assert all(kept["on"] == 1 for kept in drawn["drawn_by_slice"]["bones"])
+
+    def test_a_plan_without_change_shares_all(self, bank):
+        drawn = simulate_scan(bank, self.plan(False), {"lesions": False, "noise": False, "compression": False})[2]
+        assert not drawn["drawn_by_slice"]
+
+    def test_a_record_of_before_has_none_of_the_new_effects(self, bank):
+        new = ("bones", "flow_voids", "far_ghosts")
+        image, _, record = simulate_scan(bank, replace(PLAN, changing=False), dict.fromkeys(new, False))
+        plan = {name: value for name, value in record["plan"].items() if name != "changing"}
+        recipe = {name: value for name, value in record["recipe"].items() if name not in new}
+        old = {"anatomy": "parametric", "plan": plan, "recipe": recipe}
+        np.testing.assert_array_equal(scan_from_record(old)[0].dataobj, image.dataobj)
+
+
 # ---- contact sheet -------------------------------------------------------------
 
 
@@ -335,6 +363,18 @@ class TestContactSheet:
         assert preview.contact_sheet(simulator, 2, 3, tmp_path / "again.png").read_bytes() == a
         with pytest.raises(OutputError):
             preview.contact_sheet(simulator, 1, 0, tmp_path / "none" / "a.png")
+
+    def test_real_scans_stand_below_simulated_windows(self, bank, scan, tmp_path):
+        image, truth, _ = scan
+        nib.save(image, tmp_path / "a.nii.gz")
+        mask = nib.Nifti1Image((truth["SC"].get_fdata() > 0.5).astype(np.uint8), image.affine)
+        nib.save(mask, tmp_path / "a_seg-manual.nii.gz")
+        alone, both = tmp_path / "alone.png", tmp_path / "both.png"
+        assert cli.main(["-preview", str(alone), "-n", "4"]) == 0
+        assert cli.main(["-preview", str(both), "-n", "4", "-beside", str(tmp_path)]) == 0
+        heights = [int.from_bytes(path.read_bytes()[20:24], "big") for path in (alone, both)]
+        assert heights[1] > 1.4 * heights[0]
+        assert cli.main(["-o", str(tmp_path / "o"), "-beside", str(tmp_path)]) == 2
 
     def test_caption_says_what_was_drawn(self, bank):
         recipe = {"atrophy": {"p": 1.0}, "compression": {"p": 0.0}, "lesions": False, "tissues": {"iso_csf_p": 1.0}}
