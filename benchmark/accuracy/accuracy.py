@@ -1,14 +1,15 @@
 """Accuracy and repeatability on the development scans, next to sct_deepseg_gm's network and recipe.
 
-    python benchmark/accuracy/accuracy.py [-data ../shared/data] [-m MODEL] [-peer] [-stress] [-o DIR]
+    python benchmark/accuracy/accuracy.py [-data ../shared/data] [-m MODEL] [-peer] [-o DIR] [-page FILE.md]
 
-Masks are made and compared by ``sctseg7t.compare``, as ``sct7t_compare -run`` does. Printed per scan, for SC and GM:
-Dice (3D, mean and worst slice), slices lost (Dice at most 0.7, or nothing found), HD95 and ASSD, CSA bias; then
-Bland-Altman limits of the per-slice CSA, the scan-rescan coefficient of variation of the CSA, and the locator's
-errors. ``-peer`` adds the zoo's sct_gm_large. ``-o`` keeps the comparison's tables, figures and report.
+These are development scans: 3 T, healthy volunteers, looked at while the tool was made. The figures are not those of
+unseen data. The GM masks of gm-challenge began as sct_deepseg_gm's own output, and two of them equal it voxel for
+voxel. So its figures there say nothing. The scan t2s was drawn independently: that is the comparison to read.
 
-"Development scans": they were looked at while the tool was made, so these figures are not those of unseen data. Of
-the gm-challenge GM labels some began as the peer's own output, which flatters the peer there.
+The masks are made and compared as ``sct7t_compare -run`` does it, without any hint about where the cord is.
+``sct_gm_large`` is sct_deepseg_gm's network and recipe. Dice, HD95 and ASSD are of the whole scan (3D), and means of
+its slices. ``lost`` counts slices with a Dice of at most 0.7, or with nothing found. The area is that of the mask
+against the reference's.
 """
 
 import argparse
@@ -21,20 +22,24 @@ from pathlib import Path
 import numpy as np
 from scans import canonical, centres, compare_models, scans
 
+from sctseg7t.report.results_page import figure, name_models, table
+from sctseg7t.report.results_page import run as run_with_page
+
 OURS, PEER = "ours", "sct_gm_large"
 COLUMNS = {
-    "slices": "{:6d}",
-    "lost": "{:4d}",
-    "dice": "{:6.3f}",
-    "dice_slice": "{:6.3f}",
-    "worst": "{:6.3f}",
-    "hd95_slice_mm": "{:6.2f}",
-    "hd95_mm": "{:6.2f}",
-    "assd_slice_mm": "{:6.3f}",
-    "assd_mm": "{:6.3f}",
-    "csa_bias_slice_percent": "{:+7.1f}",
-    "csa_bias_percent": "{:+7.1f}",
+    "slices": ("slices", "{:.0f}"),
+    "lost": ("lost", "{:.0f}"),
+    "dice": ("Dice", "{:.3f}"),
+    "dice_slice": ("Dice, slices", "{:.3f}"),
+    "worst": ("worst slice", "{:.3f}"),
+    "hd95_slice_mm": ("HD95, mm", "{:.2f}"),
+    "hd95_mm": ("HD95 3D, mm", "{:.2f}"),
+    "assd_slice_mm": ("ASSD, mm", "{:.3f}"),
+    "assd_mm": ("ASSD 3D, mm", "{:.3f}"),
+    "csa_bias_slice_percent": ("area, slices", "{:+.1f} %"),
+    "csa_bias_percent": ("area", "{:+.1f} %"),
 }
+STRUCTURES = {"SC": "Spinal cord", "GM": "Gray matter"}
 DATASET = "gm-challenge (4 scans, 3 T) and sct-testing t2s, development scans"
 
 
@@ -92,25 +97,62 @@ def locator_errors(data, segmenter):
 
 
 def print_tables(comparison, located):
-    """Rows of SC, then GM (also the peer's), and what the locator found."""
+    """A table of SC and one of GM (also the peer's), what two scans of a session say, and what the locator found."""
     from sctseg7t.compare.report_tables import sizes_of
 
-    head = "slices lost |   Dice  slice  worst |   HD95     3D   ASSD     3D | CSA bias  total   (mm, %; slice means)"
     for structure in ("SC", "GM"):
-        print(f"\n{structure:3} {'scan':34} {head}")
+        print(f"\n## {STRUCTURES[structure]}")
+        rows, lines = [], []
         for method, against in comparison.pairs_of(structure):
-            table = by_scan(comparison, structure, method)
-            for case, row in table.iterrows():
-                print(f"    {f'{case} {method}':34} {_cells(row)}")
-            print(f"    {f'all {method}':34} {_cells(overall(table))}")
-            print("    " + _agreement_line(sizes_of(comparison, structure, method, against)))
+            found = by_scan(comparison, structure, method)
+            rows += [(case, method, *_cells(row)) for case, row in found.iterrows()]
+            rows.append(("all", method, *_cells(overall(found))))
+            lines.append(f"- {method}: {_agreement_line(sizes_of(comparison, structure, method, against))}.")
             if repeated := repeatability(comparison, structure, method):
                 (slices, n), (scan, _) = repeated
-                print(f"    scan-rescan CoV of the CSA: {slices:.2f} % per slice ({n}), {scan:.2f} % of a scan's mean")
-    print()
-    for name, errors in located.items():
-        within = f"{(errors <= 3).sum()} of {len(errors)} slices within 3 mm"
-        print(f"locator {name:10} median {np.median(errors):.2f}, max {errors.max():.2f} mm, {within}")
+                text = f"{scan:.2f} % of a scan's mean area, {slices:.2f} % of a slice's ({n} slices)"
+                lines.append(f"- {method}: scan-rescan CoV (two scans of one session): {text}.")
+        table(("scan", "masks", *(title for title, _ in COLUMNS.values())), rows)
+        print("\n".join(lines))
+    if located:
+        print("\n## Locator")
+        head = ("scan", "slices", "within 3 mm", "median error, mm", "largest, mm")
+        numbers = ((name, len(e), int((e <= 3).sum()), np.median(e), e.max()) for name, e in located.items())
+        table(head, [(name, n, near, f"{middle:.2f}", f"{most:.2f}") for name, n, near, middle, most in numbers])
+
+
+def draw(comparison):
+    """Figure: every scan as a point, slices behind it; Dice and area against the reference's, by masks."""
+    from sctseg7t.report import plotting
+
+    figure, axes = plotting.new_figure(2, 2, 3.4, 3.0)
+    cases = list(dict.fromkeys(comparison.rows.case))
+    for column, structure in zip(axes.T, ("SC", "GM")):
+        methods = [method for method, _ in comparison.pairs_of(structure)]
+        for place, method in enumerate(methods):
+            whole, slices = by_scan(comparison, structure, method), comparison.slices(structure)
+            slices = slices[(slices.method == method) & (slices.outlier != "extra")]
+            for n, case in enumerate(cases):
+                if case in whole.index:
+                    own = slices[slices.case == case]
+                    at = place + (n - (len(cases) - 1) / 2) * 0.14
+                    look = {"color": plotting.PALETTE[n % len(plotting.PALETTE)]}
+                    label = case if column[0] is axes[0, 0] and place == 0 else None
+                    _points(column[0], at, own.dice, whole.dice[case], look, label)
+                    _points(column[1], at, own.size_difference_percent, whole.csa_bias_percent[case], look)
+        column[0].set(title=structure, ylabel="Dice")
+        column[1].set(ylabel="area against the reference, %")
+        column[1].axhline(0, color="0.6", linewidth=0.7, zorder=0)
+        for axis in column:
+            axis.set_xticks(range(len(methods)), methods)
+            axis.set_xlim(-0.5, len(methods) - 0.5)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _points(axis, at, slices, whole, look, label=None):
+    axis.plot(np.full(len(slices), at), slices, ".", alpha=0.35, markersize=3, **look)
+    axis.plot(at, whole, "o", markeredgecolor="black", markersize=7, label=label, **look)
 
 
 def repeatability(comparison, structure, method):
@@ -124,14 +166,13 @@ def repeatability(comparison, structure, method):
 
 
 def _cells(row):
-    cells = [form.format(int(row[name]) if form.endswith("d}") else row[name]) for name, form in COLUMNS.items()]
-    return " | ".join(" ".join(cells[part]) for part in (slice(0, 2), slice(2, 5), slice(5, 9), slice(9, 11)))
+    return [form.format(row[name]) for name, (_, form) in COLUMNS.items()]
 
 
 def _agreement_line(b):
-    numbers = f"bias {b['bias']:+.2f} mm2, limits of agreement {b['lower']:+.2f} to {b['upper']:+.2f} mm2"
+    numbers = f"bias {b['bias']:+.2f} mm², limits of agreement {b['lower']:+.2f} to {b['upper']:+.2f} mm²"
     share = f"{b['bias_percent']:+.1f} %, {b['lower_percent']:+.1f} to {b['upper_percent']:+.1f} %"
-    return f"CSA against the reference, {b['n']} slices (Bland-Altman): {numbers} ({share})"
+    return f"area against the reference, {b['n']} slices (Bland-Altman): {numbers} ({share})"
 
 
 # --- what is recorded --------------------------------------------------------------------
@@ -199,7 +240,6 @@ def main(argv=None):
     p.add_argument("-m", "--model", help="model of the zoo or .onnx file (default: the task's)")
     p.add_argument("-peer", action="store_true", help="also sct_deepseg_gm's network, from the folder's peers/")
     p.add_argument("-cache", help="folder that keeps the masks (default: a temporary one)")
-    p.add_argument("-stress", action="store_true", help="also perturbed and simulated scans (minutes)")
     p.add_argument("-record", metavar="MODELS.JSON", help="put the figures into the model's entry and card")
     p.add_argument("-o", "--output", help="folder for tables, figures and report")
     args = p.parse_args(argv)
@@ -223,12 +263,9 @@ def _run(args, cache):
     models = {OURS: args.model or "gm_sc", **({PEER: PEER} if args.peer else {})}
     comparison = compare_models(args.data, models, cache)
     located = locator_errors(args.data, segmenter)
-    print(f"{segmenter.model.spec.label} on the development scans")
+    name_models(segmenter.model.spec, *([PEER] if args.peer else []), segmenter.model.locator_spec)
     print_tables(comparison, located)
-    if args.stress:
-        import stress
-
-        stress.run(scans(args.data), segmenter)
+    figure(draw(comparison), "accuracy", "Each development scan a point, its slices small dots behind it.")
     if args.output:
         write_comparison(comparison, args.output)
     if args.record:
@@ -236,4 +273,4 @@ def _run(args, cache):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_with_page(main, __doc__, "Accuracy"))

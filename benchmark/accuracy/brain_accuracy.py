@@ -8,6 +8,7 @@ other side; those under 3 voxels are left out on both sides.
 """
 
 import argparse
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -195,4 +196,6 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    from sctseg7t.report.results_page import run as run_with_page
+
+    sys.exit(run_with_page(main, __doc__, "Brain lesions: accuracy"))

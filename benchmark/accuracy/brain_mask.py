@@ -11,6 +11,7 @@ is no brain must be refused. ``-o`` writes a picture a scan: the data set's mask
 
 import argparse
 import resource
+import sys
 import time
 from pathlib import Path
 
@@ -295,4 +296,6 @@ def draw(path, data, known, found):
 
 
 if __name__ == "__main__":
-    main()
+    from sctseg7t.report.results_page import run as run_with_page
+
+    sys.exit(run_with_page(main, __doc__, "Brain mask"))

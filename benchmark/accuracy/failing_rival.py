@@ -16,6 +16,9 @@ import nibabel as nib
 import numpy as np
 from scans import CHALLENGE
 
+from sctseg7t.report.results_page import name_models
+from sctseg7t.report.results_page import run as run_with_page
+
 SESSIONS = ("9584", "9669", "10062Ses1", "10062Ses2")
 
 
@@ -55,6 +58,7 @@ def main(argv=None):
     from sctseg7t.compare.subjects import persons
     from sctseg7t.compare.types import REFERENCE
 
+    name_models("gm_sc")
     with tempfile.TemporaryDirectory() as folder:
         make_rival(labels, Path(folder) / "rival")
         root = labels.parents[1]
@@ -72,4 +76,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_with_page(main, __doc__, "A rival that fails"))

@@ -8,12 +8,16 @@ all development scans, but no limit was set by them.
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from perturb import Case
 from scans import canonical, scans
+
+from sctseg7t.report.results_page import name_models
+from sctseg7t.report.results_page import run as run_with_page
 
 CHOSEN = ("9584", "10062Ses1", "gre-me_echo-1", "sub-01_acq-MTon_MTS")
 FLAGS = ("gm_contrast_low", "past_cord_end", "contrast_unusual")
@@ -281,6 +285,7 @@ def main():
     import sctseg7t
 
     segmenter = sctseg7t.open_segmenter(device="cpu", threads=args.threads)
+    name_models(segmenter.model.spec)
     peer = sctseg7t.open_segmenter(model="sct_gm_large", device="cpu", threads=args.threads) if args.peer else None
     table = run(args.data, segmenter, peer, args.simulated)
     other_contrasts(args.data, segmenter, table)
@@ -292,4 +297,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_with_page(main, __doc__, "Flags"))

@@ -8,11 +8,15 @@ on the cord found. Then what it says of images without a cord.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from scans import centres, scans
+
+from sctseg7t.report.results_page import name_models
+from sctseg7t.report.results_page import run as run_with_page
 
 
 def perturbations(data, mask, spacing):
@@ -76,6 +80,7 @@ def main():
     from sctseg7t.inference.pipeline import open_segmenter
 
     segmenter = open_segmenter("gm_sc", None, "cpu")
+    name_models(segmenter.model.spec, segmenter.model.locator_spec)
     table = {}
     for name, image, sc, _ in scans(args.data):
         canonical = nib.as_closest_canonical(nib.load(image))
@@ -146,4 +151,4 @@ def _without_cord(data, segmenter):
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_with_page(main, __doc__, "Locator"))

@@ -9,9 +9,13 @@ smaller by convention.
 """
 
 import argparse
+import sys
 
 import numpy as np
 from scans import canonical, scans
+
+from sctseg7t.report.results_page import name_models
+from sctseg7t.report.results_page import run as run_with_page
 
 RADIUS_MM = np.arange(0, 12, 0.05)
 CLEAR = 1.4
@@ -49,6 +53,7 @@ def main():
     from sctseg7t.inference.pipeline import open_segmenter
 
     segmenter = open_segmenter(device="cpu")
+    name_models(segmenter.model.spec)
     print(f"{'development scans':12} {'rays':>5} {'reference - half max':>21} {'ours - half max':>16}   (mm)")
     for name, image, sc, _ in scans(args.data):
         result = segmenter.run(image)
@@ -61,4 +66,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_with_page(main, __doc__, "Outline of the cord"))

@@ -22,6 +22,9 @@ from painted import Paint, paint, scaled_cord
 from perturb import Case, resampled
 from scans import canonical, scans
 
+from sctseg7t.report.results_page import figure, name_models
+from sctseg7t.report.results_page import run as run_with_page
+
 MOVES_PX = (-0.6, -0.4, -0.2, 0.0, 0.2, 0.4, 0.6)
 SIZES_PERCENT = (-10, -5, 0, 5, 10)
 OURS, PEER = "cord_gm_sc", "sct_gm_large"
@@ -229,26 +232,27 @@ def print_changes(found, segmenter, gm, sc):
         )
 
 
-def draw(results, path):
+def draw(results):
     """Figure: measured against true GM area, each scan a line, a panel a model."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, len(results), figsize=(4 * len(results), 4), squeeze=False, sharey=True)
+    drawn, axes = plt.subplots(1, len(results), figsize=(4 * len(results), 4), squeeze=False, sharey=True)
     for panel, (name, (lines, _)) in zip(axes[0], results.items()):
         for scan, line in lines.items():
             panel.plot(*line["GM"].means, "o-", ms=3, label=scan)
         panel.plot([0, 30], [0, 30], color="0.7", lw=1, zorder=0)
         panel.set(title=name, xlabel="true GM area (mm$^2$)", xlim=(0, 30), ylim=(0, 30), aspect="equal")
     axes[0, 0].set_ylabel("measured GM area (mm$^2$)")
-    axes[0, 0].legend(frameon=False, fontsize=8)
-    figure.savefig(path, dpi=130, bbox_inches="tight")
+    axes[0, 0].legend(frameon=False, fontsize=9)
+    drawn.tight_layout()
+    return drawn
 
 
-def picture(found, path):
-    """PNG of a real slice, and as painted: smaller, as it is, larger, erased."""
+def picture(found):
+    """Figure of a real slice, and as painted: smaller, as it is, larger, erased."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(len(found), 6, figsize=(12, 2 * len(found)))
+    drawn, axes = plt.subplots(len(found), 6, figsize=(12, 2 * len(found)))
     for row, scan in zip(axes, found):
         case = Case.load(scan)
         k = int(np.argmax(case.gm.sum((0, 1))))
@@ -259,8 +263,10 @@ def picture(found, path):
         low, high = np.percentile(shown[0], (1, 99))
         for panel, image, title in zip(row, shown, ("real", "-0.6 px", "-0.3", "0", "+0.6", "erased")):
             panel.imshow(image.T, cmap="gray", origin="lower", vmin=low, vmax=high)
-            panel.set(xticks=[], yticks=[], title=f"{scan.name} {title}")
-    figure.savefig(path, dpi=90, bbox_inches="tight")
+            panel.set(xticks=[], yticks=[])
+            panel.set_title(f"{scan.name} {title}", fontsize=10)
+    drawn.tight_layout()
+    return drawn
 
 
 def main(argv=None):
@@ -280,16 +286,25 @@ def main(argv=None):
         found = scans(args.data)
         for model in args.model:
             segmenter = open_segmenter(None, model, "cpu", threads=args.threads)
+            name_models(segmenter.model.spec)
             results[Path(model).name.removesuffix(".onnx")] = of_model(found, model, segmenter, args.quick)
     except (UserError, ValueError) as error:
         print(f"response: {error}", file=sys.stderr)
         return 2
-    if args.output:
-        Path(args.output).mkdir(parents=True, exist_ok=True)
-        draw(results, Path(args.output) / "response.png")
-        picture(found, Path(args.output) / "painted.png")
+    drawn = {
+        "response": (draw(results), "Measured against true GM area, each scan a line."),
+        "response_painted": (
+            picture(found),
+            "A slice of each scan: real, GM painted smaller, as it is, larger, erased.",
+        ),
+    }
+    for name, (own, text) in drawn.items():
+        figure(own, name, text, dpi=100)
+        if args.output:
+            Path(args.output).mkdir(parents=True, exist_ok=True)
+            own.savefig(Path(args.output) / f"{name}.png", dpi=100)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_with_page(main, __doc__, "Response: do the areas follow?"))

@@ -1,10 +1,16 @@
-"""Stress tables: how accuracy changes when a scan does. Run by ``accuracy.py -stress``.
+"""Stress tables: how accuracy changes when a scan does.
+
+    python benchmark/accuracy/stress.py [-data ../shared/data] [-m MODEL] [-page FILE.md]
 
 Three tables. Development scans perturbed in known ways: mean Dice, its change against the row that the block
-starts with, the worst scan's change, slices lost. Changes that must not change a mask: voxels that differ.
-Simulated scans, whose true fractions are known: Dice and CSA against them.
+starts with, the worst scan's change, slices lost (Dice at most 0.7, or nothing found). Changes that must not change
+a mask: voxels that differ. Simulated scans, whose true fractions are known: Dice and area against them.
+
+A resampled scan is judged by a resampled reference, which counts against us.
 """
 
+import argparse
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +25,10 @@ from perturb import (
     turned_affine,
     turned_voxels,
 )
-from scans import LOST, canonical
+from scans import LOST, canonical, scans
+
+from sctseg7t.report.results_page import name_models, table
+from sctseg7t.report.results_page import run as run_with_page
 
 TISSUES = ("SC", "GM")
 SEEDS = (1, 2, 3)
@@ -71,7 +80,7 @@ def run(found, segmenter):
     try:
         tables["simulated"] = simulated(segmenter)
     except ImportError as error:
-        print(f"\nsimulated scans left out: {error}")
+        print(f"\nSimulated scans are left out: {error}.")
     return tables
 
 
@@ -80,8 +89,7 @@ def run(found, segmenter):
 
 def perturbed(cases, segmenter):
     """Dice of every block's rows over the scans."""
-    print(f"\n{'perturbed development scans':40} |  SC Dice  change  worst lost |  GM Dice  change  worst lost")
-    table = []
+    found = []
     for block in blocks():
         base = {name: _score(block.unchanged(case), segmenter) for name, case in cases.items()}
         for label, changes in {block.baseline: None, **block.rows}.items():
@@ -101,13 +109,18 @@ def perturbed(cases, segmenter):
                     "lost": sum(s[tissue][1] for runs in scores.values() for s in runs),
                     "slices": sum(s[tissue][2] for runs in scores.values() for s in runs),
                 }
-            table.append(row)
-            print(f"{label:40} | " + " | ".join(_perturbed_cells(row[t]) for t in TISSUES), flush=True)
-    return table
+            found.append(row)
+    print("## Perturbed development scans")
+    head = [f"{tissue} {what}" for tissue in TISSUES for what in ("Dice", "change", "worst", "lost")]
+    table(
+        ("change", *head), [(row["change"], *(c for t in TISSUES for c in _perturbed_cells(row[t]))) for row in found]
+    )
+    return found
 
 
 def _perturbed_cells(cell):
-    return f"{cell['dice']:8.3f} {cell['change']:+7.3f} {cell['worst_change']:+6.3f} {cell['lost']:4d}"
+    lost = f"{cell['lost']} of {cell['slices']}"
+    return f"{cell['dice']:.3f}", f"{cell['change']:+.3f}", f"{cell['worst_change']:+.3f}", lost
 
 
 def _score(case, segmenter):
@@ -144,8 +157,7 @@ def invariant(cases, segmenter):
     }
     plain = {name: _masks(segmenter, case.image) for name, case in cases.items()}
     total = {t: sum(int(masks[t].sum()) for masks in plain.values()) for t in TISSUES}
-    print(f"\n{'voxels that differ, all scans':40} | {'SC of':>5} {total['SC']} | {'GM of':>5} {total['GM']}")
-    table = []
+    found = []
     for label, change in changes.items():
         differ = dict.fromkeys(TISSUES, 0)
         for name, case in cases.items():
@@ -153,9 +165,11 @@ def invariant(cases, segmenter):
             for tissue in TISSUES:
                 mask = masks[tissue][::-1] if label.startswith("content") else masks[tissue]
                 differ[tissue] += int((mask != plain[name][tissue]).sum())
-        table.append({"change": label, **differ})
-        print(f"{label:40} | {differ['SC']:11d} | {differ['GM']:11d}", flush=True)
-    return table
+        found.append({"change": label, **differ})
+    print("## Changes that must not change a mask")
+    head = [f"voxels of {tissue} that differ, of {total[tissue]}" for tissue in TISSUES]
+    table(("change", *head), [tuple(row.values()) for row in found])
+    return found
 
 
 def _flip(axis):
@@ -186,9 +200,7 @@ def simulated(segmenter):
     rows |= {f"SNR {snr}": {"snr": float(snr)} for snr in (5, 10, 40)}
     rows |= {f"cord {abs(x) + abs(y):.0f} mm off": {"off_centre_mm": (x, y)} for x, y in ((4.0, 0.0), (0.0, -8.0))}
     bank = load_bank(["parametric"])
-    heads = [f"{tissue:>4} Dice  worst   CSA %  lost" for tissue in TISSUES]
-    print(f"\n{'simulated scans, true fractions known':40} | {' | '.join(heads)}")
-    table = []
+    found = []
     for label, change in rows.items():
         scans = [simulate_scan(bank, ScanPlan(seed=seed, **{**usual, **change}))[:2] for seed in SEEDS]
         scores = [_simulated_score(image, truth, segmenter) for image, truth in scans]
@@ -201,13 +213,15 @@ def simulated(segmenter):
                 "csa_bias_percent": float(bias.mean()),
                 "lost": int(lost.sum()),
             }
-        table.append(row)
-        print(f"{label:40} | " + " | ".join(_simulated_cells(row[t]) for t in TISSUES), flush=True)
-    return table
+        found.append(row)
+    print("## Simulated scans")
+    head = [f"{tissue} {what}" for tissue in TISSUES for what in ("Dice", "worst", "area", "lost")]
+    table(("scan", *head), [(row["scan"], *(c for t in TISSUES for c in _simulated_cells(row[t]))) for row in found])
+    return found
 
 
 def _simulated_cells(cell):
-    return f"{cell['dice']:8.3f} {cell['worst']:6.3f} {cell['csa_bias_percent']:+7.1f} {cell['lost']:5d}"
+    return f"{cell['dice']:.3f}", f"{cell['worst']:.3f}", f"{cell['csa_bias_percent']:+.1f} %", cell["lost"]
 
 
 def _simulated_score(image, truth, segmenter):
@@ -226,3 +240,19 @@ def _simulated_score(image, truth, segmenter):
         bias = 100 * (masks[tissue].sum() / fraction.sum() - 1)
         scores[tissue] = (overlap(reference, masks[tissue])["dice"], bias, lost)
     return scores
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("-data", default="../shared/data", help="folder of the development data")
+    p.add_argument("-m", "--model", help="model of the zoo or .onnx file (default: the task's)")
+    args = p.parse_args()
+    from sctseg7t.inference.pipeline import open_segmenter
+
+    segmenter = open_segmenter("gm_sc", args.model, "cpu")
+    name_models(segmenter.model.spec, segmenter.model.locator_spec)
+    run(scans(args.data), segmenter)
+
+
+if __name__ == "__main__":
+    sys.exit(run_with_page(main, __doc__, "Stress"))

@@ -21,6 +21,9 @@ from pathlib import Path
 import numpy as np
 from scans import compare_models, run_and_compare
 
+from sctseg7t.report.results_page import name_models
+from sctseg7t.report.results_page import run as run_with_page
+
 # Group to recipe.
 GROUPS = {"HC": "healthy", "MS": "ms", "ALS": "als"}
 # In-plane pixel (mm) and the share of the study's subjects that had it.
@@ -231,6 +234,7 @@ def _run(args, out):
         found = compare_models(args.data, models, out / "development/masks", where)
         parts["Development scans"] = _with_command(found, "development")
         write_comparison(parts["Development scans"], out / "development", report=bool(args.output))
+    name_models(*models.values())
     text = report(parts)
     print(text)
     if args.output:
@@ -247,4 +251,4 @@ def _with_command(comparison, part):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_with_page(main, __doc__, "The tables of the 2021 study"))

@@ -14,6 +14,7 @@ instead); and of boundary pixels with `math.dist`, the kindest form of it. One t
 import argparse
 import math
 import os
+import sys
 import time
 
 import numpy as np
@@ -158,4 +159,6 @@ def _one_thread():
 
 
 if __name__ == "__main__":
-    main()
+    from sctseg7t.report.results_page import run as run_with_page
+
+    sys.exit(run_with_page(main, __doc__, "Speed: agreement measures"))

@@ -22,6 +22,9 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from sctseg7t.report.results_page import name_models, table
+from sctseg7t.report.results_page import run as run_with_page
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -104,20 +107,28 @@ def main():
     folder = Path(tempfile.mkdtemp())
     cpus = len(os.sched_getaffinity(0))
     print(f"CPUs {cpus}, load {os.getloadavg()[0]:.1f}, {args.n} scans, median of {args.runs} pairs")
+    name_models("gm_sc")
     paths = make_scans(folder / "bids", args.n, args.data)
     loop, batch = commands(folder / "bids", paths, folder / "out", args.workers)
     pairs = [(timed(loop, folder / "out"), timed(batch, folder / "out")) for _ in range(args.runs)]
     again = statistics.median(_again(batch) for _ in range(args.runs))
     loop_s, batch_s = (statistics.median(column) for column in zip(*pairs))
     ratios = ", ".join(f"{a / b:.2f}" for a, b in pairs)
-    print(f"shell loop of sct7t_deepseg {loop_s:7.2f} s  {60 * args.n / loop_s:7.1f} scans/min")
-    print(f"sct7t_batch                 {batch_s:7.2f} s  {60 * args.n / batch_s:7.1f} scans/min")
-    print(f"ratio {loop_s / batch_s:.2f} (pairs {ratios}); the same again, all up to date: {again:.2f} s")
+    named = (
+        ("shell loop of `sct7t_deepseg`", loop_s),
+        ("`sct7t_batch`", batch_s),
+        ("the same again, up to date", again),
+    )
+    rows = [(name, f"{seconds:.2f} s", f"{60 * args.n / seconds:.0f}") for name, seconds in named]
+    table((f"{args.n} scans", "median", "scans a minute"), rows)
+    print(f"Times faster than the loop: {loop_s / batch_s:.2f} (pairs {ratios}).")
+    rows = []
     for count in args.memory:
         place = folder / f"bids-{count}"
         _, batch = commands(place, make_scans(place, count, args.data), folder / "out", args.workers)
         tree, parent = peak_memory(batch, folder / "out")
-        print(f"memory, {count:3d} scans: all processes {tree:6.0f} MB, of these the parent {parent:5.0f} MB")
+        rows.append((count, f"{tree:.0f} MB", f"{parent:.0f} MB"))
+    table(("scans", "memory of all processes", "of these the parent"), rows)
     shutil.rmtree(folder)
 
 
@@ -128,4 +139,4 @@ def _again(command):
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_with_page(main, __doc__, "Speed: many scans"))

@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sctseg7t.report.results_page import name_models
+from sctseg7t.report.results_page import run as run_with_page
 from sctseg7t.runtime.patches import patch_starts, sliding_patches
 from sctseg7t.runtime.session import usable_cpus
 
@@ -121,6 +123,7 @@ def main(argv=None):
     from sctseg7t.zoo.weights import weights
 
     spec = load_manifest().model(args.model)
+    name_models(spec)
     path = weights(spec)
     print(f"{spec.label}, {len(spec.input.channels)} channels, brain of {int(brain(1)[1].sum() / 1000)} mL\n")
     print("| provider | patch | overlap | threads | background left out | patches | seconds |")
@@ -140,4 +143,4 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_with_page(main, __doc__, "Speed: brains"))

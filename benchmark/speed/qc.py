@@ -125,4 +125,6 @@ def load_time(page):
 
 
 if __name__ == "__main__":
-    main()
+    from sctseg7t.report.results_page import run as run_with_page
+
+    sys.exit(run_with_page(main, __doc__, "Speed: QC page"))

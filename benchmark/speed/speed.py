@@ -20,8 +20,12 @@ import nibabel as nib
 import numpy as np
 from process import measure, paired
 
+from sctseg7t.report.results_page import name_models, table
+from sctseg7t.report.results_page import run as run_with_page
+
 ROOT = Path(__file__).resolve().parents[2]
 PEER = "sct_gm_large"
+NAME = "`sct7t_deepseg`, 20 slices of 416 x 416"
 
 
 def make_scan(path, slices=20, size=416):
@@ -47,28 +51,33 @@ def main():
     python = [sys.executable]
     ours = [*python, "-m", "sctseg7t.cli.deepseg", "-i", str(scan), "-ofolder", str(folder / "out"), "-device", "cpu"]
     helped = measure([*python, "-m", "sctseg7t.cli.deepseg", "--help"], runs=args.runs, warmup=1)
-    print(f"CPUs {len(os.sched_getaffinity(0))}, load {os.getloadavg()[0]:.1f}, {args.runs} runs, median (min - max)")
-    _row("sct7t_deepseg --help", helped)
+    print(f"CPUs {len(os.sched_getaffinity(0))}, load {os.getloadavg()[0]:.1f} at the start, {args.runs} runs")
+    rows = [_row("`sct7t_deepseg --help`", helped)]
+    name_models("gm_sc")
     os.environ.setdefault("SCT7T_MIRROR", str(Path(args.data).absolute() / "peers"))
     networks = _peers(folder)
     if PEER in networks:
         peer = [*python, str(ROOT / "benchmark/peers/sct_gm.py"), "-i", str(scan), "-o", str(folder / "peer.nii.gz")]
         both = paired(ours, [*peer, "-onnx", str(networks[PEER])], runs=args.runs, warmup=1)
-        _row("sct7t_deepseg, 20 slices of 416 x 416", both["a"])
-        _row("sct_deepseg_gm's recipe, same scan", both["b"])
+        rows += [_row(NAME, both["a"]), _row("sct_deepseg_gm's recipe, same scan", both["b"])]
         ratios = [1 / r for r in both["pair_ratios"]]
-        print(f"{'times faster than that':42} {1 / both['ratio']:.1f} (pairs {min(ratios):.1f} - {max(ratios):.1f})")
+        rows.append(
+            ("times faster than that", f"{1 / both['ratio']:.1f}", f"{min(ratios):.1f} - {max(ratios):.1f}", "")
+        )
     else:
-        _row("sct7t_deepseg, 20 slices of 416 x 416", measure(ours, runs=args.runs, warmup=1))
+        rows.append(_row(NAME, measure(ours, runs=args.runs, warmup=1)))
+    table(("whole process", "median", "least - most", "peak memory"), rows)
     seconds = json.loads((folder / "out/t2s_deepseg.json").read_text())["seconds"]
-    print("steps (last run): " + ", ".join(f"{name} {value * 1000:.0f} ms" for name, value in seconds.items()))
+    table(("step inside (last run)", "ms"), [(name, f"{value * 1000:.0f}") for name, value in seconds.items()])
     _networks(networks)
 
 
 def _row(name, figures):
     wall, peak = figures["wall_s"], figures["peak_mb"]
-    spread = f"{wall['median']:.2f} s ({wall['min']:.2f} - {wall['max']:.2f})"
-    print(f"{name:42} {spread}, peak {peak['median']:.0f} MB, exit {figures['exit_code']}")
+    if figures["exit_code"]:
+        raise SystemExit(f"{name} ended with {figures['exit_code']}")
+    spread = f"{wall['min']:.2f} - {wall['max']:.2f} s"
+    return name, f"{wall['median']:.2f} s", spread, f"{peak['median']:.0f} MB"
 
 
 def _peers(folder):
@@ -86,7 +95,7 @@ def _peers(folder):
         found["unet of the public 7 T model's shape"] = folder / "unet7t.onnx"
         found[PEER] = weights(load_manifest().model(PEER), offline=True)
     except (ImportError, UserError) as err:
-        print(f"peers left out: {err}")
+        print(f"Peers are left out: {err}.")
     return found
 
 
@@ -117,12 +126,11 @@ def _networks(networks, slices=20):
             for start in range(0, len(images), batch):
                 sessions[name].run(images[start : start + batch])
             times[name].append(time.perf_counter() - begun)
-    first = None
-    for name, values in times.items():
-        median = float(np.median(values[1:]))
-        first = first or median
-        print(f"network alone, {slices} slices: {name:42} {median:.3f} s ({median / first:.1f} x ours)")
+    medians = {name: float(np.median(values[1:])) for name, values in times.items()}
+    first = next(iter(medians.values()))
+    rows = [(name, f"{seconds:.3f} s", f"{seconds / first:.1f}") for name, seconds in medians.items()]
+    table((f"network alone, {slices} slices", "median", "times ours"), rows)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_with_page(main, __doc__, "Speed: one scan"))

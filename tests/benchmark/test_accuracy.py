@@ -71,7 +71,7 @@ def test_what_differs_is_counted(comparison):
 def test_the_command_prints_its_tables_and_keeps_the_comparison(data, tmp_path, capsys):
     assert accuracy.main(["-data", str(data), "-o", str(tmp_path)]) == 0
     said = capsys.readouterr().out
-    assert "scan-rescan CoV" in said and "locator t2s" in said
+    assert "scan-rescan CoV" in said and "## Locator" in said
     rows = pd.read_csv(tmp_path / "compare_slices.csv")
     assert len(rows) == 5 * 3 * 2 and (tmp_path / "report.html").is_file()
     assert accuracy.main(["-data", str(tmp_path)]) == 2
