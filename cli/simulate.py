@@ -72,7 +72,8 @@ def parser() -> Parser:
                 Option("-snr SNR", "signal-to-noise ratio (default 25)", type=number()),
                 Option(
                     "-anatomy SOURCE",
-                    "AMU7T, PAM50, masks or parametric, instead of the recipe's (default parametric); can be repeated",
+                    "AMU7T, PAM50, masks, parametric (necks) or thoracolumbar, instead of the recipe's (default "
+                    "parametric); can be repeated",
                     action="append",
                 ),
                 shared.DATA,

@@ -5,7 +5,7 @@ A bank is a stack of axial SC and GM probability maps on one fine grid. Sources:
 - ``AMU7T``: 7 T cervical template, 0.176 x 0.176 x 0.5 mm (Massire et al., 2021 study set).
 - ``PAM50``: De Leener et al., NeuroImage 2018; 0.5 mm.
 - ``masks``: manual SC and GM masks, a folder in the layout of the gm-challenge data set.
-- ``parametric``: drawn from published morphometry; needs no file at all.
+- ``parametric``: necks drawn from published morphometry; needs no file at all. ``thoracolumbar``: what is below.
 """
 
 import functools
@@ -121,7 +121,7 @@ def load_bank(sources: Sequence[str], folders: Mapping[str, str | Path] | None =
     Parameters
     ----------
     sources : sequence of str
-        Any of ``AMU7T``, ``PAM50``, ``masks``, ``parametric``.
+        Any of ``AMU7T``, ``PAM50``, ``masks``, ``parametric``, ``thoracolumbar``.
     folders : dict of str to path, optional
         Folder that holds each source's NIfTI files.
     seed : int
@@ -132,7 +132,7 @@ def load_bank(sources: Sequence[str], folders: Mapping[str, str | Path] | None =
     InputError
         No source, an unknown one, or a source's files are not in its folder.
     """
-    known = (*_EXPORTED, "parametric")
+    known = (*_EXPORTED, *_FORMS)
     wrong = [name for name in sources if name not in known]
     if wrong or not sources:
         what = f"anatomy source {wrong[0]!r} is unknown" if wrong else "no anatomy source given"
@@ -233,8 +233,8 @@ def anatomy_folders(items: Sequence[str], exported: Mapping[str, str] = _EXPORTE
 
 def _stacks(source, folders, seed) -> Iterator[tuple[np.ndarray, float, str]]:
     """Maps, step (mm) and person of every stack of a source."""
-    if source == "parametric":
-        yield _parametric(np.random.default_rng(seed)), 0.8, source
+    if source in _FORMS:
+        yield _parametric(np.random.default_rng(seed), _FORMS[source]), 0.8, source
     elif source == "masks":
         for path in _files(source, folders, "*_seg-manual"):
             gm_path = path.with_name(path.name.replace("_seg-manual", "_gmseg-manual"))
@@ -298,20 +298,40 @@ def _regrid(volumes, keep, zooms):
     return out
 
 
-def _parametric(rng, count=160):
+@dataclass(frozen=True)
+class _Form:
+    """Half widths (mm) of a part of the cord, more of them at its enlargement, and its horns."""
+
+    rl: tuple[float, float]
+    ap: tuple[float, float]
+    # Place of the enlargement along the part, and its length.
+    enlargement: tuple[float, float]
+    # How far out the horns lie against those of the neck, and the ventral horn's radius.
+    spread: float
+    ventral: tuple[float, float]
+
+
+# Diameters follow Fradet et al. 2014 and Frostell et al. 2016: cervical cord 6.5-8.5 mm AP, 10-14.5 mm RL, largest at
+# C4-C6; thoracic 6-7 by 8-9 mm, slender horns; lumbar enlargement 8 by 9.5 mm, broad ones.
+_FORMS = {
+    "parametric": _Form((5.4, 1.3), (3.9, 0.15), (0.45, 0.25), 1.0, (0.62, 0.35)),
+    "thoracolumbar": _Form((4.1, 0.65), (3.25, 0.75), (0.78, 0.13), 0.68, (0.36, 0.75)),
+}
+
+
+def _parametric(rng, form, count=160):
     """Cord outlines and GM horns drawn from morphometry.
 
-    Diameters follow Fradet et al. 2014 and Frostell et al. 2016 (cervical cord 6.5-8.5 mm AP,
-    10-14.5 mm RL, largest at C4-C6). Each side has a ventral horn that is broad at the enlargement, a slender
-    dorsal horn towards the dorsolateral surface, and its share of the commissure.
+    Each side has a ventral horn that is broad at the enlargement, a slender dorsal horn towards the dorsolateral
+    surface, and its share of the commissure.
     """
     y, x = np.meshgrid(_AXIS, _AXIS, indexing="ij")
     out = np.zeros((count, 3, SIZE, SIZE), np.uint8)
     for k in range(count):
         level = k / (count - 1)
-        bulge = np.exp(-(((level - 0.45) / 0.25) ** 2))
-        rl = (5.4 + 1.3 * bulge) * rng.normal(1, 0.03)
-        ap = (3.9 + 0.15 * bulge) * rng.normal(1, 0.03)
+        bulge = np.exp(-(((level - form.enlargement[0]) / form.enlargement[1]) ** 2))
+        rl = (form.rl[0] + form.rl[1] * bulge) * rng.normal(1, 0.03)
+        ap = (form.ap[0] + form.ap[1] * bulge) * rng.normal(1, 0.03)
         angle = np.arctan2(y / ap, x / rl)
         radius = np.hypot(x / rl, y / ap)
         notch = 0.05 * np.exp(-(((angle - np.pi / 2) / 0.12) ** 2))
@@ -319,24 +339,26 @@ def _parametric(rng, count=160):
         sc = _logistic((1 - notch + flat - radius) * ap, 0.12)
         cy = rng.normal(0.35, 0.15)
         # The commissure.
-        gm = _capsule(x, y, (-0.9, cy), (0.9, cy), rng.uniform(0.18, 0.4))
+        reach = 0.9 * form.spread
+        gm = _capsule(x, y, (-reach, cy), (reach, cy), rng.uniform(0.18, 0.4))
         for side in (-1, 1):
-            gm = np.maximum(gm, _horns(rng, side * x, y, cy, rl, ap, bulge))
+            gm = np.maximum(gm, _horns(rng, side * x, y, cy, rl, ap, bulge, form))
         gm = np.minimum(_logistic(gm, 0.08), sc)
         out[k, 0], out[k, 1] = np.rint(sc * 255), np.rint(gm * 255)
     return out
 
 
-def _horns(rng, x, y, cy, rl, ap, bulge):
+def _horns(rng, x, y, cy, rl, ap, bulge, form):
     """Signed distance (mm) inside the gray matter of one side; ``x`` grows outwards."""
-    out_x = (1.35 + 0.75 * bulge) * rng.normal(1, 0.07)
-    ventral = _capsule(x, y, (1.0, cy + 0.35), (out_x, cy + rng.normal(1.0, 0.15)), 0.62 + 0.35 * bulge)
+    out_x = form.spread * (1.35 + 0.75 * bulge) * rng.normal(1, 0.07)
+    thick = form.ventral[0] + form.ventral[1] * bulge
+    ventral = _capsule(x, y, (form.spread, cy + 0.35), (out_x, cy + rng.normal(1.0, 0.15)), thick)
     apex = rng.uniform(0.8, 0.96)
     turn = np.radians(rng.normal(232, 5))
     tip = -apex * rl * np.cos(turn), apex * ap * np.sin(turn)
-    neck = 1.15 + 0.35 * bulge, cy - 1.0
-    upper = _capsule(x, y, (1.0, cy), neck, rng.uniform(0.45, 0.62))
-    return np.maximum(np.maximum(ventral, upper), _capsule(x, y, neck, tip, rng.uniform(0.28, 0.48)))
+    neck = form.spread * (1.15 + 0.35 * bulge), cy - 1.0
+    upper = _capsule(x, y, (form.spread, cy), neck, form.spread * rng.uniform(0.45, 0.62))
+    return np.maximum(np.maximum(ventral, upper), _capsule(x, y, neck, tip, form.spread * rng.uniform(0.28, 0.48)))
 
 
 def _capsule(x, y, start, stop, radius):

@@ -54,7 +54,7 @@ class TestAnatomy:
 
     @pytest.mark.parametrize("sources", [["atlas"], []])
     def test_unknown_or_no_source(self, sources):
-        with pytest.raises(InputError, match="AMU7T, PAM50, masks or parametric"):
+        with pytest.raises(InputError, match="AMU7T, PAM50, masks, parametric or thoracolumbar"):
             load_bank(sources)
 
     def ellipse(self, shape, pixel, a, b, middle):
@@ -197,3 +197,14 @@ class TestCord:
         bank = AnatomyBank(maps, stack, step, np.full(6, "x"), np.full(6, "x"))
         assert bank.neighbours(np.arange(6), np.full(6, 1.0)).tolist() == [1, 2, 2, 4, 5, 5]
         assert bank.neighbours(np.arange(6), np.full(6, -2.0)).tolist() == [0, 0, 0, 3, 4, 3]
+
+
+def test_below_the_neck_cords_are_round_with_slender_horns_and_broad_ones_at_the_lumbar_enlargement():
+    maps = load_bank(["thoracolumbar"]).maps[:, :2].astype(float) / 255
+    area = maps.sum((2, 3)) * SPACING_MM**2
+    wide, high = ((maps[:, 0] > 0.5).any(axis).sum(1) for axis in (1, 2))
+    thoracic, lumbar = slice(0, 80), slice(120, 130)
+    # Frostell et al. 2016: about 40 to 48 mm2 and 55 to 70 mm2.
+    assert 38 < area[thoracic, 0].mean() < 50 < area[lumbar, 0].mean() < 72
+    assert area[lumbar, 1].mean() > 1.6 * area[thoracic, 1].mean()
+    assert 1.1 < (wide / high)[thoracic].mean() < 1.4
