@@ -83,7 +83,7 @@ def _run(args):
             model.suffixes,
             output=args.output,
             folder=args.ofolder,
-            tables=() if args.no_csa else segmenter.tables(files),
+            tables=() if args.no_csa else segmenter.tables(files, options),
             csa_format=args.csa_format,
             others=files,
             corrections=folder_of(path, args.corrections),

@@ -35,7 +35,7 @@ from sctseg7t.image.masks import Readable, labels_on_scan
 from sctseg7t.image.volume import Volume
 from sctseg7t.image.volume import to_native as to_file
 from sctseg7t.inference.postprocess import apply, binary, override
-from sctseg7t.inference.segmenter import Clock, OpenModel, Result, Source, check_needs, load_scan
+from sctseg7t.inference.segmenter import Clock, OpenModel, Options, Result, Source, check_needs, load_scan
 from sctseg7t.measure.lesion_location import Regions
 from sctseg7t.measure.lesions import LesionTable, measure_lesions
 from sctseg7t.runtime.maps import network_maps
@@ -233,7 +233,7 @@ class BrainSegmenter:
 
     axial = False
     labels = ("brainmask",)
-    unused = ()
+    unused = ("grids",)
 
     def __init__(self, model: OpenModel) -> None:
         self.model = model
@@ -242,7 +242,7 @@ class BrainSegmenter:
             self.finder = BrainFinder(model.locator, model.locator_spec)
 
     @staticmethod
-    def tables(files: Mapping[str, Any]) -> tuple[str, ...]:
+    def tables(files: Mapping[str, Any], options: Options = Options()) -> tuple[str, ...]:
         """Kinds of tables that a scan gets."""
         return ("lesions", "load")
 

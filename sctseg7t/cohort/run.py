@@ -42,7 +42,7 @@ class Layout:
     templates : dict of str to str
         Of the files that go with the scans, by role; see :func:`sctseg7t.cohort.job.file_beside`.
     tables : callable
-        Kinds of tables of a scan, given its files by role; see :meth:`Segmenter.tables`.
+        Kinds of tables of a scan, given its files by role and the options; see :meth:`Segmenter.tables`.
     corrections : str or None
         Folder of corrected masks, ``none``, or None for that of the data set; see
         :func:`sctseg7t.inference.corrections.folder_of`.
@@ -55,7 +55,7 @@ class Layout:
     suffixes: dict[str, str]
     names: str
     templates: dict[str, str]
-    tables: Callable[[Mapping[str, Path]], tuple[str, ...]]
+    tables: Callable[[Mapping[str, Path], Options], tuple[str, ...]]
     corrections: str | None = None
     overwrite: bool = False
 
@@ -171,7 +171,7 @@ def make_jobs(
             layout.suffixes,
             names=layout.names,
             soft=settings.options.soft,
-            tables=layout.tables(files),
+            tables=layout.tables(files, settings.options),
             others=files,
             corrections=folder_of(scan.path, layout.corrections, Path(scan.relative).parent),
         )

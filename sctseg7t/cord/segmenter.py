@@ -17,7 +17,7 @@ from sctseg7t.image.volume import Volume, to_native
 from sctseg7t.image.windows import box_around
 from sctseg7t.inference.postprocess import apply, binary, override
 from sctseg7t.inference.roles import LEVELS
-from sctseg7t.inference.segmenter import Clock, OpenModel, Result, Source, load_images, load_scan
+from sctseg7t.inference.segmenter import Clock, OpenModel, Options, Result, Source, load_images, load_scan
 from sctseg7t.measure.contrast import cord_contrast
 from sctseg7t.zoo.spec import ModelSpec
 
@@ -56,7 +56,7 @@ class CordSegmenter:
 
     axial = True
     labels = ("centerline", *LEVELS, "pmj")
-    unused = ("bias", "strip")
+    unused = ("bias", "strip", "grids")
 
     def __init__(self, model: OpenModel) -> None:
         self.model = model
@@ -67,7 +67,7 @@ class CordSegmenter:
         _MODELS[spec.input.sampling.method].check_spec(spec)
 
     @staticmethod
-    def tables(files: Mapping[str, Any]) -> tuple[str, ...]:
+    def tables(files: Mapping[str, Any], options: Options = Options()) -> tuple[str, ...]:
         """Kinds of tables that a scan with these files gets."""
         return ("csa", "levels") if set(LEVELS) & set(files) else ("csa",)
 

@@ -14,12 +14,28 @@ from sctseg7t.inference.roles import SCAN
 SIDECAR = "_deepseg.json"
 # Of masks that existed before they were measured.
 MEASURE_SIDECAR = "_measure.json"
-# Every table that a segmenter can write, by kind.
+# Every table that a segmenter can write, by kind, and what else goes with the masks.
 TABLES = {
     "csa": "_csa.csv",
     "levels": "_csa_perlevel.csv",
     "lesions": "_lesions.csv",
     "load": "_lesionload.csv",
+    "newlesions": "_newlesions.csv",
+    "changes": "_lesionchanges.csv",
+    "followup": "_followup.csv",
+    # Maps and transforms of a follow-up that are no masks of a tissue.
+    "newlabels": "_newlesionlabels.nii.gz",
+    "changemap": "_lesionchanges.nii.gz",
+    "baselinelesions": "_baselinelesions.nii.gz",
+    "followup_transform": "_followup_to_halfway.tfm",
+    "baseline_transform": "_baseline_to_halfway.tfm",
+    "newlesions@baseline": "_space-baseline_newlesions.nii.gz",
+    "lesions@baseline": "_space-baseline_lesions.nii.gz",
+    "changemap@baseline": "_space-baseline_lesionchanges.nii.gz",
+    "newlesions@halfway": "_space-halfway_newlesions.nii.gz",
+    "changemap@halfway": "_space-halfway_lesionchanges.nii.gz",
+    "scan@halfway": "_space-halfway_followup.nii.gz",
+    "baseline@halfway": "_space-halfway_baseline.nii.gz",
 }
 
 # The same tables in the columns of the Spinal Cord Toolbox: one a mask, named after it; their kinds are csa:SC, ...

@@ -262,6 +262,61 @@ _LOAD = (
 )
 LOAD_COLUMNS = (_FILE, *_LOAD, Column("flags", description="flags of its lesions, joined by ;"), _CORRECTED, _TOOL)
 
+# --- follow-ups ---------------------------------------------------------------------------
+
+NEW_LESION_COLUMNS = (
+    _FILE,
+    Column("id", description="number in the map of new lesions; 1 is the largest"),
+    Column("kind", description="new: no lesion was there or beside it; grown: gained by a lesion of the baseline"),
+    Column("first_seen", description="session of the scan that shows it first, else that scan's file"),
+    Column("change", "", "mean change of intensity since the baseline, in medians of the brain"),
+    *(column for column in LESION_COLUMNS if column.name not in ("filename", "id", "corrected")),
+)
+CHANGE_COLUMNS = (
+    _FILE,
+    Column("id", description="number of the lesion, of either time; 1 is the largest"),
+    Column("status", description="new, grown, stable, shrunk or vanished"),
+    Column("volume_before_mm3", "mm3", "volume at the baseline, 0 if new"),
+    Column("volume_now_mm3", "mm3", "volume at the follow-up, 0 if vanished"),
+    Column("growth", "", "relative change of volume, by the lesion's signal; empty if it is new or has vanished"),
+    Column("grown_mm3", "mm3", "volume that it has gained"),
+    Column("shrunk_mm3", "mm3", "volume that it has lost"),
+    Column("stable_mm3", "mm3", "volume that it has at both times"),
+    Column("change", "", "mean change of intensity over the lesion of either time, in medians of the brain"),
+    Column("centroid_r_mm", "mm", "centre in the follow-up's scanner coordinates, to the right"),
+    Column("centroid_a_mm", "mm", "the same, to anterior"),
+    Column("centroid_s_mm", "mm", "the same, to superior"),
+    _TOOL,
+)
+_FOLLOWUP = (
+    Column("n_new", "", "new lesions of at least 3 mm; 0 where nothing is new", label="new lesions"),
+    Column("n_new_small", description="smaller new ones, listed and not counted"),
+    Column("new_ml", "mL", "volume of all new lesions"),
+    Column("n_enlarging", description="places where a lesion of the baseline has grown"),
+    Column("enlarging_ml", "mL", "volume that was gained there"),
+    Column("more_than_2_new", description="1 if n_new is more than 2, as the Rio score asks; else 0"),
+    Column("more_than_4_new", description="1 if n_new is more than 4, as the modified Rio score asks; else 0"),
+    *(
+        Column(f"n_lesions_{status}", description=f"lesions of either time that are {status}")
+        for status in ("new", "grown", "stable", "shrunk", "vanished")
+    ),
+    Column("grown_ml", "mL", "volume that lesions of both times have gained"),
+    Column("shrunk_ml", "mL", "volume that lesions of both times have lost"),
+    Column("stable_ml", "mL", "volume that lesions have at both times"),
+    Column("vanished_ml", "mL", "volume of lesions that have vanished"),
+    Column("load_before_ml", "mL", "volume of all lesions at the baseline"),
+    Column("load_now_ml", "mL", "the same at the follow-up"),
+    Column("baseline", description="the earlier scan"),
+    Column("turn_deg", "degree", "by how much the head has turned between the scans"),
+    Column("shift_mm", "mm", "by how much it has moved"),
+    Column("disagreement_mm", "mm", "largest distance between both ways of aligning the scans"),
+    Column("overlap", "", "share of the smaller brain that both scans see"),
+    Column("likeness", "", "correlation of the aligned scans over the brain"),
+    Column("noise", "", "robust SD of their difference, in medians of the brain"),
+    Column("pair_warnings", description="doubts about the pair, as codes joined by ;"),
+)
+FOLLOWUP_COLUMNS = (_FILE, *_FOLLOWUP, _TOOL)
+
 # --- cohorts --------------------------------------------------------------------------
 
 WHO_COLUMNS = (

@@ -6,15 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from sctseg7t.files import write_csv
 from sctseg7t.measure.columns import (
+    CHANGE_COLUMNS,
     CSA_COLUMNS,
+    FOLLOWUP_COLUMNS,
     LESION_COLUMNS,
     LEVEL_COLUMNS,
     LOAD_COLUMNS,
+    NEW_LESION_COLUMNS,
 )
 from sctseg7t.measure.csa import CsaTable
 from sctseg7t.text import ranges
 
 if TYPE_CHECKING:
+    from sctseg7t.measure.followup import FollowUp
     from sctseg7t.measure.lesions import LesionTable
 
 
@@ -154,6 +158,50 @@ def write_load_csv(
     about = {"tool_version": tool_version, "corrected": tuple(corrected)}
     rows = ({**summary, "filename": name, **about} for name, summary in summaries.items())
     write_csv(path, LOAD_COLUMNS, rows)
+
+
+def write_followup_csvs(
+    followup: "FollowUp", tables: Mapping[str, Path], *, filename: str = "", tool_version: str = ""
+) -> None:
+    """Write the tables of a follow-up that a plan has: new lesions, every lesion's changes, one row of counts.
+
+    Parameters
+    ----------
+    followup : sctseg7t.measure.followup.FollowUp
+    tables : dict of str to Path
+        Of the kinds ``newlesions``, ``changes`` and ``followup``.
+    filename, tool_version : str
+        As for :func:`write_lesion_csv`.
+
+    Raises
+    ------
+    OutputError
+        As for :func:`write_lesion_csv`.
+    """
+    shared = {"filename": filename, "tool_version": tool_version}
+    if "newlesions" in tables:
+        own = {**shared, "first_seen": followup.first_seen, "reason": followup.table.reason}
+        parts = zip(followup.table.lesions, followup.kinds, followup.changes)
+        rows = (
+            {**own, **vars(lesion), "counted": int(lesion.counted), "kind": kind, "change": change}
+            for lesion, kind, change in parts
+        )
+        write_csv(tables["newlesions"], NEW_LESION_COLUMNS, rows)
+    if "changes" in tables:
+        names = [
+            c.name for c in CHANGE_COLUMNS if c.name not in ("filename", "tool_version") and "centroid" not in c.name
+        ]
+        middles = ({f"centroid_{axis}_mm": at for axis, at in zip("ras", centre)} for centre in followup.centres)
+        rows = (
+            {**shared, **{name: getattr(row, name) for name in names}, **middle}
+            for row, middle in zip(followup.lesions, middles)
+        )
+        write_csv(tables["changes"], CHANGE_COLUMNS, rows)
+    if "followup" in tables:
+        known = {column.name for column in FOLLOWUP_COLUMNS}
+        pair = {name: value for name, value in followup.details.items() if name in known}
+        doubts = {"pair_warnings": tuple(followup.details.get("warnings", ()))}
+        write_csv(tables["followup"], FOLLOWUP_COLUMNS, [{**shared, **followup.summary(), **pair, **doubts}])
 
 
 def _numbered(tables: CsaTable | Sequence[CsaTable]) -> list[tuple[int | None, CsaTable]]:

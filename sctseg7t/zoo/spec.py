@@ -150,12 +150,14 @@ class OutputSpec:
 
 @dataclass(frozen=True)
 class DerivedSpec:
-    """A map computed from others: one minus another (WM = SC minus GM), or the numbered lesions of one."""
+    """A map computed from others: one minus another (WM = SC minus GM), the numbered lesions of one, or what of one is
+    new since the baseline."""
 
     name: str
     suffix: str
     minus: tuple[str, str] | None = None
     labels_of: str | None = None
+    changes_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,9 @@ class ModelSpec:
     activation : str
         ``"sigmoid"``: the graph already returns probabilities; ``"logits"``: the
         caller applies the sigmoid; ``"linear"``: values are used as they come.
+    comparison : dict
+        Of models that look at a scan and its baseline: when tissue counts as changed; see
+        :class:`sctseg7t.brain.changes.Rule`.
     postprocess : tuple of dict
         In order, ``{"op": name, "params": {...}}``.
     centring : dict
@@ -195,6 +200,7 @@ class ModelSpec:
     raw: dict = field(repr=False, compare=False, hash=False)
     derived: tuple[DerivedSpec, ...] = ()
     postprocess: tuple[dict, ...] = ()
+    comparison: dict = field(default_factory=dict)
     test_time: dict = field(default_factory=dict)
     default: bool = False
     deprecated: bool = False

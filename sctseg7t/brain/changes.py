@@ -1,0 +1,246 @@
+"""What has changed between two scans of a brain: new lesions, lesions that grew, shrank or vanished."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from sctseg7t.brain.pair import Pair
+from sctseg7t.errors import ModelError
+
+_CORNERS = np.ones((3, 3, 3), bool)
+NEW, GROWN, SHRUNK, VANISHED, STABLE = "new", "grown", "shrunk", "vanished", "stable"
+# Values of the map of changes.
+CODES = {NEW: 1, GROWN: 2, SHRUNK: 3, VANISHED: 4, STABLE: 5}
+# The difference is smoothed by this (SD) before it is judged, mm.
+_SMOOTH_MM = 0.7
+# Around a lesion: what partial volume reaches, and where the tissue beside it is looked at; mm.
+_REACH_MM, _RING_MM = 1.5, 4.0
+
+
+@dataclass(frozen=True)
+class Rule:
+    """When tissue counts as changed; a model's entry may say otherwise (``comparison``).
+
+    A region is where the smoothed difference exceeds `change` and the lesion's probability, at the time that has the
+    lesion, `low_probability`. It is a change if it reaches `peak`, `probability` and `min_mm3`.
+
+    Attributes
+    ----------
+    probability, low_probability : float
+    change, peak : float
+        Medians of the brain.
+    peak_noise : float
+        The peak in SD of the smoothed difference's own noise: the larger limit of the two holds.
+    min_mm3 : float
+    growth : float
+        Relative change of volume from which a lesion counts as grown; its inverse as shrunk.
+    growth_noise : float
+        And in SD of what noise alone makes of it.
+    """
+
+    probability: float = 0.5
+    low_probability: float = 0.2
+    change: float = 0.09
+    peak: float = 0.15
+    peak_noise: float = 4.0
+    min_mm3: float = 8.0
+    growth: float = 0.25
+    growth_noise: float = 3.0
+
+    @staticmethod
+    def read(given: Mapping[str, Any], label: str) -> "Rule":
+        """The rule of a model's entry (ModelError for a name or value that is none)."""
+        known = {field.name for field in fields(Rule)}
+        for name, value in given.items():
+            if name not in known:
+                raise ModelError(f"{label}: comparison.{name} is unknown; known: {', '.join(sorted(known))}")
+            if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+                raise ModelError(f"{label}: comparison.{name} must be a number above 0, not {value!r}")
+        return Rule(**given)
+
+
+@dataclass(frozen=True)
+class LesionChange:
+    """One lesion at both times. Volumes are of the halfway grid, mm3; `change` in medians of the brain."""
+
+    id: int
+    status: str
+    volume_before_mm3: float
+    volume_now_mm3: float
+    growth: float | None
+    change: float
+
+    @property
+    def grown_mm3(self) -> float:
+        """Volume that it has gained."""
+        return max(self.volume_now_mm3 - self.volume_before_mm3, 0.0)
+
+    @property
+    def shrunk_mm3(self) -> float:
+        """Volume that it has lost."""
+        return max(self.volume_before_mm3 - self.volume_now_mm3, 0.0)
+
+    @property
+    def stable_mm3(self) -> float:
+        """Volume that it has at both times."""
+        return min(self.volume_before_mm3, self.volume_now_mm3)
+
+
+@dataclass(frozen=True, eq=False)
+class Changes:
+    """What has changed, on the halfway grid.
+
+    Attributes
+    ----------
+    new : (X, Y, Z) bool
+        Tissue that has become lesion, or a brighter one: new lesions, and where old ones have grown.
+    gone : (X, Y, Z) bool
+        Tissue that was lesion and is not, or a fainter one.
+    now, before : (X, Y, Z) bool
+        All lesions at each time. They differ only where the images do.
+    lesions : (X, Y, Z) int32
+        Each lesion of either time with its number, from 1.
+    table : tuple of LesionChange
+        In the order of the numbers.
+    """
+
+    new: np.ndarray
+    gone: np.ndarray
+    now: np.ndarray
+    before: np.ndarray
+    lesions: np.ndarray
+    table: tuple[LesionChange, ...]
+
+    def codes(self) -> np.ndarray:
+        """The map of changes (X, Y, Z) uint8, see CODES: what is new and gone, and else each lesion by its status."""
+        status = np.zeros(len(self.table) + 1, np.uint8)
+        status[1:] = [CODES[row.status] for row in self.table]
+        out = status[self.lesions]
+        # Of a lesion that has grown here, the rest is as it was.
+        whole = np.isin(out, (CODES[NEW], CODES[VANISHED]))
+        out = np.where(self.lesions > 0, np.where(whole, out, CODES[STABLE]), 0).astype(np.uint8)
+        out[self.new & (out == CODES[STABLE])] = CODES[GROWN]
+        out[self.gone & (out == CODES[STABLE])] = CODES[SHRUNK]
+        return out
+
+
+def find_changes(
+    pair: Pair, now: np.ndarray, before: np.ndarray, threshold: float, rule: Rule = Rule(), *, min_mm3: float = 3.0
+) -> Changes:
+    """Judge the difference of two scans together with a lesion network's opinion of each.
+
+    Where images do not differ, both times have the same lesions: the mean probability decides. So no lesion is won or
+    lost because a probability crossed a threshold.
+
+    Parameters
+    ----------
+    pair : Pair
+    now, before : (X, Y, Z) float32
+        Probability of lesion at each time.
+    threshold : float
+        From which it is one.
+    rule : Rule
+    min_mm3 : float
+        Lesions that are smaller are left out.
+    """
+    from scipy import ndimage
+
+    spacing = pair.grid.spacing_mm[0]
+    smooth = ndimage.gaussian_filter(pair.difference, _SMOOTH_MM / spacing)
+    inside = smooth[pair.compared]
+    noise = float(1.4826 * np.median(np.abs(inside - np.median(inside)))) if inside.size else 0.0
+    peak = max(rule.peak, rule.peak_noise * noise)
+    voxel_mm3 = pair.grid.voxel_mm3
+    new = _regions(pair.compared, smooth, now, rule, peak, voxel_mm3)
+    gone = _regions(pair.compared, -smooth, before, rule, peak, voxel_mm3)
+    same = (now + before) / 2 >= threshold
+    at_now = np.where(new, True, np.where(gone, now >= threshold, same)) & pair.brain
+    at_before = np.where(gone, True, np.where(new, before >= threshold, same)) & pair.brain
+    lesions, count = ndimage.label(at_now | at_before, _CORNERS)
+    sizes = np.bincount(lesions.ravel()) * voxel_mm3
+    kept = sizes >= min_mm3
+    kept[0] = False
+    # Largest first, as everywhere.
+    order = np.argsort(-sizes[1:], kind="stable") + 1
+    number = np.zeros(count + 1, np.int32)
+    number[order[kept[order]]] = np.arange(1, kept.sum() + 1)
+    lesions = number[lesions]
+    at_now, at_before = at_now & (lesions > 0), at_before & (lesions > 0)
+    table = tuple(_lesion_changes(pair, lesions, at_now, at_before, rule))
+    return Changes(new & at_now, gone & at_before, at_now, at_before, lesions, table)
+
+
+def _regions(inside, change, probability, rule, peak, voxel_mm3):
+    """Regions that brightened and are lesion: connected, those that reach the limits."""
+    from scipy import ndimage
+
+    labels, count = ndimage.label(inside & (change > rule.change) & (probability > rule.low_probability), _CORNERS)
+    if not count:
+        return np.zeros(inside.shape, bool)
+    ids = np.arange(count + 1)
+    kept = np.bincount(labels.ravel(), minlength=count + 1) * voxel_mm3 >= rule.min_mm3
+    for values, limit in ((change, peak), (probability, rule.probability)):
+        kept &= np.asarray(ndimage.maximum(values, labels, ids)) >= limit
+    kept[0] = False
+    return kept[labels]
+
+
+def _lesion_changes(pair, lesions, at_now, at_before, rule):
+    """Each lesion's volumes at both times and what has become of it."""
+    from scipy import ndimage
+
+    spacing, voxel_mm3 = pair.grid.spacing_mm[0], pair.grid.voxel_mm3
+    reach, ring = (int(np.ceil(mm / spacing)) for mm in (_REACH_MM, _RING_MM))
+    for number, box in enumerate(ndimage.find_objects(lesions), 1):
+        box = tuple(
+            slice(max(part.start - reach - ring, 0), min(part.stop + reach + ring, n))
+            for part, n in zip(box, lesions.shape)
+        )
+        own = lesions[box] == number
+        now_mm3, before_mm3 = (float((own & mask[box]).sum() * voxel_mm3) for mask in (at_now, at_before))
+        difference = pair.now[box] - pair.before[box]
+        change = float(difference[own].mean())
+        if not before_mm3 or not now_mm3:
+            yield LesionChange(number, NEW if now_mm3 else VANISHED, before_mm3, now_mm3, None, change)
+            continue
+        growth, error = _growth(pair, box, own, lesions[box] > 0, reach, ring)
+        status = STABLE
+        if growth > max(rule.growth, rule.growth_noise * error):
+            status = GROWN
+        elif growth < -max(1 - 1 / (1 + rule.growth), rule.growth_noise * error):
+            status = SHRUNK
+        middle = (now_mm3 + before_mm3) / 2
+        grown = max(growth, -0.95)
+        yield LesionChange(
+            number, status, 2 * middle / (2 + grown), 2 * middle * (1 + grown) / (2 + grown), float(growth), change
+        )
+
+
+def _growth(pair, box, own, any_lesion, reach, ring):
+    """Relative change of a lesion's volume, and its SD by noise: finer than voxels, by what its brightness adds up to.
+
+    A lesion's border moves by tenths of a voxel when it grows by half. Its signal above the tissue around it, summed
+    and divided by the lesion's own contrast, is its volume whatever the voxels.
+    """
+    from scipy import ndimage
+
+    now, before = pair.now[box], pair.before[box]
+    grown = ndimage.binary_dilation(own, _CORNERS, iterations=reach)
+    around = ndimage.binary_dilation(grown, _CORNERS, iterations=ring) & ~grown & pair.brain[box]
+    near = grown & pair.brain[box] & (own | ~any_lesion)
+    around &= ~any_lesion & (np.minimum(now, before) > 0.7)
+    mean = (now + before) / 2
+    tissue = np.median(mean[around]) if around.any() else np.median(mean[near])
+    core = near & (mean >= np.percentile(mean[own], 70))
+    contrast = max(float((mean[core] - tissue).mean()), 0.05)
+    # What differs around the lesion too is no change of it.
+    offset = float(np.median((now - before)[around])) if around.any() else 0.0
+    volume = max(float(np.clip(mean[near] - tissue, 0, None).sum() / contrast), 1.0)
+    gained = float(((now - before)[near] - offset).sum() / contrast)
+    spread = (now - before)[around].std() if around.sum() > 20 else pair.noise
+    # Neighbours share noise: by interpolation, about eight voxels are one.
+    error = float(spread * np.sqrt(8 * near.sum()) / contrast / volume)
+    # Relative to the smaller time's volume.
+    return gained / max(volume - gained / 2, 0.05 * volume), error

@@ -1,0 +1,348 @@
+"""The segmenter of follow-up pairs: lesions of a brain at two times, and which of them are new or have grown."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sctseg7t.brain.changes import CODES, Changes, Rule, find_changes
+from sctseg7t.brain.isotropic_grid import mask_to_native, to_grid, to_native
+from sctseg7t.brain.normalise import normalise
+from sctseg7t.brain.pair import Pair, Scan, pair_up
+from sctseg7t.brain.pair_checks import check_pair, pair_warnings
+from sctseg7t.brain.register import neutral_map, template_map
+from sctseg7t.brain.rigid import itk_transform
+from sctseg7t.brain.segmenter import (
+    PRIORS,
+    BrainResult,
+    BrainSegmenter,
+    Prepared,
+    edge_warnings,
+    only_volume,
+    prepare,
+    regions_of,
+)
+from sctseg7t.image.nifti import save
+from sctseg7t.image.volume import Volume
+from sctseg7t.image.volume import to_native as to_file
+from sctseg7t.inference.postprocess import override
+from sctseg7t.inference.segmenter import Clock, Options, Source, check_needs, load_scan
+from sctseg7t.measure.followup import FollowUp, measure_followup
+from sctseg7t.measure.lesions import measure_lesions
+from sctseg7t.runtime.maps import network_maps
+from sctseg7t.runtime.patches import sliding_patches
+from sctseg7t.version import __version__
+from sctseg7t.zoo.spec import ModelSpec
+
+SHARES = {"load": 1.0, "prepare": 45.0, "align": 15.0, "network": 25.0, "compare": 5.0, "measure": 9.0}
+NEW, BASELINE = "NEW", "baseline"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FollowUpResult(BrainResult):
+    """Lesions of a follow-up scan and what has changed since the baseline.
+
+    Attributes
+    ----------
+    followup : FollowUp
+        New lesions, all lesions at both times, and the counts.
+    pair : Pair
+        Both scans on their halfway grid.
+    changes : Changes
+        On that grid.
+    maps : dict of str to nibabel image
+        Further maps, by kind of table: numbers of new lesions, changes, baseline's lesions, and those on other grids.
+    """
+
+    followup: FollowUp = field(kw_only=True)
+    pair: Pair = field(kw_only=True)
+    changes: Changes = field(kw_only=True)
+    maps: Mapping[str, Any] = field(kw_only=True)
+
+    def write_tables(self, tables: Mapping[str, Path], *, masks: Mapping[str, Path], filename: str) -> None:
+        from sctseg7t.measure.tables import write_followup_csvs
+
+        super().write_tables(tables, masks=masks, filename=filename)
+        write_followup_csvs(self.followup, tables, filename=filename, tool_version=__version__)
+        for kind, image in self.maps.items():
+            if kind in tables:
+                save(image, tables[kind])
+        motion = self.pair.motion
+        # ITK's way: from the space that is resampled onto to the image.
+        transforms = {
+            "followup_transform": np.linalg.inv(motion.from_first),
+            "baseline_transform": np.linalg.inv(motion.from_second),
+        }
+        for kind, matrix in transforms.items():
+            if kind in tables:
+                tables[kind].write_text(itk_transform(matrix), encoding="utf-8")
+
+
+class FollowUpSegmenter(BrainSegmenter):
+    """Segmenter of new and changed lesions between two FLAIR volumes of one person."""
+
+    labels = ()
+    unused = ()
+
+    @staticmethod
+    def tables(files: Mapping[str, Any], options: Options = Options()) -> tuple[str, ...]:
+        """Kinds of tables and further maps that a scan gets."""
+        kinds = ["lesions", "load", "newlesions", "changes", "followup"]
+        kinds += ["newlabels", "changemap", "baselinelesions", "followup_transform", "baseline_transform"]
+        for grid in options.grids:
+            kinds += GRIDS[grid]
+        return tuple(kinds)
+
+    @staticmethod
+    def check(spec: ModelSpec) -> None:
+        """Refuse an entry that cannot be served (ModelError naming the field)."""
+        given = spec.input
+        needs = {
+            "input.size must name three sides": given.size is not None and len(given.size) == 3,
+            "input.spacing_mm must be the same along three axes": len(given.spacing_mm) == 3
+            and len(set(given.spacing_mm)) == 1,
+            "input.axes must be xyz": given.axes == "xyz",
+            "input.orientation must be RAS": given.orientation == "RAS",
+            f"input.channels must be one contrast, then some of {', '.join(PRIORS)}": given.channels
+            and given.channels[0] not in PRIORS
+            and set(given.channels[1:]) <= set(PRIORS),
+            "input.images must be scan and baseline": given.images == ("scan", BASELINE),
+            "outputs must be one, with a threshold and a suffix": len(spec.outputs) == 1
+            and spec.outputs[0].threshold is not None
+            and spec.outputs[0].suffix,
+            f"derived must have {NEW}, changes of the output": any(
+                one.name == NEW and one.changes_of == spec.outputs[0].name for one in spec.derived
+            ),
+            "centring.policy must be locator (of the brain) or none": spec.centring["policy"] in ("locator", "none"),
+        }
+        check_needs(spec, needs)
+        Rule.read(spec.comparison, spec.label)
+
+    def run(self, scan: Source, **files: Any) -> FollowUpResult:
+        """Find the lesions of a follow-up scan, and those that are new since the baseline.
+
+        Parameters
+        ----------
+        scan : path, nibabel image, or Volume
+            Follow-up; 3D.
+        **files
+            ``baseline``: the earlier scan.
+
+        Raises
+        ------
+        InputError
+            A scan cannot be used, or they are not two scans of one brain in one contrast.
+        """
+        clock, options, spec = Clock(SHARES, self.model.watch), self.model.options, self.model.spec
+        volumes = [load_scan(scan, options, axial=self.axial)]
+        given = files[BASELINE]
+        volumes.append(load_scan(given, options, axial=self.axial) if not isinstance(given, Volume) else given)
+        clock.lap("load")
+        # Both are asked first: a bad baseline must not cost the follow-up's minute.
+        images = [only_volume(volume) for volume in volumes]
+        ready = [self._prepared(volume, image) for volume, image in zip(volumes, images)]
+        clock.lap("prepare")
+        pair = pair_up(
+            *(Scan(own.data, volume.affine, own.mask, volume.name) for own, volume in zip(ready, volumes)),
+            spacing_mm=spec.input.spacing_mm[0],
+        )
+        check_pair(pair, volumes, [own.details for own in ready])
+        clock.lap("align")
+        now, before = (self._probability(pair, image, ready[0], clock) for image in (pair.now, pair.before))
+        clock.lap("network")
+        changes = self._changes(pair, now, before)
+        clock.lap("compare")
+        return self._result(volumes, ready, pair, changes, (now, before), clock)
+
+    def _prepared(self, volume: Volume, image: np.ndarray) -> Prepared:
+        options = self.model.options
+        return prepare(
+            image, volume.affine, name=volume.name, bias=options.bias, strip=options.strip, finder=self.finder
+        )
+
+    def _probability(self, pair, image, ready, clock):
+        """What the network says of one of the two images."""
+        spec = self.model.spec
+        how = spec.input.normalisation
+        matrix = np.linalg.inv(pair.motion.from_first)
+        channels = [normalise(image, pair.brain, how["name"], how["parameters"])]
+        channels += [
+            template_map(ready.template, PRIORS[name], matrix @ pair.grid.affine, pair.grid.shape)
+            if ready.template
+            else neutral_map(PRIORS[name], pair.brain)
+            for name in spec.input.channels[1:]
+        ]
+        maps = sliding_patches(
+            np.stack(channels),
+            lambda patches: network_maps(patches, self.model.session, spec),
+            size=spec.input.size or (),
+            overlap=spec.input.sampling.overlap,
+            told=clock.tell,
+            inside=pair.brain,
+        )
+        return maps[spec.outputs[0].channel]
+
+    def _changes(self, pair, now, before) -> Changes:
+        spec, options = self.model.spec, self.model.options
+        small = options.remove_small and {**options.remove_small, "scope": "volume"}
+        steps = override(spec.postprocess, small=small, labels=(spec.outputs[0].name,))
+        least = max(
+            (
+                params["min_mm3"] if "min_mm3" in params else params["min_voxels"] * pair.grid.voxel_mm3
+                for params in (step["params"] for step in steps if step["op"] == "remove_small")
+            ),
+            default=0.0,
+        )
+        threshold = options.threshold or spec.outputs[0].threshold or 0.5
+        rule = Rule.read(spec.comparison, spec.label)
+        return find_changes(pair, now, before, threshold, rule, min_mm3=least)
+
+    def _result(self, volumes, ready, pair, changes, probabilities, clock) -> FollowUpResult:
+        options, scan = self.model.options, volumes[0]
+        place = _Place(pair, pair.motion.from_first @ scan.affine, scan.data.shape[:3])
+        lesions, fraction = place.mask(changes.now, probabilities[0])
+        before, _ = place.mask(changes.before, probabilities[1])
+        new, new_fraction = place.mask(changes.new, probabilities[0])
+        # A lesion keeps its volume on the scan's voxels, which may cost its neighbour one: what is new is a lesion.
+        new, lesions = new & ready[0].mask, (lesions | new) & ready[0].mask
+        template = ready[0].template
+        regions = regions_of(template, scan.affine, lesions.shape) if template else None
+        chance = to_native(probabilities[0], pair.grid, place.affine, lesions.shape)
+        table = measure_lesions(lesions, scan.affine, regions, probability=chance)
+        difference = to_native(pair.difference, pair.grid, place.affine, lesions.shape)
+        followup = measure_followup(
+            measure_lesions(new, scan.affine, regions, probability=chance),
+            before=before,
+            difference=difference,
+            changes=changes.table,
+            centres=_centres(changes, pair, np.linalg.inv(pair.motion.from_first)),
+            first_seen=session_of(scan),
+        )
+        warnings = pair_warnings(pair, volumes, [own.details for own in ready])
+        warnings += [f"baseline: {text}" for text in ready[1].warnings if text not in ready[0].warnings]
+        soft = {"LESION": np.clip(fraction, 0, 1), NEW: np.clip(new_fraction, 0, 1)}
+        hard = {"LESION": lesions, NEW: new}
+        maps = {name: (soft[name], np.float32) if options.soft else (hard[name], np.uint8) for name in hard}
+        maps["LABELS"] = (table.labels, table.labels.dtype)
+        codes = place.codes(changes, lesions, new)
+        clock.lap("measure")
+        further = {
+            "newlabels": to_file(scan, followup.table.labels, followup.table.labels.dtype),
+            "changemap": to_file(scan, codes, np.uint8),
+            "baselinelesions": to_file(scan, before & ready[0].mask, np.uint8),
+        }
+        further |= other_grids(options.grids, volumes[1], pair, changes, probabilities)
+        moved = np.linalg.inv(pair.motion.from_second) @ pair.motion.from_first
+        about = {
+            "baseline": volumes[1].name,
+            "followup_to_baseline": np.round(moved, 6).tolist(),
+            "turn_deg": round(pair.motion.turn_deg, 3),
+            "shift_mm": round(pair.motion.shift_mm, 3),
+            "disagreement_mm": round(pair.motion.disagreement_mm, 3),
+            "overlap": round(pair.overlap, 4),
+            "likeness": round(pair.likeness, 4),
+            "noise": round(pair.noise, 4),
+            "warnings": [text.partition(":")[0] for text in warnings],
+        }
+        followup = followup.about(about)
+        return FollowUpResult(
+            volume=scan,
+            masks={name: to_file(scan, *maps[name]) for name in self.model.tissues},
+            tables=[table],
+            warnings=[*scan.notes, *ready[0].warnings, *warnings, *edge_warnings(table)],
+            seconds=clock.seconds,
+            locator={"network": "locator", "file": "file"}.get(ready[0].details["brain_mask"], "none"),
+            details={
+                "brain": {
+                    **ready[0].details,
+                    "lesions": table.summary(),
+                    "followup": {**about, "counts": followup.summary()},
+                }
+            },
+            suffixes=self.model.suffixes,
+            kinds=self.tables({}, options),
+            followup=followup,
+            pair=pair,
+            changes=changes,
+            maps=further,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """The way from the halfway grid to a scan's own: its affine in the halfway world, and its shape."""
+
+    pair: Pair
+    affine: np.ndarray
+    shape: tuple[int, ...]
+
+    def mask(self, mask, probability):
+        """The mask there, each lesion with its volume, and the part of each voxel that it covers."""
+        return mask_to_native(mask, self.pair.grid, self.affine, self.shape, probability)
+
+    def codes(self, changes: Changes, lesions: np.ndarray, new: np.ndarray) -> np.ndarray:
+        """The map of changes there, (X, Y, Z) uint8."""
+        codes = changes.codes()
+        out = np.zeros(self.shape, np.uint8)
+        for code in (CODES["stable"], CODES["shrunk"], CODES["vanished"], CODES["grown"], CODES["new"]):
+            found, _ = mask_to_native(codes == code, self.pair.grid, self.affine, self.shape)
+            out[found] = code
+        # The map says of every new voxel that it is, and of no other.
+        fresh = np.isin(out, (CODES["new"], CODES["grown"]))
+        out[fresh & ~new] = np.where(lesions[fresh & ~new], CODES["stable"], 0)
+        out[new & ~fresh] = CODES["grown"]
+        return out
+
+
+# Further files by the grid that they are on, see sctseg7t.inference.outputs.TABLES.
+GRIDS = {
+    "baseline": ("newlesions@baseline", "lesions@baseline", "changemap@baseline"),
+    "halfway": ("newlesions@halfway", "changemap@halfway", "scan@halfway", "baseline@halfway"),
+}
+
+
+def other_grids(
+    asked: Sequence[str], baseline: Volume, pair: Pair, changes: Changes, probabilities: Sequence[np.ndarray]
+) -> dict[str, Any]:
+    """Masks on the baseline's and on the halfway grid, by kind of file."""
+    from nibabel import Nifti1Image
+
+    made = {}
+    if "baseline" in asked:
+        place = _Place(pair, pair.motion.from_second @ baseline.affine, baseline.data.shape[:3])
+        new, _ = place.mask(changes.new, probabilities[0])
+        lesions, _ = place.mask(changes.before, probabilities[1])
+        maps = new, lesions, place.codes(changes, lesions, new)
+        made |= {kind: to_file(baseline, array, np.uint8) for kind, array in zip(GRIDS["baseline"], maps)}
+    if "halfway" in asked:
+        maps = changes.new.astype(np.uint8), changes.codes(), pair.now, pair.before
+        made |= {kind: Nifti1Image(array, pair.grid.affine) for kind, array in zip(GRIDS["halfway"], maps)}
+    return made
+
+
+def baseline_on_scan(scan: Volume, baseline: np.ndarray, affine: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """The baseline image on the follow-up's grid (X, Y, Z), by the matrix that a run recorded."""
+    matrix = np.linalg.inv(moved) @ affine
+    return to_grid(baseline, matrix, scan.grid)
+
+
+def session_of(scan: Volume) -> str:
+    """What the follow-up is called in tables: its session, else its file."""
+    from sctseg7t.bids import entities_of
+
+    session = entities_of(scan.path).get("ses") if scan.path else None
+    return f"ses-{session}" if session else scan.path.name if scan.path else scan.name
+
+
+def _centres(changes, pair, to_scan):
+    """Middle of each lesion of either time in the follow-up's world, mm."""
+    from nibabel.affines import apply_affine
+    from scipy import ndimage
+
+    count = len(changes.table)
+    if not count:
+        return []
+    middles = ndimage.center_of_mass(changes.lesions > 0, changes.lesions, range(1, count + 1))
+    return apply_affine(to_scan @ pair.grid.affine, np.array(middles)).tolist()
