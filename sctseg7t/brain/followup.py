@@ -224,6 +224,7 @@ class FollowUpSegmenter(BrainSegmenter):
         warnings += [f"baseline: {text}" for text in ready[1].warnings if text not in ready[0].warnings]
         soft = {"LESION": np.clip(fraction, 0, 1), NEW: np.clip(new_fraction, 0, 1)}
         hard = {"LESION": lesions, NEW: new}
+        maps: dict[str, tuple[np.ndarray, Any]]
         maps = {name: (soft[name], np.float32) if options.soft else (hard[name], np.uint8) for name in hard}
         maps["LABELS"] = (table.labels, table.labels.dtype)
         codes = place.codes(changes, lesions, new)

@@ -102,7 +102,7 @@ def _descend(sitk, fixed, moving, start, spacing_mm, step_mm):
     transform.SetCenter(centre.tolist())
     # Products of rounded matrices are not orthogonal enough for ITK.
     u, _, v = np.linalg.svd(start[:3, :3])
-    transform.SetMatrix((u @ v).ravel().tolist(), 1e-6)
+    transform.SetMatrix((u @ v).ravel().tolist())
     transform.SetTranslation((start[:3, :3] @ centre + start[:3, 3] - centre).tolist())
     threads = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)

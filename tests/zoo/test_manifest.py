@@ -31,7 +31,7 @@ def test_shipped_manifest_hangs_together():
         channels = [output.channel for output in spec.outputs]
         assert channels == sorted(set(channels))
         for derived in spec.derived:
-            assert set(derived.minus or [derived.labels_of]) <= names
+            assert set(derived.minus or [derived.labels_of or derived.changes_of]) <= names
         for step in spec.postprocess:
             assert {step["params"].get("label"), step["params"].get("of")} <= names | {None}
         suffixes = [part.suffix for part in (*spec.outputs, *spec.derived) if part.suffix]
