@@ -270,7 +270,7 @@ def bash():
         (["sct7t_deepseg", "-i", "a", "b", "--ofo"], ["--ofolder"]),
         (["sct7t_deepseg", "-csa-format", ""], ["tidy", "sct"]),
         (["sct7t_deepseg", "-o", ""], []),
-        (["sct7t_batch", "--task", "brain"], ["brain_lesion"]),
+        (["sct7t_batch", "--task", "brain"], ["brain_lesion", "brain_new_lesion"]),
         (["sct7t_download", "ex"], ["export"]),
         (["sct7t_download", "install", "PAM"], ["PAM50"]),
         (["sct7t_prepare", ""], ["dicom", "bias", "mask", "normalise", "resample"]),
