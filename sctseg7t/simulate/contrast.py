@@ -264,9 +264,9 @@ def bones(scene: CordScene, draw: Draw, *, p=0.5, foramen_p=0.5, artery_p=0.7) -
 # Levels of the spine's tissues against the brighter of fluid and white matter.
 _SPINE_LEVELS = {
     "bone": (0.0, 0.15),
-    "marrow": (0.05, 0.7),
-    "muscle": (0.15, 0.7),
-    "fat": (0.2, 1.3),
+    "marrow": (0.02, 0.5),
+    "muscle": (0.05, 0.4),
+    "fat": (0.1, 1.1),
     "nerve": (0.4, 0.9),
     "blood": (0.05, 1.5),
 }
@@ -283,10 +283,11 @@ def _brighter(scene):
 
 
 @effect("contrast", "cord")
-def flow_voids(scene: CordScene, draw: Draw, *, p=0.3, level=(0.15, 0.85)) -> None:
-    """Fluid that pulses loses signal in front and at the sides of the cord, unevenly on the two sides."""
+def flow_voids(scene: CordScene, draw: Draw, *, p=0.3, level=(0.15, 0.85), inflow=0.2) -> None:
+    """Fluid that pulses loses signal in front and beside the cord; all of it varies by ``inflow`` with the slice."""
     x, y = scene.cord
     on = draw.chance("on", p)
+    scene.csf = scene.csf * (1 + on * draw.uniform("inflow", -inflow, inflow))
     for name, side in (("left", -1), ("right", 1)):
         dx = x - side * draw.uniform(f"{name}_x", 3.0, 9.0)
         dy = y - draw.uniform(f"{name}_y", -2.0, 5.5)

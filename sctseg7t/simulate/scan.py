@@ -23,6 +23,7 @@ _ORDINARY = {
     "place": {"shift": 0.0, "far_p": 0.0},
     "tissues": {"iso_csf_p": 0.0, "dark_csf_p": 0.0, "dark_gm_p": 0.0, "flat_gm_p": 0.0},
     "bones": {"p": 1.0},
+    "flow_voids": {"p": 0.8},
     "resolution": {"interpolated_p": 0.0},
     # Its map is drawn with the noise, so anew per slice: a strong one would make slices of unlike SNR.
     "noise": {"uneven": 0.1},
@@ -32,12 +33,12 @@ _LESION_MM, _COMPRESSION_SD_MM = 9.0, 5.0
 # Over how many mm of a stack what surrounds the cord becomes another, and how much of it: discs and vertebrae, roots,
 # vessels, flow, shim.
 _CHANGES = {
-    "canal": (30.0, 0.4),
+    "canal": (20.0, 0.5),
     "surroundings": (12.0, 0.5),
     "bones": (9.0, 0.6),
     "roots": (6.0, 1.0),
     "vessels": (8.0, 0.9),
-    "flow_voids": (10.0, 0.8),
+    "flow_voids": (8.0, 0.9),
     "pial_vessels": (10.0, 0.7),
     "fissures": (25.0, 0.5),
     "dropout": (15.0, 0.6),
