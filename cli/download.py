@@ -10,13 +10,14 @@ from sctseg7t.errors import DownloadError, ModelError, OutputError
 
 from . import options as shared
 from .parser import Option, Parser
-from .run import Command
+from .run import Command, make_folder
 
 EPILOG = """
 examples:
   sct7t_download list
   sct7t_download install sct_gm_large
   sct7t_download export cord_gm_sc -o usb
+  sct7t_download example
 
 environment variables:
   SCT7T_CACHE      cache folder
@@ -54,6 +55,13 @@ def parser() -> Parser:
             "copy all that models need to a folder for offline use",
             "+",
             [output, offline],
+        ),
+        (
+            _example,
+            "example [-o FOLDER]",
+            "copy the example scan, which comes with the package, with the masks it was simulated from",
+            None,
+            [Option("-o --output FOLDER", "folder to fill (default: example)", default="example")],
         ),
     ):
         verb = verbs.add_parser(
@@ -200,6 +208,22 @@ def _prune(args):
         print(row.path)
     word = "would be freed" if args.dry_run else "freed"
     print(f"{sum(row.bytes for row in removed) / 1e6:.1f} MB {word}")
+    return 0
+
+
+def _example(args):
+    from sctseg7t.doctor import EXAMPLE
+    from sctseg7t.files import write_bytes
+
+    folder = make_folder("-o", args.output)
+    sources = sorted(path for path in EXAMPLE.iterdir() if path.is_file() and path.suffix != ".py")
+    for source in sources:
+        target = folder / source.name
+        if target.exists() and target.read_bytes() != source.read_bytes():
+            raise OutputError(f"{target}: is there, and is another file; give another folder with -o")
+    for source in sources:
+        print(write_bytes(folder / source.name, source.read_bytes()))
+    print(f"segment it: sct7t_deepseg -i {folder / 't2s.nii.gz'} -c gm_sc", file=sys.stderr)
     return 0
 
 

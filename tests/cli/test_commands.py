@@ -43,7 +43,8 @@ def test_every_command_is_installed(root):
     settings = configparser.ConfigParser()
     settings.read(root / "setup.cfg")
     scripts = settings["options.entry_points"]["console_scripts"].split("\n")[1:]
-    assert scripts == [f"sct7t_{name} = sctseg7t.cli.{name}:command" for name in COMMANDS]
+    own = [f"sct7t_{name} = sctseg7t.cli.{name}:command" for name in COMMANDS]
+    assert scripts == ["sct7t = sctseg7t.cli.sct7t:command", *own]
 
 
 # ---------------------------------------------------------------- help
@@ -271,7 +272,7 @@ def bash():
         (["sct7t_deepseg", "-csa-format", ""], ["tidy", "sct"]),
         (["sct7t_deepseg", "-o", ""], []),
         (["sct7t_batch", "--task", "brain"], ["brain_lesion", "brain_new_lesion"]),
-        (["sct7t_download", "ex"], ["export"]),
+        (["sct7t_download", "exp"], ["export"]),
         (["sct7t_download", "install", "PAM"], ["PAM50"]),
         (["sct7t_prepare", ""], ["dicom", "bias", "mask", "normalise", "resample"]),
     ],

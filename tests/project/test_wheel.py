@@ -7,10 +7,11 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 import pytest
 
-SOURCES = ("sctseg7t", "cli", "models.json", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = ("sctseg7t", "cli", "examples", "models.json", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
 
 
 @pytest.fixture(scope="module")
@@ -79,17 +80,41 @@ def test_every_module_is_shipped(wheel, root):
     assert modules <= names, f"add the package to setup.cfg: {sorted(modules - names)}"
 
 
-def test_run_from_the_unpacked_wheel(wheel, example, tmp_path):
-    place, out, cwd = (tmp_path / name for name in ("site", "out", "cwd"))
+@pytest.fixture(scope="module")
+def installed(wheel, tmp_path_factory):
+    """Run a command of the wheel, installed in an environment of its own, from a folder outside the checkout."""
+    place = tmp_path_factory.mktemp("installed")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(place / "env")], check=True)
+    scripts = next(path for name in ("bin", "Scripts") if (path := place / "env" / name).is_dir())
+    line = [sys.executable, "-m", "pip", "--python", str(scripts / "python"), "install", "--quiet", "--no-deps"]
+    subprocess.run([*line, "--no-index", str(wheel)], check=True)
+    # The libraries are those of the tests. A line of a .pth is a place to look in; its own .pth files are not read,
+    # so that an editable installation of the checkout is not seen.
+    (site,) = (place / "env").rglob("site-packages")
+    (site / "libraries.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "SCT7T_"))}
+    cwd = place / "cwd"
     cwd.mkdir()
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(place)
-    env = {**os.environ, "PYTHONPATH": str(place), "OMP_NUM_THREADS": "1"}
-    env.pop("SCT7T_MANIFEST", None)
-    line = [sys.executable, "-m", "sctseg7t.cli.deepseg", "-i", str(example), "-ofolder", str(out), "-device", "cpu"]
-    done = subprocess.run(line, cwd=cwd, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in out.iterdir()) == [
+
+    def run(name, *argv):
+        done = subprocess.run(
+            [str(scripts / name), *argv],
+            cwd=cwd,
+            env={**env, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout, cwd
+
+    return run
+
+
+def test_first_steps_with_the_wheel_alone(installed):
+    _, cwd = installed("sct7t_download", "example")
+    installed("sct7t_deepseg", "-i", "example/t2s.nii.gz", "-ofolder", "out", "-device", "cpu")
+    assert sorted(path.name for path in (cwd / "out").iterdir()) == [
         "t2s_csa.csv",
         "t2s_deepseg.json",
         "t2s_gmseg.nii.gz",
@@ -97,5 +122,10 @@ def test_run_from_the_unpacked_wheel(wheel, example, tmp_path):
         "t2s_wmseg.nii.gz",
     ]
     code = "import sctseg7t.cli.deepseg as c, sctseg7t.inference.pipeline as p; print(c.__file__); print(p.__file__)"
-    found = subprocess.run([sys.executable, "-c", code], cwd=cwd, env=env, capture_output=True, text=True, check=True)
-    assert all(path.startswith(str(place)) for path in found.stdout.split())
+    found, _ = installed("python", "-c", code)
+    assert all(Path(path).is_relative_to(cwd.parent) for path in found.split())
+
+
+def test_the_doctor_finds_the_wheel_sound(installed):
+    said, _ = installed("sct7t", "doctor")
+    assert "All is well" in said
