@@ -18,12 +18,15 @@ examples:
   sct7t_download install sct_gm_large
   sct7t_download export cord_gm_sc -o usb
   sct7t_download example
+  sct7t_download publish runs/mine -o zoo -licence CC-BY-4.0
+  sct7t_download add https://lab.example.org/zoo
 
 environment variables:
   SCT7T_CACHE      cache folder
   SCT7T_MIRROR     folder that is looked in first
   SCT7T_OFFLINE=1  no downloads
   SCT7T_MANIFEST   another models.json
+  SCT7T_ZOOS       folder of added zoos (default ~/.sctseg7t/zoos)
 """
 
 
@@ -41,6 +44,8 @@ def parser() -> Parser:
     as_json = Option("-json", "print JSON; of info: what an entry of your own starts from")
     offline = Option("-offline", "use only what is on this machine")
     output = Option("-o --output FOLDER", "folder to fill", required=True)
+    licence = Option("-licence TEXT", "licence of models whose entry states none")
+    called = Option("-as NAME", "what the zoo is called here (default: the last part of its address)", dest="called")
     dry_run = Option("-dry-run", "only say what would be removed")
     # What a verb does, its usage, its help, how many names it takes (None: none), and its options.
     for body, usage, text, names, options in (
@@ -49,6 +54,15 @@ def parser() -> Parser:
         (_install, "install NAME [NAME ...] [-offline]", "fetch models or data sets into the cache", "+", [offline]),
         (_verify, "verify [NAME]", "check the files on this machine, or those of NAME; fetches nothing", "?", []),
         (_prune, "prune [-dry-run]", "remove from the cache what no current version uses", None, [dry_run]),
+        (
+            _publish,
+            "publish MODEL [MODEL ...] -o FOLDER [-licence TEXT]",
+            "write exported models (.onnx, or folders of runs) into a folder that others can add as a zoo",
+            "+",
+            [output, licence],
+        ),
+        (_add, "add ZOO [-as NAME]", "know the models of a zoo: a folder, or an https address", 1, [called]),
+        (_remove, "remove NAME", "forget a zoo that was added", 1, []),
         (
             _export,
             "export NAME [NAME ...] -o FOLDER [-offline]",
@@ -163,6 +177,31 @@ def _export(args):
     if code == 0:
         print(f"at the other site: export SCT7T_MIRROR={args.output}")
     return code
+
+
+def _publish(args):
+    from sctseg7t.zoo.share import publish
+
+    written = publish(args.names, args.output, licence=args.licence)
+    print(*written, sep="\n")
+    print(f"put the folder where others reach it; they add it: sct7t_download add {args.output}")
+    return 0
+
+
+def _add(args):
+    from sctseg7t.zoo.share import add
+
+    kept, models = add(args.names[0], args.called)
+    print(*models, sep="\n")
+    print(f"kept in {kept}; 'sct7t_download remove {kept.stem}' forgets it")
+    return 0
+
+
+def _remove(args):
+    from sctseg7t.zoo.share import remove
+
+    print(remove(args.names[0]))
+    return 0
 
 
 def _for_each(items, action):

@@ -55,11 +55,12 @@ def _values(path: Path, folder: Path, above: tuple[Path, ...]) -> dict[str, Any]
     found = _find(str(base), path.parent, folder)
     if found.resolve() in above:
         raise InputError(f"{path}: its base {base!r} leads back to the recipe itself")
-    return _merged(_values(found, folder, above), values)
+    return merged(_values(found, folder, above), values)
 
 
-def _merged(base: Any, changes: Any) -> Any:
+def merged(base: Any, changes: Any) -> Any:
+    """A JSON merge patch (RFC 7396) applied."""
     if not (isinstance(base, dict) and isinstance(changes, dict)):
         return changes
-    merged = {**base, **{name: _merged(base.get(name), value) for name, value in changes.items()}}
-    return {name: value for name, value in merged.items() if changes.get(name, value) is not None}
+    both = {**base, **{name: merged(base.get(name), value) for name, value in changes.items()}}
+    return {name: value for name, value in both.items() if name not in changes or changes[name] is not None}

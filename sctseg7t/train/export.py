@@ -1,5 +1,7 @@
 """From a training run to a model of the zoo: ONNX, parity check, manifest entry, model card."""
 
+import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +13,12 @@ from sctseg7t.errors import InputError, ModelError
 from sctseg7t.train import checkpoint
 from sctseg7t.train.manifest_entry import OPSET, finished_entry, starting_entry, training_record
 from sctseg7t.train.model_card import write_card
-from sctseg7t.train.networks import UNet, count_parameters, update_average
+from sctseg7t.train.named_networks import count_parameters
+from sctseg7t.train.networks import UNet, update_average
 from sctseg7t.train.recipe import TrainRecipe, read_recipe
-from sctseg7t.train.run_folder import RECIPE
+from sctseg7t.train.run_folder import PROBE, RECIPE, finished
+from sctseg7t.train.scans.labelled import label_map
+from sctseg7t.train.scans.learning import SPLITS
 from sctseg7t.train.task import InputShape, task_of
 from sctseg7t.zoo.cache import file_digest
 from sctseg7t.zoo.edit import put_model, write_entry
@@ -113,15 +118,40 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{recipe.model}-{source['version']}.onnx"
     shape = task_of(recipe).input_shape(recipe)
-    difference = _write_checked(network, path, shape)
+    probe = np.load(run / PROBE) if (run / PROBE).is_file() else None
+    difference = _write_checked(network, path, shape, probe)
     training = training_record(run, recipe, count_parameters(network), difference) | blended
     entry = finished_entry(source, path, shape, training, packaged=manifest is not None)
+    if recipe.task == "scans" and (run / SPLITS).is_file():
+        entry = _tested(entry, run, path, recipe)
     if manifest:
         put_model(manifest, entry)
     else:
         write_entry(path.with_suffix(".json"), entry)
     write_card(entry, folder)
     return path
+
+
+def _tested(entry: dict, run: Path, path: Path, recipe: TrainRecipe) -> dict:
+    """An entry with what was measured on the test part of its split, and what follows of that for its limits."""
+    from sctseg7t.train.final_test import final_test
+
+    rows, why = [], "the training has not come to its end"
+    if finished(run, recipe):
+        # The measurement runs the network as a user does: with its entry beside it.
+        with tempfile.TemporaryDirectory() as place:
+            beside = Path(place) / path.name
+            shutil.copyfile(path, beside)
+            write_entry(beside.with_suffix(".json"), entry | {"files": [entry["files"][0] | {"urls": [path.name]}]})
+            rows, why = final_test(run, beside, label_map(recipe.labels))
+    people = entry["training"]["train_people"]
+    limits = [
+        f"Learned from {people} people of one data set: other scanners and protocols were not tried.",
+        "Areas and volumes follow the outlines of its training masks: compare those of one version only.",
+        *([f"Nothing was measured on a test part: {why}."] if why else []),
+        *entry["limitations"],
+    ]
+    return entry | {"evaluation": rows, "limitations": list(dict.fromkeys(limits))}
 
 
 def _blend(network, other, blend):
@@ -145,7 +175,7 @@ def _shift(network, channels, shift):
     return {"shifted_logits": dict(shift)}
 
 
-def _write_checked(network: torch.nn.Module, path: Path, shape: InputShape) -> float:
+def _write_checked(network: torch.nn.Module, path: Path, shape: InputShape, probe: np.ndarray | None = None) -> float:
     """Write the ONNX file, with free batch size, if ONNX Runtime agrees with torch; returns the largest difference."""
     axes = {"image": {0: "n"}, "probability": {0: "n"}}
     if shape.free:
@@ -165,7 +195,7 @@ def _write_checked(network: torch.nn.Module, path: Path, shape: InputShape) -> f
             opset_version=OPSET,
             dynamo=False,
         )
-        difference = parity(network, temporary, shape)
+        difference = parity(network, temporary, shape, probe)
         if not difference < PARITY:
             raise ModelError(f"{path}: ONNX Runtime differs from torch by {difference:.2g}; not written")
         temporary.replace(path)
@@ -174,13 +204,17 @@ def _write_checked(network: torch.nn.Module, path: Path, shape: InputShape) -> f
     return difference
 
 
-def parity(network: torch.nn.Module, path: Path, shape: InputShape) -> float:
-    """Largest difference of probability between torch and ONNX Runtime on seeded noise."""
+def parity(network: torch.nn.Module, path: Path, shape: InputShape, probe: np.ndarray | None = None) -> float:
+    """Largest difference of probability between torch and ONNX Runtime, on seeded noise and on an image of a scan."""
     from sctseg7t.runtime import open_session
 
     # A free size is tried with another than that of the export.
     size = shape.size[::-1] if shape.free else shape.size
-    image = np.random.default_rng(0).standard_normal((3, shape.channels, *size)).astype(np.float32)
-    with torch.no_grad():
-        expected = torch.sigmoid(network(torch.from_numpy(image))).numpy()
-    return float(np.abs(open_session(path, "cpu").run(image) - expected).max())
+    noise = np.random.default_rng(0).standard_normal((3, shape.channels, *size)).astype(np.float32)
+    session, differences = open_session(path, "cpu"), []
+    for images in (noise, probe):
+        if images is not None:
+            with torch.no_grad():
+                expected = torch.sigmoid(network(torch.from_numpy(images))).numpy()
+            differences.append(float(np.abs(session.run(images) - expected).max()))
+    return max(differences)

@@ -1,6 +1,6 @@
-"""The training loop: simulated batches in, checkpoints and curves out.
+"""The training loop: batches in, checkpoints and curves out.
 
-The learning rate is held and then falls linearly to zero (warm-up, stable, decay), so a run
+By default the learning rate is held and then falls linearly to zero (warm-up, stable, decay), so a run
 can be shortened or lengthened by its ``steps`` alone until the fall begins. Each step draws its
 batch from a seed of its own (:meth:`TrainRecipe.stream`): a resumed run sees the batches that an unbroken one would.
 """
@@ -14,24 +14,28 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 import torch
 
 from sctseg7t.errors import InputError
-from sctseg7t.train import curves
+from sctseg7t.train import curves, strategies
 from sctseg7t.train.checkpoint import STATE, WEIGHTS
 from sctseg7t.train.device import Place, choose_place
 from sctseg7t.train.manifest_entry import spec_in_training
-from sctseg7t.train.networks import count_parameters, update_average
+from sctseg7t.train.networks import update_average
 from sctseg7t.train.progress import Progress, Stopped, stop_requests
 from sctseg7t.train.real_scans import prepare
-from sctseg7t.train.recipe import TrainRecipe
-from sctseg7t.train.run_folder import State, claim, open_state
+from sctseg7t.train.recipe import STRATEGIES, TrainRecipe
+from sctseg7t.train.run_folder import PROBE, State, claim, ended_early, open_state
 from sctseg7t.train.scans.labelled import LabelledScan
+from sctseg7t.train.scans.learning import Learning
 from sctseg7t.train.task import BatchSource, Folders, Task, task_of
 from sctseg7t.train.validation import Validator, held_out
 
 # Steps between two reports of progress beside those of the validations.
 _REPORT_EVERY = 50
+# A machine that fails costs no more than this.
+_SAVE_SECONDS = 300
 
 
 def train(
@@ -45,13 +49,16 @@ def train(
     start: str | Path | None = None,
     scans: Sequence[LabelledScan] = (),
     scans_every: int = 1,
+    learning: Learning | None = None,
     log: TextIO = sys.stderr,
 ) -> Path:
     """Train to ``recipe.steps``, resuming from ``out/last.pt`` when it is there.
 
     Writes ``recipe.json``, ``run.json`` (sittings: device, precision, versions), ``curves.csv``, ``curves.png``,
-    ``last.pt`` (everything) and ``model.pt`` (the averaged weights of the best validation on simulated images),
-    and with scans ``real.csv``. Ctrl-C and SIGTERM end it after the step at hand, its state saved.
+    ``last.pt`` (everything) and ``model.pt`` (the averaged weights of the best validation;
+    without images to validate on, the last),
+    and with scans ``real.csv``. Ctrl-C and SIGTERM end it after the step at hand, its state saved; every five minutes
+    it is saved as well.
 
     Parameters
     ----------
@@ -63,11 +70,13 @@ def train(
     device, precision, threads
         As for :func:`sctseg7t.train.device.choose_place`. No part of the run's identity: a sitting may change them.
     start : path, optional
-        Run folder or ``.pt`` file whose averaged weights the run starts from (fine-tuning).
+        Run folder, ``.pt`` or ``.onnx`` file, or model of the zoo whose weights the run starts from (fine-tuning).
     scans : list of LabelledScan
         Real scans to measure the averaged network on. They never choose the weights.
     scans_every : int
         Measure at every so many-th validation, and at the last.
+    learning : Learning, optional
+        Labelled scans to learn from, of tasks that do: their validation part chooses the weights.
 
     Returns
     -------
@@ -92,17 +101,23 @@ def train(
     place = choose_place(device, precision, threads)
     out = Path(out)
     with claim(out):
-        state = open_state(out, recipe, task, place, start, [scan.name for scan in scans])
-        size = f"{count_parameters(state.network)} parameters, {place.device}, {place.precision}"
-        print(f"{size}, from step {state.step} of {recipe.steps}", file=log, flush=True)
-        if state.step < recipe.steps:
+        state = open_state(out, recipe, task, place, start, [scan.name for scan in scans], learning)
+        for line in (*state.told, *strategies.told(state.network, recipe.network.get("kind"), recipe.strategy)):
+            print(line, file=log)
+        print(f"{place.device}, {place.precision}, from step {state.step} of {recipe.steps}", file=log, flush=True)
+        if state.step < recipe.steps and not ended_early(out, recipe):
             spec = spec_in_training(recipe)
             # First: a scan that cannot be used should not cost the minutes that the anatomy takes.
             cases = [prepare(scan, spec) for scan in scans]
-            source = task.simulator(recipe, folders, out.resolve().parent, log)
-            unseen = task.unseen(recipe, folders, out.resolve().parent, log) or source
-            batches = held_out(unseen, recipe)
-            _run(source, state, Validator(out, recipe, task, place, batches, spec, cases, scans_every), log)
+            source, unseen = task.sources(recipe, folders, out.resolve().parent, log, learning)
+            batches, chooses = held_out(unseen, recipe), not learning or bool(learning.part("validation"))
+            if learning:
+                # What the export compares torch and ONNX Runtime on.
+                np.save(out / PROBE, batches[0].image[:1].numpy())
+            if not chooses:
+                print("nobody is in the validation part: the last weights are kept", file=log, flush=True)
+            validator = Validator(out, recipe, task, place, batches, spec, cases, scans_every, chooses)
+            _run(source, state, validator, log)
     return out / WEIGHTS
 
 
@@ -124,7 +139,7 @@ def batches_ahead(
 def _run(source: BatchSource, state: State, validator: Validator, log: TextIO) -> None:
     """Steps from the state's to the last."""
     recipe, task, place, out = validator.recipe, validator.task, validator.place, validator.out
-    begun = time.time() - state.seconds
+    begun, saved = time.time() - state.seconds, time.time()
     progress = Progress(log, recipe.steps, state.step)
     with progress.bar, stop_requests() as asked:
         for step, batch in batches_ahead(source, recipe, state.step, place.workers, state.stream):
@@ -134,7 +149,8 @@ def _run(source: BatchSource, state: State, validator: Validator, log: TextIO) -
             state.step = done = step + 1
             progress.bar.update()
             due, stop = done % recipe.validate_every == 0 or done == recipe.steps, bool(asked)
-            if not (due or stop or done % _REPORT_EVERY == 0):
+            late = time.time() - saved > _SAVE_SECONDS
+            if not (due or stop or late or done % _REPORT_EVERY == 0):
                 continue
             running = state.running.item()
             if not math.isfinite(running):
@@ -145,12 +161,16 @@ def _run(source: BatchSource, state: State, validator: Validator, log: TextIO) -
             progress.report(running)
             state.seconds = time.time() - begun
             said = validator.validate(state) if due else []
-            if due or stop:
+            if due or stop or late:
                 state.save(out)
+                saved = time.time()
             for text in said:
                 progress.say(text)
             if due:
                 curves.draw(out, recipe)
+                if done < recipe.steps and ended_early(out, recipe):
+                    progress.say(f"no lower loss in {recipe.patience} validations: ended at step {done}")
+                    return
             if stop and done < recipe.steps:
                 raise Stopped(
                     f"stopped after step {done} of {recipe.steps}; {out / STATE} holds the state: "
@@ -164,6 +184,8 @@ def _learn(state: State, batch: Any, step: int, recipe: TrainRecipe, place: Plac
     for group in state.optimiser.param_groups:
         group["lr"] = recipe.learning_rate_at(step)
     state.network.train()
+    if recipe.strategy and STRATEGIES[recipe.strategy].starts:
+        strategies.keep_statistics(state.network)
     with place.products():
         logits = state.network(batch.image)
     loss = task.loss(logits.float(), batch)

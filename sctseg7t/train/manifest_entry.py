@@ -10,6 +10,7 @@ from typing import Any
 from sctseg7t.train import curves
 from sctseg7t.train.recipe import TrainRecipe
 from sctseg7t.train.run_folder import RECIPE, SITTINGS
+from sctseg7t.train.scans.splits import PARTS
 from sctseg7t.train.task import InputShape, task_of
 from sctseg7t.version import __version__
 from sctseg7t.zoo.cache import file_digest
@@ -24,7 +25,8 @@ OPSET = 17
 def starting_entry(manifest: str | Path | None, recipe: TrainRecipe, version: str | None = None) -> dict[str, Any]:
     """The entry to start from: the model's own (that version's, or the newest), or that of its task."""
     known = load_manifest(manifest).versions(recipe.model)
-    if not known:
+    # A recipe for labelled scans has the entry itself.
+    if not known or recipe.entry:
         return task_of(recipe).entry(recipe) | ({"version": version} if version else {})
     entry = copy.deepcopy(next((spec for spec in known if spec.version == version), known[-1]).raw)
     return entry | {"version": version or entry["version"]}
@@ -89,14 +91,18 @@ def training_record(run: Path, recipe: TrainRecipe, parameters: int, difference:
     difference : float
         Largest difference of probability between torch and ONNX Runtime.
     """
-    best = curves.best(curves.read(run / curves.SIMULATED))
     told = json.loads((run / SITTINGS).read_text())
+    scans = told.get("scans", {})
+    rows = curves.read(run / curves.SIMULATED)
+    # Where nobody validates the last weights are kept.
+    best = curves.best(rows) if not scans or scans["validation"]["people"] else rows.to_dict("records")[-1]
     record = {
-        "data": task_of(recipe).training_data(recipe),
+        "data": task_of(recipe).training_data(recipe, scans),
         "n": recipe.batch * best["step"],
         "seed": recipe.seed,
         "config_sha256": file_digest(run / RECIPE),
         "parameters": parameters,
+        "network": recipe.network,
         "steps": best["step"],
         "commit": _commit(),
         "tool_version": __version__,
@@ -105,6 +111,15 @@ def training_record(run: Path, recipe: TrainRecipe, parameters: int, difference:
     }
     for name, key in (("precision", "precision"), ("device", "device_kind")):
         record[name] = ", ".join(sorted({sitting[key] for sitting in told["sittings"]}))
+    if scans:
+        record |= {"data_sources": ", ".join(scans["sources"]), "strategy": recipe.strategy or "all layers"}
+        record |= {
+            "augmentation": recipe.augmentation,
+            "splits": Path(scans["splits_from"]).name,
+            "split": scans["split"],
+        }
+        record |= {"splits_sha256": scans["splits_sha256"], "files_sha256": scans["files_sha256"]}
+        record |= {f"{part}_{what}": scans[part][what] for part in PARTS for what in ("people", "scans")}
     return record | ({"start": told["start"]["sha256"]} if told["start"] else {})
 
 

@@ -25,6 +25,9 @@ _NAMES = {
     "blended_with": "averaged, weight by weight, with weights with SHA-256",
     "blended_share": "share of those in the average",
     "shifted_logits": "added to the logits of an output, to calibrate its area",
+    "splits_sha256": "SHA-256 of who is in which part of the split",
+    "files_sha256": "SHA-256 of images and masks",
+    "splits": "splits from",
     "steps": "steps (those of the weights kept)",
 }
 

@@ -1,4 +1,4 @@
-"""The networks that a recipe can choose: U-Nets in two and three dimensions, all at a folded resolution.
+"""Our own networks: U-Nets in two and three dimensions, all at a folded resolution.
 
 The image is folded ``fold`` x ``fold`` (x ``fold``) pixels into channels and the output unfolded again (sub-pixel
 convolution, Shi et al., CVPR 2016). For the same arithmetic this doubles the channels of the finest level, which is
@@ -6,16 +6,11 @@ what two CPU cores have time for; the output keeps the full grid.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-
-from sctseg7t.errors import InputError
-
-if TYPE_CHECKING:
-    from sctseg7t.train.recipe import TrainRecipe
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _NORM = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -103,25 +98,33 @@ class MPUNetPP(nn.Module):
     width : int
         Channels of every node.
     levels : int
-    inputs, outputs, fold : int
-        As of :class:`UNet3d`.
+    inputs, outputs, fold, norm
+        As of :class:`UNet3d`. The normalisation of the image itself (``scale``) stays without ``norm``.
     """
 
     dimensions = 3
 
-    def __init__(self, width: int = 16, levels: int = 4, inputs: int = 3, outputs: int = 1, fold: int = 2) -> None:
+    def __init__(
+        self,
+        width: int = 16,
+        levels: int = 4,
+        inputs: int = 3,
+        outputs: int = 1,
+        fold: int = 2,
+        norm: bool = True,
+    ) -> None:
         super().__init__()
-        self.fold, self.levels = fold, levels
+        self.fold, self.levels, self.norm = fold, levels, norm
         self.scale = nn.BatchNorm3d(inputs * fold**3)
         self.nodes = nn.ModuleDict()
         for column in range(levels):
             for level in range(levels - column):
                 given = width * (column + 1) if column else width if level else inputs * fold**3
-                self.nodes[f"{level}{column}"] = _Node(given, width, (level + column) % 3)
+                self.nodes[f"{level}{column}"] = _Node(given, width, (level + column) % 3, norm)
         self.heads = nn.ModuleList(
             nn.Sequential(
-                nn.Conv3d(width, width, 1, bias=False),
-                nn.BatchNorm3d(width),
+                nn.Conv3d(width, width, 1, bias=not norm),
+                nn.BatchNorm3d(width) if norm else nn.Identity(),
                 nn.ReLU(True),
                 nn.Conv3d(width, outputs * fold**3, 1, bias=False),
             )
@@ -145,49 +148,20 @@ class MPUNetPP(nn.Module):
 
 
 class _Node(nn.Module):
-    def __init__(self, inputs: int, width: int, across: int) -> None:
+    def __init__(self, inputs: int, width: int, across: int, norm: bool) -> None:
         super().__init__()
-        self.mix = nn.Sequential(nn.Conv3d(inputs, width, 1, bias=False), nn.BatchNorm3d(width), nn.PReLU())
+        normalised = [nn.BatchNorm3d(width) if norm else nn.Identity() for _ in range(2)]
+        self.mix = nn.Sequential(nn.Conv3d(inputs, width, 1, bias=not norm), normalised[0], nn.PReLU())
         plane = [1 if axis == across else 3 for axis in range(3)]
         kernels: Any = [(size, [n // 2 for n in size]) for size in (plane, [4 - n for n in plane])]
-        self.plane, self.line = (nn.Conv3d(width, width, n, padding=pad, bias=False) for n, pad in kernels)
-        self.norm, self.act = nn.BatchNorm3d(width), nn.PReLU()
+        (size, pad), (long, along) = kernels
+        self.plane = nn.Conv3d(width, width, size, padding=pad, bias=False)
+        self.line = nn.Conv3d(width, width, long, padding=along, bias=not norm)
+        self.norm, self.act = normalised[1], nn.PReLU()
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.mix(x)
         return self.act(x + self.norm(self.line(self.plane(x))))
-
-
-# What a recipe's network calls its kind; of each number of dimensions the first is the default.
-NETWORKS: dict[str, type[UNet] | type[MPUNetPP]] = {"unet": UNet, "unet3d": UNet3d, "mpunetpp": MPUNetPP}
-
-
-def build_network(recipe: "TrainRecipe", inputs: int, outputs: int, dimensions: int) -> nn.Module:
-    """The untrained network that a recipe describes, for images and maps of a task.
-
-    Parameters
-    ----------
-    recipe : TrainRecipe
-        Its ``network`` has the ``kind`` and the settings of that kind.
-    inputs, outputs : int
-        Image channels and output maps.
-    dimensions : int
-        2 or 3, of the images.
-
-    Raises
-    ------
-    InputError
-        Unknown kind or setting.
-    """
-    kinds = {name: kind for name, kind in NETWORKS.items() if kind.dimensions == dimensions}
-    options = dict(recipe.network)
-    kind = options.pop("kind", next(iter(kinds)))
-    if kind not in kinds:
-        raise InputError(f"recipe of {recipe.model}: network kind {kind!r} is unknown; use {', '.join(kinds)}")
-    try:
-        return kinds[kind](inputs=inputs, outputs=outputs, **options)
-    except TypeError as err:
-        raise InputError(f"recipe of {recipe.model}: its network cannot be built ({err})") from err
 
 
 def fold_image(image: Tensor, fold: int) -> Tensor:
@@ -208,16 +182,13 @@ def unfold_image(image: Tensor, fold: int) -> Tensor:
     return image.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(n, c // fold**3, *(s * fold for s in size))
 
 
-def count_parameters(network: nn.Module) -> int:
-    """Number of trainable parameters."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
-
-
 def update_average(average: nn.Module, network: nn.Module, keep: float) -> None:
     """Move the averaged weights and batch statistics towards a network's; they keep that share of themselves."""
     with torch.no_grad():
-        for a, b in zip(average.state_dict().values(), network.state_dict().values()):
-            if a.is_floating_point():
-                a.mul_(keep).add_(b, alpha=1 - keep)
-            else:
-                a.copy_(b)
+        # Not by the state dict: it may list a block twice.
+        for kind in ("parameters", "buffers"):
+            for a, b in zip(getattr(average, kind)(), getattr(network, kind)()):
+                if a.is_floating_point():
+                    a.mul_(keep).add_(b, alpha=1 - keep)
+                else:
+                    a.copy_(b)

@@ -17,12 +17,18 @@ from sctseg7t.files import write_bytes, write_json
 from sctseg7t.train import checkpoint, curves
 from sctseg7t.train.checkpoint import STATE, WEIGHTS
 from sctseg7t.train.device import Place
-from sctseg7t.train.recipe import TrainRecipe, read_recipe
+from sctseg7t.train.optimisers import make_optimiser
+from sctseg7t.train.recipe import STRATEGIES, TrainRecipe, read_recipe
+from sctseg7t.train.scans.learning import Learning
+from sctseg7t.train.starting import begin, load_start
+from sctseg7t.train.strategies import freeze
 from sctseg7t.train.task import Task
 from sctseg7t.version import __version__
 from sctseg7t.zoo.cache import file_digest
 
 RECIPE, SITTINGS = "recipe.json", "run.json"
+# An image of a labelled scan as the network gets it.
+PROBE = "probe.npy"
 _STATEFUL = ("network", "average", "optimiser")
 _KEPT = ("step", "best", "seconds", "running")
 _REMEDY = "delete it to train again from step 0, or choose another folder"
@@ -67,6 +73,8 @@ class State:
         Smoothed training loss, double precision, on the device; nan before the first step.
     stream : int
         :meth:`~sctseg7t.train.recipe.TrainRecipe.stream` of the run.
+    told : list of str
+        What a user should know of how it began.
     """
 
     network: torch.nn.Module
@@ -77,6 +85,7 @@ class State:
     seconds: float = 0.0
     running: torch.Tensor = field(default_factory=lambda: torch.tensor(math.nan))
     stream: int = 0
+    told: list[str] = field(default_factory=list)
 
     def save(self, out: Path) -> None:
         """Write ``last.pt``."""
@@ -85,7 +94,13 @@ class State:
 
 
 def open_state(
-    out: Path, recipe: TrainRecipe, task: Task, place: Place, start: str | Path | None, scans: list[str]
+    out: Path,
+    recipe: TrainRecipe,
+    task: Task,
+    place: Place,
+    start: str | Path | None,
+    scans: list[str],
+    learning: Learning | None = None,
 ) -> State:
     """The state that a run begins with, or goes on from; recipe and sitting are written down.
 
@@ -97,6 +112,8 @@ def open_state(
         Run folder or ``.pt`` file with the weights to start from.
     scans : list of str
         Names of the real scans, for the record.
+    learning : Learning, optional
+        Labelled scans to learn from, for the record: a run goes on with the same ones only.
 
     Raises
     ------
@@ -109,17 +126,30 @@ def open_state(
     torch.manual_seed(recipe.seed)
     network = place.network(task.network(recipe))
     average = place.network(task.network(recipe)).eval()
-    optimiser = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
-    state = State(network, average, optimiser)
-    path = checkpoint.start_from(network, start) if start else None
-    begin = {"path": str(start), "sha256": file_digest(path)} if path else None
+    state_of_start, path = [], None
+    if start and recipe.labels:
+        # Labelled scans: maps and images of the start are matched by their names.
+        begun = load_start(start)
+        path = begun.path
+        if not recipe.strategy or STRATEGIES[recipe.strategy].starts:
+            told_labels, shape = tuple(recipe.labels), recipe.entry["input"].get("channels", ["any"])
+            state_of_start = begin(network, begun, told_labels, shape)
+    elif start:
+        path = checkpoint.start_from(network, start)
+    if recipe.strategy:
+        freeze(network, recipe.strategy)
+    state = State(network, average, make_optimiser(recipe, network), told=state_of_start)
+    started = {"path": str(start), "sha256": file_digest(path)} if path else None
+    learned = learning.record() if learning else None
     if saved:
         told = json.loads((out / SITTINGS).read_text())
-        if begin and begin["sha256"] != (told["start"] or {}).get("sha256"):
+        if started and started["sha256"] != (told["start"] or {}).get("sha256"):
             raise InputError(f"{out}: holds a run that did not start from these weights; choose another folder")
+        if learned and learned != told.get("scans"):
+            raise InputError(f"{out}: holds a run on other scans, or of another split; choose another folder")
         _resume(state, saved, out / STATE, place)
     else:
-        told = {"start": begin, "sittings": []}
+        told: dict[str, Any] = {"start": started, **({"scans": learned} if learned else {}), "sittings": []}
         average.load_state_dict(network.state_dict())
         for name in (curves.SIMULATED, curves.REAL):
             (out / name).unlink(missing_ok=True)
@@ -127,8 +157,30 @@ def open_state(
     if state.step < recipe.steps:
         told["sittings"].append(_sitting(state, place, scans))
     write_json(out / SITTINGS, told)
+    if learning:
+        learning.write(out)
     write_bytes(out / RECIPE, recipe.told().encode())
     return state
+
+
+def finished(out: Path, recipe: TrainRecipe) -> bool:
+    """Whether a run has had all its steps, or the patience that its recipe has."""
+    rows = curves.read(out / curves.SIMULATED)
+    return bool(len(rows)) and (int(rows["step"].max()) >= recipe.steps or ended_early(out, recipe))
+
+
+def ended_early(out: Path, recipe: TrainRecipe) -> bool:
+    """Whether a run has had its recipe's ``patience`` of validations without a loss lower by ``least_gain``."""
+    if not recipe.patience:
+        return False
+    losses = curves.read(out / curves.SIMULATED)
+    best, since = math.inf, 0
+    for loss in losses["loss"] if len(losses) else ():
+        if loss < best - recipe.least_gain:
+            best, since = loss, 0
+        else:
+            since += 1
+    return since >= recipe.patience
 
 
 def _read_state(path: Path) -> dict[str, Any]:

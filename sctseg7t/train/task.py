@@ -16,9 +16,11 @@ from torch import Tensor, nn
 
 from sctseg7t.errors import InputError
 from sctseg7t.runtime import Session
-from sctseg7t.train.networks import build_network
+from sctseg7t.train.named_networks import build_network
 from sctseg7t.train.real_scans import Case
 from sctseg7t.train.recipe import TrainRecipe
+from sctseg7t.train.scans.entry import OF_THE_WEIGHTS
+from sctseg7t.train.scans.learning import Learning
 from sctseg7t.zoo.manifest import load_manifest
 from sctseg7t.zoo.spec import ModelSpec
 
@@ -26,11 +28,6 @@ from sctseg7t.zoo.spec import ModelSpec
 TASKS = tuple(sorted(path.stem for path in Path(__file__).parent.glob("tasks/[a-z]*.py")))
 # Folder of each source that a simulator reads.
 Folders = Mapping[str, str | Path]
-# What an entry tells of one set of weights: of others it says nothing.
-_OF_THE_WEIGHTS = (
-    *("citation", "upstream", "intended_use", "not_checked", "failures", "changelog", "limitations"),
-    *("evaluation", "training", "test_input", "test_output"),
-)
 
 
 class Batch(Protocol):
@@ -73,6 +70,8 @@ class Task(ABC):
     ----------
     outputs : int
         Maps that the network returns.
+    labels : tuple of str
+        What these are called in labelled scans; empty: the task's images cannot be mixed with such.
     example_model : str
         Model of the zoo whose entry a new model of this task starts from.
     scan_columns : tuple of str
@@ -80,8 +79,14 @@ class Task(ABC):
     """
 
     outputs: int = 1
+    # What they are, where labelled scans can be mixed with what the task simulates.
+    labels: tuple[str, ...] = ()
     example_model: str
     scan_columns: tuple[str, ...] = ()
+
+    def bound(self, recipe: TrainRecipe) -> "Task":
+        """The task of one recipe; itself where the recipe changes nothing of it."""
+        return self
 
     @abstractmethod
     def data_folders(self, items: Sequence[str]) -> Folders:
@@ -107,6 +112,19 @@ class Task(ABC):
         """The simulator of the images of validation, from anatomy that is not trained on; None: from the same."""
         return None
 
+    def sources(
+        self, recipe: TrainRecipe, folders: Folders, root: Path, log: TextIO, learning: Learning | None = None
+    ) -> tuple[BatchSource, BatchSource]:
+        """Where the batches of training and those of validation come from.
+
+        Parameters
+        ----------
+        learning : Learning, optional
+            Labelled scans, of tasks that learn from such.
+        """
+        source = self.simulator(recipe, folders, root, log)
+        return source, self.unseen(recipe, folders, root, log) or source
+
     @abstractmethod
     def input_shape(self, recipe: TrainRecipe) -> InputShape:
         """What the network is given."""
@@ -127,7 +145,7 @@ class Task(ABC):
     def entry(self, recipe: TrainRecipe) -> dict[str, Any]:
         """Zoo entry of a model that no manifest knows yet; its files, training and test output are still to come."""
         entry = copy.deepcopy(load_manifest().versions(self.example_model)[-1].raw)
-        entry = {name: value for name, value in entry.items() if name not in _OF_THE_WEIGHTS}
+        entry = {name: value for name, value in entry.items() if name not in OF_THE_WEIGHTS}
         entry["input"]["field_T"] = []
         shape = self.input_shape(recipe)
         if not shape.free:
@@ -142,8 +160,8 @@ class Task(ABC):
             "limitations": ["Checked on no real scan yet.", "A research tool; not a medical device."],
         }
 
-    def training_data(self, recipe: TrainRecipe) -> str:
-        """What the network was trained on, in words."""
+    def training_data(self, recipe: TrainRecipe, record: Mapping[str, Any] | None = None) -> str:
+        """What the network was trained on, in words; ``record``: of the labelled scans, if there were any."""
         return f"simulated images only; anatomy from {', '.join(recipe.anatomy)}"
 
     def score_scan(self, case: Case, session: Session, spec: ModelSpec) -> dict[str, float | None]:
@@ -155,4 +173,4 @@ def task_of(recipe: TrainRecipe) -> Task:
     """The task of a recipe (InputError if there is none of that name)."""
     if recipe.task not in TASKS:
         raise InputError(f"recipe of {recipe.model}: task {recipe.task!r} is unknown; use {', '.join(TASKS)}")
-    return importlib.import_module(f"sctseg7t.train.tasks.{recipe.task}").TASK
+    return importlib.import_module(f"sctseg7t.train.tasks.{recipe.task}").TASK.bound(recipe)

@@ -8,10 +8,11 @@ file and is checked where an entry was not made by this project
 """
 
 import json
+import logging
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -28,6 +29,7 @@ from sctseg7t.zoo.spec import (
     Sampling,
 )
 
+log = logging.getLogger("sctseg7t.zoo")
 PACKAGE_DIR = Path(__file__).resolve().parents[1]
 SCHEMA_VERSION = 1
 # What a contrast is called in BIDS names, for entries that do not say so.
@@ -109,14 +111,43 @@ def load_manifest(path: AnyPath | None = None) -> Manifest:
     ----------
     path : path-like, optional
         Default: the file named by ``SCT7T_MANIFEST``, else the one that ships
-        with the package.
+        with the package, with the zoos that were added (:mod:`sctseg7t.zoo.share`).
 
     Raises
     ------
     ModelError
         The file is missing, is not JSON, or lacks a field.
     """
-    path = Path(path or os.environ.get("SCT7T_MANIFEST") or PACKAGE_DIR / "models.json")
+    path = path or os.environ.get("SCT7T_MANIFEST")
+    return _load(Path(path)) if path else _with_added(shipped_manifest())
+
+
+def shipped_manifest() -> Manifest:
+    """The manifest that ships, without what was added to it."""
+    return _load(PACKAGE_DIR / "models.json")
+
+
+def zoos_dir() -> Path:
+    """Folder of the zoos that were added on this account: ``SCT7T_ZOOS``, else ``~/.sctseg7t/zoos``."""
+    named = os.environ.get("SCT7T_ZOOS")
+    return Path(named).expanduser() if named else Path.home() / ".sctseg7t/zoos"
+
+
+def _with_added(manifest: Manifest) -> Manifest:
+    """A manifest with the models of the added zoos; a name that it has itself stays its own."""
+    models = list(manifest.models)
+    for path in sorted(zoos_dir().glob("*.json")):
+        try:
+            added = _load(path).models
+        except ModelError as error:
+            # One that is damaged should not stop the others.
+            log.warning("%s; 'sct7t_download remove %s' forgets this zoo", error, path.stem)
+            continue
+        models += [spec for spec in added if spec.label not in {own.label for own in models}]
+    return replace(manifest, models=tuple(models))
+
+
+def _load(path: Path) -> Manifest:
     raw = read_json(path, "manifest")
     try:
         return _parse_manifest(raw, path)

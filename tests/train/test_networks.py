@@ -8,16 +8,8 @@ from train_helpers import RECIPE
 
 from sctseg7t.errors import InputError
 from sctseg7t.train import export
-from sctseg7t.train.networks import (
-    MPUNetPP,
-    UNet,
-    UNet3d,
-    build_network,
-    count_parameters,
-    fold_image,
-    unfold_image,
-    update_average,
-)
+from sctseg7t.train.named_networks import build_network, count_parameters
+from sctseg7t.train.networks import MPUNetPP, UNet, UNet3d, fold_image, unfold_image, update_average
 from sctseg7t.train.recipe import read_recipe
 from sctseg7t.train.task import task_of
 from sctseg7t.zoo.cache import matches
@@ -52,7 +44,7 @@ def test_folding_keeps_neighbours_together_and_is_undone(size):
 @pytest.mark.parametrize(
     ("options", "dimensions", "word"),
     [
-        ({"kind": "unet3d"}, 2, "use unet$"),
+        ({"kind": "unet3d"}, 2, "use unet, unet_7t"),
         ({"kind": "unet4d"}, 3, "use unet3d, mpunetpp"),
         ({"kind": "unet3d", "wdiths": [16]}, 3, "wdiths"),
         # The task decides, not the recipe.

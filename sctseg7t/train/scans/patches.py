@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -78,8 +79,9 @@ def prepare(
     path = cache / f"{_digest(scan, labels, spec)}.npz"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
+        made: dict[str, Any] = _made(scan, labels, spec, finder)
         with writing(path) as stream:
-            np.savez(stream, **_made(scan, labels, spec, finder))
+            np.savez(stream, **made)
     with np.load(path) as stored:
         return BrainScan(scan, **{name: stored[name] for name in stored})
 
@@ -114,7 +116,7 @@ def _made(
         "priors": channels[count:].astype(np.float16),
         "inside": inside,
         "masks": shown,
-        "centres": _centres(shown.any(0)),
+        "centres": _centres(np.any(shown, axis=0)),
     }
 
 

@@ -1,6 +1,6 @@
 """MS lesions of the brain in 3D patches of FLAIR, with or without tissue priors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,6 +19,7 @@ from sctseg7t.train.task import Folders, InputShape, Task
 class BrainLesionTask(Task):
     """Probability of a lesion in each voxel."""
 
+    labels = ("LESION",)
     example_model = "brain_lesion_unet"
 
     def data_folders(self, items: Sequence[str]) -> Folders:
@@ -67,10 +68,10 @@ class BrainLesionTask(Task):
         entry["outputs"][0]["threshold"] = 0.5
         return entry
 
-    def training_data(self, recipe: TrainRecipe) -> str:
+    def training_data(self, recipe: TrainRecipe, record: Mapping[str, Any] | None = None) -> str:
         real = recipe.simulation.get("real")
         if not real:
-            return super().training_data(recipe)
+            return super().training_data(recipe, record)
         share = recipe.simulation.get("patches", {}).get("real_share", 0.5)
         anatomy = ", ".join(recipe.anatomy)
         return f"simulated images (anatomy from {anatomy}) and, as {share:.0%} of the patches, real patients " + (

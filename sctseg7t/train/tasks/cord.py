@@ -31,6 +31,7 @@ class CordTask(Task):
     """Fractions of cord and gray matter in each pixel."""
 
     outputs = len(TISSUES)
+    labels = TISSUES
     example_model = "cord_gm_sc"
     scan_columns = tuple(f"{measure}_{name}" for name in TISSUES for measure in ("dice", "area_ratio"))
 
