@@ -106,7 +106,7 @@ def _run(args):
     if args.preview:
         from sctseg7t.simulate.cord import CordSimulator
         from sctseg7t.simulate.preview import contact_sheet
-        from sctseg7t.train.real_scans import find_scans
+        from sctseg7t.train.scans.labelled import find_scans
 
         simulator = CordSimulator(bank, recipe.of_quality(**quality).simulation)
         beside = find_scans(args.beside) if args.beside else ()
