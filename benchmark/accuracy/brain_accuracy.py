@@ -38,7 +38,7 @@ def load_patient(data, number):
     from sctseg7t.simulate.brain.template import load_template
     from sctseg7t.simulate.fields import apply_affine, sample, voxel_positions
 
-    relative, truth, to_template = prepare(Path(data) / f"brain/lesjak-cross/patient{number}")
+    relative, truth, to_template, _ = prepare(Path(data) / f"brain/lesjak-cross/patient{number}")
     template = load_template()
     at = apply_affine(torch.tensor(to_template, dtype=torch.float32), voxel_positions(relative.shape))
     priors = sample(template.priors, at - torch.tensor(template.origin_mm).view(3, 1, 1, 1), padding="zeros")

@@ -29,6 +29,7 @@ from sctseg7t.brain.register import (
     template_map,
     template_to_scan,
 )
+from sctseg7t.brain.views import view_grid
 from sctseg7t.errors import InputError
 from sctseg7t.image.grid import Grid, bounding_box
 from sctseg7t.image.masks import Readable, labels_on_scan
@@ -297,8 +298,8 @@ class BrainSegmenter:
             finder=self.finder,
             clock=clock,
         )
-        grid, probability = self._network(ready, affine, clock)
-        mask, probability, soft = self._finish(grid, probability, ready, affine, data.shape)
+        grid, probability = self.look(ready, affine, clock)
+        mask, probability, soft = self.decide(grid, probability, ready, affine)
         clock.lap("postprocess")
         regions = regions_of(ready.template, affine, data.shape) if ready.template else None
         table = measure_lesions(mask, affine, regions, probability=probability)
@@ -319,24 +320,49 @@ class BrainSegmenter:
             kinds=self.tables(files),
         )
 
-    def _network(self, ready, affine, clock):
-        """The probability on the working grid."""
-        spec = self.model.spec
-        grid, inside, channels = network_channels(ready, affine, spec)
+    def look(self, ready: Prepared, affine: np.ndarray, clock: Clock | None = None) -> tuple[Grid, np.ndarray]:
+        """Probability of a lesion in each voxel of the working grid, (X', Y', Z') float32, and the grid.
+
+        Parameters
+        ----------
+        ready : Prepared
+        affine : (4, 4) array
+            Of the scan, canonical; mm.
+        clock : Clock, optional
+        """
+        clock = clock or Clock()
+        grid, inside, channels = network_channels(ready, affine, self.model.spec)
         clock.lap("normalise")
+        probability = self._probability(channels, inside, grid, clock.tell)
+        clock.lap("network")
+        return grid, probability
+
+    def _probability(self, channels, inside, grid, told):
+        """What the network says of every voxel of the working grid."""
+        spec = self.model.spec
         maps = sliding_patches(
             channels,
             lambda patches: network_maps(patches, self.model.session, spec),
             size=spec.input.size or (),
             overlap=spec.input.sampling.overlap,
-            told=clock.tell,
+            told=told,
             inside=inside,
         )
-        clock.lap("network")
-        return grid, maps[spec.outputs[0].channel]
+        return maps[spec.outputs[0].channel]
 
-    def _finish(self, grid, probability, ready, affine, shape):
-        """Mask, probability and fraction on the native grid; lesions keep the volume they have on the working grid."""
+    def decide(
+        self, grid: Grid, probability: np.ndarray, ready: Prepared, affine: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Lesions on the scan's own grid; they keep the volume they have on the working grid.
+
+        Returns
+        -------
+        mask : (X, Y, Z) bool
+        probability : (X, Y, Z) float32
+        fraction : (X, Y, Z) float32
+            The part of each voxel that lesions cover.
+        """
+        shape = ready.data.shape
         options, output = self.model.options, self.model.spec.outputs[0]
         masks = {output.name: binary(probability, output, options.threshold)}
         steps = override(
@@ -369,7 +395,8 @@ def network_channels(ready: Prepared, affine: np.ndarray, spec: ModelSpec) -> tu
     """
     how = spec.input.normalisation
     values = normalise(ready.data, ready.mask, how["name"], how["parameters"])
-    grid = grid_around(ready.mask, affine, spacing_mm=spec.input.spacing_mm[0])
+    around = view_grid if spec.input.sampling.method == "views" else grid_around
+    grid = around(ready.mask, affine, spacing_mm=spec.input.spacing_mm[0])
     inside = to_grid(ready.mask, affine, grid, order=0).astype(bool)
     channels = [_on_grid(values, ready.mask, affine, grid, inside)]
     channels += [

@@ -290,6 +290,7 @@ SEGMENTERS: dict[tuple[str, ...], str] = {
     ("cord", "slices"): "sctseg7t.cord.segmenter:CordSegmenter",
     ("brain", "patches"): "sctseg7t.brain.segmenter:BrainSegmenter",
     ("brain", "patches", "baseline"): "sctseg7t.brain.followup:FollowUpSegmenter",
+    ("brain", "views"): "sctseg7t.brain.view_segmenter:ViewSegmenter",
 }
 
 

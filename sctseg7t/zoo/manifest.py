@@ -174,7 +174,7 @@ def parse_model(raw: dict, folder: Path) -> ModelSpec:
         ModelSpec,
         raw,
         # Entries of before these two fields do not have them.
-        organ=raw.get("organ") or ("brain" if sampling.method == "patches" else "cord"),
+        organ=raw.get("organ") or ("brain" if sampling.method in ("patches", "views") else "cord"),
         bids_suffix=raw["bids_suffix"] if "bids_suffix" in raw else _BIDS_SUFFIXES.get(given["contrasts"][0]),
         files=tuple(parse_file(entry, folder) for entry in raw["files"]),
         input=_record(

@@ -73,7 +73,8 @@ class Sampling:
     ----------
     method : str
         ``windows``: axial windows in the anatomical frame, one a slice. ``slices``: slices as stored,
-        resampled in plane. ``patches``: overlapping 3D patches.
+        resampled in plane. ``patches``: overlapping 3D patches. ``views``: slices with their neighbours, in the planes
+        in which the scan is sharp.
     resample : str
         ``slices``: ``centred`` keeps the field of view, ``corner`` the centre of the first pixel.
     pad : str

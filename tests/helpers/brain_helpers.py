@@ -63,3 +63,26 @@ def network(folder, above=1.35, **changes):
         "centring": {"policy": "none"},
     }
     return write_entry(path, "brain_lesion", "LESION", input=given, **fields | changes)
+
+
+def view_network(folder, above=1.35, **changes):
+    """The same for slices with their neighbours: the slice itself decides."""
+    from sctseg7t.brain.views import OFFSETS_MM
+
+    kernel = np.where(np.array(OFFSETS_MM) == 0, 12, 0).reshape(1, -1, 1, 1)
+    path = write_network(folder / "stub_views.onnx", kernel, bias=-12 * 3 * (above - 1))
+    given = {
+        "contrasts": ["FLAIR"],
+        "axes": "xy",
+        "spacing_mm": [1, 1, 1],
+        "size_multiple": 16,
+        "channels": ["FLAIR"],
+        "normalisation": {"name": "median", "parameters": {"scope": "mask", "slope": 3}},
+        "sampling": {"method": "views"},
+    } | changes.pop("input", {})
+    fields = {
+        "organ": "brain",
+        "derived": [{"name": "LABELS", "labels_of": "LESION", "suffix": "_lesionlabels"}],
+        "centring": {"policy": "none"},
+    }
+    return write_entry(path, "brain_lesion", "LESION", input=given, **fields | changes)

@@ -142,7 +142,7 @@ def test_entry_of_a_new_model_claims_nothing_of_the_example(task):
 
 def test_entry_says_which_patients_were_trained_on():
     brain = replace(RECIPE, simulation={"real": ["07"], "patches": {"real_share": 0.25}})
-    assert "25% of the patches, real patients 07" in LESION.training_data(brain)
+    assert "25% of the images, real scans 07" in LESION.training_data(brain)
     assert LESION.training_data(RECIPE).startswith("simulated images only; anatomy from parametric")
 
 

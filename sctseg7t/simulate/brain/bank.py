@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,6 +18,7 @@ from tqdm import tqdm
 from sctseg7t.brain.find_brain import open_finder
 from sctseg7t.brain.isotropic_grid import grid_around, to_grid
 from sctseg7t.brain.segmenter import prepare as prepare_scan
+from sctseg7t.brain.views import view_grid
 from sctseg7t.errors import InputError
 from sctseg7t.files import write_bytes, write_json
 from sctseg7t.image.masks import labels_on_scan
@@ -25,6 +26,7 @@ from sctseg7t.image.volume import load
 from sctseg7t.measure.lesions import label_lesions
 from sctseg7t.simulate import acquisition  # noqa: F401 - effects of several organs
 from sctseg7t.simulate.brain import contrast, lesions, scanner, shape  # noqa: F401 - they register the effects
+from sctseg7t.simulate.brain.people import read_person
 from sctseg7t.simulate.brain.scene import BrainScene
 from sctseg7t.simulate.brain.template import Template, load_template
 from sctseg7t.simulate.effect import read_settings
@@ -49,12 +51,15 @@ class StoredBrain:
         Voxel to MNI mm.
     centres : (N, 3) int array
         Voxels of lesions, as many of a small lesion as of a large one.
+    spacing_mm : (3,) float array
+        Of the voxels: 1, but for the thick slices of a real scan that keeps its own.
     """
 
     image: np.ndarray
     label: np.ndarray
     to_template: np.ndarray
     centres: np.ndarray
+    spacing_mm: np.ndarray
 
 
 def simulate(
@@ -88,10 +93,40 @@ def simulate(
     return scene.image.clamp(0, 60).numpy(), scene.label.numpy(), affine.numpy()
 
 
-def bank_folder(root: str | Path, recipe: Mapping[str, Any], seed: int, masks: Sequence[str] = ()) -> Path:
-    """Folder of the bank that follows from effects, seed and the names of the lesion masks at hand."""
-    told = json.dumps([recipe, seed, list(masks)], sort_keys=True)
+@dataclass(frozen=True)
+class Crowd:
+    """People whose label maps serve as anatomy beside the MNI152.
+
+    Attributes
+    ----------
+    people : sequence of Path
+        Label maps, see :func:`sctseg7t.simulate.brain.people.read_person`.
+    each : int
+        Brains that are simulated from one of them; the bank's first brains are the template's.
+    effects : dict
+        Settings by effect that hold for people beside those of the bank: they have folds of their own.
+    """
+
+    people: Sequence[Path] = ()
+    each: int = 4
+    effects: Mapping[str, Any] = field(default_factory=dict)
+
+    def of(self, k: int, count: int) -> Path | None:
+        """Whose brain ``k`` of a bank of ``count`` is; None: the template's. The bank ends with the last person."""
+        turn = k - max(count - len(self.people) * self.each, 0)
+        return self.people[turn // self.each] if turn >= 0 else None
+
+
+def bank_folder(
+    root: str | Path, recipe: Mapping[str, Any], seed: int, masks: Sequence[str] = (), crowd: Crowd = Crowd()
+) -> Path:
+    """Folder of the bank that follows from effects, seed, and the names of the lesion masks and people at hand."""
+    told = json.dumps([recipe, seed, list(masks), *_told(crowd)], sort_keys=True)
     return Path(root) / f"brains-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
+
+
+def _told(crowd):
+    return [[p.name for p in crowd.people], crowd.each, dict(crowd.effects)] if crowd.people else []
 
 
 def fill(
@@ -102,6 +137,7 @@ def fill(
     shapes_folder: str | Path | None = None,
     workers: int = 1,
     log: TextIO = sys.stderr,
+    crowd: Crowd = Crowd(),
 ) -> list[StoredBrain]:
     """Simulate the brains of a bank that are not there yet, and open all.
 
@@ -118,16 +154,18 @@ def fill(
     workers : int
         Processes; 1: none but this one.
     log : text stream
+    crowd : Crowd
+        People to simulate from, beside the template.
     """
     shapes = lesions.load_shapes(shapes_folder) if shapes_folder else None
     masks = list(shapes.names) if shapes else []
-    folder = bank_folder(root, recipe, seed, masks)
+    folder = bank_folder(root, recipe, seed, masks, crowd)
     folder.mkdir(parents=True, exist_ok=True)
     missing = [k for k in range(count) if not (folder / f"{k:04}.json").is_file()]
     if missing:
-        write_json(folder / "bank.json", {"seed": seed, "effects": recipe, "masks": masks})
+        write_json(folder / "bank.json", {"seed": seed, "effects": recipe, "masks": masks, "people": _told(crowd)})
         log.write(f"simulating {len(missing)} of {count} brains into {folder}\n")
-        work = functools.partial(_make, folder, seed, recipe, shapes_folder)
+        work = functools.partial(_make, folder, seed, recipe, shapes_folder, crowd, count)
         workers = max(1, min(workers, len(missing)))
         pool = ProcessPoolExecutor(workers) if workers > 1 else None
         try:
@@ -139,13 +177,31 @@ def fill(
     return [open_brain(folder, f"{k:04}") for k in range(count)]
 
 
-def _make(folder: Path, seed: int, recipe: Mapping[str, Any], shapes_folder: str | Path | None, k: int) -> None:
+def _make(
+    folder: Path,
+    seed: int,
+    recipe: Mapping[str, Any],
+    shapes_folder: str | Path | None,
+    crowd: Crowd,
+    count: int,
+    k: int,
+) -> None:
     with one_thread():
         shapes = lesions.load_shapes(shapes_folder) if shapes_folder else None
-        store(folder, f"{k:04}", *simulate(load_template(), shapes, seed + k, recipe))
+        person = crowd.of(k, count)
+        anatomy = read_person(person) if person else load_template()
+        effects = {**recipe, **crowd.effects} if person else recipe
+        store(folder, f"{k:04}", *simulate(anatomy, shapes, seed + k, effects))
 
 
-def store(folder: Path, name: str, image: np.ndarray, label: np.ndarray, to_template: np.ndarray) -> None:
+def store(
+    folder: Path,
+    name: str,
+    image: np.ndarray,
+    label: np.ndarray,
+    to_template: np.ndarray,
+    spacing_mm: Sequence[float] = (1.0, 1.0, 1.0),
+) -> None:
     """Write a scan into a bank's folder; its record, written last, makes it complete."""
     for kind, array in (("image", image.astype(np.float16)), ("label", label.astype(np.uint8))):
         buffer = io.BytesIO()
@@ -157,14 +213,16 @@ def store(folder: Path, name: str, image: np.ndarray, label: np.ndarray, to_temp
         # Each lesion's share grows with the cube root of its volume.
         weight = np.bincount(parts.ravel())[parts[tuple(voxels.T)]] ** (-2 / 3)
         voxels = voxels[np.random.default_rng(0).choice(len(voxels), _CENTRES, p=weight / weight.sum())]
-    write_json(folder / f"{name}.json", {"to_template": np.asarray(to_template).tolist(), "centres": voxels.tolist()})
+    told = {"to_template": np.asarray(to_template).tolist(), "centres": voxels.tolist(), "spacing_mm": list(spacing_mm)}
+    write_json(folder / f"{name}.json", told)
 
 
 def open_brain(folder: Path, name: str) -> StoredBrain:
     """A stored scan."""
     record = json.loads((folder / f"{name}.json").read_text())
     image, label = (np.load(folder / f"{name}-{kind}.npy", mmap_mode="r") for kind in ("image", "label"))
-    return StoredBrain(image, label, np.array(record["to_template"]), np.array(record["centres"], int).reshape(-1, 3))
+    centres, spacing = np.array(record["centres"], int).reshape(-1, 3), record.get("spacing_mm", (1, 1, 1))
+    return StoredBrain(image, label, np.array(record["to_template"]), centres, np.array(spacing, float))
 
 
 # ---- real patients --------------------------------------------------------------
@@ -175,8 +233,14 @@ _LESIONS = ("lesions_consensus.nii.gz", "lesions.nii.gz")
 _BRAIN = "brainmask.nii.gz"
 
 
-def real_brains(names: Sequence[str], folder: str | Path | None, root: str | Path) -> list[StoredBrain]:
-    """Real scans to train on, prepared once into ``root/real``.
+def real_brains(
+    names: Sequence[str],
+    folder: str | Path | None,
+    root: str | Path,
+    own_slices: bool = False,
+    healthy: bool = False,
+) -> list[StoredBrain]:
+    """Real scans to train on, prepared once into ``root/real``, or ``root/real-slices``.
 
     Parameters
     ----------
@@ -186,13 +250,17 @@ def real_brains(names: Sequence[str], folder: str | Path | None, root: str | Pat
     folder : path or None
         Of the public data, with ``patientNN/FLAIR.nii.gz`` and ``lesions_consensus.nii.gz``.
     root : path
+    own_slices : bool
+        Thick slices stay what they are; else they are sampled at 1 mm.
+    healthy : bool
+        They show no lesion, and need no mask of any.
 
     Raises
     ------
     InputError
         A patient's files are not there, or show no brain.
     """
-    place = Path(root) / "real"
+    place = Path(root) / ("real-slices" if own_slices else "real")
     stored = []
     for name in names:
         if folder is None:
@@ -201,39 +269,46 @@ def real_brains(names: Sequence[str], folder: str | Path | None, root: str | Pat
         stored.append(short)
         if not (place / f"{short}.json").is_file():
             place.mkdir(parents=True, exist_ok=True)
-            store(place, short, *prepare(Path(folder) / (short if name.isdigit() else name)))
+            store(place, short, *prepare(Path(folder) / (short if name.isdigit() else name), own_slices, healthy))
     return [open_brain(place, short) for short in stored]
 
 
-def prepare(folder: str | Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """FLAIR over its median, lesions and place in MNI of one patient, as a network gets them: at 1 mm, the brain alone.
+def prepare(
+    folder: str | Path, own_slices: bool = False, healthy: bool = False
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[float, ...]]:
+    """FLAIR over its median, lesions and place in MNI of one patient, as a network gets them: the brain alone.
 
     Parameters
     ----------
     folder : path
         With FLAIR, lesions on its grid, and where it is not stripped a brain mask, or none: then it is found.
+    own_slices : bool
+        Thick slices stay what they are; else all is sampled at 1 mm.
+    healthy : bool
+        It shows no lesion, and needs no mask of any.
 
     Returns
     -------
-    As :func:`simulate`, but for the float32 of the image and the affine that a registration did find.
+    As :func:`simulate`, but for the float32 of the image and the affine that a registration did find; and the spacing.
     """
-    scan, lesions = (_first(Path(folder), names) for names in (_SCAN, _LESIONS))
+    scan, lesions = _first(Path(folder), _SCAN), None if healthy else _first(Path(folder), _LESIONS)
     volume = load(scan, axial=False)
     data, affine = volume.data[..., 0], volume.affine
-    label = labels_on_scan(lesions, volume)[0] > 0
+    label = labels_on_scan(lesions, volume)[0] > 0 if lesions else np.zeros(data.shape, bool)
     brain = Path(folder) / _BRAIN
-    given = labels_on_scan(brain, volume)[0] > 0 if brain.is_file() else None
-    ready = prepare_scan(data, affine, name=volume.name, mask=given, finder=None if brain.is_file() else open_finder())
-    if ready.template is None:
+    # A network of slices meets masks that the finder made, so it trains on those.
+    given = labels_on_scan(brain, volume)[0] > 0 if brain.is_file() and not own_slices else None
+    ready = prepare_scan(data, affine, name=volume.name, mask=given, finder=open_finder() if given is None else None)
+    if ready.template is None and not own_slices:
         raise InputError(f"{volume.name}: the MNI template cannot be laid on it; leave this patient out")
-    grid = grid_around(ready.mask, affine, margin_mm=4.0)
+    grid = (view_grid if own_slices else grid_around)(ready.mask, affine, margin_mm=4.0)
     image, mask = (to_grid(a, affine, grid) for a in (np.where(ready.mask, ready.data, 0), ready.mask))
     inside = mask >= 0.5
     # What lies half outside the mask keeps its brightness.
     image = np.where(inside, image / np.maximum(mask, 0.5), 0).clip(0)
-    to_template = (ready.template.scan_to_mni @ grid.affine)[:3]
+    to_template = ((ready.template.scan_to_mni if ready.template else np.eye(4)) @ grid.affine)[:3]
     shown = to_grid(label.astype(np.float32), affine, grid) >= 0.5
-    return (image / np.median(image[inside])).astype(np.float32), shown & inside, to_template
+    return (image / np.median(image[inside])).astype(np.float32), shown & inside, to_template, grid.spacing_mm
 
 
 def _first(folder, names):

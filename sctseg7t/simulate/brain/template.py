@@ -44,7 +44,7 @@ def load_template() -> Template:
 
 
 def _derive(t1, gm, wm, brain, affine):
-    depth = _signed(brain)
+    depth = signed_distance(brain)
     x, y, z = (np.arange(n).reshape(np.roll((n, 1, 1), k)) + affine[k, 3] for k, n in enumerate(t1.shape))
     x = np.abs(x)
     low = (t1 < 0.52) & (depth > 10)
@@ -54,7 +54,7 @@ def _derive(t1, gm, wm, brain, affine):
     third = (x < 6) & (y > -30) & (y < 12) & (z > -16) & (z < 14)
     fourth = (x < 11) & (y > -52) & (y < -34) & (z > -44) & (z < -18)
     lateral = low & (body | horn)
-    ventricle, side = _signed(~(lateral | (low & (third | fourth)))), _signed(~lateral)
+    ventricle, side = signed_distance(~(lateral | (low & (third | fourth)))), signed_distance(~lateral)
     # Partial volume of WM and fluid looks like GM in the maps: a thin shell around the ventricles.
     near = (np.abs(ventricle) < 4) & (x < 46)
     thin = np.where(near, gm - ndi.grey_opening(gm, size=(5, 5, 5)), 0).clip(0)
@@ -64,7 +64,7 @@ def _derive(t1, gm, wm, brain, affine):
     return np.stack([gm * scale, wm * scale, depth, ventricle, side]).astype(np.float32)
 
 
-def _signed(mask):
+def signed_distance(mask: np.ndarray) -> np.ndarray:
     """Distance inside (positive) or outside (negative) of a mask's border, mm, at most 40."""
     inside, outside = (ndi.distance_transform_edt(m) for m in (mask, ~mask))
     return np.clip(np.where(mask, inside - 0.5, 0.5 - outside), -_REACH_MM, _REACH_MM)

@@ -69,14 +69,17 @@ class BrainLesionTask(Task):
         return entry
 
     def training_data(self, recipe: TrainRecipe, record: Mapping[str, Any] | None = None) -> str:
-        real = recipe.simulation.get("real")
-        if not real:
-            return super().training_data(recipe, record)
-        share = recipe.simulation.get("patches", {}).get("real_share", 0.5)
-        anatomy = ", ".join(recipe.anatomy)
-        return f"simulated images (anatomy from {anatomy}) and, as {share:.0%} of the patches, real patients " + (
-            ", ".join(real)
-        )
+        return told(recipe, "patches") or super().training_data(recipe, record)
+
+
+def told(recipe: TrainRecipe, part: str) -> str:
+    """What a recipe with real patients was trained on, in words; "" of one without. ``part``: where the share is."""
+    real = [*recipe.simulation.get("real", ()), *recipe.simulation.get("healthy", ())]
+    if not real:
+        return ""
+    share = recipe.simulation.get(part, {}).get("real_share", 0.5)
+    anatomy = ", ".join(recipe.anatomy)
+    return f"simulated images (anatomy from {anatomy}) and, as {share:.0%} of the images, real scans {', '.join(real)}"
 
 
 TASK = BrainLesionTask()

@@ -1,0 +1,41 @@
+"""The segmenter of brain lesions whose network looks at slices with their neighbours."""
+
+from sctseg7t.brain.segmenter import BrainSegmenter
+from sctseg7t.brain.views import view_probability
+from sctseg7t.inference.segmenter import check_needs
+from sctseg7t.runtime.maps import network_maps
+from sctseg7t.zoo.spec import ModelSpec
+
+
+class ViewSegmenter(BrainSegmenter):
+    """Segmenter of white matter lesions in FLAIR of any resolution: thick slices are never divided."""
+
+    @staticmethod
+    def check(spec: ModelSpec) -> None:
+        """Refuse an entry that cannot be served (ModelError naming the field)."""
+        given = spec.input
+        needs = {
+            "input.size must be left out, and input.size_multiple given": given.size is None,
+            "input.spacing_mm must be the same along three axes": len(given.spacing_mm) == 3
+            and len(set(given.spacing_mm)) == 1,
+            "input.axes must be xy": given.axes == "xy",
+            "input.orientation must be RAS": given.orientation == "RAS",
+            "input.channels must be one contrast, whose neighbouring slices follow": len(given.channels) == 1,
+            "input.images must be the scan alone": given.images == ("scan",),
+            "outputs must be one, with a threshold and a suffix": len(spec.outputs) == 1
+            and spec.outputs[0].threshold is not None
+            and spec.outputs[0].suffix,
+            "centring.policy must be locator (of the brain) or none": spec.centring["policy"] in ("locator", "none"),
+        }
+        check_needs(spec, needs)
+
+    def _probability(self, channels, inside, grid, told):
+        spec = self.model.spec
+        return view_probability(
+            channels[0],
+            inside,
+            grid.spacing_mm,
+            lambda slices: network_maps(slices, self.model.session, spec)[:, [spec.outputs[0].channel]],
+            multiple=spec.input.size_multiple,
+            told=told,
+        )

@@ -1,0 +1,44 @@
+"""A brain of thick slices from file to lesions, by a network that looks at slices."""
+
+import brain_helpers
+import nibabel as nib
+import numpy as np
+import pytest
+
+from sctseg7t.errors import ModelError
+from sctseg7t.inference.pipeline import open_segmenter
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory):
+    return open_segmenter(model=brain_helpers.view_network(tmp_path_factory.mktemp("net")), device="cpu", threads=1)
+
+
+@pytest.fixture(scope="module")
+def thick():
+    """Image, truth and affine of slices of 6 mm: each the middle one of three."""
+    image, truth, affine = brain_helpers.flair()
+    affine = affine @ np.diag([1, 1, 3, 1])
+    return image[:, :, ::3], truth[:, :, ::3], affine
+
+
+@pytest.mark.parametrize("code", ["RAS", "PSR"])
+def test_thick_slices_keep_lesions_and_their_volume(segmenter, thick, tmp_path, code):
+    image, truth, affine = thick
+    found = segmenter.run(brain_helpers.save(tmp_path / "flair.nii.gz", image, affine, code))
+    mask = nib.as_closest_canonical(found.masks["LESION"])
+    np.testing.assert_allclose(mask.affine, affine, atol=1e-4)
+    data = np.asarray(mask.dataobj) > 0
+    assert 2 * (data & truth).sum() / (data.sum() + truth.sum()) > 0.85
+    assert abs(data.sum() / truth.sum() - 1) < 0.15
+    assert any(text.startswith("thick_slices") for text in found.warnings)
+    # No slice has lesions that the truth lacks: nothing was smeared from its neighbours.
+    assert not (data.any((0, 1)) & ~truth.any((0, 1))).any()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"axes": "xyz"}, {"channels": ["FLAIR", "prior_GM"]}, {"size": [160, 192]}, {"spacing_mm": [1, 1, 2]}]
+)
+def test_an_entry_that_cannot_be_served_is_refused(tmp_path, wrong):
+    with pytest.raises(ModelError, match="input"):
+        open_segmenter(model=brain_helpers.view_network(tmp_path, input=wrong), device="cpu", threads=1)
