@@ -28,10 +28,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sctseg7t.cohort.job import Job
-from sctseg7t.cohort.worker import give_up, has_begun, outcome_of, run_scan, time_out
+from sctseg7t.cohort.job import Work, time_out
 from sctseg7t.errors import UsageError
 from sctseg7t.inference.scan_run import Outcome
 from sctseg7t.text import one_line
@@ -39,18 +38,20 @@ from sctseg7t.text import one_line
 if TYPE_CHECKING:
     from sctseg7t.cohort.run import Interrupts
 
+_Work = TypeVar("_Work", bound=Work)
+
 _TICK = 0.5
 _CONNECT = 20
 
 
 def run_dask(
-    jobs: Iterable[Job], address: str, *, stop: Interrupts, say: Callable[[str], None] = print
-) -> Generator[tuple[Job, Outcome]]:
+    jobs: Iterable[_Work], address: str, *, stop: Interrupts, say: Callable[[str], None] = print
+) -> Generator[tuple[_Work, Outcome]]:
     """Run jobs on a cluster; see :func:`sctseg7t.cohort.engine_local.run_local` for what is yielded.
 
     Parameters
     ----------
-    jobs : iterable of Job
+    jobs : iterable of Work
     address : str
         Of the scheduler.
     stop : Interrupts
@@ -90,7 +91,7 @@ def run_dask(
                 break
             for future in _finished(client, running):
                 job = running.pop(future)
-                if _killed(future) and not has_begun(job):
+                if _killed(future) and not job.has_begun():
                     # It stood in line at workers that another scan killed.
                     bystanders.append(job)
                 else:
@@ -107,19 +108,19 @@ def run_dask(
         client.close(timeout=5)
 
 
-def run_in_worker(job: Job) -> Outcome:
-    """:func:`run_scan` where nobody stands by to stop it: the worker ends itself when the time is up.
+def run_in_worker(job: Work) -> Outcome:
+    """Do the work where nobody stands by to stop it: the worker ends itself when the time is up.
 
     The scheduler then gives the scan to another worker, which finds the record of it and hands that on.
     """
-    before = outcome_of(job)
+    before = job.recorded()
     if before:
         return before
     watch = threading.Timer(job.timeout or threading.TIMEOUT_MAX, _expire, (job,))
     watch.daemon = True
     watch.start()
     try:
-        return run_scan(job)
+        return job.run()
     finally:
         watch.cancel()
 
@@ -156,14 +157,14 @@ def _finished(client, running):
     return ended
 
 
-def _outcome(job: Job, future: Any) -> Outcome:
+def _outcome(job: Work, future: Any) -> Outcome:
     if future.status == "finished":
         return future.result()
     if _killed(future):
-        text = f"{job.plan.source}: every worker that had it died; run it alone with sct7t_deepseg to see more"
+        text = f"{job.what}: every worker that had it died; {job.alone}"
     else:
-        text = f"{job.plan.source}: lost with its worker ({_line(future.exception())})"
-    return give_up(job, text, "killed")
+        text = f"{job.what}: lost with its worker ({_line(future.exception())})"
+    return job.give_up(text, "killed")
 
 
 def _killed(future):

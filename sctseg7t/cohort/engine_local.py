@@ -9,17 +9,16 @@ import os
 import signal
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import replace
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sctseg7t.cohort.job import Job
-from sctseg7t.cohort.worker import give_up, run_scan, time_out
-from sctseg7t.inference.outputs import sweep
+from sctseg7t.cohort.job import Work, time_out
 from sctseg7t.inference.scan_run import Outcome
 
 if TYPE_CHECKING:
     from sctseg7t.cohort.run import Interrupts
+
+_Work = TypeVar("_Work", bound=Work)
 
 # How often the parent looks up from waiting, seconds.
 _TICK = 0.2
@@ -27,7 +26,7 @@ _TICK = 0.2
 _ON_GPU = 4
 
 
-def run_local(jobs: Sequence[Job], *, workers: int, stop: Interrupts) -> Generator[tuple[Job, Outcome]]:
+def run_local(jobs: Sequence[_Work], *, workers: int, stop: Interrupts) -> Generator[tuple[_Work, Outcome]]:
     """Run jobs in worker processes; each job's fate is its own.
 
     A scan that hangs past its limit, or that kills its worker, becomes a failed record; a new worker takes
@@ -35,21 +34,21 @@ def run_local(jobs: Sequence[Job], *, workers: int, stop: Interrupts) -> Generat
 
     Parameters
     ----------
-    jobs : sequence of Job
+    jobs : sequence of Work
     workers : int
     stop : Interrupts
         ``stop.count``: 0 go on, 1 begin nothing new, 2 abandon what is running.
 
     Yields
     ------
-    (Job, Outcome)
+    (Work, Outcome)
         As they end. A job that was abandoned is not among them.
     """
     from pebble import ProcessPool
 
     if workers == 1:
         # A lone worker reads the next scan ahead.
-        jobs = [replace(job, upcoming=following.plan.source) for job, following in pairwise(jobs)] + [*jobs[-1:]]
+        jobs = [job.before(following) for job, following in pairwise(jobs)] + [*jobs[-1:]]
     methods = multiprocessing.get_all_start_methods()
     # Never fork: the runtime's threads do not survive it.
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
@@ -58,7 +57,7 @@ def run_local(jobs: Sequence[Job], *, workers: int, stop: Interrupts) -> Generat
 
     def top_up():
         while len(running) < 2 * workers and (job := next(waiting, None)) is not None:
-            running[pool.schedule(run_scan, args=(job,), timeout=job.timeout)] = job
+            running[pool.schedule(_run, args=(job,), timeout=job.timeout)] = job
 
     try:
         with _no_interrupts_for_children():
@@ -82,7 +81,7 @@ def run_local(jobs: Sequence[Job], *, workers: int, stop: Interrupts) -> Generat
             pool.close()
         pool.join()
         for job in running.values():
-            sweep(job.plan)
+            job.sweep()
 
 
 def default_workers(device: str = "auto", threads: int = 1) -> int:
@@ -94,10 +93,13 @@ def default_workers(device: str = "auto", threads: int = 1) -> int:
     return min(count, _ON_GPU) if shared else count
 
 
-def _outcome(job: Job, future: Any) -> Outcome:
+def _run(job: Work) -> Outcome:
+    return job.run()
+
+
+def _outcome(job: Work, future: Any) -> Outcome:
     from pebble import ProcessExpired
 
-    source = job.plan.source
     try:
         return future.result()
     except TimeoutError:
@@ -105,10 +107,10 @@ def _outcome(job: Job, future: Any) -> Outcome:
     except ProcessExpired as err:
         # A negative code is the number of the signal that ended it.
         how = "SIGKILL: out of memory?" if err.exitcode == -9 else f"exit code {err.exitcode}"
-        text = f"{source}: killed its worker ({how}); run it alone with sct7t_deepseg to see more"
+        text = f"{job.what}: killed its worker ({how}); {job.alone}"
     except Exception as err:  # noqa: BLE001
-        text = f"{source}: lost with its worker ({type(err).__name__}: {err})"
-    return give_up(job, text, "killed")
+        text = f"{job.what}: lost with its worker ({type(err).__name__}: {err})"
+    return job.give_up(text, "killed")
 
 
 def _end_with_parent():

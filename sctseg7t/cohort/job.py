@@ -1,16 +1,72 @@
-"""What a worker is given for one scan."""
+"""What a worker is given for one scan, and what an engine has to know of any piece of work."""
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
 from sctseg7t.cohort.find import Scan
 from sctseg7t.errors import UsageError
-from sctseg7t.inference.outputs import Plan, split_name
-from sctseg7t.inference.scan_run import ScanTask
+from sctseg7t.inference.outputs import Plan, split_name, sweep
+from sctseg7t.inference.scan_run import Outcome, ScanTask
 from sctseg7t.inference.segmenter import Options
+
+
+class Work(Protocol):
+    """A piece of work that an engine gives to a worker: a scan of a batch, a training of a study.
+
+    It is pickled on its way. The worker may be killed by it, or be stopped: then the engine speaks for it.
+    """
+
+    @property
+    def run_id(self) -> str:
+        """Tells this run's records from those of earlier ones."""
+        ...
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that it may take."""
+        ...
+
+    @property
+    def what(self) -> str:
+        """What messages call it: the path of the scan."""
+        ...
+
+    @property
+    def alone(self) -> str:
+        """How to see more of it, if it kills its worker."""
+        ...
+
+    def run(self) -> Outcome:
+        """Do it, in a worker; never raises."""
+        ...
+
+    def recorded(self) -> Outcome | None:
+        """What this run has recorded of it; None if nothing."""
+        ...
+
+    def has_begun(self) -> bool:
+        """Whether a worker of this run has ever begun with it."""
+        ...
+
+    def give_up(self, text: str, kind: str) -> Outcome:
+        """Record from outside the worker that it failed."""
+        ...
+
+    def sweep(self) -> None:
+        """Remove what a worker that was stopped has left half done."""
+        ...
+
+    def before(self, following: Self) -> Self:
+        """The same work for a worker that will do ``following`` next."""
+        ...
+
+
+def time_out(work: Work) -> Outcome:
+    """Give up what took too long."""
+    return work.give_up(f"{work.what}: not done after {work.timeout:g} s; look at it, or allow more time", "timeout")
 
 
 @dataclass(frozen=True)
@@ -76,6 +132,49 @@ class Job:
     def models(self) -> list[dict[str, Any]]:
         """Identity of the networks."""
         return list(self.settings.models)
+
+    @property
+    def what(self) -> str:
+        """Path of the scan."""
+        return str(self.plan.source)
+
+    @property
+    def alone(self) -> str:
+        """How to see more of a scan that kills its worker."""
+        return "run it alone with sct7t_deepseg to see more"
+
+    def run(self) -> Outcome:
+        """Segment the scan: :func:`sctseg7t.cohort.worker.run_scan`."""
+        from sctseg7t.cohort.worker import run_scan
+
+        return run_scan(self)
+
+    def recorded(self) -> Outcome | None:
+        """What this run has recorded of the scan."""
+        from sctseg7t.cohort.worker import outcome_of
+
+        return outcome_of(self)
+
+    def has_begun(self) -> bool:
+        """Whether a worker of this run has ever begun with the scan, as its log says."""
+        try:
+            return f"run {self.run_id}" in self.log.read_text(encoding="utf-8")
+        except OSError:
+            return False
+
+    def give_up(self, text: str, kind: str) -> Outcome:
+        """Log and record the failure of the scan: :func:`sctseg7t.cohort.worker.give_up`."""
+        from sctseg7t.cohort.worker import give_up
+
+        return give_up(self, text, kind)
+
+    def sweep(self) -> None:
+        """Remove half-written outputs."""
+        sweep(self.plan)
+
+    def before(self, following: Self) -> Self:
+        """The same scan; the following one is read meanwhile."""
+        return replace(self, upcoming=following.plan.source)
 
 
 def file_beside(template: str, scan: Scan, root: str | Path) -> Path:

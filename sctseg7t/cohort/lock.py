@@ -1,4 +1,4 @@
-"""One batch at a time in one output folder."""
+"""One batch, or one study, at a time in one output folder."""
 
 import contextlib
 import datetime
@@ -15,13 +15,13 @@ LOCK, OWNER = ".sct7t-batch.lock", ".sct7t-batch.json"
 
 
 @contextlib.contextmanager
-def alone_in(folder: str | Path) -> Iterator[None]:
+def alone_in(folder: str | Path, command: str = "sct7t_batch") -> Iterator[None]:
     """Hold the folder for this process; the lock goes with the process, however it ends.
 
     Raises
     ------
     UsageError
-        Another batch holds it; says which.
+        Another one holds it; says which.
     """
     from filelock import FileLock, Timeout
 
@@ -30,7 +30,7 @@ def alone_in(folder: str | Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout as err:
-        holder = "another sct7t_batch"
+        holder = f"another {command}"
         with contextlib.suppress(OSError, ValueError, KeyError):
             owner = json.loads((folder / OWNER).read_text(encoding="utf-8"))
             holder += f" (process {owner['pid']} on {owner['host']}, since {owner['since']})"

@@ -300,11 +300,19 @@ class Progress:
 
 
 class Interrupts:
-    """Counts Ctrl-C and SIGTERM while it is entered, in place of being ended by them."""
+    """Counts Ctrl-C and SIGTERM while it is entered, in place of being ended by them.
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    Parameters
+    ----------
+    say : callable
+        Is told, once, what happens now.
+    work : str
+        What is under way.
+    """
+
+    def __init__(self, say: Callable[[str], None], work: str = "scans") -> None:
         self.count = 0
-        self._say, self._before = say, {}
+        self._say, self._work, self._before = say, work, {}
 
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():
@@ -319,4 +327,4 @@ class Interrupts:
     def _on_signal(self, *_):
         self.count += 1
         if self.count == 1:
-            self._say("stopping: the scans under way are finished; once more to abandon them")
+            self._say(f"stopping: the {self._work} under way are finished; once more to abandon them")

@@ -148,18 +148,3 @@ def outcome_of(job: Job) -> Outcome | None:
     if found.raw.get("run_id") != job.run_id:
         return None
     return Outcome(found.status, found.error, found.error_kind)
-
-
-def time_out(job: Job) -> Outcome:
-    """Give a scan up that took too long."""
-    return give_up(
-        job, f"{job.plan.source}: not done after {job.timeout:g} s; look at it, or allow more time", "timeout"
-    )
-
-
-def has_begun(job: Job) -> bool:
-    """Whether a worker of this run has ever begun with the scan, as its log says."""
-    try:
-        return f"run {job.run_id}" in job.log.read_text(encoding="utf-8")
-    except OSError:
-        return False

@@ -11,8 +11,7 @@ from sctseg7t.image.frame import frame_of
 from sctseg7t.image.windows import sample_windows
 from sctseg7t.report import plotting
 from sctseg7t.simulate.cord import CordSimulator
-from sctseg7t.train.real_scans import prepare
-from sctseg7t.train.scans.labelled import LabelledScan
+from sctseg7t.train.real_scans import LabelledScan, prepare
 from sctseg7t.zoo.manifest import load_manifest
 
 # SC and GM.

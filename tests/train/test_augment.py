@@ -126,7 +126,7 @@ def test_realistic_has_the_contrast_of_one_and_the_anatomy_of_another(cache):
     for source in range(6):
         for target in (k for k in range(6) if items.people[k] != items.people[source]):
             one, other = items.item(source), items.item(target)
-            moved = warp(one, realistic.fields.places(source, target))
+            moved = warp(one, realistic.fields.places(source, target, (SIZE, SIZE)))
             before.append([dice(a, b) for a, b in zip(one.target, other.target)])
             after.append([dice(a, b) for a, b in zip(moved.target, other.target)])
             white = (moved.target[0] > 0.99) & (moved.target[1] < 0.01)

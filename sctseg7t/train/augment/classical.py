@@ -15,7 +15,9 @@ def classical(item: Item, rng: np.random.Generator) -> Item:
     28-30.
     """
     shape = item.inside.shape
-    places = affine(rng, shape, degrees=5.0, scale=0.2, shift=0.05)
+    # Of what the network sees, without the margin.
+    shift = 0.05 * (min(shape) - 2 * item.margin)
+    places = affine(rng, shape, degrees=5.0, scale=0.2, shift=shift)
     if rng.random() < _ELASTIC_P:
         places = places + smoothed_noise(rng, shape, alpha=(28.0, 30.0), sigma=(3.5, 4.5))
     return warp(item, places)

@@ -26,16 +26,18 @@ from sctseg7t.files import write_bytes
 from sctseg7t.train.augment.warping import grid, sample, warp
 from sctseg7t.train.scans.items import Item, Items
 
-# Samples by which labels are smoothed, and the regularisation of the demons.
-_SMOOTH, _FIELD_SMOOTH = 1.5, 1.5
+# Every second sample is registered: fields are smooth, and scans coarser than the windows cut from them.
+_STEP = 2
+# Samples by which labels are smoothed before, and what is registered of the field in each iteration of the demons.
+_SMOOTH, _FIELD_SMOOTH = 1.5, 1.0
 _ITERATIONS, _ROUNDS = 60, 2
 # Part of the name of a file of fields: another way to make them, another number.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)
 class Fields:
-    """Deformation fields between slices and their template, in samples.
+    """Deformation fields between slices and their template, on every second sample, in units of all samples.
 
     Attributes
     ----------
@@ -48,14 +50,19 @@ class Fields:
     out: np.ndarray
     back: np.ndarray
 
-    def places(self, source: int, target: int, margin: int = 0) -> np.ndarray:
+    def places(self, source: int, target: int, shape: Sequence[int], margin: int = 0) -> np.ndarray:
         """Where in slice `source` each sample of the anatomy of slice `target` lies, (2, ...).
 
-        Both have a margin; in it a field goes on as it is at its border.
+        Parameters
+        ----------
+        source, target : int
+        shape : sequence of int
+            Of the slices as they are given, with a margin; in it a field goes on as it is at its border.
+        margin : int
         """
-        start = grid([size + 2 * margin for size in self.out.shape[2:]])
-        middle = start + sample(self.back[target], start - margin)
-        return middle + sample(self.out[source], middle - margin)
+        start = grid(shape)
+        middle = start + sample(self.back[target], (start - margin) / _STEP)
+        return middle + sample(self.out[source], (middle - margin) / _STEP)
 
 
 class Realistic:
@@ -91,7 +98,7 @@ class Realistic:
         number = self._number[item.scan, item.place]
         target = int(rng.choice(np.flatnonzero(self._people != item.subject)))
         own = self._items.item(number, item.margin)
-        places = self.fields.places(number, target, item.margin)
+        places = self.fields.places(number, target, own.inside.shape, item.margin)
         return warp(own, places + _offset(item, own))
 
 
@@ -131,7 +138,7 @@ def make_fields(targets: Sequence[np.ndarray]) -> Fields:
     targets : sequence of (K, ...) array
         Fractions of the labels of each slice.
     """
-    shapes = [gaussian_filter(target.sum(0), _SMOOTH) for target in targets]
+    shapes = [gaussian_filter(target.sum(0), _SMOOTH)[::_STEP, ::_STEP] for target in targets]
     template = np.mean(shapes, axis=0)
     start = grid(template.shape)
     for _ in range(_ROUNDS - 1):
@@ -141,7 +148,7 @@ def make_fields(targets: Sequence[np.ndarray]) -> Fields:
         template = np.mean([sample(s[None], start + move - mean)[0] for s, move in zip(shapes, moves)], axis=0)
     out = [_register(template, shape) for shape in shapes]
     back = [_inverse(move) for move in out]
-    return Fields(np.asarray(out, np.float16), np.asarray(back, np.float16))
+    return Fields(*(np.asarray(moves, np.float16) * np.float16(_STEP) for moves in (out, back)))
 
 
 def _register(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:

@@ -55,14 +55,14 @@ def sample(channels: np.ndarray, places: np.ndarray, *, sharp: bool = False) -> 
 def affine(
     rng: np.random.Generator, shape: Sequence[int], *, degrees: float, scale: float, shift: float = 0.0
 ) -> np.ndarray:
-    """Places (dimensions, ...) after a turn, a scaling of each axis and a shift by a share of the extent."""
+    """Places (dimensions, ...) after a turn about the middle, a scaling of each axis and a shift of so many samples."""
     count, sizes = len(shape), np.array(shape)
     angles = rng.uniform(-degrees, degrees, 3)
     if count == 2:
         angles[:2] = 0
     turn = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()[:count, :count]
     matrix = turn / rng.uniform(1 - scale, 1 + scale, count)
-    moved = rng.uniform(-shift, shift, count) * sizes
+    moved = rng.uniform(-shift, shift, count)
     middle = (sizes - 1) / 2
     return np.tensordot(matrix, grid(shape) - _along(middle), 1).astype(np.float32) + _along(middle + moved)
 
