@@ -47,6 +47,7 @@ def parser() -> Parser:
             "how": (
                 shared.SERIES,
                 shared.STRIP,
+                Option("-m --model MODEL", "network that finds the brain (default: brain_mask; another one: mindgrab)"),
                 Option(
                     "-range LOW HIGH",
                     "normalise: percentiles over the brain that become 0 and 1 (default 0 100: plain min-max)",
@@ -107,7 +108,7 @@ def _step(args):
     mask = labels_on_scan(args.brainmask, volume)[0] > 0 if args.brainmask else None
     if mask is None or args.step in ("bias", "mask"):
         bias = "on" if args.step == "bias" else "off"
-        finder = open_finder() if mask is None and args.strip in ("auto", "network") else None
+        finder = open_finder(args.model) if mask is None and args.strip in ("auto", "network") else None
         ready = prepare(data, affine, name=volume.name, mask=mask, bias=bias, strip=args.strip, finder=finder)
         mask = ready.mask
         if args.step == "bias":

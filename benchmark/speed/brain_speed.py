@@ -1,6 +1,6 @@
 """What the 3D network costs on this machine: patch size, overlap, threads, skipping, provider; then the whole command.
 
-    python benchmark/speed/brain_speed.py [-m brain_lesion_unet] [-i flair.nii.gz] [-runs 3]
+    python benchmark/speed/brain_speed.py [-m brain_lesion_unet] [-i flair.nii.gz [-whole]] [-runs 3]
 
 Without a scan, patches run over a brain-sized ellipsoid of noise, which costs the same. Run it once in an
 environment with onnxruntime-gpu and once with onnxruntime-openvino to compare providers: each row names the one
@@ -118,7 +118,22 @@ def main(argv=None):
     p.add_argument("-i", dest="scan", metavar="FLAIR", help="scan for the whole command (left out without)")
     p.add_argument("-sizes", type=int, nargs="+", default=[64])
     p.add_argument("-runs", type=int, default=1)
+    p.add_argument("-whole", action="store_true", help="the whole command on the scan only")
     args = p.parse_args(argv)
+    if not args.whole:
+        patches(args)
+    if args.scan:
+        steps, cost = command(args.model, args.scan)
+        print("\n| step | seconds |\n|---|---|")
+        for name, seconds in steps.items():
+            print(f"| {name} | {seconds:.1f} |")
+        wall, cpu, peak = (cost[name]["median"] for name in ("wall_s", "cpu_s", "peak_mb"))
+        print(f"| whole process | {wall:.1f}, of CPU {cpu:.1f} ({peak:.0f} MB) |")
+    return 0
+
+
+def patches(args):
+    """Print what the network costs alone."""
     from sctseg7t.zoo.manifest import load_manifest
     from sctseg7t.zoo.weights import weights
 
@@ -133,13 +148,6 @@ def main(argv=None):
     ):
         skip = "yes" if skipping else "no"
         print(f"| {provider} | {size} | {overlap} | {threads} | {skip} | {count} | {seconds:.1f} |", flush=True)
-    if args.scan:
-        steps, cost = command(args.model, args.scan)
-        print("\n| step | seconds |\n|---|---|")
-        for name, seconds in steps.items():
-            print(f"| {name} | {seconds:.1f} |")
-        print(f"| whole process | {cost['wall_s']['median']:.1f} ({cost['peak_mb']['median']:.0f} MB) |")
-    return 0
 
 
 if __name__ == "__main__":

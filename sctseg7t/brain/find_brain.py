@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from nibabel.affines import voxel_sizes
+from nibabel.orientations import apply_orientation, axcodes2ornt, ornt_transform
 
 from sctseg7t.brain.isotropic_grid import grid_around, to_grid
-from sctseg7t.brain.normalise import saturate
-from sctseg7t.errors import ModelError
+from sctseg7t.brain.normalise import normalise, saturate
 from sctseg7t.image.grid import resample
 from sctseg7t.inference.segmenter import check_needs
 from sctseg7t.runtime.maps import network_maps
@@ -15,6 +15,8 @@ from sctseg7t.runtime.session import Session
 from sctseg7t.zoo.spec import ModelSpec
 
 TASK = "brain_mask"
+# Normalisations that need no mask.
+_SCALES = ("saturate", "percentile")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,8 @@ class BrainFinder:
             "input.sampling.method must be volume": given.sampling.method == "volume",
             "input.spacing_mm must be the same along three axes": len(given.spacing_mm) == 3
             and len(set(given.spacing_mm)) == 1,
-            "input.normalisation must be saturate": given.normalisation["name"] == "saturate",
+            f"input.normalisation must be {' or '.join(_SCALES)}": given.normalisation["name"] in _SCALES,
+            "input.orientation must name three ways": given.orientation != "native",
             "input.channels must be one": len(given.channels or "1") == 1,
             "outputs must be one, with a threshold": len(self.spec.outputs) == 1
             and self.spec.outputs[0].threshold is not None,
@@ -72,37 +75,59 @@ class BrainFinder:
         return ndimage.binary_fill_holes(labels == sizes.argmax())
 
     def fraction(self, data: np.ndarray, affine: np.ndarray) -> np.ndarray:
-        """Fraction of brain in each voxel, (X, Y, Z) float32; parameters as of the call."""
-        given = self.spec.input
+        """Fraction of brain in each voxel, (X, Y, Z) float32; parameters as of the call.
+
+        The mean over the entry's grids: its own spacing, and those of ``test_time.spacings_mm``.
+        """
+        spacings = (self.spec.input.spacing_mm[0], *self.spec.test_time.get("spacings_mm", ()))
+        return np.mean([self._on_grid(data, affine, spacing_mm) for spacing_mm in spacings], axis=0)
+
+    def _on_grid(self, data, affine, spacing_mm):
         # Along the scan's own axes: tilted thick slices would be stairs on a grid along the world's.
         own = np.diag([*voxel_sizes(affine), 1.0])
-        grid = grid_around(np.broadcast_to(np.True_, data.shape), own, spacing_mm=given.spacing_mm[0], margin_mm=0.0)
+        grid = grid_around(np.broadcast_to(np.True_, data.shape), own, spacing_mm=spacing_mm, margin_mm=0.0)
         # The grid's border can lie beyond the scan.
         seen = to_grid(np.ones(data.shape, np.float32), own, grid) > 0.5
-        image = saturate(to_grid(data, own, grid), seen)
-        step = given.size_multiple or 1
-        space = [(0, -n % step) for n in image.shape]
-        maps = self._maps(np.pad(image, space)[None, None])
-        found = maps[tuple(slice(n) for n in image.shape)]
+        image = _scaled(to_grid(data, own, grid), seen, self.spec.input.normalisation)
+        step = self.spec.input.size_multiple or 1
+        image = np.pad(image, [(0, -n % step) for n in image.shape])
+        found = self._map(image)
+        if self.spec.test_time.get("flip_lr"):
+            found = (found + self._map(image[::-1])[::-1]) / 2
+        found = found[tuple(slice(n) for n in grid.shape)]
         return resample(found, np.linalg.inv(grid.affine) @ own, data.shape, order=1, outside="nearest")
 
-    def _maps(self, image):
-        channel = self.spec.outputs[0].channel
-        found = network_maps(image, self.session, self.spec)[0, channel]
-        if self.spec.test_time.get("flip_lr"):
-            mirrored = network_maps(image[:, :, ::-1].copy(), self.session, self.spec)[0, channel]
-            found = (found + mirrored[::-1]) / 2
-        return found
+    def _map(self, image):
+        """The network's map of an image, both (x, y, z) RAS+; the network gets it the way round that its entry says."""
+        way = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(self.spec.input.orientation))
+        turned = np.ascontiguousarray(apply_orientation(image, way))
+        found = network_maps(turned[None, None], self.session, self.spec)[0, self.spec.outputs[0].channel]
+        return apply_orientation(found, ornt_transform(axcodes2ornt(self.spec.input.orientation), axcodes2ornt("RAS")))
 
 
-def open_finder(*, threads: int | None = None, offline: bool = False) -> BrainFinder | None:
-    """The manifest's default network of the task; None where the manifest has none."""
+def _scaled(image, seen, how):
+    """Intensities as the entry's normalisation wants them; an empty scan stays empty."""
+    if how["name"] == "saturate":
+        return saturate(image, seen)
+    if not seen.any() or not np.ptp(image[seen]) > 0:
+        return np.zeros_like(image)
+    return normalise(image, seen, how["name"], how["parameters"])
+
+
+def open_finder(model: str | None = None, *, threads: int | None = None, offline: bool = False) -> BrainFinder | None:
+    """A network that finds brains: one of the manifest by name, else its default; None where it has none.
+
+    Raises
+    ------
+    ModelError
+        No model has that name, or it finds no brains.
+    """
     from sctseg7t.runtime.session import open_session
     from sctseg7t.zoo.manifest import load_manifest
     from sctseg7t.zoo.weights import weights
 
-    try:
-        spec = load_manifest().default_for_task(TASK)
-    except ModelError:
+    manifest = load_manifest()
+    if model is None and TASK not in manifest.task_entries:
         return None
+    spec = manifest.model(model) if model else manifest.default_for_task(TASK)
     return BrainFinder(open_session(weights(spec, offline=offline), "cpu", threads), spec)

@@ -30,8 +30,8 @@ HOW = {
     "template": "MNI152 template and intensity",
 }
 _SPACING_MM = 1.5
-# Nothing further outside the rough brain belongs to the mask.
-_REACH_MM = 5.0
+# Nothing further outside the rough brain belongs to the mask: one that the template drew, and one of the network's.
+REACH_MM, NETWORK_REACH_MM = 5.0, 3.0
 # Of the local brightness of the brain's tissue.
 _BRIGHT = 0.5
 _OPEN_MM, _CLOSE_MM = 2.0, 8.0
@@ -144,7 +144,7 @@ def stripped_mask(data: np.ndarray) -> np.ndarray:
     return ndimage.binary_fill_holes(_largest(data != data[0, 0, 0]))
 
 
-def refine(data: np.ndarray, affine: np.ndarray, rough: np.ndarray) -> np.ndarray:
+def refine(data: np.ndarray, affine: np.ndarray, rough: np.ndarray, *, reach_mm: float = REACH_MM) -> np.ndarray:
     """Move a rough outline to the dark edge of the brain; better after bias correction.
 
     At 1.5 mm: bright voxels near the rough brain, parted from scalp and dura by an opening, the largest piece kept,
@@ -155,7 +155,8 @@ def refine(data: np.ndarray, affine: np.ndarray, rough: np.ndarray) -> np.ndarra
     data, affine
         As in `first_mask`.
     rough : (X, Y, Z) bool
-        The brain within 5 mm.
+        The brain, to within `reach_mm`.
+    reach_mm : float
 
     Returns
     -------
@@ -163,17 +164,17 @@ def refine(data: np.ndarray, affine: np.ndarray, rough: np.ndarray) -> np.ndarra
     """
     from scipy import ndimage
 
-    grid = grid_around(rough, affine, spacing_mm=_SPACING_MM, margin_mm=_REACH_MM + _CLOSE_MM)
+    grid = grid_around(rough, affine, spacing_mm=_SPACING_MM, margin_mm=reach_mm + _CLOSE_MM)
     image = to_grid(data, affine, grid)
     inside = to_grid(rough.astype(np.float32), affine, grid) >= 0.5
     depth = _signed_distance(inside)
-    tissue = (image > _BRIGHT * _brightness(image, depth)) & (depth > -_REACH_MM) | (depth > 8)
+    tissue = (image > _BRIGHT * _brightness(image, depth)) & (depth > -reach_mm) | (depth > 8)
     core = _largest(ndimage.distance_transform_edt(tissue) * _SPACING_MM > _OPEN_MM)
     opened = tissue & (ndimage.distance_transform_edt(~core) * _SPACING_MM <= _OPEN_MM)
-    closed = ndimage.distance_transform_edt(~(opened | (depth > _REACH_MM))) * _SPACING_MM <= _CLOSE_MM
+    closed = ndimage.distance_transform_edt(~(opened | (depth > reach_mm))) * _SPACING_MM <= _CLOSE_MM
     # Fluid that the scan's edge opens is still inside.
     mask = ndimage.binary_fill_holes(ndimage.distance_transform_edt(closed) * _SPACING_MM > _CLOSE_MM)
-    mask = _largest(mask & (depth > -_REACH_MM))
+    mask = _largest(mask & (depth > -reach_mm))
     surface = ndimage.gaussian_filter(_signed_distance(mask), 0.7)
     return resample(surface, np.linalg.inv(grid.affine) @ affine, data.shape, outside="nearest") > 0
 

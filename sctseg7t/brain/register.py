@@ -108,6 +108,25 @@ def agreement(template: Template, mask: np.ndarray, affine: np.ndarray) -> float
     return float(2 * (laid & mask).sum() / max(laid.sum() + mask.sum(), 1))
 
 
+def tissue_contrast(template: Template, data: np.ndarray, mask: np.ndarray, affine: np.ndarray) -> float:
+    """How strongly GM, WM and CSF differ where the template says that they lie: SD of the fit over the mean.
+
+    Intensities are fitted by the template's tissue maps, linearly, at 4 mm. The outline of a head does not count: a
+    skull that is filled evenly has 0, whatever its noise. Voxels at the mask's border are left out.
+    """
+    from scipy import ndimage
+
+    grid = grid_around(mask, affine, spacing_mm=4.0, margin_mm=0.0)
+    inside = ndimage.binary_erosion(to_grid(mask.astype(np.float32), affine, grid) > 0.9, iterations=2)
+    values = to_grid(data, affine, grid)[inside].astype(np.float64)
+    if values.size < 100 or not values.mean() > 0:
+        return 0.0
+    values = np.clip(values, *np.percentile(values, (1, 99)))
+    maps = [template_map(template, name, grid.affine, grid.shape)[inside] for name in ("wm", "gm", "csf")]
+    parts = np.stack([*maps, np.ones(len(values))], 1)
+    return float((parts @ np.linalg.lstsq(parts, values, rcond=None)[0]).std() / values.mean())
+
+
 def neutral_map(name: str, inside: np.ndarray) -> np.ndarray:
     """What stands for a map of the template where that cannot be laid on a scan: its mean over the brain.
 

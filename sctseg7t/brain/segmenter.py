@@ -14,6 +14,7 @@ from sctseg7t.brain.isotropic_grid import grid_around, mask_to_native, to_grid, 
 from sctseg7t.brain.mask import (
     HOW,
     MIN_SIMILARITY,
+    NETWORK_REACH_MM,
     check_similarity,
     check_volume,
     first_mask,
@@ -28,6 +29,7 @@ from sctseg7t.brain.register import (
     neutral_map,
     template_map,
     template_to_scan,
+    tissue_contrast,
 )
 from sctseg7t.brain.views import view_grid
 from sctseg7t.errors import InputError
@@ -62,6 +64,8 @@ THIN_MM = 4.5
 # Dice of the template's brain with the scan's: a registration below the first has failed, one below the second is
 # doubtful.
 FAILED, DOUBTFUL = 0.75, 0.87
+# Of GM, WM and CSF, see `tissue_contrast`: raw FLAIR had 0.06 and more, heads filled evenly and noise 0.006 and less.
+LEAST_CONTRAST = 0.02
 # Channels that are maps of the template laid on the scan.
 PRIORS = {"prior_GM": "gm", "prior_WM": "wm", "prior_CSF": "csf"}
 
@@ -161,14 +165,13 @@ def prepare(
     if not corrected:
         data, _ = n4(data, rough, affine)
     clock.lap("bias")
-    if alike is not None and how == HOW["network"] and alike < FAILED and similarity < MIN_SIMILARITY:
-        raise InputError(
-            f"{name}: no brain in view (the MNI template agrees neither with what looks like one, {alike:.2f}, nor "
-            f"with the image, {similarity:.2f}); give a scan of the whole brain, or its brain mask"
-        )
+    # Only a template that lies right says where the tissues are.
+    contrast = tissue_contrast(template, data, rough, affine) if alike is None or alike >= FAILED else None
+    if alike is not None and how == HOW["network"]:
+        _check_found(name, alike, similarity, contrast)
     mask = template_mask(data, affine, template, name=name) if known is None else known
     if how == HOW["network"] and voxel_sizes(affine).max() <= THIN_MM:
-        mask = refine(data, affine, mask)
+        mask = refine(data, affine, mask, reach_mm=NETWORK_REACH_MM)
     volume_ml = check_volume(mask, affine, name)
     clock.lap("mask")
     warnings = []
@@ -181,10 +184,22 @@ def prepare(
         "box": [[part.start, part.stop] for part in bounding_box(mask) or ()],
         "bias_correction": "N4" if not corrected else "off" if bias == "off" else "looks corrected already",
         "template_similarity": round(similarity, 4),
+        "tissue_contrast": None if contrast is None else round(contrast, 4),
         "template_agreement": None if alike is None else round(alike, 4),
         "scan_to_mni": None if template is None else np.round(template.scan_to_mni, 6).tolist(),
     }
     return Prepared(np.asarray(data, np.float32), mask, template, details, (*warnings, *thick_slices(affine)))
+
+
+def _check_found(name, alike, similarity, contrast):
+    """Refuse what the network took for a brain where neither the template nor the tissues say so (InputError)."""
+    if alike < DOUBTFUL and similarity < MIN_SIMILARITY:
+        why = f"the MNI template fits neither what looks like one, {alike:.2f}, nor the image, {similarity:.2f}"
+    elif contrast is not None and contrast < LEAST_CONTRAST:
+        why = f"what looks like one shows no tissues: contrast {contrast:.3f}, at least {LEAST_CONTRAST:g} expected"
+    else:
+        return
+    raise InputError(f"{name}: no brain in view ({why}); give a scan of the whole brain, or its brain mask")
 
 
 def _doubt(alike):

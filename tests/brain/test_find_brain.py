@@ -1,6 +1,6 @@
 """The brain found without a template, and what becomes of a scan on which the template fails."""
 
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 
 import brain_helpers
 import nibabel as nib
@@ -20,6 +20,7 @@ INPUT = SimpleNamespace(
     normalisation={"name": "saturate", "parameters": {}},
     channels=("any",),
     size_multiple=8,
+    orientation="RAS",
 )
 
 
@@ -34,14 +35,14 @@ class Bright:
         return 1 / (1 + np.exp(-40 * (images - 0.3))).astype(np.float32)
 
 
-def finder(**changes):
+def finder(test_time=MappingProxyType({"flip_lr": True}), **changes):
     spec = SimpleNamespace(
         label="bright@1",
         organ="brain",
         input=SimpleNamespace(**{**vars(INPUT), **changes}),
         outputs=(SimpleNamespace(channel=0, threshold=0.5),),
         activation="sigmoid",
-        test_time={"flip_lr": True},
+        test_time=test_time,
     )
     return BrainFinder(Bright(), spec)
 
@@ -69,6 +70,41 @@ def test_any_grid_gives_the_same_brain(spacing, angles):
     np.testing.assert_array_equal(found(7 * image, affine), seen)
 
 
+def test_the_network_sees_the_head_the_way_round_that_its_entry_says():
+    seen = []
+
+    class Watching(Bright):
+        def run(self, images):
+            seen.append(images[0, 0])
+            return super().run(images)
+
+    affine = np.diag([4.0, 4, 4, 1])
+    image = np.full((24, 32, 40), 0.01)
+    image[4:9, 20:30, 6:30] = 900
+    found = [
+        BrainFinder(Watching(), finder({}, orientation=way, size_multiple=1).spec)(image, affine)
+        for way in ("RAS", "LIA")
+    ]
+    np.testing.assert_array_equal(*found)
+    np.testing.assert_array_equal(seen[1], seen[0][::-1, :, ::-1].transpose(0, 2, 1))
+
+
+def test_grids_of_several_spacings_are_averaged():
+    affine = np.diag([2.0, 2, 2, 1])
+    image = 500.0 * ball((80, 80, 80), affine, 50, (80, 80, 80))
+    one, other, both = (
+        finder(times, spacing_mm=(mm,) * 3).fraction(image, affine)
+        for mm, times in ((4.0, {}), (3.0, {}), (4.0, {"spacings_mm": [3.0]}))
+    )
+    np.testing.assert_allclose(both, (one + other) / 2, atol=1e-6)
+
+
+def test_an_empty_scan_holds_no_brain_whatever_the_normalisation():
+    how = {"name": "percentile", "parameters": {"low": 0, "high": 100}}
+    image = np.zeros((30, 30, 30))
+    assert not finder(normalisation=how)(image, np.diag([4.0, 4, 4, 1])).any()
+
+
 def test_only_the_largest_piece_is_brain_and_its_holes_belong_to_it():
     affine = np.diag([2.0, 2, 2, 1])
     affine[:3, 3] = -100
@@ -93,6 +129,8 @@ def test_saturation_keeps_fat_and_air_from_ruling():
 def test_an_entry_that_finds_no_brains_is_refused():
     with pytest.raises(ModelError, match="input.spacing_mm"):
         finder(spacing_mm=(1, 1, 2))
+    with pytest.raises(ModelError, match="saturate or percentile"):
+        finder(normalisation={"name": "zscore", "parameters": {}})
 
 
 # ---- in the chain ----------------------------------------------------------------
@@ -139,6 +177,16 @@ def test_a_template_that_fails_is_no_dead_end(brain, tmp_path, monkeypatch):
     assert table.summary()["n_periventricular"] is None and table.summary()["load_ml"] > 0
     assert any(text.startswith("template_failed") for text in result.warnings)
     assert result.details["brain"]["template_agreement"] == 0
+
+
+def test_a_skull_that_is_filled_evenly_is_refused(brain):
+    image, _, affine = brain
+    inside, rng = image > 0, np.random.default_rng(0)
+    filled = np.where(inside, 300 + rng.normal(0, 15, image.shape), 0)
+    with pytest.raises(InputError, match="x.nii: no brain in view .*shows no tissues"):
+        segmenter.prepare(filled + 1, affine, name="x.nii", strip="network", finder=lambda *a: inside)
+    ready = segmenter.prepare(image + 1, affine, strip="network", finder=lambda *a: inside)
+    assert ready.details["tissue_contrast"] > 3 * segmenter.LEAST_CONTRAST
 
 
 def test_a_template_that_fits_badly_is_used_and_doubted(brain):
