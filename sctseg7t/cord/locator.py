@@ -27,6 +27,8 @@ PRESENT = 0.65
 LOOKS = ((1.0, 0.4), (0.8, 0.8))
 _PEAKS = 12
 _STEP_COST_PER_MM = 0.15
+# A cord runs at up to this slope to the slices' normal; a step beyond it and a peak's error (mm) costs this much more.
+_SLOPE, _PEAK_MM, _LEAP_COST_PER_MM = 2.0, 4.0, 3.0
 _FLOOR = 1e-4
 
 
@@ -81,7 +83,8 @@ def _look(data, affine, session, spec, scale, share):
     showing = np.flatnonzero(heat.max((1, 2)) >= UNSURE)
     if showing.size == 0:
         return None
-    rows, columns, value = _best_path(heat[showing], spacing)
+    apart_mm = np.diff(showing) * np.linalg.norm(affine[:3, 2])
+    rows, columns, value = _best_path(heat[showing], spacing, apart_mm)
     sure = value >= UNSURE
     if np.count_nonzero(value >= PRESENT) < share * len(heat):
         return None
@@ -162,14 +165,15 @@ def _mapped(images, session, spec):
     return network_maps(padded, session, spec)[:, spec.outputs[0].channel, :height, :width]
 
 
-def _best_path(heat, spacing_mm):
-    """Row, column and heat of the smoothest likely path through the slices."""
+def _best_path(heat, spacing_mm, apart_mm):
+    """Row, column and heat of the smoothest likely path through slices that are so far apart."""
     peaks = [_peaks(plane) for plane in heat]
     cost = [-np.log(np.maximum(values, _FLOOR)) for _, values in peaks]
     total, back = [cost[0]], []
     for k in range(1, len(peaks)):
         step = np.linalg.norm(peaks[k][0][:, None] - peaks[k - 1][0][None], axis=2) * spacing_mm
-        options = total[-1][None] + _STEP_COST_PER_MM * step
+        leap = np.maximum(step - _SLOPE * apart_mm[k - 1] - _PEAK_MM, 0)
+        options = total[-1][None] + _STEP_COST_PER_MM * step + _LEAP_COST_PER_MM * leap
         back.append(options.argmin(1))
         total.append(cost[k] + options.min(1))
     choice = [int(total[-1].argmin())]

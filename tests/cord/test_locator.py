@@ -93,6 +93,18 @@ def test_outlier_is_overruled_by_its_neighbours():
         assert path.unsure.tolist() == [k == 4 and 0.5 * height < module.UNSURE for k in range(9)]
 
 
+@pytest.mark.parametrize(("thick", "leaps"), [(1.0, False), (8.0, True)])
+def test_a_cord_does_not_leap_aside_between_thin_slices(thick, leaps):
+    """Some slices that show another thing clearly and the cord hardly: 14 mm in a millimetre is no cord."""
+    maps = [
+        np.maximum(blob(SHAPE, 30, 40, 0.9 if k > 4 else 0.02), blob(SHAPE, 30, 54, 0.8 * (k <= 4))) for k in range(12)
+    ]
+    path = found(maps, np.diag([1.0, 1.0, thick, 1.0]))
+    aside = path.centres_vox[:4, 0] > 50
+    assert aside.all() if leaps else not aside.any()
+    assert path.unsure[:5].all() or leaps
+
+
 def test_silent_slices_are_flagged_and_interpolated():
     places = bent(10)
     maps = [blob(SHAPE, *place, 0.9) for place in places]
