@@ -29,5 +29,5 @@ numpydoc_show_class_members = False
 
 def setup(app):
     app.connect("builder-inited", lambda app: generate.model_pages(app.srcdir))
-    app.connect("source-read", lambda app, name, source: generate.fill(source))
+    app.connect("source-read", generate.fill)
     app.connect("missing-reference", generate.known)

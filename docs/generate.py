@@ -19,9 +19,14 @@ from sctseg7t.measure.flags import FLAGS
 PACKAGE = Path(sctseg7t.__file__).parent
 
 
-def fill(source):
+def fill(app, name, source):
     """Replace the marks of a page's text, which is the one item of ``source``."""
-    source[0] = re.sub(r"<!-- generate: (\w+) -->", lambda found: PARTS[found[1]](), source[0])
+    text = re.sub(r"<!-- generate: (\w+) -->", lambda found: PARTS[found[1]](), source[0])
+    folder = Path(app.srcdir, name).parent
+    if all(f"\n{path.stem}\n" in text for path in folder.glob("*.md") if path.stem != "index"):
+        # A list of contents that names every page of its folder: Sphinx warns of a star that stands for none.
+        text = text.replace("\n*\n```", "\n```")
+    source[0] = text
 
 
 def table(head, rows):

@@ -68,7 +68,8 @@ def run(main: Callable[[], int | None], doc: str, title: str) -> int:
     finally:
         _current.clear()
     if code == 0:
-        parts = [f"# {title}", _NOTE, markdown_table(("", ""), _origin(command)), _introduction(doc)]
+        origin = "\n".join(f"- {what}: {text}" for what, text in _origin(command))
+        parts = [f"# {title}", _NOTE, origin, _introduction(doc)]
         write_bytes(path, ("\n\n".join([*parts, as_markdown(printed.getvalue())]) + "\n").encode())
         print(path, file=sys.stderr)
     return code
