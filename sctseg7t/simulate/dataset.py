@@ -30,6 +30,7 @@ _ORGANS = {
     "neck": "neck: whole slices for the locator (a training recipe's simulation)",
     "brain": "brain: FLAIR with lesions (a training recipe's simulation, effects)",
     "patch": "patch: pieces of those brains (a training recipe's simulation, patches)",
+    "slab": "slab: a few slices of those brains, as they were scanned (a training recipe's simulation, slabs)",
     "head": "head: whole heads of any contrast, to find the brain in (a training recipe's simulation)",
 }
 
