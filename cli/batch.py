@@ -17,6 +17,7 @@ examples:
   sct7t_batch -i bids -o out -exclude-qc qc_fail.yml -figures -group sex
   sct7t_batch -i bids -o out \\
       -levels 'derivatives/labels/{folder}/{stem}_levels.nii.gz'
+  sct7t_batch -i bids -o out -c brain_new_lesion -baseline previous
   sct7t_batch -i bids -o out -engine dask -scheduler tcp://10.0.0.1:8786
 
 Run again with the same command, it goes on where it stopped: what is up to
@@ -28,6 +29,7 @@ second is refused with exit code 2.
 def parser() -> Parser:
     """The arguments of the command."""
     beside = "; a path within the data set with {folder}, {stem}, {sub}, {ses}, {earlier} (session before) in it"
+    sessions = " (previous or first: of the participant's sessions, the one before or the first)"
     return Parser(
         prog="sct7t_batch",
         usage="%(prog)s -i FOLDER -o FOLDER [-c TASK] [options]",
@@ -69,7 +71,7 @@ def parser() -> Parser:
                 Option("-scheduler ADDRESS", "of dask.distributed: tcp://host:port"),
             ),
             "model and device": (shared.MODEL, *shared.device(threads="1 a worker")),
-            "segmentation": (*shared.SEGMENTATION, *shared.files("TEMPLATE", beside)),
+            "segmentation": (*shared.SEGMENTATION, *shared.files("TEMPLATE", beside, baseline=sessions)),
             "corrected masks": shared.CORRECTED,
             "other": (shared.LIST_TASKS, shared.VERBOSE, *shared.ANSWERS),
         },
@@ -126,6 +128,7 @@ def _jobs(args):
     """Everything that is to be done, what cannot be, and the models that do it."""
     from sctseg7t.cohort.find import find_scans, select
     from sctseg7t.cohort.run import make_jobs, set_up
+    from sctseg7t.cohort.sessions import BASELINES, pair_sessions
     from sctseg7t.inference.pipeline import choose_model
 
     chosen = choose_model(args.task, args.model)
@@ -145,7 +148,11 @@ def _jobs(args):
     )
     found: list[str] = []
     scans = find_scans(args.input, args.pattern, leave=args.output, suffix=chosen.spec.bids_suffix, notes=found)
+    known = scans
     scans, notes = select(scans, args.include, args.exclude, args.exclude_qc)
+    if args.baseline in BASELINES:
+        scans, baselines, more = pair_sessions(scans, known, args.baseline)
+        layout, notes = replace(layout, baselines=baselines), [*notes, *more]
     _warn([*found, *notes], args)
     jobs, refused = make_jobs(scans, layout, settings, force=args.force, timeout=args.timeout)
     return jobs, refused, [spec for spec in (chosen.spec, chosen.locator_spec) if spec]

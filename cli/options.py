@@ -132,9 +132,11 @@ def device(threads: str = "all this process may use") -> tuple[Option, ...]:
     )
 
 
-def files(metavar: str = "FILE", suffix: str = "") -> tuple[Option, ...]:
-    """An option for every file that can go with a scan."""
-    return tuple(Option(f"-{role.name} {metavar}", role.help + suffix) for role in ROLES.values())
+def files(metavar: str = "FILE", suffix: str = "", **more: str) -> tuple[Option, ...]:
+    """An option for every file that can go with a scan; ``more`` is added to the help of a role."""
+    return tuple(
+        Option(f"-{role.name} {metavar}", role.help + more.get(role.name, "") + suffix) for role in ROLES.values()
+    )
 
 
 def given_files(args: argparse.Namespace) -> dict[str, str]:

@@ -86,6 +86,9 @@ def columns():
         "_csa_perlevel.csv": ("Areas, a row per vertebral level and tissue", declared.LEVEL_COLUMNS),
         "_lesions.csv": ("Brain lesions, a row per lesion", declared.LESION_COLUMNS),
         "_lesionload.csv": ("Brain lesions, a row per scan", declared.LOAD_COLUMNS),
+        "_newlesions.csv": ("Follow-ups, a row per new or enlarging lesion", declared.NEW_LESION_COLUMNS),
+        "_lesionchanges.csv": ("Follow-ups, a row per lesion of either time", declared.CHANGE_COLUMNS),
+        "_followup.csv": ("Follow-ups, a row per pair", declared.FOLLOWUP_COLUMNS),
         **{f"{name}.csv": (None, own) for name, own in declared.COHORT_TABLES.items()},
     }
     parts = []

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from sctseg7t.brain.changes import CODES, Changes, Rule, find_changes
-from sctseg7t.brain.isotropic_grid import mask_to_native, to_grid, to_native
+from sctseg7t.brain.isotropic_grid import mask_to_native, to_native
 from sctseg7t.brain.normalise import normalise
 from sctseg7t.brain.pair import Pair, Scan, pair_up
 from sctseg7t.brain.pair_checks import check_pair, pair_warnings
@@ -90,7 +90,15 @@ class FollowUpSegmenter(BrainSegmenter):
     def tables(files: Mapping[str, Any], options: Options = Options()) -> tuple[str, ...]:
         """Kinds of tables and further maps that a scan gets."""
         kinds = ["lesions", "load", "newlesions", "changes", "followup"]
-        kinds += ["newlabels", "changemap", "baselinelesions", "followup_transform", "baseline_transform"]
+        kinds += [
+            "newlabels",
+            "changemap",
+            "baselinelesions",
+            "baselineimage",
+            "difference",
+            "followup_transform",
+            "baseline_transform",
+        ]
         for grid in options.grids:
             kinds += GRIDS[grid]
         return tuple(kinds)
@@ -209,9 +217,9 @@ class FollowUpSegmenter(BrainSegmenter):
         new, lesions = new & ready[0].mask, (lesions | new) & ready[0].mask
         template = ready[0].template
         regions = regions_of(template, scan.affine, lesions.shape) if template else None
-        chance = to_native(probabilities[0], pair.grid, place.affine, lesions.shape)
+        chance = place.image(probabilities[0])
         table = measure_lesions(lesions, scan.affine, regions, probability=chance)
-        difference = to_native(pair.difference, pair.grid, place.affine, lesions.shape)
+        difference = place.image(pair.difference)
         followup = measure_followup(
             measure_lesions(new, scan.affine, regions, probability=chance),
             before=before,
@@ -233,6 +241,9 @@ class FollowUpSegmenter(BrainSegmenter):
             "newlabels": to_file(scan, followup.table.labels, followup.table.labels.dtype),
             "changemap": to_file(scan, codes, np.uint8),
             "baselinelesions": to_file(scan, before & ready[0].mask, np.uint8),
+            # Rounded to what noise leaves of them: half the size.
+            "baselineimage": to_file(scan, place.image(pair.before).round(3), np.float32),
+            "difference": to_file(scan, difference.round(3), np.float32),
         }
         further |= other_grids(options.grids, volumes[1], pair, changes, probabilities)
         moved = np.linalg.inv(pair.motion.from_second) @ pair.motion.from_first
@@ -283,6 +294,10 @@ class _Place:
         """The mask there, each lesion with its volume, and the part of each voxel that it covers."""
         return mask_to_native(mask, self.pair.grid, self.affine, self.shape, probability)
 
+    def image(self, values):
+        """A map of the halfway grid there, mean over each voxel."""
+        return to_native(values, self.pair.grid, self.affine, self.shape)
+
     def codes(self, changes: Changes, lesions: np.ndarray, new: np.ndarray) -> np.ndarray:
         """The map of changes there, (X, Y, Z) uint8."""
         codes = changes.codes()
@@ -321,12 +336,6 @@ def other_grids(
         maps = changes.new.astype(np.uint8), changes.codes(), pair.now, pair.before
         made |= {kind: Nifti1Image(array, pair.grid.affine) for kind, array in zip(GRIDS["halfway"], maps)}
     return made
-
-
-def baseline_on_scan(scan: Volume, baseline: np.ndarray, affine: np.ndarray, moved: np.ndarray) -> np.ndarray:
-    """The baseline image on the follow-up's grid (X, Y, Z), by the matrix that a run recorded."""
-    matrix = np.linalg.inv(moved) @ affine
-    return to_grid(baseline, matrix, scan.grid)
 
 
 def session_of(scan: Volume) -> str:

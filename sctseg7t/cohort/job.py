@@ -1,12 +1,12 @@
 """What a worker is given for one scan, and what an engine has to know of any piece of work."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
 from sctseg7t.cohort.find import Scan
+from sctseg7t.cohort.sessions import in_order
 from sctseg7t.errors import UsageError
 from sctseg7t.inference.outputs import Plan, split_name, sweep
 from sctseg7t.inference.scan_run import Outcome, ScanTask
@@ -220,9 +220,6 @@ def file_beside(template: str, scan: Scan, root: str | Path) -> Path:
 def _earlier_session(scan: Scan, root: Path) -> str:
     """The subject's session before that of the scan, without ses-; "" if there is none."""
     sessions = {path.name.removeprefix("ses-") for path in root.glob(f"sub-{scan.entities.get('sub')}/ses-*")}
-    # Session 10 comes after session 9.
-    ordered = sorted(
-        sessions, key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
-    )
+    ordered = in_order(sessions)
     own = scan.entities.get("ses")
     return ordered[ordered.index(own) - 1] if own in ordered[1:] else ""

@@ -48,6 +48,9 @@ class Layout:
         :func:`sctseg7t.inference.corrections.folder_of`.
     overwrite : bool
         Replace also masks that somebody edited.
+    baselines : dict of str to Path or None
+        Earlier scan by the name of a scan, where sessions were paired
+        (:func:`sctseg7t.cohort.sessions.pair_sessions`) and no template names it.
     """
 
     root: Path
@@ -58,6 +61,7 @@ class Layout:
     tables: Callable[[Mapping[str, Path], Options], tuple[str, ...]]
     corrections: str | None = None
     overwrite: bool = False
+    baselines: Mapping[str, Path] | None = None
 
 
 @dataclass
@@ -206,7 +210,8 @@ def _files_beside(scan: Scan, layout: Layout) -> tuple[dict[str, Path], tuple[st
     """The files that go with a scan, what is not there, and why the scan cannot be segmented without it."""
     files, notes, missing = {}, [], ""
     for role, template in layout.templates.items():
-        path = file_beside(template, scan, layout.root)
+        paired = (layout.baselines or {}).get(scan.name) if role == "baseline" else None
+        path = paired or file_beside(template, scan, layout.root)
         if path.is_file():
             files[role] = path
         elif ROLES[role].without:

@@ -16,6 +16,7 @@ from sctseg7t.measure.columns import (
     COHORT_TABLES,
     CSA_MEASURES,
     DICTIONARY_COLUMNS,
+    FOLLOWUP_COLUMNS,
     IMAGE_MEASURES,
     LOAD_COLUMNS,
     RATING_COLUMNS,
@@ -30,7 +31,15 @@ from sctseg7t.text import ranges
 
 _OURS = {"sub": "participant_id", "ses": "session_id", "run": "run"}
 # Which of a scan's own tables each is put together from.
-_PARTS = {"cohort_slices": "csa", "cohort_levels": "levels", "cohort_lesions": "lesions"}
+_PARTS = {
+    "cohort_slices": "csa",
+    "cohort_levels": "levels",
+    "cohort_lesions": "lesions",
+    "cohort_newlesions": "newlesions",
+    "cohort_lesionchanges": "changes",
+}
+# What a row of a scan's own table has that the cohort's says otherwise.
+_OWN = ("filename", "tool_version")
 _WORDS = {"csa": "area table", "lesions": "lesion table", "load": "table of lesion load"}
 
 
@@ -42,11 +51,11 @@ def write_tables(
     root: str | Path | None = None,
     ratings: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[list[Path], list[str]]:
-    """Write ``cohort_scans.csv``, a dictionary, and ``cohort_slices.csv``, ``_levels.csv``, ``_lesions.csv``.
+    """Write ``cohort_scans.csv``, a dictionary, and the tables of slices, levels, lesions, new lesions and changes.
 
     UTF-8, comma, LF, one header line, empty cells for what is not known. Scans are read one by one, so that
-    memory does not grow with the cohort. Of the last three those are written of which any scan has the table; one
-    of an earlier run is removed.
+    memory does not grow with the cohort. Of all but the first two those are written of which any scan has
+    the table; one of an earlier run is removed.
 
     Parameters
     ----------
@@ -83,6 +92,8 @@ def write_tables(
                 entities[name] = Column(name, description=f"as in the scan's name: {name}-")
         subjects.add(record.entities.get("sub", ""))
         parts.update(part for part in _PARTS.values() if record.table(part))
+        if record.table("followup"):
+            kinds.add("followup")
         if record.kind:
             kinds.add(record.kind)
             for part in TABLES_OF[record.kind]:
@@ -221,11 +232,13 @@ def _scan_row(record: Record) -> dict[str, Any]:
 def _load(record: Record) -> dict[str, Any]:
     """Lesions of a brain, all in all: the row that the run wrote, with its flags counted."""
     row = next(iter(read_csv(record.table("load"))), {})
-    content = {name: row.get(name) for name in names(LOAD_COLUMNS) if name not in ("filename", "tool_version")}
+    content = {name: row.get(name) for name in names(LOAD_COLUMNS) if name not in _OWN}
     flags = (lesion["flags"].split(";") for lesion in read_csv(record.table("lesions")))
     content["flags"] = _counted(flag for own in flags for flag in own if flag)
     volume = (record.raw.get("brain") or {}).get("brain_ml")
-    return content | {"brain_volume_ml": volume if volume is None else float(volume)}
+    content |= {"brain_volume_ml": volume if volume is None else float(volume)}
+    change = next(iter(read_csv(record.table("followup"))), {})
+    return content | {name: change.get(name) for name in names(FOLLOWUP_COLUMNS) if name in change and name not in _OWN}
 
 
 def _counted(flags: Iterable[str]) -> str:

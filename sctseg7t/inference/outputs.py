@@ -27,6 +27,8 @@ TABLES = {
     "newlabels": "_newlesionlabels.nii.gz",
     "changemap": "_lesionchanges.nii.gz",
     "baselinelesions": "_baselinelesions.nii.gz",
+    "baselineimage": "_baseline_aligned.nii.gz",
+    "difference": "_difference.nii.gz",
     "followup_transform": "_followup_to_halfway.tfm",
     "baseline_transform": "_baseline_to_halfway.tfm",
     "newlesions@baseline": "_space-baseline_newlesions.nii.gz",

@@ -379,7 +379,7 @@ def scan_columns(kinds: Collection[str]) -> tuple[Column, ...]:
     Parameters
     ----------
     kinds : collection of str
-        Of the scans in it, ``cord`` and ``brain``: what only one of them has is left out without it.
+        Of the scans in it, ``cord``, ``brain`` and ``followup``: what only one of them has is left out without it.
     """
     cord, brain = "cord" in kinds, "brain" in kinds
     what = {(True, True): "slices or lesions", (False, True): "lesions"}.get((cord, brain), "slices")
@@ -393,6 +393,7 @@ def scan_columns(kinds: Collection[str]) -> tuple[Column, ...]:
         *(_LEFT_OUT if cord else ()),
         *(_CORD_AREAS if cord else ()),
         *((*_LOAD, volume) if brain else ()),
+        *(_FOLLOWUP if "followup" in kinds else ()),
         *_RUN,
     )
 
@@ -401,7 +402,9 @@ COHORT_TABLES = {
     "cohort_slices": (*WHO_COLUMNS, _SCAN, *CSA_COLUMNS[1:]),
     "cohort_levels": (*WHO_COLUMNS, _SCAN, *LEVEL_COLUMNS[1:]),
     "cohort_lesions": (*WHO_COLUMNS, _SCAN, *LESION_COLUMNS[1:]),
-    "cohort_scans": scan_columns(("cord", "brain")),
+    "cohort_newlesions": (*WHO_COLUMNS, _SCAN, *NEW_LESION_COLUMNS[1:]),
+    "cohort_lesionchanges": (*WHO_COLUMNS, _SCAN, *CHANGE_COLUMNS[1:]),
+    "cohort_scans": scan_columns(("cord", "brain", "followup")),
 }
 RATING_COLUMNS = (
     Column("verdict", description="of the QC page: pass, fail or artefact; of several raters joined by ;"),

@@ -11,7 +11,7 @@ class Flag:
     ----------
     name : str
     of : str
-        The rows that have it: ``all tissues``, ``SC``, ``GM`` or ``lesions``.
+        The rows that have it: ``all tissues``, ``SC``, ``GM``, ``lesions`` or ``follow-ups``.
     meaning : str
     left_out : bool
         Whether a slice with it enters no mean.
@@ -50,6 +50,19 @@ FLAGS = (
         True,
     ),
     Flag("gm_outside_sc", "GM", "GM, corrected or given to be measured, leaves SC"),
+    *(
+        Flag(name, "follow-ups", meaning)
+        for name, meaning in (
+            ("same_scan", "both scans are the same image"),
+            ("swapped_order", "by the dates beside them the baseline was acquired after the follow-up"),
+            ("registration_doubtful", "both ways of aligning the scans differ by more than 1 mm"),
+            ("unlike_scans", "the aligned scans correlate by less than 0.8 over the brain"),
+            ("partial_overlap", "less than 90 % of the smaller brain is in both scans"),
+            ("noisy_difference", "the scans differ by more than 0.1 medians of the brain everywhere"),
+            ("one_stripped", "one scan is skull-stripped and the other is not"),
+            ("other_resolution", "the slices of one scan are more than 1.5 times as thick as the other's"),
+        )
+    ),
     Flag("excluded", "all tissues", "the slice has a flag that the user leaves out (`-exclude-flagged`)", True),
 )
 NOT_AVERAGED = frozenset(flag.name for flag in FLAGS if flag.left_out)

@@ -11,6 +11,7 @@ from sctseg7t.inference.record import Record
 from sctseg7t.measure.columns import LOCATIONS
 from sctseg7t.measure.lesions import CONNECTIVITY, LesionTable, measure_lesions
 from sctseg7t.qc.brain_stack import encode_stack, lesion_runs
+from sctseg7t.qc.brain_times import add_times
 from sctseg7t.qc.brain_view import choose_view
 from sctseg7t.qc.load_saved import Saved, number, read_rows
 
@@ -64,6 +65,7 @@ def add_brain(content: dict[str, Any], saved: Saved, grid: Grid, record: Record)
     counted = [lesion.id for lesion in table.lesions if lesion.counted] if table else []
     view = choose_view(image, labels, counted, grid.spacing_mm, about.get("box"))
     _add_slices(content, image, labels, view, grid)
+    add_times(content, record, labels, view, grid)
     hidden = [lesion for lesion in counted if not view.shows(lesion)]
     content["selection"] = {"of": labels.shape[2], "hidden": len(hidden), "counted": len(counted)}
     if table:

@@ -36,7 +36,15 @@ def shown_range(image: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
     return low, high if high > low else low + 1
 
 
-def encode_stack(image: np.ndarray, labels: np.ndarray, window: Window, stack: tuple[int, int]) -> dict[str, Any]:
+def encode_stack(
+    image: np.ndarray,
+    labels: np.ndarray,
+    window: Window,
+    stack: tuple[int, int],
+    *,
+    limits: tuple[float, float] | None = None,
+    share: int = BYTES,
+) -> dict[str, Any]:
     """Encode the slices of a stack side by side in one WebP, as well as their share of the page allows.
 
     Parameters
@@ -46,6 +54,10 @@ def encode_stack(image: np.ndarray, labels: np.ndarray, window: Window, stack: t
         The same on every slice.
     stack : (first, end)
         Slices.
+    limits : (low, high), optional
+        Intensities at black and white; default :func:`shown_range`.
+    share : int
+        Bytes that it may have.
 
     Returns
     -------
@@ -55,7 +67,7 @@ def encode_stack(image: np.ndarray, labels: np.ndarray, window: Window, stack: t
     """
     (x, y), (nx, ny) = window.start[0], window.size
     part = np.s_[x : x + nx, y : y + ny, stack[0] : stack[1]]
-    limits = shown_range(image[part], labels[part])
+    limits = limits or shown_range(image[part], labels[part])
     planes = [to_gray(cut(image[..., k], window.start[k], window.size), limits) for k in range(*stack)]
     count = len(planes)
     payload, size, columns = b"", (0, 0), 1
@@ -64,10 +76,10 @@ def encode_stack(image: np.ndarray, labels: np.ndarray, window: Window, stack: t
         size = max(1, int(nx * scale)), max(1, int(ny * scale))
         # Every eighth tells well enough how large all become.
         some = planes[count % 8 // 2 :: 8]
-        if count > 16 and len(_encode(some, size, quality)[0]) * count / len(some) > 1.1 * BYTES:
+        if count > 16 and len(_encode(some, size, quality)[0]) * count / len(some) > 1.1 * share:
             continue
         payload, columns = _encode(planes, size, quality)
-        if len(payload) <= BYTES:
+        if len(payload) <= share:
             break
     return {
         "image": base64.b64encode(payload).decode(),

@@ -62,7 +62,7 @@ def network(folder, above=1.35, **changes):
         "postprocess": [{"op": "remove_small", "params": {"label": "LESION", "min_mm3": 8, "scope": "volume"}}],
         "centring": {"policy": "none"},
     }
-    return write_entry(path, "brain_lesion", "LESION", input=given, **fields | changes)
+    return write_entry(path, changes.pop("task", "brain_lesion"), "LESION", input=given, **fields | changes)
 
 
 def view_network(folder, above=1.35, **changes):
@@ -86,3 +86,13 @@ def view_network(folder, above=1.35, **changes):
         "centring": {"policy": "none"},
     }
     return write_entry(path, "brain_lesion", "LESION", input=given, **fields | changes)
+
+
+def pair_network(folder, **changes):
+    """The same for a scan and its baseline: what is new in LESION is NEW."""
+    derived = [
+        {"name": "LABELS", "labels_of": "LESION", "suffix": "_lesionlabels"},
+        {"name": "NEW", "changes_of": "LESION", "suffix": "_newlesionseg"},
+    ]
+    images = {"images": ["scan", "baseline"]}
+    return network(folder, **{"task": "brain_new_lesion", "derived": derived, "input": images} | changes)

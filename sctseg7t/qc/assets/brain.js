@@ -41,9 +41,11 @@
   function volumeOf(card) {
     if (!volumes.has(card.id)) {
       if (volumes.size > 1) volumes.delete(volumes.keys().next().value);
-      const volume = { values: null, runs: null, ready: null };
-      volume.ready = Promise.all([decode(card.stack), readRuns(card.runs)]).then(([values, runs]) => {
-        Object.assign(volume, { values, runs });
+      const volume = { values: null, runs: null, fresh: null, times: {}, ready: null };
+      const times = Object.entries(card.times || {}).map(async ([name, stack]) => { volume.times[name] = await decode(stack); });
+      const fresh = card.fresh ? readRuns(card.fresh) : null;
+      volume.ready = Promise.all([decode(card.stack), readRuns(card.runs), fresh, ...times]).then(([values, runs, own]) => {
+        Object.assign(volume, { values, runs, fresh: own });
       });
       volumes.set(card.id, volume);
     }
@@ -73,7 +75,8 @@
 
   // Gray values of a plane into a canvas at the resolution of the picture.
   function paint(canvas, card, volume, plane, index) {
-    const { width, height, count, first } = card.stack, { c, r } = axesOf(card);
+    const time = volume.times[QC.brain.time] ? QC.brain.time : null, values = time ? volume.times[time] : volume.values;
+    const { width, height, count, first } = time ? card.times[time] : card.stack, { c, r } = axesOf(card);
     const pixel = { c: (v) => Math.min(width - 1, Math.floor((v + .5) * width / c.n)), r: (v) => Math.min(height - 1, Math.floor((v + .5) * height / r.n)) };
     const size = { c: width, r: height, k: count };
     const nx = size[plane.across], ny = size[plane.down];
@@ -85,7 +88,7 @@
     for (let y = 0, at = 0; y < ny; y++) {
       const from = start + (plane.down === 'k' ? ny - 1 - y : y) * step[plane.down];
       for (let x = 0; x < nx; x++, at += 4) {
-        const v = volume.values[from + x * step[plane.across]];
+        const v = values[from + x * step[plane.across]];
         picture.data[at] = picture.data[at + 1] = picture.data[at + 2] = v;
         picture.data[at + 3] = 255;
       }
@@ -169,6 +172,13 @@
       parts.push(svg('path', { class: 'LESION tiny', '--hue': QC.hueOf('LESION'), d: outline((at) => small.has(ids[at]), nx, ny) }));
       for (const id of small) parts.push(circle(id, CLEAR_MM, 'small'));
     }
+    if (volume.fresh && QC.view.tissues.NEW !== false) {
+      const own = idsOn(card, volume.fresh, plane, index), at = boxesOf(own, nx);
+      for (const [x, y, right, bottom] of at.values()) {
+        const radius = Math.max((right - x) * sx, (bottom - y) * sy) / 2 + 2 * CLEAR_MM;
+        parts.push(svg('ellipse', { class: 'fresh', cx: (x + right) / 2, cy: (y + bottom) / 2, rx: radius / sx, ry: radius / sy }));
+      }
+    }
     const chosen = QC.view.lesion && card === QC.view.card ? QC.view.lesion.id : 0;
     if (boxes.has(chosen)) parts.push(circle(chosen, 2 * CLEAR_MM, 'ring'));
     drawing.replaceChildren(...parts);
@@ -227,6 +237,37 @@
   QC.brain = {
     // One viewer at a time: what it shows, and where.
     card: null, at: null, frames: {}, lesionOf,
+    // What is shown of a follow-up: the scan itself (null), now, before or difference; and whether it flickers.
+    time: null, flicker: 0,
+
+    showTime(time) {
+      clearInterval(this.flicker);
+      this.flicker = 0;
+      if (time === 'flicker') this.flicker = setInterval(() => this.setTime(this.time === 'now' ? 'before' : 'now'), 500);
+      this.setTime(time === 'flicker' ? 'now' : time);
+      document.querySelectorAll('.times button').forEach((button) => button.setAttribute('aria-pressed', button.value === (time || 'scan')));
+    },
+
+    setTime(time) { this.time = time; if (document.querySelector('.viewer')) this.refresh(); },
+
+    // Buttons that choose the time, and the way from new lesion to new lesion; null for a scan without a baseline.
+    times(card) {
+      if (!card.times) return null;
+      const words = { scan: 'Scan', now: 'Follow-up', before: 'Baseline', difference: 'Difference', flicker: 'Flicker' };
+      const press = (value) => this.showTime(value === 'scan' ? null : value);
+      const made = Object.entries(words).map(([value, text]) => el('button', { value, 'aria-pressed': String(value === (this.flicker ? 'flicker' : this.time || 'scan')), onclick: () => press(value) }, text));
+      const found = (card.new || []).length;
+      const text = found ? `Next new lesion (${found})` : 'Nothing is new';
+      return el('p', { class: 'times' }, ...made, el('button', { class: 'next-new', disabled: found ? null : '', onclick: () => this.nextNew() }, text));
+    },
+
+    nextNew() {
+      const rows = this.card.new || [];
+      if (!rows.length) return;
+      this.newest = ((this.newest ?? -1) + 1) % rows.length;
+      const column = Object.fromEntries(this.card.new_columns.map((name, n) => [name, n])), row = rows[this.newest];
+      this.go({ c: row[column.at][0], r: row[column.at][1], k: row[column.slice] });
+    },
 
     // An axial slice as a tile or an enlarged picture.
     frame(card, tile) {
@@ -241,12 +282,15 @@
         const { c, r } = axesOf(card);
         const first = lesionOf(card, 1);
         this.card = card;
+        this.newest = undefined;
+        clearInterval(this.flicker);
+        Object.assign(this, { flicker: 0, time: null });
         this.at = first ? { c: first.c, r: first.r, k: first.k } : { c: Math.floor(c.n / 2), r: Math.floor(r.n / 2), k: card.montage[Math.floor(card.montage.length / 2)] };
       }
       const [axial, coronal, sagittal] = Object.entries(PLANES).map(([name, plane]) => this.pane(card, name, plane));
       const slider = el('input', { type: 'range', id: 'sliceAt', min: card.tiles[0].k, max: card.tiles[card.tiles.length - 1].k, step: 1, 'aria-label': 'Axial slice', oninput: () => this.go({ k: Number(slider.value) }) });
       const made = el('div', { class: 'viewer', 'data-range': card.stack ? card.stack.range.join(' ') : null },
-        el('div', { class: 'planes' }, axial, el('p', { class: 'where' }, slider, el('span', { id: 'where' }), el('span', { class: 'hint', id: 'shownRange' }), QC.beside.button(card))),
+        el('div', { class: 'planes' }, axial, el('p', { class: 'where' }, slider, el('span', { id: 'where' }), el('span', { class: 'hint', id: 'shownRange' }), QC.beside.button(card)), this.times(card)),
         el('div', { class: 'planes' }, coronal, sagittal));
       this.fit(card, made);
       this.mark(made);

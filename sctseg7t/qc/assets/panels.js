@@ -14,7 +14,7 @@
   const section = (title, ...children) => el('section', {}, el('h3', {}, title), children);
 
   QC.drawSide = (side, card, scan, meta) => {
-    side.replaceChildren(...[reasons(scan, meta), doubts(card), load(card), curves(card, meta), QC.strip(card), summary(card, scan, meta), lesions(card), numbers(card), origin(card)].filter(Boolean));
+    side.replaceChildren(...[reasons(scan, meta), doubts(card), followup(card), load(card), curves(card, meta), QC.strip(card), summary(card, scan, meta), lesions(card), numbers(card), origin(card)].filter(Boolean));
   };
 
   QC.markLesion = (lesion) => {
@@ -116,6 +116,19 @@
       rows.length ? el('table', {}, el('thead', {}, el('tr', {}, ['location', 'lesions', 'mL'].map((t) => el('th', { scope: 'col' }, t)))),
         el('tbody', {}, rows.map(([name, [n, volume]]) => el('tr', {}, el('td', {}, place(name)), el('td', {}, String(n)), el('td', {}, number(volume, 2))))))
         : count + small ? el('p', { class: 'hint' }, 'Their locations are not known.') : null);
+  }
+
+  // What is new since the baseline; a click goes there.
+  function followup(card) {
+    if (!card.followup) return null;
+    const total = card.followup, count = (name) => Number(total[name] || 0);
+    const all = (card.new || []).map((values) => Object.fromEntries(card.new_columns.map((name, n) => [name, values[n]])));
+    const row = (one) => el('tr', { onclick: () => QC.brain.go({ c: one.at[0], r: one.at[1], k: one.slice }) },
+      el('td', {}, el('button', { 'aria-label': `Show new lesion ${one.id} on slice ${one.slice}` }, String(one.id))), el('td', {}, one.kind), el('td', {}, number(one.volume_mm3, 0)),
+      el('td', {}, QC.number(one.change, 2)), el('td', {}, one.location ? place(one.location) : '\u2013'), el('td', {}, String(one.slice)));
+    return section('Since the baseline', el('div', { class: 'figures' }, el('span', {}, el('b', { class: 'big' }, String(count('n_new'))), count('n_new') === 1 ? ' new lesion' : ' new lesions'), el('span', {}, el('b', { class: 'big' }, String(count('n_enlarging'))), ' grown')),
+      el('p', { class: 'hint' }, `Of both times: ${count('n_lesions_stable')} stable, ${count('n_lesions_grown')} grown, ${count('n_lesions_shrunk')} shrunk; ${count('n_lesions_vanished')} vanished.`),
+      all.length ? el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Each new lesion' }, el('table', { class: 'new-lesions' }, el('thead', {}, el('tr', {}, ['id', 'kind', 'mm\u00b3', 'change', 'location', 'slice'].map((t) => el('th', { scope: 'col' }, t)))), el('tbody', {}, all.map(row)))) : null);
   }
 
   function lesions(card) {

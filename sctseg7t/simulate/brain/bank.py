@@ -86,11 +86,15 @@ def simulate(
         Scan voxel to MNI mm by the best affine, the deformation's mean included: what a registration would find.
     """
     scene = BrainScene(template, shapes).run(read_settings("brain", recipe), seed)
+    return scene.image.clamp(0, 60).numpy(), scene.label.numpy(), best_affine(scene)
+
+
+def best_affine(scene: BrainScene) -> np.ndarray:
+    """Scan voxel to MNI mm (3, 4) by the best affine, the deformation's mean included: as a registration would."""
     inside = scene.brain > 0.5
     at, mni = (positions[:, inside][:, ::199].double() for positions in (voxel_positions(scene.shape), scene.mni))
     known = torch.cat([at, torch.ones(1, at.shape[1], dtype=torch.float64)])
-    affine = torch.linalg.lstsq(known.T, mni.T).solution.T
-    return scene.image.clamp(0, 60).numpy(), scene.label.numpy(), affine.numpy()
+    return torch.linalg.lstsq(known.T, mni.T).solution.T.numpy()
 
 
 @dataclass(frozen=True)
