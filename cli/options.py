@@ -99,7 +99,7 @@ SEGMENTATION = (
         default="auto",
     ),
     STRIP,
-    Option("-grids baseline|halfway ...", "follow-ups: write masks on these grids too"),
+    Option("-spaces baseline|halfway ...", "follow-ups: write masks on these grids too"),
     Option("-volumes each|mean", "4D scans: segment each volume (default) or their mean", default="each"),
     Option(
         "-nan zero|refuse",
@@ -155,7 +155,7 @@ def pipeline_options(args: argparse.Namespace) -> "Options":
         nan=args.nan,
         bias=args.bias,
         strip=args.strip,
-        grids=tuple(args.grids or ()),
+        spaces=tuple(args.spaces or ()),
         largest=None if args.largest is None else bool(args.largest),
         fill_holes=None if args.fill_holes is None else bool(args.fill_holes),
         remove_small=args.remove_small,

@@ -83,7 +83,7 @@ def real(args):
         seconds = time.perf_counter() - began
         labels, rows = reference(folder)
         truth = on_scan(labels, folder, result)
-        new = nib.as_closest_canonical(result.masks["NEW"]).get_fdata() > 0
+        new = nib.as_closest_canonical(result.masks["NEWLESION"]).get_fdata() > 0
         codes = nib.as_closest_canonical(result.maps["changemap"]).get_fdata()
         bright = [n for n, (volume, change) in rows.items() if volume >= LEAST_MM3 and change > LEAST_CHANGE]
         dark = [n for n, (volume, change) in rows.items() if volume >= LEAST_MM3 and change < -LEAST_CHANGE]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sctseg7t.brain.pair import Pair
+from sctseg7t.brain.pair import Pair, match_lesions
 from sctseg7t.errors import ModelError
 
 _CORNERS = np.ones((3, 3, 3), bool)
@@ -148,6 +148,7 @@ def find_changes(
     from scipy import ndimage
 
     spacing = pair.grid.spacing_mm[0]
+    pair = match_lesions(pair, (now + before) / 2 >= threshold)
     smooth = ndimage.gaussian_filter(pair.difference, _SMOOTH_MM / spacing)
     inside = smooth[pair.compared]
     noise = float(1.4826 * np.median(np.abs(inside - np.median(inside)))) if inside.size else 0.0

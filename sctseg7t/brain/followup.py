@@ -37,7 +37,7 @@ from sctseg7t.version import __version__
 from sctseg7t.zoo.spec import ModelSpec
 
 SHARES = {"load": 1.0, "prepare": 45.0, "align": 15.0, "network": 25.0, "compare": 5.0, "measure": 9.0}
-NEW, BASELINE = "NEW", "baseline"
+NEW, BASELINE = "NEWLESION", "baseline"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -99,8 +99,8 @@ class FollowUpSegmenter(BrainSegmenter):
             "followup_transform",
             "baseline_transform",
         ]
-        for grid in options.grids:
-            kinds += GRIDS[grid]
+        for space in options.spaces:
+            kinds += SPACES[space]
         return tuple(kinds)
 
     @staticmethod
@@ -245,7 +245,7 @@ class FollowUpSegmenter(BrainSegmenter):
             "baselineimage": to_file(scan, place.image(pair.before).round(3), np.float32),
             "difference": to_file(scan, difference.round(3), np.float32),
         }
-        further |= other_grids(options.grids, volumes[1], pair, changes, probabilities)
+        further |= other_grids(options.spaces, volumes[1], pair, changes, probabilities)
         moved = np.linalg.inv(pair.motion.from_second) @ pair.motion.from_first
         about = {
             "baseline": volumes[1].name,
@@ -313,7 +313,7 @@ class _Place:
 
 
 # Further files by the grid that they are on, see sctseg7t.inference.outputs.TABLES.
-GRIDS = {
+SPACES = {
     "baseline": ("newlesions@baseline", "lesions@baseline", "changemap@baseline"),
     "halfway": ("newlesions@halfway", "changemap@halfway", "scan@halfway", "baseline@halfway"),
 }
@@ -331,10 +331,10 @@ def other_grids(
         new, _ = place.mask(changes.new, probabilities[0])
         lesions, _ = place.mask(changes.before, probabilities[1])
         maps = new, lesions, place.codes(changes, lesions, new)
-        made |= {kind: to_file(baseline, array, np.uint8) for kind, array in zip(GRIDS["baseline"], maps)}
+        made |= {kind: to_file(baseline, array, np.uint8) for kind, array in zip(SPACES["baseline"], maps)}
     if "halfway" in asked:
         maps = changes.new.astype(np.uint8), changes.codes(), pair.now, pair.before
-        made |= {kind: Nifti1Image(array, pair.grid.affine) for kind, array in zip(GRIDS["halfway"], maps)}
+        made |= {kind: Nifti1Image(array, pair.grid.affine) for kind, array in zip(SPACES["halfway"], maps)}
     return made
 
 

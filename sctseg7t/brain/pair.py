@@ -1,6 +1,6 @@
 """Two scans of one brain made comparable: one grid halfway between them, one sharpness, one scale of intensities."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from sctseg7t.image.grid import Grid, voxel_mm3
 _PERCENTILES = np.linspace(2, 92, 19)
 # SD of what counts as drift between two scans, mm; and of the noise that is smoothed away before both are compared.
 _DRIFT_MM, _SMOOTH_MM = 15.0, 1.0
+# Medians of the brain from which tissue is as bright as lesions; lesion voxels that tell half of a scanner's contrast.
+_BRIGHT, _FEW_VOXELS = 1.1, 200
 # Not compared: this much inside the brain's border, where masks differ.
 _BORDER_MM = 1.0
 
@@ -120,6 +122,29 @@ def pair_up(now: Scan, before: Scan, *, spacing_mm: float = 1.0) -> Pair:
     compared = ndimage.distance_transform_edt(brain, sampling=spacing_mm) > _BORDER_MM
     first, second = (np.where(brain, image, 0).astype(np.float32) for image in (first, second))
     return Pair(grid, first, second, brain, compared, motion, overlap, *_likeness(first, second, core, spacing_mm))
+
+
+def match_lesions(pair: Pair, lesions: np.ndarray) -> Pair:
+    """The pair with the baseline's bright end matched too: a scanner's contrast makes all lesions brighter or fainter.
+
+    Percentiles of the brain say nothing of the few brightest voxels. What most lesions have in common is the scanner's;
+    with few of them less is taken over.
+
+    Parameters
+    ----------
+    pair : Pair
+    lesions : (X, Y, Z) bool
+        Lesions of both times.
+    """
+    both = lesions & (np.minimum(pair.now, pair.before) > _BRIGHT)
+    count = int(both.sum())
+    if not count:
+        return pair
+    own, other = (float(np.median(image[both])) - _BRIGHT for image in (pair.before, pair.now))
+    trust = count / (count + _FEW_VOXELS)
+    factor = float(np.clip(other / max(own, 1e-3), 0.5, 2.0)) ** trust
+    before = np.where(pair.before > _BRIGHT, _BRIGHT + factor * (pair.before - _BRIGHT), pair.before)
+    return replace(pair, before=before.astype(np.float32))
 
 
 def _blurred(image, covariance):

@@ -249,7 +249,7 @@ class BrainSegmenter:
 
     axial = False
     labels = ("brainmask",)
-    unused = ("grids",)
+    unused = ("spaces",)
 
     def __init__(self, model: OpenModel) -> None:
         self.model = model

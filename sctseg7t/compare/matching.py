@@ -13,7 +13,7 @@ from sctseg7t.bids import entities_of
 from sctseg7t.cohort.find import Scan
 from sctseg7t.compare.types import LESION, REFERENCE, STRUCTURES, Case, Problem
 from sctseg7t.errors import UsageError
-from sctseg7t.inference.mask_names import MaskName, parse_name, structure_named
+from sctseg7t.inference.mask_names import NEW_LESION, MaskName, parse_name, structure_named
 from sctseg7t.inference.outputs import split_name
 
 # --- sources: what the user named, and the mask files in it ----------------------------
@@ -121,7 +121,9 @@ def mask_files(source: Source) -> tuple[list[MaskFile], list[Problem]]:
     for relative in found:
         name = parse_name(source.path / relative)
         structure = source.structure or name.structure
-        if structure in STRUCTURES and name.structure in (None, structure):
+        # New lesions are compared as lesions where somebody says so.
+        meant = (None, structure, NEW_LESION) if source.structure == LESION else (None, structure)
+        if structure in STRUCTURES and name.structure in meant:
             files.append(MaskFile(source.method, structure, source.path / relative, _folder(relative), name))
         elif name.is_mask and not name.structure:
             unnamed.append(relative)

@@ -56,7 +56,7 @@ class CordSegmenter:
 
     axial = True
     labels = ("centerline", *LEVELS, "pmj")
-    unused = ("bias", "strip", "grids")
+    unused = ("bias", "strip", "spaces")
 
     def __init__(self, model: OpenModel) -> None:
         self.model = model

@@ -8,7 +8,7 @@ from sctseg7t.bids import entities_of, scan_stem
 from sctseg7t.inference.outputs import split_name
 
 STRUCTURES = {"SC": "spinal cord", "GM": "gray matter", "WM": "white matter", "LESION": "lesions"}
-LESION = "LESION"
+LESION, NEW_LESION = "LESION", "NEWLESION"
 # Words at a mask's end by the tissue that they name; LEVELS and NUMBERS (of lesions) are maps that go with a scan and
 # are no mask of a tissue. "" says that it is a mask, but not of what.
 _WORDS_OF = {
@@ -16,7 +16,9 @@ _WORDS_OF = {
     "GM": "gm gmseg graymatter greymatter",
     "WM": "wm wmseg whitematter",
     LESION: "lesion lesions lesionseg le lesionmask wmh",
-    "NUMBERS": "lesionlabels",
+    "NUMBERS": "lesionlabels newlesionlabels lesionchanges baselinelesions",
+    # A follow-up's, never taken for the mask of all lesions.
+    NEW_LESION: "newlesion newlesions newlesionseg",
     "LEVELS": "levels labeled labelled vert vertlevels",
     "": "mask label labels probseg softseg soft dseg bin manual truth gt reference corrected pred prediction consensus "
     "7t_multiclass",

@@ -30,7 +30,7 @@ BIAS = ("auto", "on", "off")
 STRIP = ("auto", "stripped", "network", "hd-bet", "template")
 VOLUMES = ("each", "mean")
 NAN = ("zero", "refuse")
-GRIDS = ("baseline", "halfway")
+SPACES = ("baseline", "halfway")
 # Is told the name of a step, and the part of all that is done.
 Watch = Callable[[str, float], object]
 # A scan: its file, an image in memory, or one that has been read already.
@@ -59,7 +59,7 @@ class Options:
         or ``auto``: as it is if the scan shows it alone, else by the network.
     nan : str
         Voxels that are NaN or infinite: taken as ``zero``, with a warning, or a reason to ``refuse`` the scan.
-    grids : tuple of str
+    spaces : tuple of str
         Follow-ups: masks are also written on the ``baseline`` scan's grid and on the ``halfway`` one.
 
     Raises
@@ -77,7 +77,7 @@ class Options:
     bias: str = "auto"
     strip: str = "auto"
     nan: str = "zero"
-    grids: tuple[str, ...] = ()
+    spaces: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0 < self.threshold < 1:
@@ -85,8 +85,8 @@ class Options:
         for name, known in (("volumes", VOLUMES), ("bias", BIAS), ("strip", STRIP), ("nan", NAN)):
             if getattr(self, name) not in known:
                 raise UsageError(f"{name} {getattr(self, name)!r}: use {', '.join(known)}")
-        if unknown := [name for name in self.grids if name not in GRIDS]:
-            raise UsageError(f"grids {unknown[0]!r}: use {', '.join(GRIDS)}")
+        if unknown := [name for name in self.spaces if name not in SPACES]:
+            raise UsageError(f"spaces {unknown[0]!r}: use {', '.join(SPACES)}")
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -89,10 +89,10 @@ def view_network(folder, above=1.35, **changes):
 
 
 def pair_network(folder, **changes):
-    """The same for a scan and its baseline: what is new in LESION is NEW."""
+    """The same for a scan and its baseline: what is new in LESION is NEWLESION."""
     derived = [
         {"name": "LABELS", "labels_of": "LESION", "suffix": "_lesionlabels"},
-        {"name": "NEW", "changes_of": "LESION", "suffix": "_newlesionseg"},
+        {"name": "NEWLESION", "changes_of": "LESION", "suffix": "_newlesionseg"},
     ]
     images = {"images": ["scan", "baseline"]}
     return network(folder, **{"task": "brain_new_lesion", "derived": derived, "input": images} | changes)

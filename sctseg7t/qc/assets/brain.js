@@ -172,7 +172,7 @@
       parts.push(svg('path', { class: 'LESION tiny', '--hue': QC.hueOf('LESION'), d: outline((at) => small.has(ids[at]), nx, ny) }));
       for (const id of small) parts.push(circle(id, CLEAR_MM, 'small'));
     }
-    if (volume.fresh && QC.view.tissues.NEW !== false) {
+    if (volume.fresh && QC.view.tissues.NEWLESION !== false) {
       const own = idsOn(card, volume.fresh, plane, index), at = boxesOf(own, nx);
       for (const [x, y, right, bottom] of at.values()) {
         const radius = Math.max((right - x) * sx, (bottom - y) * sy) / 2 + 2 * CLEAR_MM;
