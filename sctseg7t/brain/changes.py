@@ -16,15 +16,18 @@ CODES = {NEW: 1, GROWN: 2, SHRUNK: 3, VANISHED: 4, STABLE: 5}
 # The difference is smoothed by this (SD) before it is judged, mm.
 _SMOOTH_MM = 0.7
 # Around a lesion: what partial volume reaches, and where the tissue beside it is looked at; mm.
-_REACH_MM, _RING_MM = 1.5, 4.0
+_REACH_MM, _RING_MM = 1.0, 4.0
+# A lesion's border is told from this contrast on (medians of the brain); how wide its middle part is.
+_LEAST_CONTRAST, _STEEP = 0.08, 0.6
 
 
 @dataclass(frozen=True)
 class Rule:
     """When tissue counts as changed; a model's entry may say otherwise (``comparison``).
 
-    A region is where the smoothed difference exceeds `change` and the lesion's probability, at the time that has the
-    lesion, `low_probability`. It is a change if it reaches `peak`, `probability` and `min_mm3`.
+    A region is where the smoothed difference exceeds `change`, the lesion's probability at the time that has the lesion
+    exceeds `low_probability`, and that of the other time is below `probability`. It is a change if it reaches `peak`,
+    `probability`, `gain` and `min_mm3`, and is as bright as a lesion at one time and as tissue at the other.
 
     Attributes
     ----------
@@ -33,6 +36,10 @@ class Rule:
         Medians of the brain.
     peak_noise : float
         The peak in SD of the smoothed difference's own noise: the larger limit of the two holds.
+    gain : float
+        Difference of the two probabilities, somewhere in it.
+    lesion, tissue : float
+        Its mean intensity is at least the one with the lesion, and at most the other without; medians of the brain.
     min_mm3 : float
     growth : float
         Relative change of volume from which a lesion counts as grown; its inverse as shrunk.
@@ -45,6 +52,9 @@ class Rule:
     change: float = 0.09
     peak: float = 0.15
     peak_noise: float = 4.0
+    gain: float = 0.25
+    lesion: float = 1.1
+    tissue: float = 1.2
     min_mm3: float = 8.0
     growth: float = 0.25
     growth_noise: float = 3.0
@@ -154,8 +164,9 @@ def find_changes(
     noise = float(1.4826 * np.median(np.abs(inside - np.median(inside)))) if inside.size else 0.0
     peak = max(rule.peak, rule.peak_noise * noise)
     voxel_mm3 = pair.grid.voxel_mm3
-    new = _regions(pair.compared, smooth, now, rule, peak, voxel_mm3)
-    gone = _regions(pair.compared, -smooth, before, rule, peak, voxel_mm3)
+    with_it, without = (now, pair.now), (before, pair.before)
+    new = _regions(pair.compared, smooth, with_it, without, rule, peak, voxel_mm3)
+    gone = _regions(pair.compared, -smooth, without, with_it, rule, peak, voxel_mm3)
     same = (now + before) / 2 >= threshold
     at_now = np.where(new, True, np.where(gone, now >= threshold, same)) & pair.brain
     at_before = np.where(gone, True, np.where(new, before >= threshold, same)) & pair.brain
@@ -173,17 +184,21 @@ def find_changes(
     return Changes(new & at_now, gone & at_before, at_now, at_before, lesions, table)
 
 
-def _regions(inside, change, probability, rule, peak, voxel_mm3):
-    """Regions that brightened and are lesion: connected, those that reach the limits."""
+def _regions(inside, change, with_it, without, rule, peak, voxel_mm3):
+    """Regions that are lesion at one time (probability, image) and were not at the other, as the rule asks."""
     from scipy import ndimage
 
-    labels, count = ndimage.label(inside & (change > rule.change) & (probability > rule.low_probability), _CORNERS)
+    (probability, image), (other, plain) = with_it, without
+    chosen = inside & (change > rule.change) & (probability > rule.low_probability) & (other < rule.probability)
+    labels, count = ndimage.label(chosen, _CORNERS)
     if not count:
         return np.zeros(inside.shape, bool)
     ids = np.arange(count + 1)
     kept = np.bincount(labels.ravel(), minlength=count + 1) * voxel_mm3 >= rule.min_mm3
-    for values, limit in ((change, peak), (probability, rule.probability)):
+    for values, limit in ((change, peak), (probability, rule.probability), (probability - other, rule.gain)):
         kept &= np.asarray(ndimage.maximum(values, labels, ids)) >= limit
+    kept &= np.asarray(ndimage.mean(image, labels, ids)) >= rule.lesion
+    kept &= np.asarray(ndimage.mean(plain, labels, ids)) <= rule.tissue
     kept[0] = False
     return kept[labels]
 
@@ -207,12 +222,14 @@ def _lesion_changes(pair, lesions, at_now, at_before, rule):
             yield LesionChange(number, NEW if now_mm3 else VANISHED, before_mm3, now_mm3, None, change)
             continue
         growth, error = _growth(pair, box, own, lesions[box] > 0, reach, ring)
-        status = STABLE
+        status, middle = STABLE, (now_mm3 + before_mm3) / 2
+        if growth is None:
+            # Too faint to tell its border: what the masks say.
+            growth, error = now_mm3 / before_mm3 - 1, 0.0
         if growth > max(rule.growth, rule.growth_noise * error):
             status = GROWN
         elif growth < -max(1 - 1 / (1 + rule.growth), rule.growth_noise * error):
             status = SHRUNK
-        middle = (now_mm3 + before_mm3) / 2
         grown = max(growth, -0.95)
         yield LesionChange(
             number, status, 2 * middle / (2 + grown), 2 * middle * (1 + grown) / (2 + grown), float(growth), change
@@ -220,10 +237,11 @@ def _lesion_changes(pair, lesions, at_now, at_before, rule):
 
 
 def _growth(pair, box, own, any_lesion, reach, ring):
-    """Relative change of a lesion's volume, and its SD by noise: finer than voxels, by what its brightness adds up to.
+    """Relative change of a lesion's volume, and its SD by noise; None and 0 for one that hardly stands out.
 
-    A lesion's border moves by tenths of a voxel when it grows by half. Its signal above the tissue around it, summed
-    and divided by the lesion's own contrast, is its volume whatever the voxels.
+    A lesion's border moves by tenths of a voxel when it grows by half. Each time has its own scale: 0 is the tissue
+    around the lesion, 1 its core. A voxel counts by how far it is between, steepest in the middle, so neither another
+    contrast nor other tissue beside it makes a lesion grow.
     """
     from scipy import ndimage
 
@@ -233,15 +251,21 @@ def _growth(pair, box, own, any_lesion, reach, ring):
     near = grown & pair.brain[box] & (own | ~any_lesion)
     around &= ~any_lesion & (np.minimum(now, before) > 0.7)
     mean = (now + before) / 2
-    tissue = np.median(mean[around]) if around.any() else np.median(mean[near])
-    core = near & (mean >= np.percentile(mean[own], 70))
-    contrast = max(float((mean[core] - tissue).mean()), 0.05)
-    # What differs around the lesion too is no change of it.
-    offset = float(np.median((now - before)[around])) if around.any() else 0.0
-    volume = max(float(np.clip(mean[near] - tissue, 0, None).sum() / contrast), 1.0)
-    gained = float(((now - before)[near] - offset).sum() / contrast)
-    spread = (now - before)[around].std() if around.sum() > 20 else pair.noise
-    # Neighbours share noise: by interpolation, about eight voxels are one.
-    error = float(spread * np.sqrt(8 * near.sum()) / contrast / volume)
-    # Relative to the smaller time's volume.
-    return gained / max(volume - gained / 2, 0.05 * volume), error
+    core = own & (mean >= np.percentile(mean[own], 70))
+    if around.sum() < 20:
+        return None, 0.0
+    volumes, contrasts = [], []
+    for image in (now, before):
+        tissue = float(np.median(image[around]))
+        contrast = float(image[core].mean()) - tissue
+        if contrast < _LEAST_CONTRAST:
+            return None, 0.0
+        part = (image[near] - tissue) / contrast
+        volumes.append(float(np.clip((part - 0.5) / _STEEP + 0.5, 0, 1).sum()))
+        contrasts.append(contrast)
+    if min(volumes) <= 0:
+        return None, 0.0
+    # Of the border's voxels, whose neighbours share noise: by interpolation, about eight are one.
+    border = near & ~ndimage.binary_erosion(own, _CORNERS)
+    error = pair.noise / np.mean(contrasts) / _STEEP * np.sqrt(8 * border.sum()) / np.mean(volumes) / 2
+    return volumes[0] / volumes[1] - 1, float(error)

@@ -66,6 +66,8 @@ def remeasure(
     table = measure_lesions(lesion if lesion.dtype == bool else lesion >= 0.5, affine, regions)
     images = {"LESION": to_native(volume, masks["LESION"], np.float32 if soft else np.uint8)}
     images[LABELS] = to_native(volume, table.labels, table.labels.dtype)
+    others = masks.keys() - images.keys()
+    images |= {name: to_native(volume, masks[name], np.float32 if soft else np.uint8) for name in sorted(others)}
     return BrainResult(
         volume=volume,
         masks=images,

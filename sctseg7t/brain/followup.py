@@ -1,7 +1,7 @@
 """The segmenter of follow-up pairs: lesions of a brain at two times, and which of them are new or have grown."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,12 @@ from sctseg7t.brain.segmenter import (
     prepare,
     regions_of,
 )
+from sctseg7t.image.masks import read_mask
 from sctseg7t.image.nifti import save
 from sctseg7t.image.volume import Volume
 from sctseg7t.image.volume import to_native as to_file
 from sctseg7t.inference.postprocess import override
-from sctseg7t.inference.segmenter import Clock, Options, Source, check_needs, load_scan
+from sctseg7t.inference.segmenter import Clock, Options, Result, Source, check_needs, load_scan
 from sctseg7t.measure.followup import FollowUp, measure_followup
 from sctseg7t.measure.lesions import measure_lesions
 from sctseg7t.runtime.maps import network_maps
@@ -60,6 +61,35 @@ class FollowUpResult(BrainResult):
     pair: Pair = field(kw_only=True)
     changes: Changes = field(kw_only=True)
     maps: Mapping[str, Any] = field(kw_only=True)
+
+    def corrected_by(self, measured: Result) -> Result:
+        """Corrected lesions are measured; of corrected new ones the numbers are told again, without their places."""
+        followup = self.followup
+        maps = dict(self.maps)
+        if NEW in measured.corrected:
+            mask, before = (read_mask(i).volume > 0.5 for i in (measured.masks[NEW], maps["baselinelesions"]))
+            difference = read_mask(maps["difference"]).volume
+            followup = measure_followup(
+                measure_lesions(mask, self.volume.affine),
+                before=before,
+                difference=difference,
+                changes=followup.lesions,
+                centres=followup.centres,
+                first_seen=followup.first_seen,
+            ).about(followup.details)
+            labels = followup.table.labels
+            maps["newlabels"] = to_file(self.volume, labels, labels.dtype)
+        return replace(
+            self,
+            masks={**self.masks, **measured.masks},
+            tables=measured.tables,
+            warnings=[*self.warnings, *(text for text in measured.warnings if text not in self.warnings)],
+            corrected=measured.corrected,
+            cut=measured.cut,
+            details=measured.details,
+            followup=followup,
+            maps=maps,
+        )
 
     def write_tables(self, tables: Mapping[str, Path], *, masks: Mapping[str, Path], filename: str) -> None:
         from sctseg7t.measure.tables import write_followup_csvs

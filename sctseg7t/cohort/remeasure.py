@@ -55,13 +55,18 @@ def remeasure(out: str | Path, records: Sequence[Record]) -> tuple[list[str], li
 
 def _task(record: Record, out: Path) -> ScanTask:
     plan, raw = corrections.plan_of(record), record.raw
-    rows = (row for path in plan.tables.values() for row in read_csv(path))
+    rows = (row for path in plan.tables.values() if path.suffix == ".csv" for row in read_csv(path))
     label = next((row["filename"] for row in rows if row.get("filename")), record.name)
     about = {name: raw[name] for name in ("name", "entities", "run_id", "model") if name in raw}
     return ScanTask(plan, raw.get("options") or {}, label, about, archive=out / "replaced" / "corrected")
 
 
 def _one(record: Record, task: ScanTask, problems: list[str]) -> list[str]:
+    if record.table("followup"):
+        problems.append(
+            f"{record.name}: what is new follows from both scans; nothing was measured again: run the batch"
+        )
+        return []
     found = corrections.find(task.plan)
     options = record.raw.get("options") or {}
     how = {"volumes": options.get("volumes", "each"), "nan": options.get("nan", "zero")}

@@ -204,6 +204,9 @@ def _segment(
     before = read_json(plan.sidecar) if task.reuse else {}
     if before.get("status") != record.OK or not corrections.ours_on_disk(plan, found, record.derived_names(model.spec)):
         before = {}
+    if (before.get("brain") or {}).get("followup"):
+        # What is new follows from both scans, not from the masks that lie there.
+        before = {}
     if before:
         scan = load_scan(scan, model.options, axial=segmenter.axial)
     if isinstance(scan, Volume) and before.get("key") == _key(segmenter, task, read, scan):
@@ -253,7 +256,7 @@ def _corrected(task: ScanTask, ours: Result, found: Mapping[str, Correction], de
     soft = bool(task.options.get("soft"))
     masks = {tissue: read_mask(image).data for tissue, image in ours.masks.items() if tissue != record.LABELS}
     flags = {(t, row.slice): row.flags for t, table in enumerate(ours.tables) for row in getattr(table, "rows", ())}
-    return _measured(task, ours.volume, masks, found, derived, flags, ours.details, soft)
+    return ours.corrected_by(_measured(task, ours.volume, masks, found, derived, flags, ours.details, soft))
 
 
 def again(task: ScanTask, volume: Volume, found: Mapping[str, Correction], before: Mapping[str, Any]) -> Result:

@@ -191,6 +191,10 @@ class Result:
         """Whether the scan showed what the model looks for."""
         return not self.nothing
 
+    def corrected_by(self, measured: "Result") -> "Result":
+        """What counts of a scan whose masks were corrected, given their measures; an organ may have more to say."""
+        return measured
+
     def write_tables(self, tables: Mapping[str, Path], *, masks: Mapping[str, Path], filename: str) -> None:
         """Write the tables of this result.
 

@@ -160,6 +160,18 @@ def test_other_tools_can_apply_the_transforms(net, found, scans, tmp_path):
     assert grid.spacing_mm == (1, 1, 1)
 
 
+def test_corrected_new_lesions_count_and_are_kept(net, scans, tmp_path):
+    argv = ["-i", str(scans[0]), "-baseline", str(scans[1]), "-m", net, "-ofolder", str(tmp_path), "-v", "0"]
+    assert main([*argv, "-device", "cpu"]) == 0
+    path = tmp_path / "now_newlesionseg.nii.gz"
+    mask = nib.load(path)
+    nib.save(nib.Nifti1Image(np.zeros(mask.shape, np.uint8), mask.affine, mask.header), path)
+    assert main([*argv, "-device", "cpu"]) == 0
+    assert not np.asanyarray(nib.load(path).dataobj).any()
+    with open(tmp_path / "now_followup.csv", newline="") as stream:
+        assert next(csv.DictReader(stream))["n_new"] == "0"
+
+
 # ---- what cannot be compared ---------------------------------------------------------
 
 
