@@ -26,17 +26,19 @@ from scipy.spatial.transform import Rotation
 import sctseg7t
 from sctseg7t.brain.bias import n4
 from sctseg7t.brain.changes import Rule, find_changes
-from sctseg7t.brain.followup import FollowUpSegmenter
 from sctseg7t.brain.pair import Scan, pair_up
 from sctseg7t.brain.register import Template
 from sctseg7t.brain.segmenter import Prepared
 from sctseg7t.image.grid import Grid, resample, voxel_mm3
 from sctseg7t.image.volume import load
-from sctseg7t.inference.segmenter import Clock
 
 PATIENTS = ("patient01", "patient12")
 LEAST_MM3, LEAST_CHANGE = 30.0, 0.1
 CORNERS = np.ones((3, 3, 3))
+# Of the simulated brains: without, with few, some and many lesions.
+MODERATE = (0.1, 0.5, 0.3, 0.1)
+# A lesion that is less of what was found as one with it has run together with others.
+ALONE = 0.7
 
 
 def main():
@@ -181,7 +183,10 @@ def simulated(args, segmenter, seed, **settings):
     from sctseg7t.simulate.brain.template import load_template
 
     masks = args.data / "brain/lesjak-cross/lesion_masks_mni"
-    truth = simulate_pair(load_template(), load_shapes(masks) if masks.is_dir() else None, seed, **settings)
+    recipe = {"burden": {"shares": MODERATE}}
+    truth = simulate_pair(
+        load_template(), load_shapes(masks) if masks.is_dir() else None, seed, recipe=recipe, **settings
+    )
     affine, rng = np.eye(4), np.random.default_rng(seed)
     middle = np.array(truth.now.shape) / 2
     turn = moved(rng.normal(0, 5, 3), rng.normal(0, 5, 3), middle)
@@ -192,7 +197,7 @@ def simulated(args, segmenter, seed, **settings):
     pair = pair_up(*scans)
     template = np.vstack([truth.to_template, [0, 0, 0, 1]])
     ready = Prepared(truth.now, scans[0].mask, Template(template, 1.0), {}, ())
-    maps = [FollowUpSegmenter._probability(segmenter, pair, image, ready, Clock()) for image in (pair.now, pair.before)]
+    maps = [segmenter.opinion(pair, image, ready) for image in (pair.now, pair.before)]
     spec = segmenter.model.spec
     found = find_changes(pair, *maps, spec.outputs[0].threshold, Rule.read(spec.comparison, spec.label))
     back = np.linalg.inv(pair.motion.from_first) @ pair.grid.affine
@@ -239,12 +244,16 @@ def changes(args, segmenter):
             if max(sizes) < 50:
                 continue
             at = np.bincount(found.lesions[own & (found.lesions > 0)])
-            status = found.table[int(at.argmax()) - 1].status if at.size else "missed"
+            status = "missed"
+            if at.size:
+                row = found.table[int(at.argmax()) - 1]
+                status = row.status if at.max() >= ALONE * (found.lesions == row.id).sum() else "merged"
             table[fate, status] += 1
         print(f"changes {k}: {dict(table)}; new (over 50 mm3, found): {dict(new)}", flush=True)
     for fate in ("grown", "stable", "shrunk"):
-        total = sum(n for (own, status), n in table.items() if own == fate and status != "missed")
-        print(f"{fate}: {table[fate, fate]} of {total} reported as such ({table[fate, 'missed']} more not found)")
+        left = {status: table[fate, status] for status in ("missed", "merged")}
+        total = sum(n for (own, status), n in table.items() if own == fate and status not in left)
+        print(f"{fate}: {table[fate, fate]} of {total} reported as such; left out: {left}")
 
 
 def moved(angles_deg, shift_mm, centre):

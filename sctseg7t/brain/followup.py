@@ -32,8 +32,6 @@ from sctseg7t.inference.postprocess import override
 from sctseg7t.inference.segmenter import Clock, Options, Result, Source, check_needs, load_scan
 from sctseg7t.measure.followup import FollowUp, measure_followup
 from sctseg7t.measure.lesions import measure_lesions
-from sctseg7t.runtime.maps import network_maps
-from sctseg7t.runtime.patches import sliding_patches
 from sctseg7t.version import __version__
 from sctseg7t.zoo.spec import ModelSpec
 
@@ -188,7 +186,7 @@ class FollowUpSegmenter(BrainSegmenter):
         )
         check_pair(pair, volumes, [own.details for own in ready])
         clock.lap("align")
-        now, before = (self._probability(pair, image, ready[0], clock) for image in (pair.now, pair.before))
+        now, before = (self.opinion(pair, image, ready[0], clock) for image in (pair.now, pair.before))
         clock.lap("network")
         changes = self._changes(pair, now, before)
         clock.lap("compare")
@@ -200,27 +198,29 @@ class FollowUpSegmenter(BrainSegmenter):
             image, volume.affine, name=volume.name, bias=options.bias, strip=options.strip, finder=self.finder
         )
 
-    def _probability(self, pair, image, ready, clock):
-        """What the network says of one of the two images."""
+    def opinion(self, pair: Pair, image: np.ndarray, ready: Prepared, clock: Clock | None = None) -> np.ndarray:
+        """What the network says of one image of a pair: probability on the halfway grid (X, Y, Z), float32.
+
+        Parameters
+        ----------
+        pair : Pair
+        image : (X, Y, Z) float32
+            Its ``now`` or ``before``.
+        ready : Prepared
+            The follow-up, whose template serves both.
+        clock : Clock, optional
+        """
         spec = self.model.spec
         how = spec.input.normalisation
-        matrix = np.linalg.inv(pair.motion.from_first)
+        affine = np.linalg.inv(pair.motion.from_first) @ pair.grid.affine
         channels = [normalise(image, pair.brain, how["name"], how["parameters"])]
         channels += [
-            template_map(ready.template, PRIORS[name], matrix @ pair.grid.affine, pair.grid.shape)
+            template_map(ready.template, PRIORS[name], affine, pair.grid.shape)
             if ready.template
             else neutral_map(PRIORS[name], pair.brain)
             for name in spec.input.channels[1:]
         ]
-        maps = sliding_patches(
-            np.stack(channels),
-            lambda patches: network_maps(patches, self.model.session, spec),
-            size=spec.input.size or (),
-            overlap=spec.input.sampling.overlap,
-            told=clock.tell,
-            inside=pair.brain,
-        )
-        return maps[spec.outputs[0].channel]
+        return self._probability(np.stack(channels), pair.brain, pair.grid, (clock or Clock()).tell)
 
     def _changes(self, pair, now, before) -> Changes:
         spec, options = self.model.spec, self.model.options
