@@ -2,6 +2,7 @@
 
 import functools
 import platform
+import re
 from pathlib import Path
 
 from sctseg7t.errors import UsageError
@@ -200,7 +201,8 @@ def _results(args, study, works):
     collected = collect(works)
     files = write(collected, out)
     if len(collected.values):
-        words = " ".join(Path(word).name if "/" in word else word for word in args.argv)
+        # A page is for others: it names files, not where they lie here.
+        words = re.sub(r"[^\s=:]*/", "", " ".join(args.argv))
         files += write_page(
             collected,
             study,

@@ -37,15 +37,17 @@ def _distributions(findings: Findings, of: str, structures: list[str]) -> tuple[
     for axis, structure in zip(axes[:, 0], structures):
         rows = rows_of(compared, structure)
         names = [name for name in compared.methods if (rows.method == name).any()]
-        groups = [np.sort(rows[(rows.method == name) & (rows.outlier == "")].dice) for name in names]
-        lost = [rows[(rows.method == name) & (rows.outlier != "")].dice.to_numpy() for name in names]
-        labels = [f"{name.replace('+', '+' + chr(10))}\n{len(bad)} outliers" for name, bad in zip(names, lost)]
-        plotting.violins(axis, groups, labels, outliers=lost, outliers_label="Dice ≤ 0.7 or missing", within=(0, 1))
+        own = [rows[rows.method == name] for name in names]
+        groups = [np.sort(some[some.outlier.isin(("", "dice"))].dice) for some in own]
+        lost = [some[~some.outlier.isin(("", "dice"))].dice.to_numpy() for some in own]
+        labels = [f"{_lines(name)}\n{(some.outlier != '').sum()} outliers" for name, some in zip(names, own)]
+        plotting.violins(axis, groups, labels, outliers=lost, outliers_label="missing", within=(0, 1))
+        # What is not above it is an outlier, as in the 2021 study.
+        axis.axhline(compared.settings.failure_dice, color="0.5", linewidth=0.7, linestyle="--", zorder=0)
         for place, name in enumerate(names):
             scans = rows[rows.method == name].groupby(["subject", "scan", "case"]).dice.mean().reset_index()
             for number, person in enumerate(people):
-                own = scans[scans.subject == person].dice.to_numpy()
-                shown = own[own > axis.get_ylim()[0]]
+                shown = scans[scans.subject == person].dice.to_numpy()
                 look = {"marker": _MARKS[number % len(_MARKS)], "color": "black", "markerfacecolor": "white"}
                 axis.plot(np.full(len(shown), place + 0.36), shown, linestyle="", markersize=4, **look)
         for label in axis.get_xticklabels():
@@ -55,6 +57,11 @@ def _distributions(findings: Findings, of: str, structures: list[str]) -> tuple[
     title = f"{of}: slices as violin, box and dots; white marks are scans" + (f" ({told})" if len(people) < 7 else "")
     figure.suptitle(title, fontsize=9)
     return f"dice_{of}", f"Dice by method, {of}: {title}", figure
+
+
+def _lines(name: str) -> str:
+    """A method's name on lines of its parts."""
+    return name.replace("+", "+\n").replace(", ", ",\n")
 
 
 _NAMES = ("circles", "squares", "diamonds", "triangles", "triangles down", "crosses")

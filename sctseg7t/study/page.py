@@ -235,7 +235,6 @@ def _tests(findings: Findings, study: Study, of: str) -> str:
             if not len(own):
                 continue
             found = difference(findings, of, structure, first, second)
-            p = {test: own[own.test == test].p_corrected for test in ("wilcoxon", "mann-whitney")}
             rows.append(
                 (
                     structure,
@@ -243,9 +242,10 @@ def _tests(findings: Findings, study: Study, of: str) -> str:
                     second,
                     number(found["difference"], "+.3f"),
                     number(found["spread"], ".3f"),
-                    "within the spread" if found["within"] else "larger",
+                    _word(found),
                     found["people"],
-                    *(number(float(one.iloc[0]), "p") if len(one) else "-" for one in p.values()),
+                    number(found["p"], "p") if found["people"] > 1 else "-",
+                    number(float(own[own.test == "mann-whitney"].p_corrected.iloc[0]), "p"),
                 )
             )
     columns = (
@@ -260,6 +260,13 @@ def _tests(findings: Findings, study: Study, of: str) -> str:
         "p, Mann-Whitney",
     )
     return table(columns, rows) if rows else ""
+
+
+def _word(found: dict[str, Any]) -> str:
+    """What a difference is against the spread over seeds."""
+    if found["spread"] != found["spread"]:
+        return "not known"
+    return "within the spread" if found["within"] else "larger"
 
 
 def _empty(findings: Findings) -> str:

@@ -43,8 +43,7 @@ def study(**changes):
     return Study(**(told | changes))
 
 
-@pytest.fixture
-def scans(tmp_path):
+def people(tmp_path):
     """A scan of each person, with masks; what is in them is not looked at."""
     found = []
     for person in PEOPLE:
@@ -57,6 +56,11 @@ def scans(tmp_path):
         image = paths.pop("image")
         found.append(LabelledScan(f"sub-{person}", image, paths, person))
     return found
+
+
+@pytest.fixture
+def scans(tmp_path):
+    return people(tmp_path)
 
 
 def rows_of(work, scans):
@@ -76,9 +80,8 @@ def rows_of(work, scans):
     return pd.DataFrame(rows, columns=COLUMNS).assign(set="test").to_dict("records")
 
 
-@pytest.fixture
-def trained(monkeypatch):
-    """Names of the cells in the order of their trainings, which take no time."""
+def no_training(patch):
+    """Trainings and measurements that take no time: the names of the cells as they are trained."""
     from sctseg7t.study import training
 
     done = []
@@ -89,10 +92,14 @@ def trained(monkeypatch):
         done.append(work.name)
         return {"onnx": "net.onnx", "steps": 10, "parameters": 5, "trainable": 1.0}
 
-    monkeypatch.setattr(training, "train_cell", train_cell)
-    measured = lambda work, networks: rows_of(work, work.split.scans("test", work.scans))  # noqa: E731
-    monkeypatch.setattr(cell_run, "_measured", measured)
+    patch.setattr(training, "train_cell", train_cell)
+    patch.setattr(cell_run, "_measured", lambda work, _: rows_of(work, work.split.scans("test", work.scans)))
     return done
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    return no_training(monkeypatch)
 
 
 def here(works):
@@ -219,21 +226,27 @@ def test_people_of_another_set_are_not_in_the_data_set(scans, tmp_path):
         plan(study(), scans, {"site": scans[:1]}, tmp_path / "out")
 
 
-@pytest.fixture
-def found(scans, trained, tmp_path):
-    """A study that is done, one- and multi-class."""
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """A study that is done, one- and multi-class, with its numbers and what they say."""
     classes = {"SC+GM": ["SC", "GM"], "SC": ["SC"], "GM": ["GM"]}
     told = study(
-        grids=[{"augmentation": list(GAIN), "classes": classes, "split": [0, 1, 2], "seed": [0, 1]}],
+        grids=[
+            {"augmentation": ["none", "smart", "classical"], "classes": classes, "split": [0, 1, 2], "seed": [0, 1]}
+        ],
         baseline=["none, multi-class", "none, single-class"],
     )
-    _, works = plan(told, scans, {}, tmp_path / "out")
-    run_study([], works, here, lambda *_: None)
-    return told, collect(works)
+    folder = tmp_path_factory.mktemp("study")
+    with pytest.MonkeyPatch.context() as patch:
+        no_training(patch)
+        _, works = plan(told, people(folder), {}, folder / "out")
+        run_study([], works, here, lambda *_: None)
+    collected = collect(works)
+    return told, collected, analyse(collected, told), folder / "out"
 
 
 def test_the_long_table_has_every_value_with_its_cell_and_axes(found, tmp_path):
-    _, collected = found
+    _, collected, _, out = found
     files = write(collected, tmp_path)
     table = pd.read_csv(files[1])
     assert len(table) == 3 * 3 * 2 * (8 + 4 + 4) * 3
@@ -241,13 +254,12 @@ def test_the_long_table_has_every_value_with_its_cell_and_axes(found, tmp_path):
     assert {"cell", "method", "split", "seed", "set", *COLUMNS} <= set(table.columns)
     cells = pd.read_csv(files[0])
     row = cells[(cells.augmentation == "smart") & (cells.classes == "SC+GM") & (cells.split == 0) & (cells.seed == 0)]
-    person = json.loads((tmp_path / "out/splits.json").read_text())["splits"][0]["test"][0]
+    person = json.loads((out / "splits.json").read_text())["splits"][0]["test"][0]
     assert row.dice_test_SC.item() == pytest.approx(0.85 + 0.015 + 0.005 * PEOPLE.index(person))
 
 
 def test_a_difference_is_told_against_the_spread_over_seeds(found):
-    told, collected = found
-    findings = analyse(collected, told)
+    told, _, findings, _ = found
     smart, classical = (
         difference(findings, "test", "SC", f"{name}, multi-class", "none, multi-class")
         for name in ("smart", "classical")
@@ -276,8 +288,7 @@ def test_a_method_is_told_against_the_baseline_that_is_most_like_it():
 
 
 def test_outliers_are_counted_and_slices_left_empty_by_single_class_networks_too(found):
-    told, collected = found
-    findings = analyse(collected, told)
+    told, _, findings, _ = found
     methods = findings.methods.set_index(["structure", "method"])
     assert methods.loc[("GM", "none, single-class"), "outliers"] == 6
     assert methods.loc[("SC", "none, single-class"), "outliers"] == 0
@@ -299,7 +310,7 @@ def test_a_seed_that_was_not_repeated_has_no_spread(scans, trained, tmp_path):
 
 
 def test_the_page_has_tables_figures_and_the_published_numbers(found, tmp_path):
-    told, collected = found
+    told, collected, _, _ = found
     rows = [{"set": "test", "structure": "SC", "method": "theirs", "mean": 0.949, "outliers": 7}]
     told = replace(told, published={"source": "somebody, 2021", "findings": ["Theirs."], "rows": rows})
     files = write_page(collected, told, tmp_path / "page", command="sct7t_study", machine="here", data="Three.")
