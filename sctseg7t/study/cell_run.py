@@ -144,12 +144,12 @@ class CellWork:
 
     def run(self) -> Outcome:
         """Train and measure; whatever goes wrong is the cell's outcome, with its reason."""
-        started = time.perf_counter()
+        started, worked = time.perf_counter(), time.process_time()
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / LOG, "a", encoding="utf-8", buffering=1) as log:
             print(f"run {self.run_id} on {platform.node()}, process {os.getpid()}, sctseg7t {__version__}", file=log)
             try:
-                made = self._done(log, started)
+                made = self._done(log, started, worked)
             except UserError as err:
                 return self._failed(str(err), time.perf_counter() - started)
             except KeyboardInterrupt as err:
@@ -161,7 +161,7 @@ class CellWork:
                 return self._failed(text, time.perf_counter() - started)
         return made
 
-    def _done(self, log: TextIO, started: float) -> Outcome:
+    def _done(self, log: TextIO, started: float, worked: float) -> Outcome:
         from sctseg7t.study.training import train_cell
 
         if self.reason:
@@ -179,6 +179,7 @@ class CellWork:
                 "status": OK,
                 "seconds_training": round(seconds, 1),
                 "seconds": round(time.perf_counter() - started, 1),
+                "cpu_seconds": round(time.process_time() - worked, 1),
                 **trained,
             },
         )

@@ -23,7 +23,7 @@ TO_DO = "to do"
 CELLS_CSV, LONG_CSV = "cells.csv", "study_long.csv"
 # Between a scan's name and the training that it was measured for.
 _OF = " @ "
-_RECORDED = ("seconds_training", "seconds", "steps", "parameters", "trainable", "best_step")
+_RECORDED = ("seconds_training", "seconds", "cpu_seconds", "steps", "parameters", "trainable", "best_step")
 
 
 @dataclass(frozen=True, eq=False)

@@ -63,6 +63,7 @@ def write_page(
     }
     counts = states(collected.cells)
     seconds = collected.cells.get("seconds", pd.Series(dtype=float)).fillna(0).sum()
+    worked = collected.cells.get("cpu_seconds", pd.Series(dtype=float)).dropna()
     environment = Environment(
         loader=PackageLoader("sctseg7t.study", "assets"),
         trim_blocks=True,
@@ -76,6 +77,7 @@ def write_page(
         machine=machine,
         data=data,
         minutes=f"{seconds / 60:.0f}",
+        cpu=f"{worked.mean():.0f} s of one core a training, mean of {len(worked)}" if len(worked) else "",
         trainings={"ok": counts.get(OK, 0), "failed": counts.get(FAILED, 0), "todo": counts.get(TO_DO, 0)},
         findings=list(sentences(findings, study)),
         sets=[_set(findings, study, of, drawn) for of in findings.comparisons],
