@@ -155,7 +155,7 @@ def _jobs(args):
         layout, notes = replace(layout, baselines=baselines), [*notes, *more]
     _warn([*found, *notes], args)
     jobs, refused = make_jobs(scans, layout, settings, force=args.force, timeout=args.timeout)
-    return jobs, refused, [spec for spec in (chosen.spec, chosen.locator_spec) if spec]
+    return jobs, refused, list(chosen.specs)
 
 
 def _warn(notes, args):

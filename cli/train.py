@@ -90,7 +90,7 @@ def parser() -> Parser:
                 Option(
                     "-config RECIPE",
                     "a JSON file, or the name of a shipped recipe (cord_gm_sc, cord_locator, brain_lesion_unet, "
-                    "brain_lesion_mpunetpp, brain_mask); not needed to export only",
+                    "brain_lesion_views, brain_mask); not needed to export only",
                 ),
                 Option("-o --output FOLDER", "run folder: checkpoints, curves, exports", required=True),
                 shared.DATA,

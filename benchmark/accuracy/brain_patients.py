@@ -27,7 +27,7 @@ from sctseg7t.image.volume import Volume, load
 
 TABRIZ = ("104670", "104899", "106639", "110218", "111008", "101228", "101627", "112776")
 LEAST_MM3 = 3.0
-THRESHOLDS = [round(0.1 * k, 1) for k in range(1, 10)]
+THRESHOLDS = [round(0.1 * k, 1) for k in range(2, 9)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,7 @@ def found(model, patient, thresholds):
     from sctseg7t.inference.segmenter import Options
 
     affine, masks = patient.volume.affine, {}
-    segmenter = open_segmenter("brain_lesion", model)
+    segmenter = open_segmenter("brain_lesion", model).suited(affine)
     grid, probability = segmenter.look(patient.ready, affine)
     for limit in thresholds:
         segmenter.model = replace(segmenter.model, options=Options(threshold=limit))

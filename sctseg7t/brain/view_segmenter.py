@@ -1,14 +1,29 @@
 """The segmenter of brain lesions whose network looks at slices with their neighbours."""
 
+import numpy as np
+from nibabel.affines import voxel_sizes
+
 from sctseg7t.brain.segmenter import BrainSegmenter
 from sctseg7t.brain.views import view_probability
-from sctseg7t.inference.segmenter import check_needs
+from sctseg7t.inference.segmenter import OpenModel, check_needs
 from sctseg7t.runtime.maps import network_maps
 from sctseg7t.zoo.spec import ModelSpec
 
 
 class ViewSegmenter(BrainSegmenter):
-    """Segmenter of white matter lesions in FLAIR of any resolution: thick slices are never divided."""
+    """Segmenter of white matter lesions in FLAIR of any resolution: thick slices are never divided.
+
+    An entry may name a model for scans of thinner slices (``thinner``): those are handed on to it.
+    """
+
+    def __init__(self, model: OpenModel) -> None:
+        super().__init__(model)
+        self.thin = BrainSegmenter(model.thin) if model.thin else None
+
+    def suited(self, affine: np.ndarray) -> BrainSegmenter:
+        """This one, or that for thinner slices."""
+        thinner = self.model.spec.thinner
+        return self.thin if self.thin and thinner and voxel_sizes(affine).max() < thinner["below_mm"] else self
 
     @staticmethod
     def check(spec: ModelSpec) -> None:

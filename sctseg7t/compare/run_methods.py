@@ -120,7 +120,7 @@ def run_methods(
     planned, made = {}, Made()
     # All of them before any scan: a wrong name costs no time.
     for method, (choice, model) in chosen.items():
-        for one in filter(None, (choice.spec, choice.locator_spec)):
+        for one in choice.specs:
             weights(one, offline=offline)
         own = {role: template for role, template in templates.items() if role in choice.spec.input.images}
         how = {"device": device, "threads": threads, "offline": offline, "templates": own}

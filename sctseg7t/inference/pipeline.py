@@ -18,6 +18,7 @@ from sctseg7t.inference.segmenter import (
     Watch,
     check_asked,
     segmenter_for,
+    specs_of,
 )
 from sctseg7t.zoo.spec import ModelSpec, is_path
 
@@ -36,12 +37,20 @@ class Choice:
         Of the network that finds the organ, where the entry names one.
     tissues : tuple of str
         Masks that the task asks for, in the model's order.
+    thin : Choice or None
+        The model that scans of thinner slices are handed on to, where the entry names one.
     """
 
     task: str
     spec: ModelSpec
     locator_spec: ModelSpec | None
     tissues: tuple[str, ...]
+    thin: "Choice | None" = None
+
+    @property
+    def specs(self) -> tuple[ModelSpec, ...]:
+        """Every model that may run, none twice."""
+        return specs_of(self)
 
 
 def open_segmenter(
@@ -89,6 +98,11 @@ def open_model(
 
     ``watch`` is told how far a scan is, see :class:`sctseg7t.inference.segmenter.Clock`.
     """
+    return segmenter_for(chosen.spec)(_opened(chosen, device, options, threads, offline, watch))
+
+
+def _opened(chosen, device, options, threads, offline, watch) -> OpenModel:
+    """A model with its networks loaded, and so the one that it hands scans on to."""
     from sctseg7t.runtime.session import open_session
     from sctseg7t.zoo.weights import weights
 
@@ -98,19 +112,19 @@ def open_model(
     if chosen.locator_spec:
         # Small and fast on any device; where the segmenter's device was settled, it is not asked again.
         locator = open_session(weights(chosen.locator_spec, offline=offline), session.device, threads)
+    thin = _opened(chosen.thin, device, options, threads, offline, watch) if chosen.thin else None
     clock.lap("open")
-    return segmenter_for(chosen.spec)(
-        OpenModel(
-            chosen.task,
-            chosen.spec,
-            session,
-            chosen.tissues,
-            options,
-            chosen.locator_spec,
-            locator,
-            clock.seconds,
-            watch,
-        )
+    return OpenModel(
+        chosen.task,
+        chosen.spec,
+        session,
+        chosen.tissues,
+        options,
+        chosen.locator_spec,
+        locator,
+        clock.seconds,
+        watch,
+        thin,
     )
 
 
@@ -153,7 +167,8 @@ def choose_model(task: str | None = None, model: str | None = None) -> Choice:
     # On nothing: a wrong step is the entry's fault, not that of the first scan.
     apply({output.name: np.zeros((1, 1, 1), bool) for output in spec.outputs}, spec.postprocess, 1.0)
     located = spec.centring["policy"] == "locator"
-    return Choice(task, spec, manifest.model(spec.centring["model"]) if located else None, tissues)
+    thin = choose_model(task, spec.thinner["model"]) if spec.thinner else None
+    return Choice(task, spec, manifest.model(spec.centring["model"]) if located else None, tissues, thin)
 
 
 def segment(

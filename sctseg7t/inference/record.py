@@ -311,8 +311,8 @@ def identity(spec: ModelSpec) -> dict[str, Any]:
 
 
 def identities(model: Choice | OpenModel) -> tuple[dict[str, Any], ...]:
-    """:func:`identity` of every network that a model runs: its own, and the locator's if there is one."""
-    return tuple(identity(spec) for spec in (model.spec, model.locator_spec) if spec)
+    """:func:`identity` of every network that a model runs: its own, the locator's, that of scans it hands on."""
+    return tuple(identity(spec) for spec in model.specs)
 
 
 def options_record(options: Options, task: str, **others: Any) -> dict[str, Any]:

@@ -228,6 +228,8 @@ class OpenModel:
         Time that opening took.
     watch : callable or None
         Is told how far a scan is, see :class:`Clock`.
+    thin : OpenModel or None
+        The model that scans of thinner slices are handed on to.
     """
 
     task: str
@@ -239,11 +241,23 @@ class OpenModel:
     locator: Session | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     watch: Watch | None = None
+    thin: "OpenModel | None" = None
+
+    @property
+    def specs(self) -> tuple[ModelSpec, ...]:
+        """Every model that may run, none twice."""
+        return specs_of(self)
 
     @property
     def suffixes(self) -> dict[str, str]:
         """File suffix of every mask."""
         return self.spec.suffixes(self.tissues)
+
+
+def specs_of(model: Any) -> tuple[ModelSpec, ...]:
+    """A model's spec, its locator's and those of the model that it hands scans on to, none twice."""
+    further = model.thin.specs if model.thin else ()
+    return tuple({spec.label: spec for spec in (model.spec, model.locator_spec, *further) if spec}.values())
 
 
 class Segmenter(Protocol):

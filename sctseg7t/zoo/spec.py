@@ -181,6 +181,8 @@ class ModelSpec:
         In order, ``{"op": name, "params": {...}}``.
     centring : dict
         ``{"policy": "locator", "model": id}``, ``{"policy": "image"}`` or ``{"policy": "none"}``.
+    thinner : dict or None
+        ``{"below_mm": 5, "model": id}``: scans whose slices are thinner than that are handed on to that model.
     raw : dict
         The entry as written, for reports.
     local_path : Path or None
@@ -203,6 +205,7 @@ class ModelSpec:
     postprocess: tuple[dict, ...] = ()
     comparison: dict = field(default_factory=dict)
     test_time: dict = field(default_factory=dict)
+    thinner: dict | None = None
     default: bool = False
     deprecated: bool = False
     min_tool_version: str = "0"

@@ -42,3 +42,19 @@ def test_thick_slices_keep_lesions_and_their_volume(segmenter, thick, tmp_path, 
 def test_an_entry_that_cannot_be_served_is_refused(tmp_path, wrong):
     with pytest.raises(ModelError, match="input"):
         open_segmenter(model=brain_helpers.view_network(tmp_path, input=wrong), device="cpu", threads=1)
+
+
+def test_scans_of_thinner_slices_are_handed_on(tmp_path):
+    """The entry's model for them runs, and is named; without one the network of slices does it itself."""
+    from sctseg7t.brain.segmenter import BrainSegmenter
+    from sctseg7t.brain.view_segmenter import ViewSegmenter
+
+    segmenter = open_segmenter("brain_lesion", "brain_lesion_views", device="cpu", threads=1)
+    limit = segmenter.model.spec.thinner["below_mm"]
+    thin, thick = (np.diag([1, limit + more, 1, 1]) for more in (-0.1, 0.1))
+    other = segmenter.suited(thin)
+    assert type(other) is BrainSegmenter and other.model.spec.id == "brain_lesion_mpunetpp"
+    assert segmenter.suited(thick) is segmenter
+    assert [spec.id for spec in segmenter.model.specs] == ["brain_lesion_views", "brain_mask", "brain_lesion_mpunetpp"]
+    alone = open_segmenter(model=brain_helpers.view_network(tmp_path), device="cpu", threads=1)
+    assert isinstance(alone, ViewSegmenter) and alone.suited(thin) is alone

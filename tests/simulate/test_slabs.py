@@ -7,9 +7,12 @@ torch = pytest.importorskip("torch")
 
 from sctseg7t.brain.views import OFFSETS_MM  # noqa: E402
 from sctseg7t.errors import InputError  # noqa: E402
+from sctseg7t.simulate.brain import bank, slabs  # noqa: E402
 from sctseg7t.simulate.brain.bank import Crowd, StoredBrain  # noqa: E402
 from sctseg7t.simulate.brain.people import label_maps  # noqa: E402
 from sctseg7t.simulate.brain.slabs import SlabSimulator, make_slab_simulator  # noqa: E402
+from sctseg7t.train.recipe import RECIPES, read_recipe  # noqa: E402
+from sctseg7t.train.task import task_of  # noqa: E402
 
 MIDDLE = OFFSETS_MM.index(0.0)
 # Nothing but the cut: the brain stays where it is.
@@ -103,3 +106,21 @@ def test_what_a_recipe_lacks_is_said(tmp_path):
         label_maps(tmp_path, ["01"])
     with pytest.raises(InputError, match="unknown name 'nothing'"):
         make_slab_simulator({"nothing": 1}, {}, tmp_path, None)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in sorted(RECIPES.glob("brain_lesion_views*.json"))])
+def test_shipped_recipes_build_network_and_simulator(name, monkeypatch):
+    monkeypatch.setattr(bank, "fill", lambda *args, **settings: [brain()] * 10)
+    monkeypatch.setattr(bank, "real_brains", lambda names, *args, **settings: [brain((1, 1, 6))] * len(names))
+    monkeypatch.setattr(slabs, "label_maps", lambda folder, names: [])
+    recipe = read_recipe(name)
+    batch = task_of(recipe).simulator(recipe, {}, ".", None).batch(1, 1)
+    assert task_of(recipe).network(recipe).eval()(batch.image).shape == batch.target.shape
+
+
+def test_no_patient_is_trained_on_by_the_network_that_is_judged_on_them():
+    """The three networks leave out every patient once."""
+    everyone = {*read_recipe("brain_lesion_views").simulation["real"]}
+    seen = [{*read_recipe(f"brain_lesion_views_without{k}").simulation["real"]} for k in (1, 2, 3)]
+    left = [everyone - some for some in seen]
+    assert set.union(*left) == everyone and sum(map(len, left)) == len(everyone)

@@ -67,7 +67,9 @@ def test_average_follows_weights_and_batch_statistics():
         assert torch.allclose(value, expected), name
 
 
-@pytest.mark.parametrize("name", ["cord_gm_sc", "cord_locator", "brain_lesion_unet", "brain_lesion_mpunetpp"])
+@pytest.mark.parametrize(
+    "name", ["cord_gm_sc", "cord_locator", "brain_lesion_unet", "brain_lesion_mpunetpp", "brain_lesion_views"]
+)
 def test_shipped_weights_are_those_of_recipe_and_manifest(name):
     recipe, spec = read_recipe(name), load_manifest().versions(name)[-1]
     path = PACKAGE_DIR / "weights" / spec.files[0].name

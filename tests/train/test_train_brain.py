@@ -40,7 +40,7 @@ def small_bank(monkeypatch, tmp_path):
     monkeypatch.setattr(bank, "fill", lambda *a, **k: [bank.open_brain(folder, f"{i:04}") for i in range(2)])
 
 
-@pytest.mark.parametrize("name", [path.stem for path in sorted(RECIPES.glob("brain_lesion*.json"))])
+@pytest.mark.parametrize("name", [path.stem for path in sorted(RECIPES.glob("brain_lesion_*unet*.json"))])
 def test_shipped_recipes_build_network_and_simulator(name):
     recipe = read_recipe(name)
     task = task_of(recipe)

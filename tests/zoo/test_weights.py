@@ -7,7 +7,15 @@ from sctseg7t.zoo.manifest import load_manifest
 from sctseg7t.zoo.self_test import check_network
 from sctseg7t.zoo.weights import weights
 
-SHIPPED = ("cord_gm_sc", "cord_locator", "brain_lesion_unet", "brain_lesion_mpunetpp", "brain_mask", "mindgrab")
+SHIPPED = (
+    "cord_gm_sc",
+    "cord_locator",
+    "brain_lesion_unet",
+    "brain_lesion_mpunetpp",
+    "brain_lesion_views",
+    "brain_mask",
+    "mindgrab",
+)
 
 
 @pytest.mark.parametrize("name", SHIPPED)
