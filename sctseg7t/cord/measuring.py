@@ -47,7 +47,8 @@ def measure_volume(
     Parameters
     ----------
     maps : dict of str to (X, Y, Z) array
-        Masks or fractions by tissue, on a RAS+ canonical grid; tissues other than SC, GM and WM are left out.
+        Masks or fractions by tissue, on a RAS+ canonical grid; tissues other than SC, GM and WM are left out. A network
+        may draw none of these: the table is empty then.
     affine : (4, 4) array
         Of that grid.
     image : (X, Y, Z) array, optional
@@ -67,6 +68,8 @@ def measure_volume(
         The levels cannot be those of this cord.
     """
     tissues = {name: maps[name] for name in TISSUES if name in maps}
+    if not tissues:
+        return CsaTable((), ())
     table = measure_csa(tissues, affine, levels=levels, pmj_mm=pmj_mm, flags=flags, file_slices=file_slices)
     if image is None or not {"SC", "GM"} <= tissues.keys():
         return table

@@ -151,6 +151,7 @@ def choose_model(task: str | None = None, model: str | None = None) -> Choice:
         named = model_at(model)
     else:
         named = manifest.model(str(model))
+    asked = task is not None
     task = task or (named.task if named else DEFAULT_TASK)
     tasks = manifest.tasks()
     if task not in tasks or not tasks[task]["outputs"]:
@@ -161,6 +162,10 @@ def choose_model(task: str | None = None, model: str | None = None) -> Choice:
     available = [output.name for output in (*spec.outputs, *spec.derived)]
     wanted = tasks[task]["outputs"]
     tissues = tuple(name for name in wanted if name in available)
+    if named and not asked:
+        # Somebody's own labels, which are in no task: whoever names the model wants them.
+        known = {name for entry in tasks.values() for name in entry["outputs"]}
+        tissues += tuple(output.name for output in spec.outputs if output.suffix and output.name not in known)
     if not tissues or (len(wanted) < 3 and len(tissues) < len(wanted)):
         raise ModelError(f"{spec.label}: has the outputs {', '.join(available)}, not those of task {task}")
     segmenter_for(spec).check(spec)

@@ -148,7 +148,7 @@ def _tested(entry: dict, run: Path, path: Path, recipe: TrainRecipe) -> dict:
     limits = [
         f"Learned from {people} people of one data set: other scanners and protocols were not tried.",
         "Areas and volumes follow the outlines of its training masks: compare those of one version only.",
-        *([f"Nothing was measured on a test part: {why}."] if why else []),
+        *([f"{'On the test part' if rows else 'Nothing was measured on a test part'}: {why}."] if why else []),
         *entry["limitations"],
     ]
     return entry | {"evaluation": rows, "limitations": list(dict.fromkeys(limits))}

@@ -31,7 +31,11 @@ TEST_ROWS, TESTED = "test.csv", "test.json"
 
 
 def measure_scans(
-    model: str | Path, scans: Sequence[LabelledScan], labels: Mapping[str, LabelFiles], threads: int | None = None
+    model: str | Path,
+    scans: Sequence[LabelledScan],
+    labels: Mapping[str, LabelFiles],
+    threads: int | None = None,
+    problems: list[str] | None = None,
 ) -> pd.DataFrame:
     """Segment labelled scans with a model and compare with their masks.
 
@@ -42,6 +46,8 @@ def measure_scans(
     scans : list of LabelledScan
     labels : dict of str to LabelFiles
     threads : int, optional
+    problems : list of str, optional
+        Gets why a scan could not be segmented, in words; its Dice is 0.
 
     Returns
     -------
@@ -60,7 +66,7 @@ def measure_scans(
     for scan in scans:
         volume = load(scan.image, volumes="mean", axial=segmenter.axial)
         references = read_labels_of(scan, volume, labels)
-        found = _found(segmenter, scan, volume)
+        found = _found(segmenter, scan, volume, problems)
         lead = lead_label(references)
         drawn = references[lead].any((0, 1)) if lead else np.ones(volume.data.shape[2], bool)
         for name, reference in references.items():
@@ -75,13 +81,17 @@ def measure_scans(
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
 
 
-def _found(segmenter: Segmenter, scan: LabelledScan, volume: Volume) -> dict[str, np.ndarray]:
+def _found(
+    segmenter: Segmenter, scan: LabelledScan, volume: Volume, problems: list[str] | None
+) -> dict[str, np.ndarray]:
     """The model's masks of a scan; none where it finds nothing to segment."""
     taken = (*segmenter.model.spec.input.images[1:], *segmenter.labels)
     files = {role: path for role, path in scan.files.items() if role in taken}
     try:
         result = segmenter.run(scan.image, **files)
-    except InputError:
+    except InputError as problem:
+        if problems is not None:
+            problems.append(f"{scan.name}: {problem}")
         return {}
     return {name: read_mask(image, volume).volume > 0 for name, image in result.masks.items()}
 
@@ -143,7 +153,7 @@ def final_test(run: Path, model: Path, labels: Mapping[str, LabelFiles]) -> tupl
     rows : list of dict
         Of the entry's ``evaluation``.
     why : str
-        Why there are none; else empty.
+        Why there are none, or fewer; else empty.
     """
     split = read_splits(run / SPLITS)[0]
     scans = split.scans("test", find_scans([run / SCANS], labels))
@@ -153,16 +163,19 @@ def final_test(run: Path, model: Path, labels: Mapping[str, LabelFiles]) -> tupl
     if told and told.get("weights_sha256") != weights:
         return [], "the test part was measured with other weights of this run, and is measured once"
     if not told:
-        rows = measure_scans(model, scans, labels)
+        problems: list[str] = []
+        rows = measure_scans(model, scans, labels, problems=problems)
         write_csv(run / TEST_ROWS, list(rows.columns), rows.to_dict("records"))
         told = {
             "weights_sha256": weights,
             "splits_sha256": split.digest(),
+            "problems": problems,
             "date": date.today().isoformat(),
             "evaluation": evaluation(rows, _named(read_json(run / SITTINGS).get("scans", {}), split)),
         }
         write_json(run / TESTED, told)
-    return told["evaluation"], ""
+    failed = len(told.get("problems", ()))
+    return told["evaluation"], f"{failed} of {len(scans)} test scans could not be segmented" if failed else ""
 
 
 def _named(record: Mapping[str, Any], split: Split) -> str:

@@ -29,6 +29,8 @@ from sctseg7t.zoo.cache import file_digest
 RECIPE, SITTINGS = "recipe.json", "run.json"
 # An image of a labelled scan as the network gets it.
 PROBE = "probe.npy"
+# What tells that a run goes on with the scans and people that it began with.
+_SAME_SCANS = ("splits_sha256", "files_sha256")
 _STATEFUL = ("network", "average", "optimiser")
 _KEPT = ("step", "best", "seconds", "running")
 _REMEDY = "delete it to train again from step 0, or choose another folder"
@@ -145,7 +147,7 @@ def open_state(
         told = json.loads((out / SITTINGS).read_text())
         if started and started["sha256"] != (told["start"] or {}).get("sha256"):
             raise InputError(f"{out}: holds a run that did not start from these weights; choose another folder")
-        if learned and learned != told.get("scans"):
+        if learned and any(learned[name] != told.get("scans", {}).get(name) for name in _SAME_SCANS):
             raise InputError(f"{out}: holds a run on other scans, or of another split; choose another folder")
         _resume(state, saved, out / STATE, place)
     else:

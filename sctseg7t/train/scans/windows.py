@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from sctseg7t.cord.locator import from_labels, locate
+from sctseg7t.cord.locator import from_labels, image_centre, locate
 from sctseg7t.cord.windows_model import zscore
 from sctseg7t.errors import InputError
 from sctseg7t.image.frame import Frame, frame_of
@@ -88,6 +88,8 @@ def prepare(
         slices = np.flatnonzero(masks[lead].any((0, 1)))
     else:
         slices = np.arange(volume.data.shape[2])
+    if path is None and spec.centring["policy"] == "image":
+        path = image_centre(volume.data.shape[:3])
     if path is None:
         raise InputError(f"{scan.image}: no cord is found, and no mask of it is given; give one of SC, or leave it out")
     keep = slice(int(slices[0]), int(slices[-1]) + 1)
