@@ -153,7 +153,8 @@ def _run(args):
             rows = {method: figures(comparison, method, structure) for method in models}
             print(f"\n{title}, {structure}\n")
             cells = [
-                [name, *(form.format(row[key]) for key, (_, form) in COLUMNS.items())] for name, row in rows.items()
+                [name, *(form.format(row[key]) if np.isfinite(row[key]) else "" for key, (_, form) in COLUMNS.items())]
+                for name, row in rows.items()
             ]
             table(["", *(head for head, _ in COLUMNS.values())], cells)
             if title.startswith("Subjects"):

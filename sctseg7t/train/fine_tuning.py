@@ -45,9 +45,10 @@ def whole_recipe(told: str | Path | None, start: Start | None, changes: Mapping[
     base = start.entry if start else None
     if told is None and base is None:
         raise UsageError("labelled scans need a model to start from, or a recipe")
-    method = (base or {}).get("input", {}).get("sampling", {}).get("method", "windows")
-    if told is None and method not in USUAL:
-        raise InputError(f"labelled scans train networks of windows and patches, not of {method}")
+    given = (base or {}).get("input", {})
+    method = given.get("sampling", {}).get("method", "windows")
+    if base and (method not in USUAL or not given.get("size")):
+        raise InputError(f"{base['id']}: labelled scans train networks of windows and patches, which this is not")
     path, values = read_recipe_file(told or USUAL[method], RECIPES)
     values = merged(values, {name: value for name, value in (changes or {}).items() if value is not None})
     if values.get("task", "scans") != "scans":

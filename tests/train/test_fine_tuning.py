@@ -336,3 +336,76 @@ def test_a_published_zoo_is_added_with_one_line(people, tmp_path, monkeypatch):
     share.add(str(tmp_path / "zoo/models.json"))
     share.remove(kept.stem)
     assert not load_manifest().versions("mine")
+
+
+# --- what a run leaves on its way -------------------------------------------------------------
+
+
+def test_state_is_saved_by_time_too(people, tmp_path, monkeypatch):
+    from sctseg7t.train import loop
+    from sctseg7t.train.run_folder import State
+
+    saved = []
+    monkeypatch.setattr(State, "save", lambda self, out: saved.append(self.step))
+    monkeypatch.setattr(loop, "_SAVE_SECONDS", -1)
+    run(recipe_of(tmp_path, labels={"SC": []}, validate_every=4), people, tmp_path / "run")
+    assert saved == [1, 2, 3, 4]
+
+
+def test_curves_are_logged_where_tensorboard_is(people, tmp_path, monkeypatch):
+    import sys
+
+    logged = []
+
+    class SummaryWriter:
+        def __init__(self, folder):
+            self.folder = folder
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *what):
+            return None
+
+        def add_scalar(self, name, value, step):
+            logged.append((self.folder, name, step))
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=SummaryWriter))
+    run(recipe_of(tmp_path, labels={"SC": []}), people, tmp_path / "run")
+    assert {(name, step) for _, name, step in logged} >= {("loss", 2), ("dice_SC", 4), ("learning_rate", 4)}
+    assert {folder for folder, _, _ in logged} == {str(tmp_path / "run/tensorboard")}
+
+
+def test_networks_without_windows_do_not_learn_from_labelled_scans():
+    for model in ("cord_locator", "brain_mask"):
+        with pytest.raises(InputError, match="windows"):
+            whole_recipe(None, load_start(model))
+
+
+# --- the command --------------------------------------------------------------------------------
+
+
+def test_the_command_trains_and_exports(people, tmp_path, capsys):
+    from sctseg7t.cli.train import main
+
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(SMALL | {"labels": {"SC": []}}))
+    out = tmp_path / "run"
+    splits = tmp_path / "splits.json"
+    splits.write_text('{"splits": [{"name": "b", "train": ["1", "3"], "test": ["2"]}]}')
+    told = ["-config", str(path), "-scans", str(people), "-o", str(out), "-threads", "1"]
+    assert main([*told, "-splits", str(splits), "-split", "b", "-strategy", "scratch", "-name", "ours", "-export"]) == 0
+    entry = read_json(out / "ours-1.0.0.json")
+    assert entry["training"]["strategy"] == "scratch" and entry["training"]["split"] == "b"
+    assert str(tmp_path) not in json.dumps(entry)
+    assert read_json(out / "splits.json")["splits"][0]["test"] == ["2"]
+    assert main([*told[:-2], "-splits", str(splits), "-split", "c"]) == 2
+    assert "has no split c; it has b" in capsys.readouterr().err
+
+
+def test_one_person_is_told_before_anything_trains(people, tmp_path, capsys):
+    from sctseg7t.cli.train import main
+
+    assert main(["-start", "cord_gm_sc", "-scans", f"{people}/sub-1", "-o", str(tmp_path / "run")]) == 2
+    said = capsys.readouterr().err
+    assert "1 person" in said and not (tmp_path / "run").exists()
