@@ -73,7 +73,7 @@ def _shift(text):
     """Type of ``-shift``."""
     name, _, number = text.partition(":")
     try:
-        return {name: float(number)}
+        return name, float(number)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text}: give an output and a number, such as GM:0.25") from None
 
@@ -156,14 +156,20 @@ def parser() -> Parser:
                 Option("-manifest FILE", "with -export: the models.json to update"),
                 Option(
                     "-shift OUTPUT:NUMBER",
-                    "with -export: add a number to the logits of an output, which calibrates its area (GM:0.25)",
+                    "with -export: add a number to the logits of an output, which calibrates its area (GM:0.25); can "
+                    "be repeated",
                     type=_shift,
+                    action="append",
+                    default=[],
                 ),
                 Option(
                     "-blend MODEL:SHARE",
                     "with -export: average the weights with those of another run or model, which have this share: it "
-                    "keeps more of what the network that it started from was good at (cord_gm_sc@1.1.0:0.25)",
+                    "keeps more of what the network that it started from was good at (cord_gm_sc@1.1.0:0.25); can be "
+                    "repeated",
                     type=_blend,
+                    action="append",
+                    default=[],
                 ),
                 Option("-model-version X.Y.Z", "with -export: its version (default: as it is)", type=_version),
             ),
@@ -187,8 +193,8 @@ def _run(args):
     if args.export:
         from sctseg7t.train.export import Blend, export
 
-        blend = Blend(*args.blend) if args.blend else None
-        print(export(args.output, manifest=args.manifest, version=args.model_version, blend=blend, shift=args.shift))
+        blend, shift = [Blend(*part) for part in args.blend], dict(args.shift)
+        print(export(args.output, manifest=args.manifest, version=args.model_version, blend=blend, shift=shift))
     return 0
 
 

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +75,7 @@ def export(
     *,
     manifest: str | Path | None = None,
     version: str | None = None,
-    blend: Blend | None = None,
+    blend: Sequence[Blend] = (),
     shift: Mapping[str, float] | None = None,
 ) -> Path:
     """Export a run's best weights.
@@ -90,8 +90,8 @@ def export(
         and ``sct7t_deepseg -m RUN/NAME.onnx`` runs it at once.
     version : str, optional
         Default: the newest that the manifest has of this model; 1.0.0 of one that it has not.
-    blend : Blend, optional
-        Average the weights with those of another run or model.
+    blend : sequence of Blend, optional
+        Average the weights with those of other runs or models; the run's have the share that these leave.
     shift : dict of str to float, optional
         By output: a number to add to its logits, which calibrates its area; of a U-Net.
 
@@ -109,7 +109,7 @@ def export(
     """
     run = Path(run)
     recipe, network = load_trained(run)
-    blended = _blend(network, task_of(recipe).network(recipe), blend) if blend else {}
+    blended = _blend(network, lambda: task_of(recipe).network(recipe), blend) if blend else {}
     # Before anything is written: the entry that says what the network's input and outputs are.
     source = starting_entry(manifest, recipe, version)
     if shift:
@@ -154,11 +154,17 @@ def _tested(entry: dict, run: Path, path: Path, recipe: TrainRecipe) -> dict:
     return entry | {"evaluation": rows, "limitations": list(dict.fromkeys(limits))}
 
 
-def _blend(network, other, blend):
-    """Move weights towards another network's; what the training record says of it."""
-    path = checkpoint.start_from(other, blend.model)
-    update_average(network, other, 1 - blend.share)
-    return {"blended_with": file_digest(path), "blended_share": blend.share}
+def _blend(network, untrained, blend):
+    """Move weights towards other networks'; what the training record says of it."""
+    left, told = 1 - sum(part.share for part in blend), {}
+    if left <= 0:
+        raise InputError("shares of the models to blend with: they add up to 1 or more and leave none for the run")
+    for part in blend:
+        other = untrained()
+        told[file_digest(checkpoint.start_from(other, part.model))] = part.share
+        update_average(network, other, left / (left + part.share))
+        left += part.share
+    return {"blended_with": told}
 
 
 def _shift(network, channels, shift):

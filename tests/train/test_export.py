@@ -92,7 +92,9 @@ def test_blend_is_the_average_of_the_weights(run, half):
     """The network half way to another run's is told apart from both, and told of in the record."""
     images = np.random.default_rng(1).standard_normal((1, 1, 128, 128)).astype(np.float32)
     mine, other = (export.load_trained(folder)[1].state_dict() for folder in (run, half))
-    spec = spec_from_onnx(path := export.export(run, blend=export.Blend(str(half), 0.25)))
+    # Of two parts of the same other network the shares add up.
+    parts = [export.Blend(str(half), share) for share in (0.1, 0.15)]
+    spec = spec_from_onnx(path := export.export(run, blend=parts))
     _, network = export.load_trained(run)
     network.load_state_dict(
         {k: 0.75 * v + 0.25 * other[k] if v.is_floating_point() else other[k] for k, v in mine.items()}
@@ -100,7 +102,9 @@ def test_blend_is_the_average_of_the_weights(run, half):
     with torch.no_grad():
         expected = torch.sigmoid(network(torch.from_numpy(images))).numpy()
     assert np.abs(open_session(path, "cpu", 1).run(images) - expected).max() < export.PARITY
-    assert spec.training["blended_share"] == 0.25 and "blended_with" in spec.training
+    assert list(spec.training["blended_with"].values()) == [0.15]
+    with pytest.raises(InputError, match="add up"):
+        export.export(run, blend=[export.Blend(str(half), 0.5)] * 2)
     export.export(run)
 
 
