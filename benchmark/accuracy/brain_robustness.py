@@ -1,6 +1,6 @@
 """The whole brain chain on scans that were spoilt, and what becomes of scans that show no brain.
 
-    python benchmark/accuracy/brain_robustness.py [-data ../shared/data] [-only NAME ...] [-mask] [-others]
+    python benchmark/accuracy/brain_robustness.py [-data DATA] [-only NAME ...] [-how WORD ...] [-mask] [-others]
 
 Each FLAIR of the development scans goes through ``-c brain_lesion`` as it is and rotated by 20 degrees, cut to 60 %,
 flipped in storage, resampled, drifting, noisy, or with its air set to zero. None may fail. A line a run: the load in
@@ -34,6 +34,7 @@ def main():
     parser.add_argument("-data", type=Path, default=Path(__file__).resolve().parents[3] / "shared" / "data")
     parser.add_argument("-m", dest="model", help="a lesion network of the zoo, or an .onnx file (default: the zoo's)")
     parser.add_argument("-only", nargs="+", metavar="NAME", help="scans whose names contain one of these")
+    parser.add_argument("-how", nargs="+", metavar="WORD", help="versions whose names contain one of these")
     parser.add_argument("-mask", action="store_true", help="the brain mask alone")
     parser.add_argument("-others", action="store_true", help="scans without a brain")
     args = parser.parse_args()
@@ -42,7 +43,7 @@ def main():
         taken = sum(not refused(name, image, chain) for name, image in no_brains(args.data, chain.finder))
         print(f"{taken} of these were taken for brains")
     else:
-        runs = [spoil_all(*scan, chain, args.mask) for scan in chosen(args.data, args.only)]
+        runs = [spoil_all(*scan, chain, args.mask, args.how) for scan in chosen(args.data, args.only)]
         print(f"{sum(len(one) for one in runs)} runs, {sum(one.count(False) for one in runs)} failed")
     print(f"largest memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
 
@@ -54,13 +55,15 @@ def chosen(data, only):
             yield name, image, truth
 
 
-def spoil_all(name, image, truth, chain, mask_only):
+def spoil_all(name, image, truth, chain, mask_only, wanted):
     """Print a line for the scan and each spoilt version; whether each worked."""
     volume = load(image, axial=False)
     data, affine = volume.data[..., 0], volume.affine
     known = canonical(truth) if truth is not None else segmenter.first_mask(data, affine, finder=chain.finder)[0]
     done = []
     for how, (spoilt, place, there) in [("plain", (data, affine, known)), *spoilt_versions(data, affine, known)]:
+        if wanted and not any(word in how for word in wanted):
+            continue
         scan, start = nib.Nifti1Image(np.asarray(spoilt, np.float32), place), time.process_time()
         try:
             said = mask_told(scan, there, chain) if mask_only else run_told(scan, chain)

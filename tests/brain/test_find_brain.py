@@ -189,6 +189,14 @@ def test_a_skull_that_is_filled_evenly_is_refused(brain):
     assert ready.details["tissue_contrast"] > 3 * segmenter.LEAST_CONTRAST
 
 
+def test_what_the_template_fits_neither_by_outline_nor_by_image_is_refused(brain, monkeypatch):
+    image, _, affine = brain
+    monkeypatch.setattr(segmenter, "template_to_scan", lambda *a: register.Template(np.eye(4), 0.3))
+    monkeypatch.setattr(segmenter, "agreement", lambda *a: 0.8)
+    with pytest.raises(InputError, match="x.nii: no brain in view .*template fits neither"):
+        segmenter.prepare(image + 1, affine, name="x.nii", strip="network", finder=lambda *a: image > 0)
+
+
 def test_a_template_that_fits_badly_is_used_and_doubted(brain):
     image, _, affine = brain
     inside = image > 0
