@@ -51,7 +51,7 @@ class Rule:
     low_probability: float = 0.2
     change: float = 0.09
     peak: float = 0.15
-    peak_noise: float = 4.0
+    peak_noise: float = 4.6
     gain: float = 0.25
     lesion: float = 1.1
     tissue: float = 1.2

@@ -12,11 +12,16 @@ from sctseg7t.cli.batch import main as batch_main
 from sctseg7t.cli.deepseg import main
 
 from sctseg7t.brain.changes import CODES
+from sctseg7t.brain.mask import HOW
+from sctseg7t.brain.pair_checks import pair_warnings
 from sctseg7t.brain.register import Template
 from sctseg7t.errors import InputError, ModelError, UsageError
 from sctseg7t.image.grid import resample
+from sctseg7t.image.volume import load
 from sctseg7t.inference.pipeline import open_segmenter
+from sctseg7t.inference.record import read_record
 from sctseg7t.measure.columns import LOCATIONS
+from sctseg7t.qc.card import make_card
 
 OLD, NEW = brain_helpers.LESIONS, ((-26, -20, 28), 4.0, "deep_white_matter")
 NEW_MM3 = 4 / 3 * np.pi * NEW[1] ** 3
@@ -110,20 +115,6 @@ def test_a_scan_with_itself_has_nothing_new_and_is_told(segmenter, scans):
     assert any(text.startswith("same_scan:") for text in result.warnings)
 
 
-def test_grown_lesions_are_told_from_stable_ones(segmenter, scans, tmp_path):
-    """Half more volume moves the border of these lesions by less than a voxel."""
-    larger = [
-        (centre, radius * (1.5 ** (1 / 3) if k == 0 else 1), place) for k, (centre, radius, place) in enumerate(OLD)
-    ]
-    now, _, affine = brain_helpers.flair(spacing_mm=1.0, lesions=larger, seed=3)
-    before, _, _ = brain_helpers.flair(spacing_mm=1.0, seed=4)
-    paths = [brain_helpers.save(tmp_path / f"{n}.nii.gz", a, affine) for n, a in (("now", now), ("before", before))]
-    result = segmenter.run(paths[0], baseline=paths[1])
-    status = {row.status: row for row in result.followup.lesions}
-    assert sorted(row.status for row in result.followup.lesions) == ["grown", "stable", "stable"]
-    assert status["grown"].growth == pytest.approx(0.5, abs=0.2)
-
-
 def test_files_of_a_run(net, scans, tmp_path):
     argv = ["-i", str(scans[0]), "-baseline", str(scans[1]), "-m", net, "-ofolder", str(tmp_path)]
     assert main([*argv, "-device", "cpu", "-v", "0", "-spaces", "baseline", "halfway"]) == 0
@@ -141,6 +132,10 @@ def test_files_of_a_run(net, scans, tmp_path):
     assert on_baseline.shape == nib.load(scans[1]).shape
     volume = np.asanyarray(on_baseline.dataobj).sum() * abs(np.linalg.det(on_baseline.affine[:3, :3]))
     assert volume == pytest.approx(float(lesion["volume_mm3"]), rel=0.15)
+    card = make_card(read_record(tmp_path / "now_deepseg.json"), tmp_path)
+    assert not card["problems"] and set(card["times"]) == {"now", "before", "difference"}
+    (shown,) = [dict(zip(card["new_columns"], row)) for row in card["new"]]
+    assert shown["kind"] == "new" and shown["volume_mm3"] == pytest.approx(float(lesion["volume_mm3"]), abs=0.1)
     record = json.loads((tmp_path / "now_deepseg.json").read_text())
     assert set(record["inputs"]) == {"scan", "baseline"} and record["brain"]["followup"]["counts"]["n_new"] == 1
 
@@ -197,17 +192,18 @@ def test_what_is_no_pair_is_refused_in_a_line(segmenter, scans, tmp_path):
         segmenter.run(scans[0], baseline=tmp_path / "several.nii.gz")
 
 
-def test_a_baseline_of_a_later_day_is_told(segmenter, scans, tmp_path):
-    paths = []
+def test_a_baseline_of_a_later_day_is_told(found, scans, tmp_path):
+    volumes = []
     for name, path, day in (("now", scans[0], "2020-01-05"), ("before", scans[1], "2021-03-01T10:00:00")):
         copy = tmp_path / f"{name}.nii.gz"
         copy.write_bytes(path.read_bytes())
         (tmp_path / f"{name}.json").write_text(json.dumps({"AcquisitionDateTime": day}))
-        paths.append(copy)
-    result = segmenter.run(paths[0], baseline=paths[1])
-    (text,) = [text for text in result.warnings if text.startswith("swapped_order:")]
-    assert "2021-03-01" in text
-    assert "swapped_order" in result.followup.details["warnings"]
+        volumes.append(load(copy, axial=False))
+    stripped = {"brain_mask": HOW["stripped"]}
+    (text,) = pair_warnings(found.pair, volumes, [stripped, stripped])
+    assert text.startswith("swapped_order:") and "2021-03-01" in text
+    (text,) = pair_warnings(found.pair, volumes[::-1], [stripped, {"brain_mask": HOW["network"]}])
+    assert text.startswith("one_stripped:") and "before.nii.gz" in text
 
 
 def test_the_baseline_is_needed_and_grids_are_for_pairs_only(net, scans):
