@@ -65,7 +65,10 @@ ANSWERS = (
 VERBOSE = Option("-v --verbose 0|1|2", "0 errors only, 1 normal (default), 2 with timings", default=1)
 LIST_TASKS = Option("-list-tasks", "list tasks and models, and stop", action=Answer, answer=_tasks)
 
-TASK = Option("-c --task TASK", "gm_sc, gm, sc, brain_lesion; see -list-tasks (default: that of the model, or gm_sc)")
+TASK = Option(
+    "-c --task TASK",
+    "gm_sc, gm, sc, brain_lesion, brain_new_lesion; see -list-tasks (default: that of the model, or gm_sc)",
+)
 MODEL = Option(
     "-m --model MODEL",
     "MODEL or MODEL@VERSION of the zoo, an .onnx file with its .json entry beside it, or an entry with url and hash",

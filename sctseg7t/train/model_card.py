@@ -95,7 +95,8 @@ def _command(entry: dict[str, Any]) -> str:
     shipped = any(url.startswith(("package:", "https:")) for url in entry["files"][0].get("urls", ()))
     model = f"{entry['id']}@{entry['version']}" if shipped else entry["files"][0]["name"]
     scan = "flair.nii.gz" if "FLAIR" in entry["input"]["contrasts"] else "t2s.nii.gz"
-    return f"sct7t_deepseg -i {scan} -m {model}"
+    others = "".join(f" -{role} {role}.nii.gz" for role in entry["input"].get("images", ("scan",))[1:])
+    return f"sct7t_deepseg -i {scan}{others} -m {model}"
 
 
 def _recipe(name: str, sha256: str | None) -> str:
