@@ -21,7 +21,7 @@ OWN_SLICES_MM = 2.0
 PLANES = {2: (0, 1), 1: (0, 2), 0: (2, 1)}
 
 
-def through_axis(spacing_mm: Sequence[float]) -> int | None:
+def through_axis(spacing_mm: Sequence[float] | np.ndarray) -> int | None:
     """The axis along which slices are thick; None where none are."""
     axis = int(np.argmax(spacing_mm))
     return axis if spacing_mm[axis] >= OWN_SLICES_MM else None

@@ -34,7 +34,7 @@ class SlabScene(Scene):
 
     organ = "slab"
 
-    def __init__(self, brain: StoredBrain, axis: int | None, centre: np.ndarray | None, size: Sequence[int]):
+    def __init__(self, brain: StoredBrain, axis: int | None, centre: np.ndarray, size: Sequence[int]):
         super().__init__(size=max(size))
         self.brain, self.axis, self.centre, self.sides = brain, axis, centre, tuple(size)
         self.step_mm = 1.0
