@@ -223,17 +223,23 @@ def _lesion_changes(pair, lesions, at_now, at_before, rule):
             continue
         growth, error = _growth(pair, box, own, lesions[box] > 0, reach, ring)
         status, middle = STABLE, (now_mm3 + before_mm3) / 2
-        if growth is None:
-            # Too faint to tell its border: what the masks say.
-            growth, error = now_mm3 / before_mm3 - 1, 0.0
+        of_masks = now_mm3 / before_mm3 - 1
+        if growth is None or not _least(rule) <= of_masks <= rule.growth:
+            # Too faint to tell its border, or plain: masks differ only where a change was found.
+            growth, error = of_masks, 0.0
         if growth > max(rule.growth, rule.growth_noise * error):
             status = GROWN
-        elif growth < -max(1 - 1 / (1 + rule.growth), rule.growth_noise * error):
+        elif growth < -max(-_least(rule), rule.growth_noise * error):
             status = SHRUNK
         grown = max(growth, -0.95)
         yield LesionChange(
             number, status, 2 * middle / (2 + grown), 2 * middle * (1 + grown) / (2 + grown), float(growth), change
         )
+
+
+def _least(rule):
+    """Relative change of volume from which a lesion has shrunk: the inverse factor of growth."""
+    return 1 / (1 + rule.growth) - 1
 
 
 def _growth(pair, box, own, any_lesion, reach, ring):
