@@ -69,6 +69,10 @@ def collect(works: Sequence[CellWork]) -> Collected:
         if state == OK:
             row |= {name: record[name] for name in _RECORDED if name in record}
             table = _numbers(pd.DataFrame(read_values(work.folder)))
+            if work.models:
+                # What they do not segment is not missed.
+                found = table[(table.metric == "dice") & (table.value > 0)].structure.unique()
+                table = table[table.structure.isin(found)]
             parts.append(table.drop(columns=["method"]).assign(**about))
             row |= _means(table)
         cells.append(row)
