@@ -64,8 +64,11 @@ THIN_MM = 4.5
 # Dice of the template's brain with the scan's: a registration below the first has failed, one below the second is
 # doubtful.
 FAILED, DOUBTFUL = 0.75, 0.87
-# Of GM, WM and CSF, see `tissue_contrast`: raw FLAIR had 0.06 and more, heads filled evenly and noise 0.006 and less.
-LEAST_CONTRAST = 0.02
+# Of GM, WM and CSF, see `tissue_contrast`: FLAIR, cut ones too, had 0.032 and more, heads filled evenly and noise 0.006
+# and less.
+LEAST_CONTRAST = 0.012
+# Below that agreement an image without similarity is none of a brain: a drawn knee had 0.76, a cut head 0.90.
+UNLIKE = 0.80
 # Channels that are maps of the template laid on the scan.
 PRIORS = {"prior_GM": "gm", "prior_WM": "wm", "prior_CSF": "csf"}
 
@@ -193,7 +196,7 @@ def prepare(
 
 def _check_found(name, alike, similarity, contrast):
     """Refuse what the network took for a brain where neither the template nor the tissues say so (InputError)."""
-    if alike < DOUBTFUL and similarity < MIN_SIMILARITY:
+    if alike < UNLIKE and similarity < MIN_SIMILARITY:
         why = f"the MNI template fits neither what looks like one, {alike:.2f}, nor the image, {similarity:.2f}"
     elif contrast is not None and contrast < LEAST_CONTRAST:
         why = f"what looks like one shows no tissues: contrast {contrast:.3f}, at least {LEAST_CONTRAST:g} expected"
