@@ -13,7 +13,7 @@ from .run import Command, Progress, make_folder, tell
 
 EPILOG = """
 examples:
-  eight augmentations, small enough for two cores (about 30 minutes):
+  eight augmentations, small enough for two cores (a quarter of an hour):
     sct7t_study -config augmentation_2021-quick -scans bids -o out
   ... with scans of another site, which every network is measured on too:
     sct7t_study -config augmentation_2021-quick -scans bids -also site=other \\
