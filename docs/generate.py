@@ -42,7 +42,8 @@ def table(head, rows):
 
 def commands():
     """Every command, as its parser has it."""
-    return "\n\n".join(_command(importlib.import_module(f"sctseg7t.cli.{name}").parser()) for name in COMMANDS)
+    names = ("sct7t", *COMMANDS)
+    return "\n\n".join(_command(importlib.import_module(f"sctseg7t.cli.{name}").parser()) for name in names)
 
 
 def _command(parser, level=2):

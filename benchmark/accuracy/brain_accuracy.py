@@ -1,6 +1,6 @@
 """Brain lesions on the two public patients with images: Dice, lesion-wise F1 and volume, at one threshold for both.
 
-python benchmark/accuracy/brain_accuracy.py -data DATA NAME=MODEL.onnx ...
+    python benchmark/accuracy/brain_accuracy.py -data DATA NAME=MODEL.onnx ...
 
 A model may be given as ``NAME=FOR07.onnx,FOR19.onnx``: one file for each patient, as in leave-one-out.
 Lesions are 26-connected; a lesion counts as found, and a found one as true, if it shares a voxel with one of the

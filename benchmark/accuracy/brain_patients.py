@@ -213,4 +213,6 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    from sctseg7t.report.results_page import run as run_with_page
+
+    sys.exit(run_with_page(main, __doc__, "Brain lesions, patient by patient"))

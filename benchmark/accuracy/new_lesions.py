@@ -13,6 +13,7 @@ that are new or as they were. Simulated brains come stripped, their place in MNI
 import argparse
 import re
 import resource
+import sys
 import time
 from collections import Counter
 from dataclasses import replace
@@ -265,4 +266,6 @@ def moved(angles_deg, shift_mm, centre):
 
 
 if __name__ == "__main__":
-    main()
+    from sctseg7t.report.results_page import run as run_with_page
+
+    sys.exit(run_with_page(main, __doc__, "New lesions"))

@@ -76,3 +76,11 @@ def test_every_benchmark_can_write_its_page(root):
         text = path.read_text()
         if "__main__" in text and path.stem not in ("process", "picture"):
             assert "run_with_page(main, __doc__" in text, path
+
+
+def test_the_pages_that_are_written_together_are_those_of_benchmarks(root):
+    sys.path.insert(0, str(root / "benchmark"))
+    import pages
+
+    for name, line in pages.PAGES.items():
+        assert (root / "benchmark" / line.split()[0]).is_file(), name
