@@ -74,13 +74,13 @@ def _packages() -> Iterator[Finding]:
     for package in needed:
         if package.marker and not package.marker.evaluate({"extra": ""}):
             continue
-        version = _version(package.name)
-        if version is None and package.name == "onnxruntime-gpu":
+        name, version = package.name, _version(package.name)
+        if version is None and name == "onnxruntime-gpu":
             # The CPU build does the same job without CUDA.
-            version = _version("onnxruntime")
+            name, version = "onnxruntime", _version("onnxruntime")
         if version is None or version not in package.specifier:
             bad.append(f"{package.name} {'is missing' if version is None else version}, needed is {package.specifier}")
-        found.append(f"{package.name} {version}")
+        found.append(f"{name} {version}")
     if bad:
         yield Finding("packages", ERROR, f"{'; '.join(bad)}: pip install --upgrade sctseg7t")
     else:
