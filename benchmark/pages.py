@@ -28,7 +28,6 @@ PAGES = {
     "brain_refused": "accuracy/brain_robustness.py -data DATA -others",
     "brain": "accuracy/brain_accuracy.py -data DATA MPU-Net++=ZOO:brain_lesion_mpunetpp U-Net=ZOO:brain_lesion_unet",
     "new_lesions": "accuracy/new_lesions.py -data DATA -real -self",
-    "brain_robustness": "accuracy/brain_robustness.py -data DATA -others",
     "speed": "speed/speed.py -data DATA",
     "speed_batch": "speed/batch.py",
     "speed_brain": "speed/brain_speed.py",
