@@ -1,7 +1,7 @@
 """Which slices are flagged: the share of false alarms on good scans, and of hits on scans that show too little.
 
 ``gm_contrast_low`` judges the image under whatever mask it is given, so every scan is judged under the masks of the
-shipped network, under those of sct_deepseg_gm's network (``-peer``), and under reference masks where there are any.
+shipped network, under those of sct_deepseg_gm's network if asked, and under reference masks where there are any.
 Limits were chosen on the scans of CHOSEN and on simulated scans. Those of CHECKED had been looked at by then too, as
 all development scans, but no limit was set by them.
 """

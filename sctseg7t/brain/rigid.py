@@ -96,7 +96,7 @@ def _register(fixed, moving):
 
 
 def _descend(sitk, fixed, moving, start, spacing_mm, step_mm):
-    images = [_coarse(sitk, *scan, spacing_mm) for scan in (fixed, moving)]
+    images = [_coarse(sitk, data, affine, mask, spacing_mm) for data, affine, mask in (fixed, moving)]
     centre = _centre(*fixed[1:])
     transform = sitk.VersorRigid3DTransform()
     transform.SetCenter(centre.tolist())

@@ -101,8 +101,8 @@ def simulate_pair(
     stages = ["contrast", "acquisition"]
     first.run(settings, seed, stages)
     second.run(settings, seed, stages, reseed)
-    images = (scene.image.clamp(0, 60).numpy() for scene in (second, first))
-    return SimulatedPair(*images, numbers, now, before, tuple(fates), best_affine(anatomy))
+    followup, baseline = (scene.image.clamp(0, 60).numpy() for scene in (second, first))
+    return SimulatedPair(followup, baseline, numbers, now, before, tuple(fates), best_affine(anatomy))
 
 
 def _changing(settings):
