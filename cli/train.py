@@ -25,12 +25,12 @@ examples:
   brain lesions; brains are simulated first:
     sct7t_train -config brain_lesion_unet -o runs/lesion -data data
 
-A folder of -scans or -val is searched for manual masks named SCAN_seg-manual.nii.gz or
-SCAN_label-SC_seg.nii.gz (cord) and SCAN_gmseg-manual.nii.gz or
-SCAN_label-GM_seg.nii.gz (gray matter), beside SCAN.nii.gz or in the
-derivatives of a BIDS data set; lesions are SCAN_lesion-manual.nii.gz or
-SCAN_label-lesion_mask.nii.gz. Other names and labels are told in a recipe
-("labels"), or in a list (.csv with the columns image, SC, GM, subject, ...).
+A folder of -scans or -val is searched for manual masks: of a cord
+SCAN_seg-manual.nii.gz or SCAN_label-SC_seg.nii.gz, of gray matter
+SCAN_gmseg-manual.nii.gz or SCAN_label-GM_seg.nii.gz, of lesions
+SCAN_lesion-manual.nii.gz or SCAN_label-lesion_mask.nii.gz, beside SCAN.nii.gz
+or in the derivatives of a BIDS data set. Other names and labels are told in a
+recipe ("labels"), or in a list (.csv: columns image, SC, GM, subject, ...).
 A person is in one part of a split only, with all sessions.
 
 What is measured on them (real.csv, curves.png) is for

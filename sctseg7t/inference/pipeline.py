@@ -201,7 +201,8 @@ def segment(
         and `second` for models of two images; see :data:`sctseg7t.inference.roles.ROLES`.
         And the fields of :class:`Options`: `threshold` (float), `soft` (bool), `volumes` ("each", "mean"), `largest`
         (bool), `fill_holes` (bool), `remove_small` ({"min_voxels": n} or {"min_mm3": v}), `bias` ("auto", "on",
-        "off"), `strip` ("auto", "stripped", "network", "hd-bet", "template"), `nan` ("zero", "refuse").
+        "off"), `strip` ("auto", "stripped", "network", "hd-bet", "template"), `nan` ("zero", "refuse"),
+        `spaces` (grids on which a follow-up's masks are wanted too: "baseline", "halfway").
 
     Returns
     -------

@@ -254,7 +254,8 @@ class TestRecipes:
         assert dataset.read_recipe().stem == "sim"
         path.write_text('{"base": "cord_gm_sc", "model": "mine", "simulation": {"noise": {"snr": [5, 6]}}}')
         mine = dataset.read_recipe(path)
-        assert mine.simulation == {**train.simulation, "noise": {"snr": [5, 6]}} and mine.anatomy == train.anatomy
+        noise = {**train.simulation["noise"], "snr": [5, 6]}
+        assert mine.simulation == {**train.simulation, "noise": noise} and mine.anatomy == train.anatomy
 
     @pytest.mark.parametrize(
         ("text", "word"),

