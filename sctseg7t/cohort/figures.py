@@ -117,7 +117,7 @@ def _draw_areas(rows: DataFrame):
             # Superior at the left, as the levels are numbered.
             axis.set_xticks(sorted(rows[place].dropna().unique()))
     axes[0][0].set_ylabel(_LABELS[measure])
-    axes[0][0].legend(frameon=False, fontsize=8)
+    axes[0][0].legend(frameon=False, fontsize=9)
     return figure
 
 
@@ -134,7 +134,7 @@ def _draw_measures(rows: DataFrame):
                 continue
             plotting.violins(axis, _subjects(rows[rows["tissue"] == tissue], measure, groups))
             axis.set_xticks([])
-            axis.set_title(f"{tissue} {label}", fontsize=8)
+            axis.set_title(f"{tissue} {label}", fontsize=9)
     if len(groups) > 1:
         handles = [Patch(facecolor=colour) for colour, _ in zip(itertools.cycle(plotting.PALETTE), groups)]
         figure.legend(handles, groups, loc="outside lower center", ncols=min(len(groups), 6), frameon=False)

@@ -152,7 +152,7 @@ def _short(label: str) -> str:
 def _method_labels(axis: Axes, methods: int) -> None:
     """Names of methods below an axis: upright where there is room."""
     for label in axis.get_xticklabels():
-        label.set(fontsize=8, parse_math=False)
+        label.set(fontsize=9, parse_math=False)
         if methods > _METHODS:
             label.set(rotation=30, ha="right")
 
@@ -212,7 +212,7 @@ def _legend(figure: Figure, axis: Axes, subjects: int) -> None:
     """Whose the colours are, on the right of a figure; not where all are one."""
     handles, labels = axis.get_legend_handles_labels()
     if 1 < len(handles) and subjects <= _SUBJECTS:
-        legend = figure.legend(handles, labels, loc="outside right upper", fontsize=8, title="subject", frameon=False)
+        legend = figure.legend(handles, labels, loc="outside right upper", fontsize=9, title="subject", frameon=False)
         for text in legend.get_texts():
             text.set_parse_math(False)
 

@@ -170,7 +170,7 @@ def violins(
     if any(len(some) for some in crosses):
         _outlier_strip(axis, crosses, outliers_above, outliers_label, most)
     axis.set_xlim(-0.6, len(groups) - 0.4)
-    axis.set_xticks(range(len(groups)), labels or [""] * len(groups), fontsize=7)
+    axis.set_xticks(range(len(groups)), labels or [""] * len(groups), fontsize=9)
 
 
 def thinned(values: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -215,7 +215,7 @@ def _outlier_strip(axis: Axes, outliers: Sequence[np.ndarray], above: bool, labe
     across = axis.get_xaxis_transform()
     strip = Rectangle((0, start), 1, _STRIP, transform=axis.transAxes, color="0.93", linewidth=0, zorder=0)
     axis.add_patch(strip)
-    axis.text(0.01, start + _STRIP / 2, label, transform=axis.transAxes, fontsize=6, color="0.4", va="center")
+    axis.text(0.01, start + _STRIP / 2, label, transform=axis.transAxes, fontsize=9, color="0.4", va="center")
     for place, some in enumerate(outliers):
         _, places = thinned(some, most // 2)
         heights = start + _STRIP * (0.15 + 0.7 * (((places + 1) * 0.754878) % 1))
@@ -274,7 +274,7 @@ def bland_altman(
             f"{name}: {value + 0.0:+.{digits}f}".replace("-", "−"),
             (1, value),
             (-2, 2),
-            fontsize=7,
+            fontsize=9,
             xycoords=("axes fraction", "data"),
             textcoords="offset points",
             ha="right",

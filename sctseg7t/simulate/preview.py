@@ -71,7 +71,7 @@ def contact_sheet(
         for axis, shown in zip(pair, ([], outlines)):
             image = np.where(window.inside, window.image, low).T
             plotting.slice_with_outlines(axis, image, shown, limits=(low, high), linewidth=0.9)
-        pair[0].set_title(window.caption, fontsize=7, loc="left")
+        pair[0].set_title(window.caption, fontsize=9, loc="left")
     figure.suptitle(" — ".join(filter(None, [title, f"seed {seed}", "SC blue, GM orange"])), fontsize=9)
     return plotting.save(figure, path, dpi=110)[0]
 

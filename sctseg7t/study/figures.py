@@ -85,7 +85,7 @@ def _curves(findings: Findings) -> Iterator[tuple[str, str, Figure]]:
             axis.set_xticks(range(len(amounts)), ["all" if n == ALL else str(n) for n in amounts])
             axis.set_xlabel("people trained on")
             axis.set_ylabel(f"{structure}: mean Dice, failures as 0")
-        legend = axes[0][-1].legend(fontsize=7, frameon=False)
+        legend = axes[0][-1].legend(fontsize=9, frameon=False)
         for text in legend.get_texts():
             text.set_parse_math(False)
         yield f"curve_{of}", f"Learning curve, {of}: mean Dice by people trained on; bands: SD over seeds", figure

@@ -44,7 +44,7 @@ def contact_sheet(items: Items, change: Augment, path: str | Path, title: str, *
         draws = [change(original, np.random.default_rng([int(number), k])) for k in range(_DRAWS)]
         for axis, one in zip(row, (original, *draws)):
             _draw(axis, items.finish(one))
-        row[0].set_title(original.subject, fontsize=7, loc="left", parse_math=False)
+        row[0].set_title(original.subject, fontsize=9, loc="left", parse_math=False)
     figure.suptitle(f"{title}: originals on the left; outlined {', '.join(items.labels)}", fontsize=9)
     return plotting.save(figure, path, dpi=110)[0]
 
