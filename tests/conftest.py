@@ -9,6 +9,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+# The workers share the cores: threads of their libraries would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
