@@ -22,6 +22,16 @@ def _interruptible():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def _own_settings():
+    """What a test, or a benchmark that it calls, sets in the environment ends with it: workers run other tests next."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("SCT7T_")}
+    yield
+    for name in {name for name in os.environ if name.startswith("SCT7T_")} - set(before):
+        del os.environ[name]
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def root():
     """The checkout."""
