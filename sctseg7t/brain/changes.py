@@ -8,9 +8,9 @@ import numpy as np
 
 from sctseg7t.brain.pair import Pair, match_lesions
 from sctseg7t.errors import ModelError
+from sctseg7t.measure.lesion_change import GROWN, NEW, SHRUNK, STABLE, VANISHED, LesionChange
 
 _CORNERS = np.ones((3, 3, 3), bool)
-NEW, GROWN, SHRUNK, VANISHED, STABLE = "new", "grown", "shrunk", "vanished", "stable"
 # Values of the map of changes.
 CODES = {NEW: 1, GROWN: 2, SHRUNK: 3, VANISHED: 4, STABLE: 5}
 # The difference is smoothed by this (SD) before it is judged, mm.
@@ -69,33 +69,6 @@ class Rule:
             if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
                 raise ModelError(f"{label}: comparison.{name} must be a number above 0, not {value!r}")
         return Rule(**given)
-
-
-@dataclass(frozen=True)
-class LesionChange:
-    """One lesion at both times. Volumes are of the halfway grid, mm3; `change` in medians of the brain."""
-
-    id: int
-    status: str
-    volume_before_mm3: float
-    volume_now_mm3: float
-    growth: float | None
-    change: float
-
-    @property
-    def grown_mm3(self) -> float:
-        """Volume that it has gained."""
-        return max(self.volume_now_mm3 - self.volume_before_mm3, 0.0)
-
-    @property
-    def shrunk_mm3(self) -> float:
-        """Volume that it has lost."""
-        return max(self.volume_before_mm3 - self.volume_now_mm3, 0.0)
-
-    @property
-    def stable_mm3(self) -> float:
-        """Volume that it has at both times."""
-        return min(self.volume_before_mm3, self.volume_now_mm3)
 
 
 @dataclass(frozen=True, eq=False)

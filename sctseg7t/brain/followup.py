@@ -12,16 +12,15 @@ from sctseg7t.brain.isotropic_grid import mask_to_native, to_native
 from sctseg7t.brain.normalise import normalise
 from sctseg7t.brain.pair import Pair, Scan, pair_up
 from sctseg7t.brain.pair_checks import check_pair, pair_warnings
-from sctseg7t.brain.register import neutral_map, template_map
 from sctseg7t.brain.rigid import itk_transform
 from sctseg7t.brain.segmenter import (
-    PRIORS,
     BrainResult,
     BrainSegmenter,
     Prepared,
     edge_warnings,
     only_volume,
     prepare,
+    prior_channels,
     regions_of,
 )
 from sctseg7t.image.masks import read_mask
@@ -29,7 +28,7 @@ from sctseg7t.image.nifti import save
 from sctseg7t.image.volume import Volume
 from sctseg7t.image.volume import to_native as to_file
 from sctseg7t.inference.postprocess import override
-from sctseg7t.inference.segmenter import Clock, Options, Result, Source, check_needs, load_scan
+from sctseg7t.inference.segmenter import Clock, Options, Result, Source, load_scan
 from sctseg7t.measure.followup import FollowUp, measure_followup
 from sctseg7t.measure.lesions import measure_lesions
 from sctseg7t.version import __version__
@@ -111,6 +110,7 @@ class FollowUpResult(BrainResult):
 class FollowUpSegmenter(BrainSegmenter):
     """Segmenter of new and changed lesions between two FLAIR volumes of one person."""
 
+    images = ("scan", BASELINE)
     labels = ()
     unused = ()
 
@@ -131,29 +131,19 @@ class FollowUpSegmenter(BrainSegmenter):
             kinds += SPACES[space]
         return tuple(kinds)
 
-    @staticmethod
-    def check(spec: ModelSpec) -> None:
-        """Refuse an entry that cannot be served (ModelError naming the field)."""
-        given = spec.input
-        needs = {
-            "input.size must name three sides": given.size is not None and len(given.size) == 3,
-            "input.spacing_mm must be the same along three axes": len(given.spacing_mm) == 3
-            and len(set(given.spacing_mm)) == 1,
-            "input.axes must be xyz": given.axes == "xyz",
-            "input.orientation must be RAS": given.orientation == "RAS",
-            f"input.channels must be one contrast, then some of {', '.join(PRIORS)}": given.channels
-            and given.channels[0] not in PRIORS
-            and set(given.channels[1:]) <= set(PRIORS),
-            "input.images must be scan and baseline": given.images == ("scan", BASELINE),
-            "outputs must be one, with a threshold and a suffix": len(spec.outputs) == 1
-            and spec.outputs[0].threshold is not None
-            and spec.outputs[0].suffix,
+    @classmethod
+    def needs(cls, spec: ModelSpec) -> dict[str, Any]:
+        """What an entry must say, in words, and whether it does."""
+        return super().needs(spec) | {
             f"derived must have {NEW}, changes of the output": any(
                 one.name == NEW and one.changes_of == spec.outputs[0].name for one in spec.derived
-            ),
-            "centring.policy must be locator (of the brain) or none": spec.centring["policy"] in ("locator", "none"),
+            )
         }
-        check_needs(spec, needs)
+
+    @classmethod
+    def check(cls, spec: ModelSpec) -> None:
+        """Refuse an entry that cannot be served (ModelError naming the field)."""
+        super().check(spec)
         Rule.read(spec.comparison, spec.label)
 
     def run(self, scan: Source, **files: Any) -> FollowUpResult:
@@ -214,12 +204,7 @@ class FollowUpSegmenter(BrainSegmenter):
         how = spec.input.normalisation
         affine = np.linalg.inv(pair.motion.from_first) @ pair.grid.affine
         channels = [normalise(image, pair.brain, how["name"], how["parameters"])]
-        channels += [
-            template_map(ready.template, PRIORS[name], affine, pair.grid.shape)
-            if ready.template
-            else neutral_map(PRIORS[name], pair.brain)
-            for name in spec.input.channels[1:]
-        ]
+        channels += prior_channels(ready.template, spec, affine, pair.brain)
         return self._probability(np.stack(channels), pair.brain, pair.grid, (clock or Clock()).tell)
 
     def _changes(self, pair, now, before) -> Changes:
@@ -295,7 +280,7 @@ class FollowUpSegmenter(BrainSegmenter):
             tables=[table],
             warnings=[*scan.notes, *ready[0].warnings, *warnings, *edge_warnings(table)],
             seconds=clock.seconds,
-            locator={"network": "locator", "file": "file"}.get(ready[0].details["brain_mask"], "none"),
+            locator=ready[0].locator,
             details={
                 "brain": {
                     **ready[0].details,

@@ -110,6 +110,11 @@ class Prepared:
     details: dict
     warnings: tuple
 
+    @property
+    def locator(self) -> str:
+        """What told where the brain is, as :class:`sctseg7t.inference.segmenter.Result` says it."""
+        return {"network": "locator", "file": "file"}.get(self.details["brain_mask"], "none")
+
 
 def prepare(
     data: np.ndarray,
@@ -251,6 +256,7 @@ class BrainSegmenter:
     """Segmenter of white matter lesions of multiple sclerosis in FLAIR volumes."""
 
     axial = False
+    images: tuple[str, ...] = ("scan",)
     labels = ("brainmask",)
     unused = ("spaces",)
 
@@ -265,26 +271,37 @@ class BrainSegmenter:
         """Kinds of tables that a scan gets."""
         return ("lesions", "load")
 
-    @staticmethod
-    def check(spec: ModelSpec) -> None:
+    @classmethod
+    def check(cls, spec: ModelSpec) -> None:
         """Refuse an entry that cannot be served (ModelError naming the field)."""
+        check_needs(spec, cls.needs(spec))
+
+    @classmethod
+    def needs(cls, spec: ModelSpec) -> dict[str, Any]:
+        """What an entry must say, in words, and whether it does."""
         given = spec.input
-        needs = {
+        return {
             "input.size must name three sides": given.size is not None and len(given.size) == 3,
-            "input.spacing_mm must be the same along three axes": len(given.spacing_mm) == 3
-            and len(set(given.spacing_mm)) == 1,
             "input.axes must be xyz": given.axes == "xyz",
-            "input.orientation must be RAS": given.orientation == "RAS",
             f"input.channels must be one contrast, then some of {', '.join(PRIORS)}": given.channels
             and given.channels[0] not in PRIORS
             and set(given.channels[1:]) <= set(PRIORS),
-            "input.images must be the scan alone": given.images == ("scan",),
+        } | cls.common_needs(spec)
+
+    @classmethod
+    def common_needs(cls, spec: ModelSpec) -> dict[str, Any]:
+        """Those of every network of the brain."""
+        given = spec.input
+        return {
+            "input.spacing_mm must be the same along three axes": len(given.spacing_mm) == 3
+            and len(set(given.spacing_mm)) == 1,
+            "input.orientation must be RAS": given.orientation == "RAS",
+            f"input.images must be {' and '.join(cls.images)}": given.images == cls.images,
             "outputs must be one, with a threshold and a suffix": len(spec.outputs) == 1
             and spec.outputs[0].threshold is not None
             and spec.outputs[0].suffix,
             "centring.policy must be locator (of the brain) or none": spec.centring["policy"] in ("locator", "none"),
         }
-        check_needs(spec, needs)
 
     def run(self, scan: Source, **files: Readable) -> BrainResult:
         """Segment the lesions of one scan.
@@ -334,7 +351,7 @@ class BrainSegmenter:
             tables=[table],
             warnings=[*volume.notes, *ready.warnings, *edge_warnings(table)],
             seconds=clock.seconds,
-            locator={"network": "locator", "file": "file"}.get(ready.details["brain_mask"], "none"),
+            locator=ready.locator,
             details={"brain": {**ready.details, "network": self.model.spec.label, "lesions": table.summary()}},
             suffixes=self.model.suffixes,
             kinds=self.tables(files),
@@ -423,13 +440,27 @@ def network_channels(ready: Prepared, affine: np.ndarray, spec: ModelSpec) -> tu
     grid = around(ready.mask, affine, spacing_mm=spec.input.spacing_mm[0])
     inside = to_grid(ready.mask, affine, grid, order=0).astype(bool)
     channels = [_on_grid(values, ready.mask, affine, grid, inside)]
-    channels += [
-        template_map(ready.template, PRIORS[name], grid.affine, grid.shape)
-        if ready.template
-        else neutral_map(PRIORS[name], inside)
-        for name in spec.input.channels[1:]
-    ]
-    return grid, inside, np.stack(channels)
+    return grid, inside, np.stack([*channels, *prior_channels(ready.template, spec, grid.affine, inside)])
+
+
+def prior_channels(
+    template: Template | None, spec: ModelSpec, affine: np.ndarray, inside: np.ndarray
+) -> list[np.ndarray]:
+    """The tissue maps that an entry's channels name: of the template laid on the brain, or neutral without one.
+
+    Parameters
+    ----------
+    template : Template, optional
+    spec : ModelSpec
+    affine : (4, 4) array
+        Of the working grid, in the world that the template was laid on; mm.
+    inside : (X, Y, Z) bool
+        The brain there.
+    """
+    names = [PRIORS[name] for name in spec.input.channels[1:]]
+    if template is None:
+        return [neutral_map(name, inside) for name in names]
+    return [template_map(template, name, affine, inside.shape) for name in names]
 
 
 def _on_grid(values, mask, affine, grid, inside):

@@ -1,11 +1,13 @@
 """The segmenter of brain lesions whose network looks at slices with their neighbours."""
 
+from typing import Any
+
 import numpy as np
 from nibabel.affines import voxel_sizes
 
 from sctseg7t.brain.segmenter import BrainSegmenter
 from sctseg7t.brain.views import view_probability
-from sctseg7t.inference.segmenter import OpenModel, check_needs
+from sctseg7t.inference.segmenter import OpenModel
 from sctseg7t.runtime.maps import network_maps
 from sctseg7t.zoo.spec import ModelSpec
 
@@ -25,24 +27,15 @@ class ViewSegmenter(BrainSegmenter):
         thinner = self.model.spec.thinner
         return self.thin if self.thin and thinner and voxel_sizes(affine).max() < thinner["below_mm"] else self
 
-    @staticmethod
-    def check(spec: ModelSpec) -> None:
-        """Refuse an entry that cannot be served (ModelError naming the field)."""
+    @classmethod
+    def needs(cls, spec: ModelSpec) -> dict[str, Any]:
+        """What an entry must say, in words, and whether it does."""
         given = spec.input
-        needs = {
+        return {
             "input.size must be left out, and input.size_multiple given": given.size is None,
-            "input.spacing_mm must be the same along three axes": len(given.spacing_mm) == 3
-            and len(set(given.spacing_mm)) == 1,
             "input.axes must be xy": given.axes == "xy",
-            "input.orientation must be RAS": given.orientation == "RAS",
             "input.channels must be one contrast, whose neighbouring slices follow": len(given.channels) == 1,
-            "input.images must be the scan alone": given.images == ("scan",),
-            "outputs must be one, with a threshold and a suffix": len(spec.outputs) == 1
-            and spec.outputs[0].threshold is not None
-            and spec.outputs[0].suffix,
-            "centring.policy must be locator (of the brain) or none": spec.centring["policy"] in ("locator", "none"),
-        }
-        check_needs(spec, needs)
+        } | cls.common_needs(spec)
 
     def _probability(self, channels, inside, grid, told):
         spec = self.model.spec

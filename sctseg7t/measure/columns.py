@@ -7,6 +7,8 @@ the cord is a value in :mod:`sctseg7t.measure.shape` or :mod:`sctseg7t.measure.c
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
+from sctseg7t.measure.lesion_change import STATUSES
+
 TISSUES = ("SC", "GM", "WM")
 # Location classes of a lesion, see sctseg7t.measure.lesion_location.
 LOCATIONS = ("periventricular", "juxtacortical_cortical", "infratentorial", "deep_white_matter")
@@ -275,7 +277,7 @@ NEW_LESION_COLUMNS = (
 CHANGE_COLUMNS = (
     _FILE,
     Column("id", description="number of the lesion, of either time; 1 is the largest"),
-    Column("status", description="new, grown, stable, shrunk or vanished"),
+    Column("status", description=f"{', '.join(STATUSES[:-1])} or {STATUSES[-1]}"),
     Column("volume_before_mm3", "mm3", "volume at the baseline, 0 if new"),
     Column("volume_now_mm3", "mm3", "volume at the follow-up, 0 if vanished"),
     Column("growth", "", "relative change of volume, by the lesion's signal; empty if it is new or has vanished"),
@@ -296,10 +298,7 @@ _FOLLOWUP = (
     Column("enlarging_ml", "mL", "volume that was gained there"),
     Column("more_than_2_new", description="1 if n_new is more than 2, as the Rio score asks; else 0"),
     Column("more_than_4_new", description="1 if n_new is more than 4, as the modified Rio score asks; else 0"),
-    *(
-        Column(f"n_lesions_{status}", description=f"lesions of either time that are {status}")
-        for status in ("new", "grown", "stable", "shrunk", "vanished")
-    ),
+    *(Column(f"n_lesions_{status}", description=f"lesions of either time that are {status}") for status in STATUSES),
     Column("grown_ml", "mL", "volume that lesions of both times have gained"),
     Column("shrunk_ml", "mL", "volume that lesions of both times have lost"),
     Column("stable_ml", "mL", "volume that lesions have at both times"),

@@ -2,36 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
+from sctseg7t.measure.lesion_change import GROWN, NEW, STATUSES, VANISHED, LesionChange
 from sctseg7t.measure.lesions import LesionTable
 
-NEW, GROWN = "new", "grown"
-STATUSES = ("new", "grown", "stable", "shrunk", "vanished")
 # More new T2 lesions than these within a year count in the Rio scores (Rio et al., Mult Scler 2009; modified: Sormani
 # et al., Mult Scler 2013).
 RIO = (2, 4)
-
-
-class LesionAtBothTimes(Protocol):
-    """What is known of a lesion at two times, see :class:`sctseg7t.brain.changes.LesionChange`."""
-
-    id: int
-    status: str
-    volume_before_mm3: float
-    volume_now_mm3: float
-    growth: float | None
-    change: float
-
-    @property
-    def grown_mm3(self) -> float: ...
-    @property
-    def shrunk_mm3(self) -> float: ...
-    @property
-    def stable_mm3(self) -> float: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +41,7 @@ class FollowUp:
     kinds: tuple[str, ...]
     changes: tuple[float, ...]
     first_seen: str
-    lesions: tuple[LesionAtBothTimes, ...]
+    lesions: tuple[LesionChange, ...]
     centres: Sequence[Sequence[float]] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
 
@@ -84,9 +65,9 @@ class FollowUp:
         for status in STATUSES:
             total[f"n_lesions_{status}"] = sum(row.status == status for row in self.lesions)
         for name in ("grown", "shrunk", "stable"):
-            kept = [row for row in self.lesions if row.status not in ("new", "vanished")]
+            kept = [row for row in self.lesions if row.status not in (NEW, VANISHED)]
             total[f"{name}_ml"] = sum(getattr(row, f"{name}_mm3") for row in kept) / 1000
-        total["vanished_ml"] = sum(row.volume_before_mm3 for row in self.lesions if row.status == "vanished") / 1000
+        total["vanished_ml"] = sum(row.volume_before_mm3 for row in self.lesions if row.status == VANISHED) / 1000
         total["load_before_ml"] = sum(row.volume_before_mm3 for row in self.lesions) / 1000
         total["load_now_ml"] = sum(row.volume_now_mm3 for row in self.lesions) / 1000
         return total
@@ -97,7 +78,7 @@ def measure_followup(
     *,
     before: np.ndarray,
     difference: np.ndarray,
-    changes: Sequence[LesionAtBothTimes],
+    changes: Sequence[LesionChange],
     centres: Sequence[Sequence[float]] = (),
     first_seen: str = "",
 ) -> FollowUp:
