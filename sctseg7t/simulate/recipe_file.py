@@ -64,3 +64,13 @@ def merged(base: Any, changes: Any) -> Any:
         return changes
     both = {**base, **{name: merged(base.get(name), value) for name, value in changes.items()}}
     return {name: value for name, value in both.items() if name not in changes or changes[name] is not None}
+
+
+def check_values(values: Any, schema: Path, path: str | Path) -> None:
+    """Hold the values of a file to a JSON schema (InputError naming the path, and the first value that is wrong)."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
+    wrong = best_match(Draft202012Validator(json.loads(schema.read_text())).iter_errors(values))
+    if wrong:
+        raise InputError(f"{path}: {wrong.json_path.removeprefix('$.')}: {wrong.message}")

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sctseg7t.errors import InputError
-from sctseg7t.simulate.recipe_file import read_recipe_file
+from sctseg7t.simulate.recipe_file import check_values, read_recipe_file
 
 STUDIES = Path(__file__).parent / "studies"
 _SCHEMA = Path(__file__).parent / "assets/study.schema.json"
@@ -133,14 +132,9 @@ def read_study(name: str | Path) -> Study:
     InputError
         No such study, an unreadable file, or an unknown, missing or impossible value in it.
     """
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
-
     shipped = STUDIES / f"{name}.json"
     path, values = read_recipe_file(shipped if shipped.is_file() else name, STUDIES)
-    wrong = best_match(Draft202012Validator(json.loads(_SCHEMA.read_text())).iter_errors(values))
-    if wrong:
-        raise InputError(f"{path}: {wrong.json_path.removeprefix('$.')}: {wrong.message}")
+    check_values(values, _SCHEMA, path)
     return Study(**values)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from sctseg7t.errors import InputError, UserError
 from sctseg7t.files import write_json
-from sctseg7t.simulate.recipe_file import read_recipe_file
+from sctseg7t.simulate.recipe_file import merged, read_recipe_file
 from sctseg7t.study.cell_run import CellWork, key_of
 from sctseg7t.study.config import AXES, Cell, Study
 from sctseg7t.study.people import make_splits, of_patients, strata_of
@@ -215,11 +215,3 @@ def _digests(scans: Sequence[LabelledScan]) -> dict[str, Any]:
         }
         for scan in scans
     }
-
-
-def merged(base: Any, changes: Any) -> Any:
-    """A JSON merge patch (RFC 7396) of a base."""
-    if not (isinstance(base, Mapping) and isinstance(changes, Mapping)):
-        return changes
-    made = {**base, **{name: merged(base.get(name), value) for name, value in changes.items()}}
-    return {name: value for name, value in made.items() if changes.get(name, value) is not None}

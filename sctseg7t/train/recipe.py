@@ -7,8 +7,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from sctseg7t.errors import InputError
-from sctseg7t.simulate.recipe_file import read_recipe_file
+from sctseg7t.simulate.recipe_file import check_values, read_recipe_file
 
 RECIPES = Path(__file__).parent / "recipes"
 _SCHEMA = Path(__file__).parent / "assets/recipe.schema.json"
@@ -174,10 +173,5 @@ def read_recipe(name: str | Path) -> TrainRecipe:
 
 def recipe_of(values: dict[str, Any], path: str | Path) -> TrainRecipe:
     """A recipe of its values (InputError naming the path for an unknown or missing name, or an impossible value)."""
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import best_match
-
-    wrong = best_match(Draft202012Validator(json.loads(_SCHEMA.read_text())).iter_errors(values))
-    if wrong:
-        raise InputError(f"{path}: {wrong.json_path.removeprefix('$.')}: {wrong.message}")
+    check_values(values, _SCHEMA, path)
     return TrainRecipe(**values)
