@@ -17,7 +17,6 @@ from sctseg7t.study.people import make_splits, of_patients, strata_of
 from sctseg7t.train.recipe import RECIPES
 from sctseg7t.train.scans.labelled import LabelledScan, find_scans, label_map
 from sctseg7t.train.scans.splits import Split, write_splits
-from sctseg7t.zoo.cache import file_digest
 
 # Axes that are fields of the training recipe.
 _OF_RECIPE = ("strategy", "network", "augmentation", "seed")
@@ -209,9 +208,4 @@ def _check_others(scans: Sequence[LabelledScan], others: Mapping[str, Sequence[L
 
 def _digests(scans: Sequence[LabelledScan]) -> dict[str, Any]:
     """What every file of the scans holds."""
-    return {
-        str(scan.image): {
-            role: file_digest(path) for role, path in {"image": scan.image, **scan.masks, **scan.files}.items()
-        }
-        for scan in scans
-    }
+    return {str(scan.image): scan.digests() for scan in scans}

@@ -1,24 +1,28 @@
 """From a training run to a model of the zoo: ONNX, parity check, manifest entry, model card."""
 
+import copy
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from sctseg7t.errors import InputError, ModelError
+from sctseg7t.files import read_json
 from sctseg7t.train import checkpoint
 from sctseg7t.train.manifest_entry import OPSET, finished_entry, starting_entry, training_record
 from sctseg7t.train.model_card import write_card
 from sctseg7t.train.named_networks import count_parameters
 from sctseg7t.train.networks import UNet, update_average
-from sctseg7t.train.recipe import TrainRecipe, read_recipe
-from sctseg7t.train.run_folder import PROBE, RECIPE, finished
+from sctseg7t.train.recipe import STRATEGIES, TrainRecipe, read_recipe
+from sctseg7t.train.run_folder import PROBE, RECIPE, SITTINGS, finished
 from sctseg7t.train.scans.labelled import label_map
 from sctseg7t.train.scans.learning import SPLITS
+from sctseg7t.train.starting import begin, load_start
 from sctseg7t.train.task import InputShape, task_of
 from sctseg7t.zoo.cache import file_digest
 from sctseg7t.zoo.edit import put_model, write_entry
@@ -91,7 +95,8 @@ def export(
     version : str, optional
         Default: the newest that the manifest has of this model; 1.0.0 of one that it has not.
     blend : sequence of Blend, optional
-        Average the weights with those of other runs or models; the run's have the share that these leave.
+        Average the weights with those of other runs or models; the run's have the share that these leave. Default:
+        with those that the run started from, as its recipe says (``start_share``).
     shift : dict of str to float, optional
         By output: a number to add to its logits, which calibrates its area; of a U-Net.
 
@@ -109,7 +114,9 @@ def export(
     """
     run = Path(run)
     recipe, network = load_trained(run)
-    blended = _blend(network, lambda: task_of(recipe).network(recipe), blend) if blend else {}
+    blended = (
+        _blend(network, lambda: task_of(recipe).network(recipe), blend) if blend else _with_start(network, run, recipe)
+    )
     # Before anything is written: the entry that says what the network's input and outputs are.
     source = starting_entry(manifest, recipe, version)
     if shift:
@@ -165,6 +172,26 @@ def _blend(network, untrained, blend):
         update_average(network, other, left / (left + part.share))
         left += part.share
     return {"blended_with": told}
+
+
+def _with_start(network: torch.nn.Module, run: Path, recipe: TrainRecipe) -> dict[str, Any]:
+    """Move weights back towards those that the run started from; what the training record says of it.
+
+    Where labels or images began anew there is nothing to go back to: the weights stay as they were trained.
+    """
+    start = read_json(run / SITTINGS).get("start")
+    if not (recipe.start_share and start) or (recipe.strategy and not STRATEGIES[recipe.strategy].starts):
+        return {}
+    begun, other = load_start(start["path"]), copy.deepcopy(network)
+    if file_digest(begun.path) != start["sha256"]:
+        raise InputError(
+            f"{run}: {start['path']} holds other weights than those that the run started from, which are to be part "
+            "of the exported network; name the model to blend with, and its share"
+        )
+    if begin(other, begun, tuple(recipe.labels), recipe.entry["input"].get("channels", ["any"])):
+        return {}
+    update_average(network, other, 1 - recipe.start_share)
+    return {"blended_with": {start["sha256"]: recipe.start_share}}
 
 
 def _shift(network, channels, shift):

@@ -84,6 +84,9 @@ class TrainRecipe:
         Validations without a lower loss after which the training ends; 0: it runs to its last step.
     least_gain : float
         By how much the loss must be lower to count.
+    start_share : float
+        Of labelled scans: the share that the weights which the run started from have in the exported network, which is
+        the average of both. 0: the trained weights alone.
     """
 
     model: str
@@ -114,6 +117,7 @@ class TrainRecipe:
     schedule: str = "hold"
     patience: int = 0
     least_gain: float = 0.0
+    start_share: float = 0.0
 
     def told(self) -> str:
         """The recipe as JSON; what is hashed. Of what came later it tells only what is not the default."""
@@ -150,7 +154,7 @@ class TrainRecipe:
 # Recipes that do not use these are told, and hashed, as they were before there were any.
 _CAME_LATER = (
     *("held_out", "entry", "labels", "images", "items", "augmentation", "simulated", "strategy", "loss", "optimiser"),
-    *("schedule", "patience", "least_gain"),
+    *("schedule", "patience", "least_gain", "start_share"),
 )
 
 

@@ -1,6 +1,7 @@
 """Augmentation of items by name."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,11 +9,15 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the [train] extra")
 
 from sctseg7t.errors import InputError  # noqa: E402
-from sctseg7t.train.augment.realistic import Realistic, cached_fields  # noqa: E402
+from sctseg7t.train.augment import fields  # noqa: E402
+from sctseg7t.train.augment.realistic import Realistic, RealisticVolumes  # noqa: E402
 from sctseg7t.train.augment.sheet import contact_sheet  # noqa: E402
 from sctseg7t.train.augment.warping import grid, warp  # noqa: E402
 from sctseg7t.train.scans.augmentation import ADDED, STUDY, augmentation, parts_of  # noqa: E402
 from sctseg7t.train.scans.items import Item  # noqa: E402
+from sctseg7t.train.scans.labelled import LabelledScan  # noqa: E402
+from sctseg7t.train.scans.patches import BrainScan, PatchItems  # noqa: E402
+from sctseg7t.zoo.manifest import load_manifest  # noqa: E402
 
 pytestmark = pytest.mark.train
 SIZE, SPACING = 96, 0.17578125
@@ -126,7 +131,7 @@ def test_realistic_has_the_contrast_of_one_and_the_anatomy_of_another(cache):
     for source in range(6):
         for target in (k for k in range(6) if items.people[k] != items.people[source]):
             one, other = items.item(source), items.item(target)
-            moved = warp(one, realistic.fields.places(source, target, (SIZE, SIZE)))
+            moved = warp(one, realistic.fields.places(source, target, (SIZE, SIZE), np.zeros(2)))
             before.append([dice(a, b) for a, b in zip(one.target, other.target)])
             after.append([dice(a, b) for a, b in zip(moved.target, other.target)])
             white = (moved.target[0] > 0.99) & (moved.target[1] < 0.01)
@@ -147,16 +152,16 @@ def test_realistic_keeps_where_a_window_was_drawn_and_its_margin(cache):
 
 def test_fields_are_made_once_and_a_damaged_file_is_made_again(tmp_path, monkeypatch):
     items = Windows(("a", "b"))
-    found = [items.item(k) for k in range(3)]
-    fields = cached_fields(found, tmp_path)
+    shapes = [items.item(k).target[0, ::2, ::2] for k in range(3)]
+    made = fields.cached_fields(shapes, 2, tmp_path)
     (path,) = tmp_path.glob("fields-*.npz")
     with monkeypatch.context() as patch:
-        patch.setattr("sctseg7t.train.augment.realistic.make_fields", lambda targets: pytest.fail("made again"))
-        assert np.array_equal(cached_fields(found, tmp_path).out, fields.out)
+        patch.setattr(fields, "make_fields", lambda *_: pytest.fail("made again"))
+        assert np.array_equal(fields.cached_fields(shapes, 2, tmp_path).out, made.out)
     path.write_bytes(path.read_bytes()[:500])
-    assert np.array_equal(cached_fields(found, tmp_path).out, fields.out)
+    assert np.array_equal(fields.cached_fields(shapes, 2, tmp_path).out, made.out)
     # Another training set has a template of its own.
-    cached_fields(found[:2], tmp_path)
+    fields.cached_fields(shapes[:2], 2, tmp_path)
     assert len(list(tmp_path.glob("fields-*.npz"))) == 2
 
 
@@ -176,6 +181,54 @@ def test_simulated_needs_cord_and_gray_matter(tmp_path):
     items.labels = ("SC", "LESION")
     with pytest.raises(InputError, match="from masks of SC and GM"):
         augmentation("simulated", items, tmp_path)
+
+
+def brain(person, radii, ventricle, contrast):
+    """A brain on a grid of its own size: an ellipsoid with dark fluid in its middle and a lesion beside that."""
+    size = np.array(radii) * 2 + 9
+    middle = (size - 1) / 2
+    at = grid(size) - middle.reshape(3, 1, 1, 1)
+
+    def within(sizes, shift=(0, 0, 0)):
+        return np.sqrt(sum(((a - s) / r) ** 2 for a, s, r in zip(at, shift, sizes))) < 1
+
+    inside, fluid = within(radii), within(ventricle)
+    lesion = within((3, 3, 3), (ventricle[0] + 3, 0, 0))
+    image = np.where(inside, contrast * np.where(fluid, 0.3, np.where(lesion, 1.5, 1.0)), 0)
+    scan = LabelledScan(f"sub-{person}", Path("x"), {"LESION": Path("y")}, person)
+    return BrainScan(
+        scan,
+        image[None].astype(np.float16),
+        np.zeros(1, np.float32),
+        fluid[None].astype(np.float16),
+        inside,
+        lesion[None],
+        np.argwhere(lesion),
+    )
+
+
+def test_realistic_volumes_have_the_contrast_of_one_and_the_anatomy_of_another(tmp_path):
+    spec = load_manifest().model("brain_lesion_unet")
+    spec = replace(spec, input=replace(spec.input, size=(32, 32, 32)))
+    scans = [brain("a", (26, 34, 24), (6, 10, 8), 2.0), brain("b", (32, 30, 28), (11, 12, 9), 3.0)]
+    items = PatchItems(scans, ("LESION",), spec)
+    change = RealisticVolumes(items, tmp_path)
+    apart, together = [], []
+    for seed in range(4):
+        # Around the middle of a's brain: its fluid, priors of it, and its lesion.
+        item = items.at("sub-a", (np.array(scans[0].inside.shape) - 1) / 2 + [seed, 0, -seed], margin=4)
+        made = change(item, np.random.default_rng(seed))
+        again = change(item, np.random.default_rng(seed))
+        assert np.array_equal(made.image, again.image)
+        assert (made.image.shape, made.margin, made.scan) == (item.image.shape, 4, "sub-a")
+        other = items.at("sub-b", (np.array(scans[1].inside.shape) - 1) / 2 + [seed, 0, -seed], margin=4)
+        together.append(dice(made.priors[0], other.priors[0]))
+        apart.append(dice(item.priors[0], other.priors[0]))
+        # What is dark, bright and marked goes together, and is as dark and bright as it was.
+        assert made.image[0][made.priors[0] > 0.95].mean() == pytest.approx(0.6, rel=0.1)
+        assert made.image[0][made.target[0] > 0.95].mean() == pytest.approx(3.0, rel=0.1)
+        assert items.finish(made).image.shape == (1, 32, 32, 32)
+    assert np.mean(apart) < 0.75 < np.mean(together)
 
 
 @pytest.mark.parametrize("name", ["classical", "smart"])

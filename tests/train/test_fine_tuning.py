@@ -13,7 +13,7 @@ from train_helpers import Log, read_json, save_scan, weights
 from sctseg7t.errors import InputError
 from sctseg7t.inference.pipeline import open_segmenter
 from sctseg7t.train import losses, onnx_weights
-from sctseg7t.train.export import export
+from sctseg7t.train.export import export, load_trained
 from sctseg7t.train.fine_tuning import planned, split_of, whole_recipe
 from sctseg7t.train.loop import train
 from sctseg7t.train.named_networks import build_network, count_parameters, plan_strides
@@ -111,6 +111,27 @@ def test_without_validation_the_last_weights_are_kept(people, tmp_path):
     assert all(torch.equal(kept[name], state["average"][name]) for name in kept)
     entry = read_json(export(tmp_path / "run").with_suffix(".json"))
     assert any("nobody is in the test part" in text for text in entry["limitations"])
+
+
+def test_the_exported_network_has_its_share_of_the_start(people, tmp_path):
+    """By recipe; nothing is mixed in where a label began anew, and a start that was changed since is told."""
+    plain = {"network": SMALL["network"] | {"norm": False}}
+    run(recipe_of(tmp_path, labels={"SC": []}, model="first", **plain), people, tmp_path / "first")
+    changes = {"labels": {"SC": []}, "strategy": "half_lr", "start_share": 0.75, "seed": 2, **plain}
+    recipe = recipe_of(tmp_path, **changes)
+    run(recipe, people, tmp_path / "second", start=tmp_path / "first")
+    _, start = load_trained(tmp_path / "first")
+    _, tuned = load_trained(tmp_path / "second")
+    entry = read_json(export(tmp_path / "second").with_suffix(".json"))
+    assert list(entry["training"]["blended_with"].values()) == [0.75]
+    exported = load_start(tmp_path / "second/mine-1.0.0.onnx").trained()
+    for a, b, c in zip(start.parameters(), tuned.parameters(), exported.parameters()):
+        assert torch.allclose(0.75 * a + 0.25 * b, c, atol=1e-5)
+    run(recipe_of(tmp_path, **changes | {"labels": {"core": []}}), people, tmp_path / "other", start=tmp_path / "first")
+    assert "blended_with" not in read_json(export(tmp_path / "other").with_suffix(".json"))["training"]
+    (tmp_path / "first/model.pt").write_bytes((tmp_path / "second/model.pt").read_bytes())
+    with pytest.raises(InputError, match="other weights than those that the run started from"):
+        export(tmp_path / "second")
 
 
 def test_patience_ends_a_run_for_good(people, tmp_path):

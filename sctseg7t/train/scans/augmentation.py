@@ -99,9 +99,9 @@ def _added(part: str, items: Items, cache: Path) -> Augment:
 
         return smart
     if part == "realistic":
-        from sctseg7t.train.augment.realistic import Realistic
+        from sctseg7t.train.augment.realistic import realistic
 
-        return Realistic(items, cache)
+        return realistic(items, cache)
     from sctseg7t.train.augment.simulated import Simulated
 
     return Simulated(items)

@@ -12,6 +12,7 @@ from sctseg7t.compare.subjects import person_perhaps, persons
 from sctseg7t.errors import InputError
 from sctseg7t.inference.outputs import split_name
 from sctseg7t.inference.roles import IMAGE, ROLES
+from sctseg7t.zoo.cache import file_digest
 
 # Columns of a list of scans, beside labels and roles.
 _LISTED = ("image", "subject", "session", "name")
@@ -70,6 +71,10 @@ class LabelledScan:
     subject: str = ""
     session: str = ""
     files: dict[str, Path] = field(default_factory=dict)
+
+    def digests(self) -> dict[str, str]:
+        """What each of its files holds, by role or label: the image first, then masks, then further files."""
+        return {role: file_digest(path) for role, path in {"image": self.image, **self.masks, **self.files}.items()}
 
 
 def label_map(told: Mapping[str, Any]) -> dict[str, LabelFiles]:

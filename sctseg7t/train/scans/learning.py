@@ -10,7 +10,6 @@ from typing import Any
 from sctseg7t.files import write_csv
 from sctseg7t.train.scans.labelled import LabelledScan
 from sctseg7t.train.scans.splits import PARTS, Split, check_people, write_splits
-from sctseg7t.zoo.cache import file_digest
 
 # In a run's folder: the scans as a list that reads them again, and the split.
 SCANS, SPLITS = "scans.csv", "splits.json"
@@ -47,9 +46,7 @@ class Learning:
 
     def record(self) -> Mapping[str, Any]:
         """What a run writes down of them; the hash of the files tells whether they are the same scans again."""
-        files = {}
-        for scan in self.scans:
-            files[scan.name] = [file_digest(path) for path in (scan.image, *scan.masks.values(), *scan.files.values())]
+        files = {scan.name: list(scan.digests().values()) for scan in self.scans}
         return {
             "sources": list(self.named) or ["labelled scans"],
             "split": self.split.name,

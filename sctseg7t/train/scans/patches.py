@@ -18,7 +18,6 @@ from sctseg7t.image.volume import load
 from sctseg7t.train.scans.checks import check_brain, read_labels_of
 from sctseg7t.train.scans.items import Item
 from sctseg7t.train.scans.labelled import BRAIN_MASK, LabelFiles, LabelledScan
-from sctseg7t.zoo.cache import file_digest
 from sctseg7t.zoo.spec import ModelSpec
 
 Finder = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -87,9 +86,8 @@ def prepare(
 
 
 def _digest(scan: LabelledScan, labels: Mapping[str, LabelFiles], spec: ModelSpec) -> str:
-    files = {"image": scan.image, **scan.masks, **scan.files}
-    told = {name: file_digest(path) for name, path in files.items()}
-    told |= {f"{name} values": list(rule.values) for name, rule in labels.items()} | {"input": spec.raw["input"]}
+    values = {f"{name} values": list(rule.values) for name, rule in labels.items()}
+    told = {**scan.digests(), **values, "input": spec.raw["input"]}
     return hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:24]
 
 
@@ -173,13 +171,24 @@ class PatchItems:
         scan = self.scans[rng.integers(len(self.scans))]
         return self._patch(scan, self._middle(scan, rng), margin)
 
+    def at(self, scan: str, middle: Sequence[float], margin: int = 0) -> Item:
+        """The patch of a scan, by its name, around a voxel of its working grid."""
+        return self._patch(self._scan(scan), np.asarray(middle, float), margin)
+
+    def corner(self, middle: Sequence[float] | np.ndarray, margin: int = 0) -> np.ndarray:
+        """First voxel of a patch around a place."""
+        return np.round(np.asarray(middle) - (np.array(self.size) + 2 * margin - 1) / 2).astype(int)
+
     def finish(self, item: Item) -> Item:
         """The patch that the network sees: no signal outside the brain, cut to what the entry allows."""
         item = item.cropped()
-        floors = next(scan.floors for scan in self.scans if scan.scan.name == item.scan).reshape(-1, 1, 1, 1)
+        floors = self._scan(item.scan).floors.reshape(-1, 1, 1, 1)
         image = np.where(item.inside, item.image, 0) + floors
         clip = self.spec.input.normalisation["parameters"].get("clip")
         return replace(item, image=(np.clip(image, *clip) if clip else image).astype(np.float32))
+
+    def _scan(self, name: str) -> BrainScan:
+        return next(scan for scan in self.scans if scan.scan.name == name)
 
     def _middle(self, scan: BrainScan, rng: np.random.Generator) -> np.ndarray:
         if len(scan.centres) and rng.random() < self.label_share:
@@ -191,8 +200,7 @@ class PatchItems:
         return middle.astype(float)
 
     def _patch(self, scan: BrainScan, middle: np.ndarray, margin: int) -> Item:
-        sides = np.array(self.size) + 2 * margin
-        first = np.round(middle - (sides - 1) / 2).astype(int)
+        sides, first = np.array(self.size) + 2 * margin, self.corner(middle, margin)
         low, high = np.maximum(first, 0), np.minimum(first + sides, scan.inside.shape)
         source = tuple(slice(a, max(a, b)) for a, b in zip(low, high))
         into = tuple(slice(a, max(a, b)) for a, b in zip(low - first, high - first))
