@@ -88,11 +88,12 @@ def make_fields(shapes: Sequence[np.ndarray], step: int) -> Fields:
         template = np.mean([sample(s[None], start + move - mean)[0] for s, move in zip(shapes, moves)], axis=0)
     out = [_register(template, shape) for shape in shapes]
     back = [_inverse(move) for move in out]
-    return Fields(*(np.asarray(moves, np.float16) * np.float16(step) for moves in (out, back)), step)
+    forth, home = (np.asarray(moves, np.float16) * np.float16(step) for moves in (out, back))
+    return Fields(forth, home, step)
 
 
 def _register(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
-    """Field (2, ...) in samples: ``moving`` at index + field looks like ``fixed`` at the index."""
+    """Field (dimensions, ...) in samples: ``moving`` at index + field looks like ``fixed`` at the index."""
     import SimpleITK as sitk
 
     target, source = (sitk.GetImageFromArray(one.astype(np.float32)) for one in (fixed, moving))
