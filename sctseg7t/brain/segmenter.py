@@ -1,7 +1,7 @@
 """The segmenter of brain lesions: mask, numbers, measures and places of one scan's lesions."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 
 from sctseg7t.brain.bias import looks_corrected, n4
+from sctseg7t.brain.by_load import Limits, fits, lesions_within, limits, load_mL
 from sctseg7t.brain.find_brain import BrainFinder
 from sctseg7t.brain.isotropic_grid import grid_around, mask_to_native, to_grid, to_native
 from sctseg7t.brain.mask import (
@@ -300,6 +301,9 @@ class BrainSegmenter:
             "outputs must be one, with a threshold and a suffix": len(spec.outputs) == 1
             and spec.outputs[0].threshold is not None
             and spec.outputs[0].suffix,
+            "outputs[].by_load must hold loads that rise, and as many limits of each kind": all(
+                fits(output.by_load) for output in spec.outputs
+            ),
             "centring.policy must be locator (of the brain) or none": spec.centring["policy"] in ("locator", "none"),
         }
 
@@ -336,6 +340,7 @@ class BrainSegmenter:
             clock=clock,
         )
         grid, probability = self.look(ready, affine, clock)
+        asked = self.limits(grid, probability)
         mask, probability, soft = self.decide(grid, probability, ready, affine)
         clock.lap("postprocess")
         regions = regions_of(ready.template, affine, data.shape) if ready.template else None
@@ -345,6 +350,7 @@ class BrainSegmenter:
         maps |= {derived.name: (table.labels, table.labels.dtype) for derived in self.model.spec.derived}
         masks = {name: to_file(volume, *maps[name]) for name in self.model.tissues}
         clock.lap("restore")
+        told = {"limits_of_load": asdict(asked)} if asked else {}
         return BrainResult(
             volume=volume,
             masks=masks,
@@ -352,7 +358,7 @@ class BrainSegmenter:
             warnings=[*volume.notes, *ready.warnings, *edge_warnings(table)],
             seconds=clock.seconds,
             locator=ready.locator,
-            details={"brain": {**ready.details, "network": self.model.spec.label, "lesions": table.summary()}},
+            details={"brain": ready.details | {"network": self.model.spec.label} | told | {"lesions": table.summary()}},
             suffixes=self.model.suffixes,
             kinds=self.tables(files),
         )
@@ -391,6 +397,13 @@ class BrainSegmenter:
         )
         return maps[spec.outputs[0].channel]
 
+    def limits(self, grid: Grid, probability: np.ndarray) -> Limits | None:
+        """What a lesion of this scan has to reach; None: the entry's rule for all loads, or the user's threshold."""
+        output = self.model.spec.outputs[0]
+        if not output.by_load or self.model.options.threshold is not None:
+            return None
+        return limits(load_mL(probability, output, grid.voxel_mm3), output)
+
     def decide(
         self, grid: Grid, probability: np.ndarray, ready: Prepared, affine: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -405,7 +418,9 @@ class BrainSegmenter:
         """
         shape = ready.data.shape
         options, output = self.model.options, self.model.spec.outputs[0]
-        masks = {output.name: binary(probability, output, options.threshold)}
+        asked = self.limits(grid, probability)
+        found = lesions_within(probability, asked) if asked else binary(probability, output, options.threshold)
+        masks = {output.name: found}
         steps = override(
             self.model.spec.postprocess,
             largest=options.largest,

@@ -138,6 +138,10 @@ class OutputSpec:
     map_threshold : float or None
         Cuts the network's map (strictly above) before it goes back to the native grid; ``threshold`` then holds for
         the cut map resampled.
+    by_load : dict or None
+        Of lesions: limits that follow the load, see :func:`sctseg7t.brain.by_load.limits`. ``mL``: loads (of what
+        reaches ``threshold``), rising; ``threshold`` and ``peak`` of each: what every voxel of a lesion has to reach,
+        and one of them at least.
     """
 
     name: str
@@ -147,6 +151,7 @@ class OutputSpec:
     binarise: str = "threshold"
     lowest: float = 0.25
     map_threshold: float | None = None
+    by_load: dict | None = None
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,39 @@ def test_lesions_are_where_the_image_shows_them():
     assert inside > outside + 1
 
 
+ALONE = {**SIZE, **PLAIN, "lesion_share": 0.0}
+
+
+def test_spots_are_lesions_of_thin_slices():
+    """They brighten the tissue where the label says, and nothing else of the slice; a thick slice has none."""
+    thin, thick = ({"cut": {"thick_p": p, "thickness_mm": [6, 7]}} for p in (0, 1))
+    found = 0
+    for seed in range(6):
+        with_spots, without = (
+            SlabSimulator([brain()], [], {**ALONE, **thin, "spots": {"probability": p}}).scene(seed) for p in (1, 0)
+        )
+        new = (with_spots.label > 0) & (without.label == 0)
+        gain = (with_spots.image - without.image)[int(np.flatnonzero(with_spots.depth_mm == 0)[0])]
+        assert (gain[new] > 0.02).all() and gain.min() >= 0 and (gain[~new] > 0.02).sum() <= 2 * new.sum() + 30
+        found += int(new.any())
+        one, other = (
+            SlabSimulator([brain()], [], {**ALONE, **thick, "spots": {"probability": p}}).scene(seed) for p in (1, 0)
+        )
+        assert torch.equal(one.image, other.image) and torch.equal(one.label, other.label)
+    assert found >= 3
+
+
+def test_ribbons_are_no_lesions_and_run_through_neighbouring_slices():
+    settings = {**ALONE, "cut": {"thick_p": 0}, "ribbons": {"probability": 1, "level": [1.3, 1.31]}}
+    scene = next(
+        s for seed in range(40) if ((s := SlabSimulator([brain()], [], settings).scene(seed)).image > 1.15).sum() > 300
+    )
+    bright = scene.image > 1.15
+    nearest = [int(np.flatnonzero(scene.depth_mm == at)[0]) for at in (0, 1)]
+    here, beside = (bright[k] for k in nearest)
+    assert (here & beside).sum() > 0.4 * here.sum() and not (here & (scene.label > 0)).any()
+
+
 def test_the_last_brains_are_those_of_people():
     crowd = Crowd(["first", "second"], each=2)
     assert [crowd.of(k, 6) for k in range(6)] == [None, None, "first", "first", "second", "second"]

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from sctseg7t.brain.views import PLANES, neighbours, through_axis
+from sctseg7t.brain.views import OWN_SLICES_MM, PLANES, neighbours, through_axis
 from sctseg7t.errors import InputError
 from sctseg7t.runtime.session import usable_cpus
 from sctseg7t.simulate.brain import bank
@@ -16,6 +16,7 @@ from sctseg7t.simulate.brain.bank import Crowd, StoredBrain
 from sctseg7t.simulate.brain.patches import HELD_OUT_SEED, normalise
 from sctseg7t.simulate.brain.people import label_maps
 from sctseg7t.simulate.effect import effect, read_settings
+from sctseg7t.simulate.fields import box_around
 from sctseg7t.simulate.scene import Batch, Draw, Scene
 
 
@@ -30,6 +31,8 @@ class SlabScene(Scene):
         Lesions of the slice itself.
     weights : (channels, N) float32 tensor
         What channels are made of the slices.
+    depth_mm : (N,) float array
+        Where the slices lie, from the middle one.
     """
 
     organ = "slab"
@@ -39,6 +42,7 @@ class SlabScene(Scene):
         self.brain, self.axis, self.centre, self.sides = brain, axis, centre, tuple(size)
         self.step_mm = 1.0
         self.label = self.weights = torch.zeros(0)
+        self.depth_mm = np.zeros(0)
 
     @property
     def channels(self) -> torch.Tensor:
@@ -129,7 +133,7 @@ def cut(
     middle = int(np.flatnonzero(steps == 0)[0])
     scene.image = torch.from_numpy(np.tensordot(mix, image, 1))
     scene.label = (torch.from_numpy(np.tensordot(mix[middle], label, 1)) >= (label_from if thick else 0.5)).float()
-    scene.weights, scene.step_mm = torch.from_numpy(weights), step
+    scene.weights, scene.step_mm, scene.depth_mm = torch.from_numpy(weights), step, steps * step
 
 
 def _part(stack, low, high):
@@ -190,8 +194,53 @@ def fainter(scene: SlabScene, draw: Draw, *, factor=(0.6, 1.3)) -> None:
 
 
 def _mean(stack):
-    """Over 17 x 17 pixels."""
-    return F.avg_pool2d(stack[None], 17, stride=1, padding=8)[0]
+    """Over 17 x 17 pixels; one axis after the other, which is six times as fast."""
+    rows = F.avg_pool2d(stack[None], (17, 1), stride=1, padding=(8, 0))
+    return F.avg_pool2d(rows, (1, 17), stride=1, padding=(0, 8))[0]
+
+
+@effect("slab", "slab", probability=0.0)
+def ribbons(scene: SlabScene, draw: Draw, *, width_mm=(2.0, 4.0), level=(1.04, 1.26)) -> None:
+    """Folds of cortex that run through WM with no fluid to be seen: as bright as faint lesions, but sheets."""
+    at = np.round(scene.depth_mm - scene.depth_mm.min()).astype(int)
+    period = draw.uniform("period_mm", 9, 18)
+    shape = (int(at.max()) + 1, *scene.sides)
+    noise, gate = (draw.field(size, shape)[at] for size in (period, 22))
+    # Usual slope of this noise at its zeros.
+    away = noise.abs() * period / 2.1
+    part = torch.sigmoid((draw.uniform("width_mm", *width_mm) / 2 - away) / 0.35)
+    part = part * torch.sigmoid((gate - draw.uniform("gate", -0.3, 1.2)) / 0.2)
+    part = part * (scene.image > 0.8) * (1 - scene.label)
+    scene.image = scene.image + part * (draw.uniform("level", *level) - scene.image).clamp(min=0)
+
+
+@effect("slab", "slab", probability=0.0)
+def spots(scene: SlabScene, draw: Draw, *, most=8, radius_mm=(1.0, 3.4), gain=(0.09, 0.4)) -> None:
+    """Small lesions anywhere in the tissue, in thin slices: also in cortex, and beside the slice itself."""
+    if scene.step_mm > OWN_SLICES_MM:
+        return
+    image, rng, middle = scene.image, draw.rng, int(np.flatnonzero(scene.depth_mm == 0)[0])
+    tissue = image > 0.85
+    if not tissue.any():
+        return
+    gray = float(np.percentile(image[tissue].numpy()[::9], 75))
+    scene.image, scene.label = image, label = image.clone(), scene.label.clone()
+    for _ in range(int(rng.integers(1, most + 1))):
+        centre = rng.integers(0, scene.sides)
+        depth = rng.uniform(-3, 3)
+        if not tissue[(middle, *centre)]:
+            continue
+        radius = np.exp(rng.uniform(*np.log(radius_mm))) * rng.uniform(0.75, 1.35, 3)
+        box, at = box_around(centre, 6, scene.sides)
+        at = at + rng.uniform(-0.5, 0.5, (2, 1, 1))
+        across = (scene.depth_mm - depth)[:, None, None]
+        away = np.sqrt((across / radius[0]) ** 2 + ((at / radius[1:, None, None]) ** 2).sum(0))
+        away = away + rng.normal(0, 0.06, away.shape)
+        where = (slice(None), *box)
+        part = torch.sigmoid(torch.from_numpy((1 - away) * radius.min() / 0.4).float()) * tissue[where]
+        level = gray * (1 + float(np.exp(rng.uniform(*np.log(gain)))))
+        image[where] = image[where] + part * (level - image[where]).clamp(min=0)
+        label[box] = torch.maximum(label[box], (part[middle] > 0.5).float())
 
 
 @effect("slab", "slab")
