@@ -124,10 +124,10 @@ def _ventricles(affine, x, y, z):
 
 
 def _infratentorial(affine, x, y, z):
-    from scipy.interpolate import RegularGridInterpolator
+    from scipy import ndimage
 
-    height = RegularGridInterpolator((_TENT_Y, _TENT_X), _TENT_Z)
-    tent = height((np.clip(y, -100, -20), np.clip(np.abs(x), 0, 60)))
+    at = (np.clip(y, -100, -20) + 100) / 10 + 0 * x, np.clip(np.abs(x), 0, 60) / 10 + 0 * y
+    tent = ndimage.map_coordinates(_TENT_Z, np.stack(at), order=1)
     cerebellum = (y < -26) & (z < tent)
     # The midbrain ends at the plane through the colliculi's upper edge and the mammillary bodies.
     half_width = np.minimum(np.clip(15 - (z + 14) * 0.25, 13, 19), 19 - 0.8 * np.maximum(y + 22, 0))

@@ -7,6 +7,7 @@ from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, axcodes2ornt, ornt_transform
 
 from sctseg7t.brain.isotropic_grid import grid_around, to_grid
+from sctseg7t.brain.mask import filled, largest
 from sctseg7t.brain.normalise import normalise, saturate
 from sctseg7t.image.grid import resample
 from sctseg7t.inference.segmenter import check_needs
@@ -62,17 +63,9 @@ class BrainFinder:
         (X, Y, Z) bool
             Ventricles and the fluid between gyri included; empty where there is no brain.
         """
-        from scipy import ndimage
-
         threshold = self.spec.outputs[0].threshold
         assert threshold is not None
-        mask = self.fraction(data, affine) >= threshold
-        labels, count = ndimage.label(mask)
-        if not count:
-            return mask
-        sizes = np.bincount(labels.ravel())
-        sizes[0] = 0
-        return ndimage.binary_fill_holes(labels == sizes.argmax())
+        return filled(largest(self.fraction(data, affine) >= threshold))
 
     def fraction(self, data: np.ndarray, affine: np.ndarray) -> np.ndarray:
         """Fraction of brain in each voxel, (X, Y, Z) float32; parameters as of the call.

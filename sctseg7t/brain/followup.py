@@ -307,7 +307,7 @@ class _Place:
 
     def mask(self, mask, probability):
         """The mask there, each lesion with its volume, and the part of each voxel that it covers."""
-        return mask_to_native(mask, self.pair.grid, self.affine, self.shape, probability)
+        return mask_to_native(mask, self.pair.grid, self.affine, self.shape, self.image(probability))
 
     def image(self, values):
         """A map of the halfway grid there, mean over each voxel."""

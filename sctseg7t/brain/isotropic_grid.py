@@ -74,8 +74,40 @@ def to_grid(data: np.ndarray, affine: np.ndarray, grid: Grid, *, order: int = 1)
     sigma = 0.5 * np.sqrt(np.maximum(grid.spacing_mm[0] ** 2 - spacing**2, 0)) / spacing
     part = np.ascontiguousarray(part, dtype=np.float32)
     if sigma.max() > 0.1:
+        steps = by_axis(moved[:3, :3])
+        if order == 1 and steps.ndim == 1:
+            return _smoothed_along_axes(part, sigma, steps, moved[:3, 3], grid.shape)
         part = ndimage.gaussian_filter(part, sigma, mode="nearest", truncate=3)
     return resample(part, moved, grid.shape, order=order)
+
+
+def _smoothed_along_axes(data, sigma, steps, start, shape):
+    """Smooth and sample at `start` + `steps` * index in one product an axis: no voxel is smoothed that nobody asks for.
+
+    As `gaussian_filter` and `resample` do it one after the other, several times faster.
+    """
+    for axis in np.argsort(np.divide(shape, data.shape)):
+        weights = _weights(data.shape[axis], sigma[axis], start[axis] + steps[axis] * np.arange(shape[axis]))
+        if axis == 0:
+            data = (weights @ data.reshape(len(data), -1)).reshape(-1, *data.shape[1:])
+        else:
+            data = weights @ data if axis == 1 else data @ weights.T
+    return data
+
+
+def _weights(count, sigma, at):
+    """How much each of `count` voxels adds to what lies `at` these places of a smoothed line, (M, N) float32."""
+    from scipy import ndimage
+
+    smooth = np.eye(count, dtype=np.float32)
+    if sigma > 0:
+        smooth = ndimage.gaussian_filter1d(smooth, sigma, axis=0, mode="nearest", truncate=3)
+    inside = np.clip(at, 0, count - 1)
+    low = np.minimum(inside.astype(int), max(count - 2, 0))
+    part = (inside - low)[:, None]
+    between = smooth[low] * (1 - part) + smooth[np.minimum(low + 1, count - 1)] * part
+    between[(at < -0.5 - _EDGE) | (at > count - 0.5 + _EDGE)] = 0
+    return between.astype(np.float32)
 
 
 def to_native(values: np.ndarray, grid: Grid, affine: np.ndarray, shape: Sequence[int]) -> np.ndarray:
@@ -127,7 +159,7 @@ def mask_to_native(
     grid: Grid,
     affine: np.ndarray,
     shape: Sequence[int],
-    probability: np.ndarray | None = None,
+    native: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Bring a binary mask to a scan's grid so that every lesion keeps its volume.
 
@@ -141,8 +173,8 @@ def mask_to_native(
     grid : Grid
     affine, shape
         Of the scan, canonical; mm.
-    probability : (X', Y', Z') float array, optional
-        Decides between voxels that the mask covers equally.
+    native : (X, Y, Z) float array, optional
+        On the scan's grid; decides between voxels that the mask covers equally.
 
     Returns
     -------
@@ -161,9 +193,7 @@ def mask_to_native(
     at = np.flatnonzero(labels)
     label, covered = labels.ravel()[at], np.ascontiguousarray(fraction).ravel()[at]
     volume = np.bincount(label, covered, minlength=count + 1)
-    tie = (
-        to_native(probability, grid, affine, shape) if probability is not None else ndimage.gaussian_filter(fraction, 1)
-    )
+    tie = native if native is not None else ndimage.gaussian_filter(fraction, 1)
     order = np.lexsort((-np.ascontiguousarray(tie).ravel()[at], -np.round(covered, 3), label))
     first = np.searchsorted(label[order], np.arange(count + 1))
     rank = np.arange(len(at)) - first[label[order]]

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.affines import apply_affine, voxel_sizes
 
 from sctseg7t.brain.isotropic_grid import grid_around, to_grid
 from sctseg7t.brain.register import Template, template_map
 from sctseg7t.errors import InputError
-from sctseg7t.image.grid import resample, voxel_mm3
+from sctseg7t.image.grid import bounding_box, resample, voxel_mm3
 from sctseg7t.image.masks import read_mask
 from sctseg7t.text import one_line
 
@@ -82,12 +83,7 @@ def first_mask(
             if found is None or (alone & found).sum() >= _STRIPPED_SHARE * alone.sum():
                 return alone, HOW["stripped"]
     if found is not None:
-        volume_ml = float(found.sum() * voxel_mm3(affine) / 1000)
-        if not LEAST_ML <= volume_ml <= VOLUME_ML[1]:
-            raise InputError(
-                f"{name}: no brain in view (what looks like one has {volume_ml:.0f} mL, {LEAST_ML} to {VOLUME_ML[1]} "
-                "expected); give a scan of the whole brain, or its brain mask"
-            )
+        check_volume(found, affine, name)
         return found, HOW["network"]
     if method == "stripped":
         return stripped_mask(data), HOW[method]
@@ -116,8 +112,8 @@ def check_volume(mask: np.ndarray, affine: np.ndarray, name: str = "image") -> f
     volume_ml = float(mask.sum() * voxel_mm3(affine) / 1000)
     if not LEAST_ML <= volume_ml <= VOLUME_ML[1]:
         raise InputError(
-            f"{name}: its brain mask has {volume_ml:.0f} mL, not {LEAST_ML} to {VOLUME_ML[1]}: no whole brain in "
-            "view, or the mask failed; give a brain mask"
+            f"{name}: no brain in view (its mask has {volume_ml:.0f} mL, {LEAST_ML} to {VOLUME_ML[1]} expected); "
+            "give a scan of the whole brain, or its brain mask"
         )
     return volume_ml
 
@@ -139,9 +135,7 @@ def is_stripped(data: np.ndarray, affine: np.ndarray) -> bool:
 
 def stripped_mask(data: np.ndarray) -> np.ndarray:
     """Mask of a stripped image: what is not background, its holes filled."""
-    from scipy import ndimage
-
-    return ndimage.binary_fill_holes(_largest(data != data[0, 0, 0]))
+    return filled(largest(data != data[0, 0, 0]))
 
 
 def refine(data: np.ndarray, affine: np.ndarray, rough: np.ndarray, *, reach_mm: float = REACH_MM) -> np.ndarray:
@@ -169,14 +163,21 @@ def refine(data: np.ndarray, affine: np.ndarray, rough: np.ndarray, *, reach_mm:
     inside = to_grid(rough.astype(np.float32), affine, grid) >= 0.5
     depth = _signed_distance(inside)
     tissue = (image > _BRIGHT * _brightness(image, depth)) & (depth > -reach_mm) | (depth > 8)
-    core = _largest(ndimage.distance_transform_edt(tissue) * _SPACING_MM > _OPEN_MM)
+    core = largest(ndimage.distance_transform_edt(tissue) * _SPACING_MM > _OPEN_MM)
     opened = tissue & (ndimage.distance_transform_edt(~core) * _SPACING_MM <= _OPEN_MM)
     closed = ndimage.distance_transform_edt(~(opened | (depth > reach_mm))) * _SPACING_MM <= _CLOSE_MM
     # Fluid that the scan's edge opens is still inside.
-    mask = ndimage.binary_fill_holes(ndimage.distance_transform_edt(closed) * _SPACING_MM > _CLOSE_MM)
-    mask = _largest(mask & (depth > -reach_mm))
+    mask = filled(ndimage.distance_transform_edt(closed) * _SPACING_MM > _CLOSE_MM)
+    mask = largest(mask & (depth > -reach_mm))
     surface = ndimage.gaussian_filter(_signed_distance(mask), 0.7)
-    return resample(surface, np.linalg.inv(grid.affine) @ affine, data.shape, outside="nearest") > 0
+    out = np.zeros(data.shape, bool)
+    # No voxel further from the rough brain than it may reach belongs to it.
+    margin = int(np.ceil(2 * reach_mm / voxel_sizes(affine).min()))
+    if (box := bounding_box(rough, margin)) is not None:
+        matrix = np.linalg.inv(grid.affine) @ affine
+        matrix[:3, 3] = apply_affine(matrix, [part.start for part in box])
+        out[box] = resample(surface, matrix, out[box].shape, outside="nearest") > 0
+    return out
 
 
 def hd_bet(data: np.ndarray, affine: np.ndarray, name: str = "image") -> np.ndarray:
@@ -232,12 +233,23 @@ def _signed_distance(mask):
     return (np.where(mask, inner - 0.5, 0.5 - outer) * _SPACING_MM).astype(np.float32)
 
 
-def _largest(mask):
+def largest(mask: np.ndarray) -> np.ndarray:
+    """The largest piece of a mask, (X, Y, Z) bool; pieces that touch by a face are one."""
     from scipy import ndimage
 
-    labels, count = ndimage.label(mask)
-    if not count:
-        return mask
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    return labels == sizes.argmax()
+    out, box = np.zeros(mask.shape, bool), bounding_box(mask)
+    if box is not None:
+        labels, _ = ndimage.label(mask[box])
+        out[box] = labels == np.bincount(labels[mask[box]]).argmax()
+    return out
+
+
+def filled(mask: np.ndarray) -> np.ndarray:
+    """A mask with what it encloses, (X, Y, Z) bool; what the image's border opens is not enclosed."""
+    from scipy import ndimage
+
+    out, box = np.zeros(mask.shape, bool), bounding_box(mask)
+    if box is not None:
+        labels, _ = ndimage.label(np.pad(~mask[box], 1, constant_values=True))
+        out[box] = labels[1:-1, 1:-1, 1:-1] != labels[0, 0, 0]
+    return out

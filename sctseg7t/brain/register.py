@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+from nibabel.affines import apply_affine
 
 from sctseg7t.brain.atlas import map_in_mni
 from sctseg7t.brain.isotropic_grid import grid_around, to_grid
 from sctseg7t.errors import InputError
-from sctseg7t.image.grid import Grid, resample
+from sctseg7t.image.grid import Grid, bounding_box, corners, resample
 
 # The middle of the template's brain, about which it turns (MNI, mm), and the height of its top.
 _CENTRE = np.array([0.0, -18.0, 8.0])
@@ -98,8 +99,24 @@ def template_map(template: Template, name: str, affine: np.ndarray, shape: Seque
     """
     values, mni_affine = map_in_mni(name)
     matrix = np.linalg.inv(mni_affine) @ template.scan_to_mni @ affine
-    # Bytes are sampled as they are: a float copy of the map would cost more than the sampling.
-    return resample(values, matrix, shape, order=1) / np.float32(255)
+    out = np.zeros(shape, np.float32)
+    # Only where the map reaches: most of a head's scan shows no brain.
+    ends = apply_affine(np.linalg.inv(matrix), corners(_ends(name)))
+    low = np.clip(np.floor(ends.min(axis=0)).astype(int), 0, shape)
+    high = np.clip(np.ceil(ends.max(axis=0)).astype(int) + 1, 0, shape)
+    if (low < high).all():
+        matrix[:3, 3] = apply_affine(matrix, low)
+        # Bytes are sampled as they are: a float copy of the map would cost more than the sampling.
+        found = resample(values, matrix, high - low, order=1)
+        out[tuple(slice(a, b) for a, b in zip(low, high))] = found / np.float32(255)
+    return out
+
+
+@cache
+def _ends(name):
+    """By axis the voxels between which a map of the template is not zero, and one more: linear ones fall off to it."""
+    box = bounding_box(map_in_mni(name)[0]) or ()
+    return [(part.start - 1, part.stop) for part in box]
 
 
 def agreement(template: Template, mask: np.ndarray, affine: np.ndarray) -> float:
@@ -211,18 +228,21 @@ def _search(data, affine, start=None):
     points = np.argwhere(counts) @ fixed_grid.affine[:3, :3] + fixed_grid.affine[:3, 3]
     classes = _binned(drawn[counts])
     values = _binned(moving)
+    flat = values.ravel()
     to_voxel = np.linalg.inv(grid.affine)
     start = _head_centre(moving, grid) if start is None else start
     found = []
     shifts = list(itertools.product((-12, 0, 12), (-20, 0, 20), (-45, -30, -15, 0, 15, 30)))
     for angles in itertools.product((-20, 0, 20), repeat=3):
         turned = _SCALE * _rotation(angles)
-        base = (points - _CENTRE) @ (to_voxel[:3, :3] @ turned).T + to_voxel[:3, 3]
+        base = (to_voxel[:3, :3] @ turned @ (points - _CENTRE).T + to_voxel[:3, 3:]).astype(np.float32)
         for shift in shifts:
-            at = np.rint(base + to_voxel[:3, :3] @ (start + shift)).astype(np.intp)
-            np.clip(at, 0, np.array(values.shape) - 1, out=at)
-            score = _mutual_information(classes, values[at[:, 0], at[:, 1], at[:, 2]])
-            found.append((score, angles, shift))
+            # Voxel of each point, as its place in the flat array.
+            place = np.zeros(len(points), np.int32)
+            for line, moved, count in zip(base, to_voxel[:3, :3] @ (start + shift), values.shape):
+                at = np.rint(line + np.float32(moved)).clip(0, count - 1)
+                place = place * np.int32(count) + at.astype(np.int32)
+            found.append((_mutual_information(classes, flat[place]), angles, shift))
     found.sort(key=lambda entry: -entry[0])
     return [_placement(_SCALE * _rotation(angles), start + shift) for _, angles, shift in found[:5]]
 

@@ -429,8 +429,9 @@ class BrainSegmenter:
             labels=tuple(masks),
         )
         kept = apply(masks, steps, grid.voxel_mm3)[output.name]
-        mask, fraction = mask_to_native(kept, grid, affine, shape, probability)
-        return mask & ready.mask, to_native(probability, grid, affine, shape), np.clip(fraction, 0, 1)
+        native = to_native(probability, grid, affine, shape)
+        mask, fraction = mask_to_native(kept, grid, affine, shape, native)
+        return mask & ready.mask, native, np.clip(fraction, 0, 1)
 
 
 def network_channels(ready: Prepared, affine: np.ndarray, spec: ModelSpec) -> tuple[Grid, np.ndarray, np.ndarray]:

@@ -131,7 +131,7 @@ def test_too_small_a_view_or_a_mask_of_no_brain_s_size_is_refused():
     for edge in (30, 80):
         found = np.zeros((80, 80, 80), bool)
         found[:edge, :edge, :edge] = True
-        with pytest.raises(InputError, match="give a brain mask"):
+        with pytest.raises(InputError, match="350 to 2200 expected.*or its brain mask"):
             mask.check_volume(found, np.diag([2, 2, 2, 1.0]))
 
 

@@ -3,9 +3,10 @@
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from sctseg7t.brain.isotropic_grid import grid_around, mask_to_native, to_grid, to_native
-from sctseg7t.image.grid import Grid
+from sctseg7t.image.grid import Grid, resample
 
 
 def turned(degrees, spacing, origin=(-30.0, -40.0, -20.0)):
@@ -66,7 +67,7 @@ def test_probability_decides_between_equal_voxels():
     mask[20:30, 30, 20] = True
     # Two of ten 1 mm voxels' worth in a slice of 3 mm: three and a third voxels.
     probability = np.where(np.arange(70)[:, None, None] > 25, 0.9, 0.6) * mask
-    back, _ = mask_to_native(mask, WORK, *NATIVE["1x1x3"], probability=probability)
+    back, _ = mask_to_native(mask, WORK, *NATIVE["1x1x3"], native=to_native(probability, WORK, *NATIVE["1x1x3"]))
     held = np.argwhere(back)[:, 0]
     assert len(held) == 3 and (held > 25).all()
 
@@ -123,3 +124,16 @@ def test_labels_keep_their_type():
     labels[4:6] = 300
     out = to_grid(labels, np.eye(4), Grid((12, 10, 10), np.eye(4)), order=0)
     assert out.dtype == np.int16 and out[5, 0, 0] == 300 and not out[11].any()
+
+
+@pytest.mark.parametrize("name", ["1x1x3", "shifted 1x1x3", "mirrored"])
+@pytest.mark.parametrize("spacing_mm", [2.0, 3.5])
+def test_coarse_sampling_is_smoothing_then_sampling(name, spacing_mm):
+    affine, shape = NATIVE[name]
+    data = np.random.default_rng(3).random(shape).astype(np.float32)
+    grid = grid_around(np.ones(shape, bool), affine, spacing_mm=spacing_mm, margin_mm=6.0)
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    sigma = 0.5 * np.sqrt(np.maximum(spacing_mm**2 - spacing**2, 0)) / spacing
+    smooth = ndimage.gaussian_filter(data, sigma, mode="nearest", truncate=3)
+    expected = resample(smooth, np.linalg.inv(affine) @ grid.affine, grid.shape)
+    np.testing.assert_allclose(to_grid(data, affine, grid), expected, atol=1e-5)
