@@ -18,6 +18,7 @@ PAGES = {
     "response": "accuracy/response.py -data DATA",
     "stress": "accuracy/stress.py -data DATA",
     "locator": "accuracy/locator.py -data DATA",
+    "uncertainty": "accuracy/uncertainty.py -data DATA",
     "outline": "accuracy/outline.py -data DATA",
     "flags": "accuracy/flags.py -data DATA -peer -simulated",
     "failing_rival": "accuracy/failing_rival.py -data DATA",

@@ -183,11 +183,11 @@ def _segment(args, jobs, refused, specs):
     from sctseg7t.cohort.find import some
     from sctseg7t.cohort.output_names import write_description
     from sctseg7t.cohort.run import Interrupts, run_jobs
-    from sctseg7t.zoo.weights import weights
+    from sctseg7t.zoo.weights import all_weights
 
     for spec in specs:
         # Once, before many workers want them.
-        weights(spec, offline=args.offline)
+        all_weights(spec, offline=args.offline)
     write_description(args.output, args.input, jobs[0].models)
     if args.qc:
         from sctseg7t.qc import keep_card

@@ -83,7 +83,7 @@ def _run(args):
             model.suffixes,
             output=args.output,
             folder=args.ofolder,
-            tables=() if args.no_csa else segmenter.tables(files, options),
+            tables=[kind for kind in segmenter.tables(files, options) if kind == "uncertainty" or not args.no_csa],
             csa_format=args.csa_format,
             others=files,
             corrections=folder_of(path, args.corrections),

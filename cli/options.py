@@ -103,6 +103,11 @@ SEGMENTATION = (
     ),
     STRIP,
     Option("-spaces baseline|halfway ...", "follow-ups: write masks on these grids too"),
+    Option(
+        "-uncertainty",
+        "write a map of how far the model's networks disagree (of one network: about the scan and its mirror image), "
+        "and the spread of each slice or lesion in the tables",
+    ),
     Option("-volumes each|mean", "4D scans: segment each volume (default) or their mean", default="each"),
     Option(
         "-nan zero|refuse",
@@ -159,6 +164,7 @@ def pipeline_options(args: argparse.Namespace) -> "Options":
         bias=args.bias,
         strip=args.strip,
         spaces=tuple(args.spaces or ()),
+        uncertainty=args.uncertainty,
         largest=None if args.largest is None else bool(args.largest),
         fill_holes=None if args.fill_holes is None else bool(args.fill_holes),
         remove_small=args.remove_small,

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ def remeasure(
     flags: Mapping[tuple[int, int], Collection[str]],
     details: Mapping[str, Any],
     soft: bool,
+    spread: Mapping[tuple[int, int, str], float] = MappingProxyType({}),
 ) -> BrainResult:
     """Measure the lesions of a corrected mask, as the run would have; how sure the model was is not known of them.
 
@@ -34,7 +36,7 @@ def remeasure(
         The scan.
     masks : dict of str to (X, Y, Z, 1) array
         ``LESION``, on the scan's canonical grid; of fractions, half and more is lesion.
-    corrected, derived, flags, soft
+    corrected, derived, flags, soft, spread
         As for :func:`sctseg7t.cord.corrected.remeasure`.
     files : dict of str to Path
         ``brainmask``, where one went with the scan.

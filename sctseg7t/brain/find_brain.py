@@ -11,6 +11,7 @@ from sctseg7t.brain.mask import filled, largest
 from sctseg7t.brain.normalise import normalise, saturate
 from sctseg7t.image.grid import resample
 from sctseg7t.inference.segmenter import check_needs
+from sctseg7t.runtime.ensemble import Ensemble
 from sctseg7t.runtime.maps import network_maps
 from sctseg7t.runtime.session import Session
 from sctseg7t.zoo.spec import ModelSpec
@@ -26,12 +27,12 @@ class BrainFinder:
 
     Attributes
     ----------
-    session : Session
+    session : Session or Ensemble
     spec : ModelSpec
         An entry of task ``brain_mask``.
     """
 
-    session: Session
+    session: Session | Ensemble
     spec: ModelSpec
 
     def __post_init__(self) -> None:

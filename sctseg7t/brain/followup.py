@@ -112,7 +112,7 @@ class FollowUpSegmenter(BrainSegmenter):
 
     images = ("scan", BASELINE)
     labels = ()
-    unused = ()
+    unused = ("uncertainty",)
 
     @staticmethod
     def tables(files: Mapping[str, Any], options: Options = Options()) -> tuple[str, ...]:

@@ -42,6 +42,7 @@ from sctseg7t.inference.postprocess import apply, binary, override
 from sctseg7t.inference.segmenter import Clock, OpenModel, Options, Result, Source, check_needs, load_scan
 from sctseg7t.measure.lesion_location import Regions
 from sctseg7t.measure.lesions import LesionTable, measure_lesions
+from sctseg7t.runtime.ensemble import combine, members, spread
 from sctseg7t.runtime.maps import network_maps
 from sctseg7t.runtime.patches import sliding_patches
 from sctseg7t.version import __version__
@@ -270,7 +271,7 @@ class BrainSegmenter:
     @staticmethod
     def tables(files: Mapping[str, Any], options: Options = Options()) -> tuple[str, ...]:
         """Kinds of tables that a scan gets."""
-        return ("lesions", "load")
+        return ("lesions", "load", *["uncertainty"] * options.uncertainty)
 
     @classmethod
     def check(cls, spec: ModelSpec) -> None:
@@ -339,12 +340,14 @@ class BrainSegmenter:
             finder=self.finder,
             clock=clock,
         )
-        grid, probability = self.look(ready, affine, clock)
+        grid, probability, apart = self.look_and_spread(ready, affine, clock)
         asked = self.limits(grid, probability)
         mask, probability, soft = self.decide(grid, probability, ready, affine)
+        if apart is not None:
+            apart = to_native(apart, grid, affine, data.shape)
         clock.lap("postprocess")
         regions = regions_of(ready.template, affine, data.shape) if ready.template else None
-        table = measure_lesions(mask, affine, regions, probability=probability)
+        table = measure_lesions(mask, affine, regions, probability=probability, spread=apart)
         clock.lap("measure")
         maps = {self.model.spec.outputs[0].name: (soft, np.float32) if options.soft else (mask, np.uint8)}
         maps |= {derived.name: (table.labels, table.labels.dtype) for derived in self.model.spec.derived}
@@ -360,7 +363,8 @@ class BrainSegmenter:
             locator=ready.locator,
             details={"brain": ready.details | {"network": self.model.spec.label} | told | {"lesions": table.summary()}},
             suffixes=self.model.suffixes,
-            kinds=self.tables(files),
+            kinds=self.tables(files, options),
+            uncertainty=None if apart is None else to_file(volume, apart, np.float32),
         )
 
     def suited(self, affine: np.ndarray) -> "BrainSegmenter":
@@ -377,19 +381,32 @@ class BrainSegmenter:
             Of the scan, canonical; mm.
         clock : Clock, optional
         """
-        clock = clock or Clock()
-        grid, inside, channels = network_channels(ready, affine, self.model.spec)
-        clock.lap("normalise")
-        probability = self._probability(channels, inside, grid, clock.tell)
-        clock.lap("network")
-        return grid, probability
+        return self.look_and_spread(ready, affine, clock)[:2]
 
-    def _probability(self, channels, inside, grid, told):
-        """What the network says of every voxel of the working grid."""
-        spec = self.model.spec
+    def look_and_spread(
+        self, ready: Prepared, affine: np.ndarray, clock: Clock | None = None
+    ) -> tuple[Grid, np.ndarray, np.ndarray | None]:
+        """As :meth:`look`, with the spread where it is asked for: of several networks, else of the mirrored brain."""
+        clock, model = clock or Clock(), self.model
+        grid, inside, channels = network_channels(ready, affine, model.spec)
+        clock.lap("normalise")
+        networks, apart = members(model.session), None
+        found = [self._probability(channels, inside, grid, clock.tell, one) for one in networks]
+        probability = combine(found, model.spec.ensemble)
+        if model.options.uncertainty:
+            if len(found) == 1:
+                turned = self._probability(channels[:, ::-1], inside[::-1], grid, clock.tell, networks[0])
+                found.append(turned[::-1])
+            apart = spread(found)
+        clock.lap("network")
+        return grid, probability, apart
+
+    def _probability(self, channels, inside, grid, told, session=None):
+        """What a network (default: all of the model) says of every voxel of the working grid."""
+        spec, session = self.model.spec, session or self.model.session
         maps = sliding_patches(
             channels,
-            lambda patches: network_maps(patches, self.model.session, spec),
+            lambda patches: network_maps(patches, session, spec),
             size=spec.input.size or (),
             overlap=spec.input.sampling.overlap,
             told=told,

@@ -37,13 +37,13 @@ class ViewSegmenter(BrainSegmenter):
             "input.channels must be one contrast, whose neighbouring slices follow": len(given.channels) == 1,
         } | cls.common_needs(spec)
 
-    def _probability(self, channels, inside, grid, told):
-        spec = self.model.spec
+    def _probability(self, channels, inside, grid, told, session=None):
+        spec, session = self.model.spec, session or self.model.session
         return view_probability(
             channels[0],
             inside,
             grid.spacing_mm,
-            lambda slices: network_maps(slices, self.model.session, spec)[:, [spec.outputs[0].channel]],
+            lambda slices: network_maps(slices, session, spec)[:, [spec.outputs[0].channel]],
             multiple=spec.input.size_multiple,
             told=told,
         )

@@ -110,7 +110,7 @@ def run_methods(
     from sctseg7t.cohort.lock import alone_in
     from sctseg7t.cohort.run import make_jobs, run_jobs, set_up
     from sctseg7t.cohort.worker import run_scan
-    from sctseg7t.zoo.weights import weights
+    from sctseg7t.zoo.weights import all_weights
 
     templates = templates or {}
     chosen = {method: _chosen(name) for method, name in runs.items()}
@@ -121,7 +121,7 @@ def run_methods(
     # All of them before any scan: a wrong name costs no time.
     for method, (choice, model) in chosen.items():
         for one in choice.specs:
-            weights(one, offline=offline)
+            all_weights(one, offline=offline)
         own = {role: template for role, template in templates.items() if role in choice.spec.input.images}
         how = {"device": device, "threads": threads, "offline": offline, "templates": own}
         # A method is judged by its own masks.

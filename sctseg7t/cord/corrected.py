@@ -2,11 +2,12 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from sctseg7t.cord.measuring import EMPTY, OF_THE_RUN, measure_volume, warning_lines
+from sctseg7t.cord.measuring import EMPTY, OF_THE_RUN, measure_volume, warning_lines, with_spread
 from sctseg7t.cord.places import read_places
 from sctseg7t.cord.segmenter import CordResult, missing_voxels
 from sctseg7t.image.volume import Volume, to_native
@@ -65,6 +66,7 @@ def remeasure(
     flags: Mapping[tuple[int, int], Collection[str]],
     details: Mapping[str, Any],
     soft: bool,
+    spread: Mapping[tuple[int, int, str], float] = MappingProxyType({}),
 ) -> CordResult:
     """Measure a scan of which some masks were corrected, as its own run would have.
 
@@ -85,6 +87,8 @@ def remeasure(
         What the run added to the scan's record; cords add nothing.
     soft : bool
         Masks of ours are fractions.
+    spread : dict of (volume, slice, tissue) to float
+        Of the run that made our masks.
 
     Returns
     -------
@@ -107,7 +111,9 @@ def remeasure(
         ]
         table = measure_volume(maps, volume.affine, image=volume.data[..., t], flags=doubts, **places)
         warnings += [tag + text for text in warning_lines(table)]
-        tables.append(table)
+        # Of a mask that somebody drew nothing is known.
+        ours = {(k, name): value for (n, k, name), value in spread.items() if n == t and name not in corrected}
+        tables.append(with_spread(table, ours))
     return CordResult(
         volume=volume,
         masks={name: to_native(volume, each, np.float32 if soft else np.uint8) for name, each in masks.items()},

@@ -13,6 +13,7 @@ import numpy as np
 from sctseg7t.errors import InputError
 from sctseg7t.image.volume import Volume
 from sctseg7t.image.windows import resample_slices
+from sctseg7t.runtime.ensemble import Ensemble
 from sctseg7t.runtime.maps import network_maps
 from sctseg7t.runtime.session import Session
 from sctseg7t.zoo.spec import ModelSpec
@@ -54,7 +55,7 @@ class CordPath:
     source: str
 
 
-def locate(data: np.ndarray, affine: np.ndarray, session: Session, spec: ModelSpec) -> CordPath | None:
+def locate(data: np.ndarray, affine: np.ndarray, session: Session | Ensemble, spec: ModelSpec) -> CordPath | None:
     """Find the cord with a locator network.
 
     Parameters

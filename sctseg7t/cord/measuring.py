@@ -1,6 +1,7 @@
 """Measuring the cord's masks: those of a network that has just run, and those that exist already."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -74,6 +75,14 @@ def measure_volume(
     if image is None or not {"SC", "GM"} <= tissues.keys():
         return table
     return add_contrast(table, gm_contrast(image, tissues["GM"], tissues["SC"], affine))
+
+
+def with_spread(table: CsaTable, values: Mapping[tuple[int, str], float]) -> CsaTable:
+    """The table with the spread (by slice and tissue) in its rows of tissues that have an area."""
+    if not values:
+        return table
+    rows = (replace(row, spread=values.get((row.slice, row.tissue)) if row.area_mm2 else None) for row in table.rows)
+    return replace(table, rows=tuple(rows))
 
 
 def warning_lines(table: CsaTable) -> list[str]:

@@ -9,8 +9,9 @@ import numpy as np
 
 from sctseg7t.cord import slices_model, windows_model
 from sctseg7t.cord.locator import from_labels, image_centre, locate
-from sctseg7t.cord.measuring import CONTRAST_UNUSUAL, measure_volume, warning_lines, write_tables
+from sctseg7t.cord.measuring import CONTRAST_UNUSUAL, measure_volume, warning_lines, with_spread, write_tables
 from sctseg7t.cord.places import read_places
+from sctseg7t.cord.windows_model import Fractions
 from sctseg7t.image.grid import bounding_box, resample
 from sctseg7t.image.masks import Readable, read_labels
 from sctseg7t.image.volume import Volume, to_native
@@ -69,7 +70,7 @@ class CordSegmenter:
     @staticmethod
     def tables(files: Mapping[str, Any], options: Options = Options()) -> tuple[str, ...]:
         """Kinds of tables that a scan with these files gets."""
-        return ("csa", "levels") if set(LEVELS) & set(files) else ("csa",)
+        return ("csa", *["levels"] * bool(set(LEVELS) & set(files)), *["uncertainty"] * options.uncertainty)
 
     def run(self, scan: Source, **files: Readable) -> CordResult:
         """Segment one scan.
@@ -105,11 +106,12 @@ class CordSegmenter:
         clock.lap("load")
         volumes = range(volume.data.shape[3])
         parts = [self._run_volume(volume, t, others, user_path, places, warnings, clock) for t in volumes]
-        maps, tables, centres = zip(*parts)
+        maps, tables, centres, spreads = zip(*parts)
         masks = {}
         for name in model.tissues:
             stacked = np.stack([each[name] for each in maps], 3)
             masks[name] = to_native(volume, stacked, np.float32 if model.options.soft else np.uint8)
+        apart = to_native(volume, np.stack(spreads, 3), np.float32) if model.options.uncertainty else None
         clock.lap("restore")
         found = any(each[name].any() for each in maps for name in model.tissues)
         return CordResult(
@@ -121,12 +123,13 @@ class CordSegmenter:
             nothing="" if found else NO_CORD if all(each is None for each in centres) else NOTHING_LEFT,
             locator=user_path.source if user_path else model.spec.centring["policy"],
             suffixes=model.suffixes,
-            kinds=self.tables(files),
+            kinds=self.tables(files, model.options),
+            uncertainty=apart,
             centres_vox=list(centres),
         )
 
     def _run_volume(self, volume, t, others, user_path, places, warnings, clock):
-        """Maps by tissue, table, and centres of the windows (None without a cord) of one volume."""
+        """Maps by tissue, table, centres of the windows (None without a cord) and spread of one volume."""
         model, data = self.model, volume.data[..., t]
         tag = f"volume {t}: " if volume.data.shape[3] > 1 else ""
         path = None
@@ -143,7 +146,7 @@ class CordSegmenter:
             empty = np.zeros(data.shape, np.float32 if model.options.soft else bool)
             maps = {name: empty for name in model.tissues}
             # A table of empty rows: a 4D scan keeps one a volume, and none of an earlier run stays beside the masks.
-            return maps, measure_volume(maps, volume.affine, **places), None
+            return maps, measure_volume(maps, volume.affine, **places), None, np.zeros(data.shape, np.float32)
         box, found = self._network([data, *others], volume, path)
         clock.lap("network")
         maps = self._finish(found.maps, volume)
@@ -158,12 +161,17 @@ class CordSegmenter:
         # Measured even if no table is wanted: the areas tell which slices to doubt.
         places = places | {"levels": places["levels"] and places["levels"].within(box)}
         table = measure_volume(maps, here, image=data[box], flags=flags, **places)
+        table = with_spread(table, slice_spread(found))
         warnings += [tag + text for text in warning_lines(table)]
         clock.lap("measure")
         whole = {name: np.zeros(data.shape, maps[name].dtype, order="F") for name in self.model.tissues}
         for name, full in whole.items():
             full[box] = maps[name]
-        return whole, table, found.centres_vox + [part.start for part in box]
+        apart = None
+        if found.spread:
+            apart = np.zeros(data.shape, np.float32, order="F")
+            apart[box] = np.max(list(found.spread.values()), axis=0)
+        return whole, table, found.centres_vox + [part.start for part in box], apart
 
     def _unlike_its_scans(self, maps, image, affine):
         """Whether the cord is brighter than what surrounds it, though the model was made for scans with bright CSF."""
@@ -174,16 +182,20 @@ class CordSegmenter:
 
     def _network(self, images, volume, path):
         """The part of the scan that was looked at, and the fractions in it."""
-        spec = self.model.spec
+        spec, uncertainty = self.model.spec, self.model.options.uncertainty
         if spec.input.sampling.method == "slices":
-            found = slices_model.slice_fractions(volume, images[0], path.centres_vox, self.model.session, spec)
+            found = slices_model.slice_fractions(
+                volume, images[0], path.centres_vox, self.model.session, spec, uncertainty=uncertainty
+            )
             return tuple(slice(0, n) for n in volume.data.shape[:2]), found
         # A window's width each way: room for windows that are centred again, and none of them is cut.
         reach_mm = max(spec.input.size or ()) * max(spec.input.spacing_mm)
         box = box_around(path.centres_vox, volume.frame, volume.data.shape, reach_mm)
         centres = path.centres_vox - [part.start for part in box]
         cropped = [image[box] for image in images]
-        return box, windows_model.segment_fractions(cropped, volume.frame, centres, self.model.session, spec)
+        return box, windows_model.segment_fractions(
+            cropped, volume.frame, centres, self.model.session, spec, uncertainty=uncertainty
+        )
 
     def _finish(self, fractions, volume):
         """Threshold, post-process, derive; fractions stay fractions if soft."""
@@ -205,6 +217,16 @@ class CordSegmenter:
             whole, part = (maps[name] for name in derived.minus or ())
             maps[derived.name] = np.maximum(whole - part, 0) if options.soft else whole & ~part
         return maps
+
+
+def slice_spread(found: Fractions) -> dict[tuple[int, str], float]:
+    """Sum of the spread over that of the fractions, by slice and output; slices without a tissue are left out."""
+    values = {}
+    for name, apart in found.spread.items():
+        total = found.maps[name].sum((0, 1), dtype=np.float64)
+        for k in np.flatnonzero(total > 0):
+            values[int(k), name] = float(apart[..., k].sum(dtype=np.float64) / total[k])
+    return values
 
 
 def missing_voxels(maps: Mapping[str, np.ndarray], volume: Volume, box: tuple[slice, ...]) -> list[bool]:

@@ -5,19 +5,28 @@ or flipped to an orientation), and a crop of whole pixels goes to the network: t
 Perone et al., Sci Rep 2018), or around the cord (sct_deepseg_sc: Gros et al., NeuroImage 2019).
 """
 
+import functools
+
 import numpy as np
 
-from sctseg7t.cord.windows_model import EDGE_MM, Fractions, lead_output
+from sctseg7t.cord.windows_model import EDGE_MM, Fractions, lead_output, only_largest
 from sctseg7t.errors import ModelError
 from sctseg7t.image.volume import Volume, from_order, to_order
 from sctseg7t.inference.segmenter import check_needs
-from sctseg7t.runtime.maps import network_maps
+from sctseg7t.runtime.ensemble import Ensemble
+from sctseg7t.runtime.maps import mirrored_maps
 from sctseg7t.runtime.session import Session
 from sctseg7t.zoo.spec import ModelSpec
 
 
 def slice_fractions(
-    volume: Volume, data: np.ndarray, centres_vox: np.ndarray, session: Session, spec: ModelSpec
+    volume: Volume,
+    data: np.ndarray,
+    centres_vox: np.ndarray,
+    session: Session | Ensemble,
+    spec: ModelSpec,
+    *,
+    uncertainty: bool = False,
 ) -> Fractions:
     """Run a network over whole slices.
 
@@ -29,9 +38,11 @@ def slice_fractions(
         One volume of it.
     centres_vox : (Z, 2) array
         Centre of each slice's crop, canonical voxels.
-    session : Session
+    session : Session or Ensemble
     spec : ModelSpec
         With the sampling method ``slices``.
+    uncertainty : bool
+        Give the spread too.
 
     Returns
     -------
@@ -56,17 +67,22 @@ def slice_fractions(
     middle = (centres + 0.5) * np.array(grid) / shape[:2] - 0.5
     starts = np.floor(middle + 0.5 + 1e-9).astype(int) - np.array(size) // 2
     crops = _crops(fine, starts, size, sampling.pad).astype(np.float32)
-    maps = network_maps(_normalised(crops, spec)[:, None], session, spec)
+    across = 2 + next(n for n, (axis, _) in enumerate(order[:2]) if axis == 0)
+    seen, each = _normalised(crops, spec)[:, None], functools.partial(only_largest, spec=spec)
+    maps, spread = mirrored_maps(seen, session, spec, across, uncertainty=uncertainty, each=each)
     cut = {o.name: maps[:, o.channel] for o in spec.outputs}
     for o in spec.outputs:
         if o.map_threshold is not None:
             cut[o.name] = cut[o.name] > o.map_threshold
     edge = _touches_edge(cut[lead_output(spec).name], starts, grid, spacing)
-    native = {}
-    for name, part in cut.items():
+
+    def native(part):
         whole = _pasted(part, starts, grid)
-        native[name] = from_order(np.clip(_resampled(whole, shape[:2], sampling.resample), 0, 1), order)
-    return Fractions(native, edge[np.argsort(height)], np.asarray(centres_vox, float))
+        return from_order(np.clip(_resampled(whole, shape[:2], sampling.resample), 0, 1), order)
+
+    apart = {} if spread is None else {o.name: native(spread[:, o.channel]) for o in spec.outputs}
+    found = {name: native(part) for name, part in cut.items()}
+    return Fractions(found, edge[np.argsort(height)], np.asarray(centres_vox, float), apart)
 
 
 def check_spec(spec: ModelSpec) -> None:
@@ -82,6 +98,7 @@ def check_spec(spec: ModelSpec) -> None:
         "input.normalisation must be zscore or percentile, over the stack": how
         in (("zscore", "stack"), ("percentile", "stack")),
         "centring.policy must be locator or image": spec.centring["policy"] in ("locator", "image"),
+        "ensemble_largest must name outputs": set(spec.ensemble_largest) <= {output.name for output in spec.outputs},
     }
     check_needs(spec, needs)
 

@@ -1,19 +1,23 @@
 """Networks that see a window of every slice, centred on the cord, in the anatomical frame."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from sctseg7t.image.frame import Frame
 from sctseg7t.image.windows import restore_windows, sample_windows
+from sctseg7t.inference.postprocess import components, keep_largest
 from sctseg7t.inference.segmenter import check_needs
-from sctseg7t.runtime.maps import network_maps
+from sctseg7t.runtime.ensemble import Ensemble
+from sctseg7t.runtime.maps import mirrored_maps
 from sctseg7t.runtime.session import Session
 from sctseg7t.zoo.spec import ModelSpec, OutputSpec
 
 # A window whose cord lies further than this from its centre is sampled again around it.
 RECENTRE_MM = 2.0
+# Below that a map shows nothing.
+_FAINT = 0.01
 # Cord this close to the window's border (mm) may be cut by it.
 EDGE_MM = 0.5
 
@@ -30,15 +34,24 @@ class Fractions:
         The cord reaches the border of the network's window.
     centres_vox : (Z, 2) float64
         Where the windows were, after re-centring.
+    spread : dict of str to (X, Y, Z) float32
+        How far what was said of each voxel lies apart, by output name; empty where nobody asked.
     """
 
     maps: dict
     touches_edge: np.ndarray
     centres_vox: np.ndarray
+    spread: dict = field(default_factory=dict)
 
 
 def segment_fractions(
-    images: Sequence[np.ndarray], frame: Frame, centres_vox: np.ndarray, session: Session, spec: ModelSpec
+    images: Sequence[np.ndarray],
+    frame: Frame,
+    centres_vox: np.ndarray,
+    session: Session | Ensemble,
+    spec: ModelSpec,
+    *,
+    uncertainty: bool = False,
 ) -> Fractions:
     """Run a window model along a centre line.
 
@@ -49,8 +62,10 @@ def segment_fractions(
     frame : Frame
         Of their slices.
     centres_vox : (Z, 2) array
-    session : Session
+    session : Session or Ensemble
     spec : ModelSpec
+    uncertainty : bool
+        Give the spread too.
 
     Returns
     -------
@@ -62,25 +77,31 @@ def segment_fractions(
         The entry asks for what window models cannot do, or the network lacks one of its outputs.
     """
     centres = np.array(centres_vox, float)
-    maps = _window_maps(images, frame, centres, session, spec)
+    maps, spread = _window_maps(images, frame, centres, session, spec, uncertainty)
     lead = lead_output(spec).channel
     if spec.centring["policy"] == "locator":
         moved = _recentred(maps[:, lead], frame, centres, spec)
         far = np.flatnonzero(frame.mm_between(moved, centres) > RECENTRE_MM)
         if far.size:
             centres[far] = moved[far]
-            maps[far] = _window_maps([image[..., far] for image in images], frame, centres[far], session, spec)
+            some = [image[..., far] for image in images]
+            maps[far], again = _window_maps(some, frame, centres[far], session, spec, uncertainty)
+            if spread is not None:
+                spread[far] = again
     names = [output.name for output in spec.outputs]
     channels = np.stack([maps[:, output.channel] for output in spec.outputs], 1)
     if {"SC", "GM"} <= set(names):
         sc, gm = names.index("SC"), names.index("GM")
         channels[:, gm] = np.minimum(channels[:, gm], channels[:, sc])
+    if spread is not None:
+        channels = np.concatenate([channels, spread[:, [output.channel for output in spec.outputs]]], 1)
     native = restore_windows(channels, frame, images[0].shape, centres, spec.input.spacing_mm[0])
-    return Fractions(dict(zip(names, native)), _touches_edge(maps[:, lead], spec), centres)
+    apart = dict(zip(names, native[len(names) :]))
+    return Fractions(dict(zip(names, native)), _touches_edge(maps[:, lead], spec), centres, apart)
 
 
-def _window_maps(images, frame, centres, session, spec):
-    """Probability maps (Z, C, H, W); rows to anterior, columns to the right."""
+def _window_maps(images, frame, centres, session, spec, uncertainty) -> tuple[np.ndarray, np.ndarray | None]:
+    """Probability maps (Z, C, H, W) and their spread; rows to anterior, columns to the right."""
     size, spacing = spec.input.size[0], spec.input.spacing_mm[0]
     channels = []
     for image in images:
@@ -89,16 +110,31 @@ def _window_maps(images, frame, centres, session, spec):
     stack = np.stack(channels, 1)
     transposed = spec.input.axes == "xy"
     stack = stack.swapaxes(2, 3) if transposed else stack
-    if spec.test_time.get("flip_lr"):
-        # The mean of both makes left and right equal by construction.
-        axis = 2 if transposed else 3
-        both = network_maps(np.concatenate([stack, np.flip(stack, axis)]), session, spec)
-        maps = (both[: len(stack)] + np.flip(both[len(stack) :], axis)) / 2
-    else:
-        maps = network_maps(stack, session, spec)
-    maps = maps.swapaxes(2, 3) if transposed else maps
+    found = mirrored_maps(
+        stack,
+        session,
+        spec,
+        2 if transposed else 3,
+        uncertainty=uncertainty,
+        each=lambda maps: only_largest(maps, spec),
+    )
     # What lies beyond the scan was never seen.
-    return maps * inside[:, None]
+    seen = inside[:, None]
+    maps, spread = (part if part is None or not transposed else part.swapaxes(2, 3) for part in found)
+    return maps * seen, None if spread is None else spread * seen
+
+
+def only_largest(maps: np.ndarray, spec: ModelSpec) -> np.ndarray:
+    """Maps (N, K, H, W) of one of several networks, with the largest piece alone of outputs whose entry says so."""
+    for output in (one for one in spec.outputs if one.name in spec.ensemble_largest):
+        fraction = maps[:, output.channel].transpose(1, 2, 0)
+        there = fraction >= output.lowest
+        kept = keep_largest(there)
+        # A piece goes with its faint border, which would count in the area.
+        pieces = components(fraction >= _FAINT, corners=True)
+        own = np.isin(pieces, np.unique(pieces[kept])) & ~there
+        maps[:, output.channel] = np.where(kept | own, fraction, 0).transpose(2, 0, 1)
+    return maps
 
 
 def check_spec(spec: ModelSpec) -> None:
@@ -118,6 +154,7 @@ def check_spec(spec: ModelSpec) -> None:
             output.suffix and (output.threshold is not None or output.binarise == "area") for output in spec.outputs
         ),
         "centring.policy must be locator or image": spec.centring["policy"] in ("locator", "image"),
+        "ensemble_largest must name outputs": set(spec.ensemble_largest) <= {output.name for output in spec.outputs},
     }
     check_needs(spec, needs)
 

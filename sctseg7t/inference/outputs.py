@@ -20,6 +20,8 @@ TABLES = {
     "levels": "_csa_perlevel.csv",
     "lesions": "_lesions.csv",
     "load": "_lesionload.csv",
+    # How far networks, or a network about a scan and its mirror image, disagree in each voxel.
+    "uncertainty": "_uncertainty.nii.gz",
     "newlesions": "_newlesions.csv",
     "changes": "_lesionchanges.csv",
     "followup": "_followup.csv",

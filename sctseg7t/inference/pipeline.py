@@ -103,15 +103,14 @@ def open_model(
 
 def _opened(chosen, device, options, threads, offline, watch) -> OpenModel:
     """A model with its networks loaded, and so the one that it hands scans on to."""
-    from sctseg7t.runtime.session import open_session
-    from sctseg7t.zoo.weights import weights
+    from sctseg7t.runtime.ensemble import open_networks
 
     clock = Clock()
-    session = open_session(weights(chosen.spec, offline=offline), device, threads)
+    session = open_networks(chosen.spec, device, threads, offline=offline)
     locator = None
     if chosen.locator_spec:
         # Small and fast on any device; where the segmenter's device was settled, it is not asked again.
-        locator = open_session(weights(chosen.locator_spec, offline=offline), session.device, threads)
+        locator = open_networks(chosen.locator_spec, session.device, threads, offline=offline)
     thin = _opened(chosen.thin, device, options, threads, offline, watch) if chosen.thin else None
     clock.lap("open")
     return OpenModel(
@@ -202,7 +201,7 @@ def segment(
         And the fields of :class:`Options`: `threshold` (float), `soft` (bool), `volumes` ("each", "mean"), `largest`
         (bool), `fill_holes` (bool), `remove_small` ({"min_voxels": n} or {"min_mm3": v}), `bias` ("auto", "on",
         "off"), `strip` ("auto", "stripped", "network", "hd-bet", "template"), `nan` ("zero", "refuse"),
-        `spaces` (grids on which a follow-up's masks are wanted too: "baseline", "halfway").
+        `spaces` (grids on which a follow-up's masks are wanted too: "baseline", "halfway"), `uncertainty` (bool).
 
     Returns
     -------

@@ -300,12 +300,14 @@ def common(plan: Plan) -> dict[str, Any]:
 
 def identity(spec: ModelSpec) -> dict[str, Any]:
     """Id, version, weights and their hash, and the hash of the whole entry of a model."""
-    weights = spec.files[0]
+    weights, *others = spec.networks
+    several = {"with": [{"weights": file.name, file.algorithm: file.digest} for file in others]} if others else {}
     return {
         "id": spec.id,
         "version": spec.version,
         "weights": weights.name,
         weights.algorithm: weights.digest,
+        **several,
         "entry_sha256": spec.entry_sha256,
     }
 

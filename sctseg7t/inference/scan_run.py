@@ -5,7 +5,7 @@ import os
 import threading
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
@@ -255,8 +255,13 @@ def _corrected(task: ScanTask, ours: Result, found: Mapping[str, Correction], de
     """What a network made, with the corrected masks in place of its own, measured again."""
     soft = bool(task.options.get("soft"))
     masks = {tissue: read_mask(image).data for tissue, image in ours.masks.items() if tissue != record.LABELS}
-    flags = {(t, row.slice): row.flags for t, table in enumerate(ours.tables) for row in getattr(table, "rows", ())}
-    return ours.corrected_by(_measured(task, ours.volume, masks, found, derived, flags, ours.details, soft))
+    rows = [(t, row) for t, table in enumerate(ours.tables) for row in getattr(table, "rows", ())]
+    known = {
+        "flags": {(t, row.slice): row.flags for t, row in rows},
+        "spread": {(t, row.slice, row.tissue): row.spread for t, row in rows if row.spread is not None},
+    }
+    result = ours.corrected_by(_measured(task, ours.volume, masks, found, derived, known, ours.details, soft))
+    return replace(result, uncertainty=ours.uncertainty)
 
 
 def again(task: ScanTask, volume: Volume, found: Mapping[str, Correction], before: Mapping[str, Any]) -> Result:
@@ -284,17 +289,20 @@ def again(task: ScanTask, volume: Volume, found: Mapping[str, Correction], befor
     soft = bool((before.get("options") or {}).get("soft"))
     derived = tuple(before.get("derived", ("WM",)))
     flags: dict[tuple[int, int], set[str]] = {}
+    spread: dict[tuple[int, int, str], float] = {}
     for row in read_csv(task.plan.tables.get("csa")):
         place = int(row.get("volume") or 0), int(row["slice"])
         flags.setdefault(place, set()).update(filter(None, row["flags"].split(";")))
-    return _measured(task, volume, masks, found, derived, flags, before, soft)
+        if row.get("spread"):
+            spread[*place, row["tissue"]] = float(row["spread"])
+    return _measured(task, volume, masks, found, derived, {"flags": flags, "spread": spread}, before, soft)
 
 
-def _measured(task, volume, masks, found, derived, flags, details, soft):
+def _measured(task, volume, masks, found, derived, known, details, soft):
     masks = {tissue: data if soft else data > 0.5 for tissue, data in masks.items()}
     masks |= {tissue: corrections.read(one, volume, soft=soft) for tissue, one in found.items()}
     ordered = {tissue: masks[tissue] for tissue in task.plan.masks if tissue in masks}
-    how = {"derived": derived, "files": task.plan.others, "flags": flags, "details": details, "soft": soft}
+    how = {"derived": derived, "files": task.plan.others, **known, "details": details, "soft": soft}
     result = remeasurer(record.kind_of(ordered))(volume, ordered, tuple(found), **how)
     result.warnings[:0] = [*volume.notes, *(one.words() for one in found.values())]
     result.warnings.extend(

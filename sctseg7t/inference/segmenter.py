@@ -16,6 +16,7 @@ from sctseg7t.image.masks import Readable
 from sctseg7t.image.nifti import save
 from sctseg7t.image.volume import Volume, load
 from sctseg7t.inference.roles import LEVELS, ROLES
+from sctseg7t.runtime.ensemble import Ensemble
 from sctseg7t.runtime.session import Session
 from sctseg7t.zoo.spec import ModelSpec
 
@@ -61,6 +62,9 @@ class Options:
         Voxels that are NaN or infinite: taken as ``zero``, with a warning, or a reason to ``refuse`` the scan.
     spaces : tuple of str
         Follow-ups: masks are also written on the ``baseline`` scan's grid and on the ``halfway`` one.
+    uncertainty : bool
+        Also give a map of how far the model's networks disagree, or a network about a scan and its mirror image, and
+        that as a number for each slice or lesion.
 
     Raises
     ------
@@ -78,6 +82,7 @@ class Options:
     strip: str = "auto"
     nan: str = "zero"
     spaces: tuple[str, ...] = ()
+    uncertainty: bool = False
 
     def __post_init__(self) -> None:
         if self.threshold is not None and not 0 < self.threshold < 1:
@@ -118,6 +123,8 @@ class Result:
         File suffix of every mask.
     kinds : sequence of str
         Kinds of its tables, see :data:`sctseg7t.inference.outputs.TABLES`.
+    uncertainty : nibabel image or None
+        Spread of what was said of each voxel, 0 to 0.5, the largest of all outputs; None where nobody asked.
     """
 
     volume: Volume
@@ -132,6 +139,7 @@ class Result:
     cut: dict[str, int] = field(default_factory=dict)
     suffixes: Mapping[str, str] = field(default_factory=dict)
     kinds: Sequence[str] = ()
+    uncertainty: SpatialImage | None = None
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.volume.data.shape))
@@ -184,7 +192,11 @@ class Result:
         for name, image in self.masks.items():
             if name not in leave:
                 save(image, plan.masks[name])
-        self.write_tables(plan.tables, masks=plan.masks, filename=filename)
+        tables = dict(plan.tables)
+        place = tables.pop("uncertainty", None)
+        if place and self.uncertainty is not None:
+            save(self.uncertainty, place)
+        self.write_tables(tables, masks=plan.masks, filename=filename)
 
     @property
     def usable(self) -> bool:
@@ -218,7 +230,7 @@ class OpenModel:
     ----------
     task : str
     spec : ModelSpec
-    session : Session
+    session : Session or Ensemble
     tissues : tuple of str
         Masks that were asked for, in the model's order.
     options : Options
@@ -234,11 +246,11 @@ class OpenModel:
 
     task: str
     spec: ModelSpec
-    session: Session
+    session: Session | Ensemble
     tissues: tuple[str, ...]
     options: Options = Options()
     locator_spec: ModelSpec | None = None
-    locator: Session | None = None
+    locator: Session | Ensemble | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     watch: Watch | None = None
     thin: "OpenModel | None" = None

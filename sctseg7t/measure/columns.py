@@ -160,6 +160,15 @@ IMAGE_MEASURES = (
         page_digits=1,
     ),
 )
+# How far what networks said lies apart; on the rows of their own outputs.
+SPREAD = Column(
+    "spread",
+    "",
+    "sum of the uncertainty map over that of the fractions: how far networks, or a network about a scan and its mirror "
+    "image, disagree; 0 if not at all; empty unless asked for, and for corrected masks and what is derived",
+    label="spread",
+    page_digits=3,
+)
 _FILE = Column("filename", description="the scan as it was given; in SCT's columns, the mask of the tissue")
 _VOLUME = Column("volume", description="volume of a 4D scan, from 0; empty for 3D")
 _TISSUE = Column("tissue", description="SC, GM or WM")
@@ -178,6 +187,7 @@ CSA_COLUMNS = (
     *CSA_MEASURES,
     Column("length_mm", "mm", "length along the centre line that the slice stands for"),
     *IMAGE_MEASURES,
+    SPREAD,
     _REASON,
     Column("flags", description="doubts about the slice, joined by ;"),
     _CORRECTED,
@@ -238,6 +248,7 @@ LESION_COLUMNS = (
     Column("infratentorial_fraction", "", "share of its volume in brain stem and cerebellum"),
     Column("probability_max", "", "highest probability that the model gave one of its voxels"),
     Column("probability_mean", "", "mean of these"),
+    Column("spread", "", "mean of the uncertainty map over its voxels; empty unless asked for, and if corrected"),
     _REASON,
     Column("flags", description="doubts about the lesion, joined by ;"),
     _CORRECTED,

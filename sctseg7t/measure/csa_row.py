@@ -55,5 +55,6 @@ class CsaRow:
     length_mm: float | None = None
     gm_wm_contrast: float | None = None
     gm_wm_cnr: float | None = None
+    spread: float | None = None
     reason: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()

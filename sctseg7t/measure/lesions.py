@@ -50,6 +50,7 @@ class Lesion:
     infratentorial_fraction: float | None = None
     probability_max: float | None = None
     probability_mean: float | None = None
+    spread: float | None = None
     flags: tuple[str, ...] = ()
 
     @property
@@ -115,6 +116,7 @@ def measure_lesions(
     *,
     min_diameter_mm: float = 3.0,
     probability: np.ndarray | None = None,
+    spread: np.ndarray | None = None,
     connectivity: int = 26,
 ) -> LesionTable:
     """Label and measure the lesions of a mask.
@@ -131,6 +133,8 @@ def measure_lesions(
         Lesions below are listed, not counted.
     probability : (X, Y, Z) array, optional
         Of lesion, for the largest and mean value in each.
+    spread : (X, Y, Z) array, optional
+        How far what was said of each voxel lies apart, for its mean in each.
     connectivity : {6, 18, 26}
         Neighbours: by faces; faces and edges; faces, edges and corners.
 
@@ -155,7 +159,7 @@ def measure_lesions(
     known = zip(
         np.split(voxels, start[1:]) if len(start) else [],
         locate(voxels, start, affine[:3, :3], regions),
-        _chances(voxels, start, probability),
+        _chances(voxels, start, probability, spread),
     )
     lesions = tuple(
         _lesion(number, part, affine, mask.shape, min_diameter_mm, location | chance)
@@ -265,12 +269,16 @@ def _load_ml(lesions):
 # --- how sure -----------------------------------------------------------------------
 
 
-def _chances(voxels, start, probability):
-    if probability is None or not len(start):
-        return [{}] * len(start)
-    values = probability[tuple(voxels.T)].astype(np.float64)
-    mean = np.add.reduceat(values, start) / np.diff(start, append=len(voxels))
-    return [
-        {"probability_max": float(most), "probability_mean": float(some)}
-        for most, some in zip(np.maximum.reduceat(values, start), mean)
-    ]
+def _chances(voxels, start, probability, spread):
+    found = [{} for _ in start]
+    for name, image in (("probability_mean", probability), ("spread", spread)):
+        if image is None or not len(start):
+            continue
+        values = image[tuple(voxels.T)].astype(np.float64)
+        mean = np.add.reduceat(values, start) / np.diff(start, append=len(voxels))
+        most = np.maximum.reduceat(values, start)
+        for own, some, largest in zip(found, mean, most):
+            own[name] = float(some)
+            if image is probability:
+                own["probability_max"] = float(largest)
+    return found

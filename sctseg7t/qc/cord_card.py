@@ -1,6 +1,7 @@
 """A cord's card: every slice as a picture, and its masks measured again and compared with the run's table."""
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ from sctseg7t.cord.measuring import measure_volume
 from sctseg7t.image.grid import Grid
 from sctseg7t.inference.record import Record
 from sctseg7t.measure.checks import PAST_END
-from sctseg7t.measure.columns import CSA_MEASURES, IMAGE_MEASURES, TISSUES
+from sctseg7t.measure.columns import CSA_MEASURES, IMAGE_MEASURES, SPREAD, TISSUES
 from sctseg7t.qc.cord_strip import sagittal_strip
 from sctseg7t.qc.load_saved import Saved, number, read_rows
 from sctseg7t.report.slice_images import cord_window, cut, encode_all, mask_paths, overview, to_grays
 from sctseg7t.text import ranges
 
-SHOWN = tuple(column for column in (*CSA_MEASURES, *IMAGE_MEASURES) if column.page_digits is not None)
+SHOWN = tuple(column for column in (*CSA_MEASURES, *IMAGE_MEASURES, SPREAD) if column.page_digits is not None)
 _FOUND_AGAIN = ("sc_", "gm_", "empty_", PAST_END)
 # Half a pixel of rounding in the table's own digits is no difference.
 _TOLERANCE_MM2, _TOLERANCE = 0.05, 0.005
@@ -91,8 +92,8 @@ def read_csa_table(path: Path | None) -> dict[tuple[int, int, str | None], dict[
     Returns
     -------
     dict of (volume, slice, tissue) to dict
-        ``flags`` (list), ``level`` (str or None), ``area_mm2`` (float or None). Empty where there is no table.
-        SCT's columns name neither tissue nor plain area: these are None.
+        ``flags`` (list), ``level`` (str or None), ``area_mm2`` and ``spread`` (float or None). Empty where there is no
+        table. SCT's columns name neither tissue nor plain area: these are None.
     """
     found = {}
     for row in read_rows(path) or ():
@@ -104,6 +105,7 @@ def read_csa_table(path: Path | None) -> dict[tuple[int, int, str | None], dict[
                 "flags": [flag for flag in (row.get("flags") or "").split(";") if flag],
                 "level": row.get("VertLevel" if sct else "level") or None,
                 "area_mm2": number(row.get("area_mm2")),
+                "spread": number(row.get("spread")),
             }
     return found
 
@@ -122,10 +124,12 @@ def _rows(csa, t, table):
     for row in csa.rows:
         found = rows.setdefault(row.slice, {"t": t, "k": row.slice, "flags": []})
         found["flags"] += [flag for flag in row.flags if flag not in found["flags"]]
+        written = table.get((t, row.slice, row.tissue)) or table.get((t, row.slice, None)) or {}
+        # Masks do not tell how far networks disagreed about them.
+        row = replace(row, spread=written.get("spread"))
         values = ((getattr(row, column.name), column.page_digits) for column in SHOWN)
         found[row.tissue] = [value if value is None else round(float(value), digits) for value, digits in values]
-        written = table.get((t, row.slice, row.tissue)) or table.get((t, row.slice, None))
-        if written and written["level"]:
+        if written.get("level"):
             found["level"] = written["level"]
     return [rows[k] for k in sorted(rows)]
 

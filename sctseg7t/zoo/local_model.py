@@ -41,7 +41,7 @@ def spec_from_onnx(path: AnyPath) -> ModelSpec:
             f"({describe(spec.files[0])}): export the model again, or correct the entry "
             f"(the file has {path.stat().st_size} bytes, sha256 {file_digest(path)})"
         )
-    return check_tool_version(replace(spec, local_path=path.resolve()))
+    return check_tool_version(replace(_with_places(spec, path), local_path=path.resolve()))
 
 
 def spec_from_entry(path: AnyPath) -> ModelSpec:
@@ -63,15 +63,20 @@ def spec_from_entry(path: AnyPath) -> ModelSpec:
     path = Path(path)
     if not (path.is_file() and os.access(path, os.R_OK)):
         raise ModelError(f"{path}: no such model entry, or it may not be read")
-    spec = _read_entry(path)
-    beside = (str(path.resolve().parent / file.name) for file in spec.files)
-    files = tuple(replace(file, urls=(*file.urls, place)) for file, place in zip(spec.files, beside))
-    return check_tool_version(replace(spec, files=files))
+    return check_tool_version(_with_places(_read_entry(path), path))
 
 
 def model_at(path: AnyPath) -> ModelSpec:
     """The model of a network with its entry beside it, or of an entry; see :func:`~sctseg7t.zoo.spec.is_path`."""
     return spec_from_onnx(path) if str(path).endswith(".onnx") else spec_from_entry(path)
+
+
+def _with_places(spec: ModelSpec, path: Path) -> ModelSpec:
+    """A model whose files may also lie beside its entry or network."""
+    beside = (str(path.resolve().parent / file.name) for file in spec.files)
+    return replace(
+        spec, files=tuple(replace(file, urls=(*file.urls, place)) for file, place in zip(spec.files, beside))
+    )
 
 
 def _read_entry(path: Path) -> ModelSpec:

@@ -169,6 +169,8 @@ def read_json(path: AnyPath, what: str) -> dict:
 def parse_model(raw: dict, folder: Path) -> ModelSpec:
     """Return the :class:`ModelSpec` of an entry; relative URLs in it start at ``folder``."""
     given = raw["input"]
+    if raw.get("ensemble") and any(file.get("format", "onnx") != "onnx" for file in raw["files"]):
+        raise ValueError(f"{raw['id']}: every file of an ensemble must be an ONNX network")
     sampling = Sampling(**given.get("sampling", {}))
     return _record(
         ModelSpec,

@@ -20,7 +20,7 @@ from sctseg7t.zoo.edit import pin, put_model, write_entry
 from sctseg7t.zoo.local_model import model_at, schema_problem
 from sctseg7t.zoo.manifest import SCHEMA_VERSION, load_manifest, read_json, shipped_manifest, zoos_dir
 from sctseg7t.zoo.spec import AnyPath
-from sctseg7t.zoo.weights import weights
+from sctseg7t.zoo.weights import all_weights
 
 MANIFEST = "models.json"
 
@@ -62,15 +62,17 @@ def publish(models: Sequence[AnyPath], folder: AnyPath, *, licence: str | None =
             empty = {"schema_version": SCHEMA_VERSION, "updated": date.today().isoformat(), "tasks": {}}
             write_entry(manifest, empty | {"models": [], "datasets": []})
         for spec in specs:
-            network = weights(spec)
-            card = network.with_suffix(".md")
-            for source in (network, card):
+            networks = all_weights(spec)
+            for source in (*networks, networks[0].with_suffix(".md")):
                 if source.is_file():
                     with open(source, "rb") as content, writing(place / source.name) as stream:
                         shutil.copyfileobj(content, stream)
                     written.append(place / source.name)
-            file = {**spec.raw["files"][0], **pin(place / network.name), "path": network.name, "urls": [network.name]}
-            entry = {**spec.raw, "files": [file], "default": True, "licence": spec.raw.get("licence") or licence}
+            files = [
+                {**raw, **pin(place / network.name), "path": network.name, "urls": [network.name]}
+                for raw, network in zip(spec.raw["files"], networks)
+            ]
+            entry = {**spec.raw, "files": files, "default": True, "licence": spec.raw.get("licence") or licence}
             put_model(manifest, entry)
     except OSError as error:
         raise OutputError(f"{folder}: cannot publish into it: {error.strerror or error}") from error

@@ -186,6 +186,11 @@ class ModelSpec:
         In order, ``{"op": name, "params": {...}}``.
     centring : dict
         ``{"policy": "locator", "model": id}``, ``{"policy": "image"}`` or ``{"policy": "none"}``.
+    ensemble : str or None
+        How several networks become one: ``mean``, ``median`` or ``vote`` of their probabilities; every one of `files`
+        is a network then. None: the first file is the network.
+    ensemble_largest : tuple of str
+        Outputs of which the largest piece alone counts, in each network's map of a slice.
     thinner : dict or None
         ``{"below_mm": 5, "model": id}``: scans whose slices are thinner than that are handed on to that model.
     raw : dict
@@ -211,6 +216,8 @@ class ModelSpec:
     comparison: dict = field(default_factory=dict)
     test_time: dict = field(default_factory=dict)
     thinner: dict | None = None
+    ensemble: str | None = None
+    ensemble_largest: tuple[str, ...] = ()
     default: bool = False
     deprecated: bool = False
     min_tool_version: str = "0"
@@ -224,6 +231,11 @@ class ModelSpec:
     def label(self) -> str:
         """``id@version``."""
         return f"{self.id}@{self.version}"
+
+    @property
+    def networks(self) -> tuple[FileSpec, ...]:
+        """The files that are networks: all of an ensemble, else the first."""
+        return self.files if self.ensemble else self.files[:1]
 
     @property
     def is_foreign(self) -> bool:

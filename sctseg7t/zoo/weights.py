@@ -1,4 +1,4 @@
-"""The verified weights of a model: the file that a session loads."""
+"""The verified weights of a model: the files that sessions load."""
 
 from pathlib import Path
 
@@ -37,3 +37,10 @@ def weights(spec: ModelSpec, *, offline: bool = False) -> Path:
     from sctseg7t.zoo.download import fetch
 
     return fetch(spec.files[0], offline=offline)
+
+
+def all_weights(spec: ModelSpec, *, offline: bool = False) -> list[Path]:
+    """Paths of every network of a model; parameters and errors as of :func:`weights`."""
+    from sctseg7t.zoo.download import fetch
+
+    return [weights(spec, offline=offline), *(fetch(file, offline=offline) for file in spec.networks[1:])]

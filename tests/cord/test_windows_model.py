@@ -8,17 +8,18 @@ import pytest
 from sctseg7t.cord.windows_model import RECENTRE_MM, check_spec, segment_fractions
 from sctseg7t.errors import ModelError
 from sctseg7t.image.frame import frame_of
+from sctseg7t.runtime.ensemble import Ensemble
 
 SIZE, SPACING = 128, 0.17578125
 AXIS = (np.arange(SIZE) - (SIZE - 1) / 2) * SPACING
 
 
-def spec(outputs=("SC", "GM"), axes="yx", flip=False, policy="image", **changes):
+def spec(outputs=("SC", "GM"), axes="yx", flip=False, policy="image", ensemble=None, largest=(), **changes):
     normalisation = {
         "name": changes.pop("normalisation", "zscore"),
         "parameters": {"scope": changes.pop("scope", "slice")},
     }
-    output = {"threshold": 0.5, "binarise": "threshold", "suffix": "_x", **changes.pop("output", {})}
+    output = {"threshold": 0.5, "binarise": "threshold", "lowest": 0.25, "suffix": "_x", **changes.pop("output", {})}
     fields = {
         "size": (SIZE, SIZE),
         "spacing_mm": (SPACING, SPACING),
@@ -35,6 +36,8 @@ def spec(outputs=("SC", "GM"), axes="yx", flip=False, policy="image", **changes)
         activation="sigmoid",
         centring={"policy": policy},
         test_time={"flip_lr": flip},
+        ensemble=ensemble,
+        ensemble_largest=largest,
     )
 
 
@@ -259,3 +262,52 @@ def test_entry_that_cannot_be_served_is_a_model_error(changes):
         check_spec(entry)
         segment_fractions([data], frame, centres, Stub(lambda image: np.stack([disc(4), disc(2)])), entry)
     assert "\n" not in str(caught.value)
+
+
+class TestEnsemble:
+    """Three networks as one, in closed form: two discs that agree and one that has a second piece."""
+
+    def run(self, rule, largest=(), uncertainty=True, answers=None):
+        data, centres, frame = scan((0.35, 0.35), [(0, 0)])
+        odd = np.maximum(disc(4), disc(1.5, x=8))
+        answers = answers or (disc(4), disc(4), odd)
+        session = Ensemble(tuple(Stub(lambda image, a=a: a[None]) for a in answers))
+        how = spec(["SC"], ensemble=rule, largest=largest)
+        return segment_fractions([data], frame, centres, session, how, uncertainty=uncertainty)
+
+    @pytest.mark.parametrize(("rule", "extra"), [("mean", 1 / 3), ("median", 0.0), ("vote", 1 / 3)])
+    def test_a_piece_that_one_network_sees(self, rule, extra):
+        found = self.run(rule)
+        more = area(found.maps["SC"], (0.35, 0.35))[0] - disc_area(4)
+        # Votes cut each map at half, which leaves out the soft border's tail.
+        assert more == pytest.approx(extra * disc_area(1.5), abs=0.35)
+        apart = area(found.spread["SC"], (0.35, 0.35))[0]
+        assert apart == pytest.approx(np.sqrt(2) / 3 * disc_area(1.5), rel=0.05)
+
+    def test_the_largest_piece_of_each_comes_first_where_the_entry_says_so(self):
+        found = self.run("mean", largest=("SC",))
+        assert area(found.maps["SC"], (0.35, 0.35))[0] == pytest.approx(disc_area(4), rel=0.01)
+        assert area(found.spread["SC"], (0.35, 0.35))[0] < 0.1
+
+    def test_networks_that_agree_are_one_and_have_no_spread(self):
+        found, alone = self.run("median", answers=[disc(4)] * 3), self.run("mean", answers=[disc(4)])
+        np.testing.assert_allclose(found.maps["SC"], alone.maps["SC"], atol=1e-6)
+        assert found.spread["SC"].max() < 1e-6
+
+    def test_nobody_asked(self):
+        assert self.run("mean", uncertainty=False).spread == {}
+
+    @pytest.mark.parametrize("flip", [False, True])
+    def test_one_network_is_asked_about_the_mirror_image(self, flip):
+        data, centres, frame = scan((0.35, 0.35), [(0, 0)])
+        # Answers 1 mm to the right of the middle whatever it sees: the mirror image's answer lies 1 mm to the left.
+        stub = Stub(lambda image: disc(4, x=1.0)[None])
+        found = segment_fractions([data], frame, centres, stub, spec(["SC"], flip=flip), uncertainty=True)
+        between = np.abs(disc(4, x=1.0) - disc(4, x=-1.0)).sum() * SPACING**2 / 2
+        assert area(found.spread["SC"], (0.35, 0.35))[0] == pytest.approx(between, rel=0.01)
+        own = disc(4, x=1.0) if not flip else (disc(4, x=1.0) + disc(4, x=-1.0)) / 2
+        assert found.maps["SC"].max() <= own.max() + 1e-6
+
+    def test_an_output_that_is_not_there_is_no_largest_one(self):
+        with pytest.raises(ModelError, match="ensemble_largest must name outputs"):
+            check_spec(spec(["SC"], ensemble="mean", largest=("XX",)))
