@@ -15,7 +15,7 @@ from sctseg7t.qc.brain_times import add_times
 from sctseg7t.qc.brain_view import choose_view
 from sctseg7t.qc.load_saved import Saved, number, read_rows
 
-COLUMNS = ("id", "counted", "volume_mm3", "diameter_mm", "location", "slice", "at", "flags")
+COLUMNS = ("id", "counted", "volume_mm3", "diameter_mm", "location", "slice", "at", "spread", "flags")
 # A mask in more pieces is noise: nobody reads on.
 MOST_ROWS = 500
 # Some groups count lesions from this volume on.
@@ -180,6 +180,7 @@ def _row(lesion, places, labels, view):
         places.get(lesion.id, {}).get("location") or None,
         k,
         at,
+        number(places.get(lesion.id, {}).get("spread")),
         list(lesion.flags),
     ]
 

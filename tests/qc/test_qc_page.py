@@ -127,6 +127,17 @@ def test_gray_matter_that_the_picture_does_not_show_is_flagged(results, make):
     assert card["rows"][0]["GM"][cnr] > 4 and card["rows"][0]["SC"][cnr] is None
 
 
+def test_the_spread_of_slices_comes_from_the_table(results, make):
+    write_scan(results)
+    (place,) = results.glob("*_csa.csv")
+    head, *rest = place.read_text().splitlines()
+    lines = [f"{head},spread", *(f"{line},{0.125 if ',SC,' in line else ''}" for line in rest)]
+    place.write_text("\n".join(lines) + "\n")
+    card = only_card(make())
+    at = [name for name, *_ in card["columns"]].index("spread")
+    assert all(row["SC"][at] == 0.125 and row["GM"][at] is None for row in card["rows"])
+
+
 def test_table_of_other_masks_is_noticed(results, make):
     write_scan(results)
     table = next(results.glob("*_csa.csv"))

@@ -135,17 +135,17 @@
     if (!card.lesions || !card.lesions.length) return null;
     const all = card.lesions.map((values) => Object.fromEntries(card.lesion_columns.map((name, n) => [name, values[n]])));
     const total = card.load.n_lesions + card.load.n_small;
-    const flagged = all.some((lesion) => lesion.flags.length);
+    const flagged = all.some((lesion) => lesion.flags.length), doubted = all.some((lesion) => (lesion.spread ?? null) !== null);
     const hints = [total > all.length ? `The ${all.length} largest of ${total}; the others are not outlined either.` : null, card.load.n_small ? 'Gray: small, not counted.' : null].filter(Boolean);
     const row = (lesion) => {
       const k = lesion.slice;
       const name = el('button', { 'aria-label': `Show lesion ${lesion.id} on slice ${k}` }, String(lesion.id));
       return el('tr', { class: lesion.counted ? null : 'small', 'data-lesion': lesion.id, 'data-k': k, onclick: () => QC.view.chooseLesion({ id: lesion.id, k, c: lesion.at[0], r: lesion.at[1] }) },
         el('td', {}, name), el('td', {}, number(lesion.volume_mm3, lesion.volume_mm3 < 100 ? 1 : 0)), el('td', {}, number(lesion.diameter_mm)), el('td', {}, lesion.location ? place(lesion.location) : '\u2013'),
-        el('td', {}, String(k)), flagged ? el('td', { class: 'flag' }, lesion.flags.map(QC.flagText).join('; ')) : null);
+        doubted ? el('td', {}, number(lesion.spread, 2)) : null, el('td', {}, String(k)), flagged ? el('td', { class: 'flag' }, lesion.flags.map(QC.flagText).join('; ')) : null);
     };
     return section('Each lesion, the largest first', el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Numbers of each lesion' },
-      el('table', { class: 'lesions' }, el('thead', {}, el('tr', {}, ['id', 'mm\u00b3', 'mm', 'location', 'slice', ...(flagged ? ['flags'] : [])].map((t) => el('th', { scope: 'col' }, t)))), el('tbody', {}, all.map(row)))),
+      el('table', { class: 'lesions' }, el('thead', {}, el('tr', {}, ['id', 'mm\u00b3', 'mm', 'location', ...(doubted ? ['spread'] : []), 'slice', ...(flagged ? ['flags'] : [])].map((t) => el('th', { scope: 'col' }, t)))), el('tbody', {}, all.map(row)))),
       hints.length ? el('p', { class: 'hint' }, hints.join(' ')) : null);
   }
 
@@ -176,7 +176,8 @@
     for (const tissue of ['GM', 'WM']) if (has(tissue)) shown.push([tissue, (row) => area(row, tissue), 1]);
     if (has('SC') && has('GM')) shown.push(['GM/SC', (row) => (area(row, 'SC') && area(row, 'GM') ? area(row, 'GM') / area(row, 'SC') : null), 3]);
     const main = has('SC') ? 'SC' : 'GM';
-    for (const [name, title, digits] of card.columns) if (!name.startsWith('area_')) shown.push([title, (row) => pick(row, name.startsWith('gm_') ? 'GM' : main, name), digits]);
+    for (const [name, title, digits] of card.columns) if (!name.startsWith('area_') && name !== 'spread') shown.push([title, (row) => pick(row, name.startsWith('gm_') ? 'GM' : main, name), digits]);
+    for (const tissue of ['SC', 'GM']) if (rows.some((row) => (pick(row, tissue, 'spread') ?? null) !== null)) shown.push([`${tissue} spread`, (row) => pick(row, tissue, 'spread'), 3]);
     const body = rows.map((row) => el('tr', { 'data-k': row.k, onclick: () => QC.view.choose(row.k) },
       shown.map(([, value, digits]) => el('td', {}, number(value(row), digits))), el('td', { class: 'flag' }, (row.flags || []).map(QC.flagText).join('; '))));
     return section('Slices (areas in mm\u00b2)', el('div', { class: 'scroll', tabindex: 0, role: 'region', 'aria-label': 'Numbers of each slice' },
