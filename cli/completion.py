@@ -83,7 +83,7 @@ def script(shell: str) -> str:
     environment.filters["escaped"] = lambda text: re.sub(r"([\[\]:\\])", r"\\\1", text)
     template = environment.from_string({"bash": _BASH, "zsh": _ZSH, "fish": _FISH}[shell])
     known = _known()
-    return template.render(commands=[_command(name, known) for name in COMMANDS]).strip()
+    return template.render(commands=[_command(name, known) for name in ("sct7t", *COMMANDS)]).strip()
 
 
 def _known() -> dict[str, list[str]]:
@@ -120,4 +120,4 @@ def _command(name: str, known: dict[str, list[str]]) -> tuple[str, list[str], li
     ]
     first = list(next((action.choices for action in arguments if action.choices), ()))
     later = next((known[action.dest] for action in arguments if action.dest in known), [])
-    return f"sct7t_{name}", first, later, options
+    return parser.prog, first, later, options

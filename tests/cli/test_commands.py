@@ -26,7 +26,7 @@ def parser_of(name):
 
 def parsers():
     """Every command's parser and those of its verbs."""
-    for parser in map(parser_of, COMMANDS):
+    for parser in map(parser_of, ("sct7t", *COMMANDS)):
         yield from (parser, *parser.verbs.values())
 
 
