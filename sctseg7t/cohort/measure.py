@@ -9,19 +9,18 @@ from typing import Any
 from sctseg7t.cohort.mask_sets import MaskSet
 from sctseg7t.cord.mask_files import ROLES, measure_masks
 from sctseg7t.cord.measuring import EMPTY, OF_THE_RUN, write_tables
-from sctseg7t.errors import InputError, OutputError, UserError
+from sctseg7t.errors import InputError, OutputError
 from sctseg7t.files import read_csv, write_json
 from sctseg7t.inference import outputs
 from sctseg7t.inference.corrections import entry, of_record
 from sctseg7t.inference.outputs import MEASURE_SIDECAR, TABLES, Plan, sct_tables
 from sctseg7t.inference.record import FAILED, NOTHING_FOUND, OK, common, failure, file_hashes, place_record
 from sctseg7t.inference.roles import SCAN
-from sctseg7t.inference.scan_run import Outcome
+from sctseg7t.inference.scan_run import Outcome, explain
 from sctseg7t.measure.columns import TISSUES
 from sctseg7t.measure.csa import CsaTable
 from sctseg7t.measure.normalise import Normalisation
 from sctseg7t.measure.sct_tables import PER, write_sct_csv
-from sctseg7t.text import one_line
 
 # Flags of a run's table that are not found again from the masks.
 _KEPT = (*OF_THE_RUN, "voxels_missing")
@@ -97,14 +96,8 @@ def measure_to_files(one: MaskSet, plan: Plan, choice: Choice) -> Outcome:
         return _measure(one, plan, choice)
     except OutputError:
         raise
-    except UserError as err:
-        return _failed(one, plan, err, "input")
-    except MemoryError:
-        return _failed(one, plan, f"{_source(one)}: not enough memory; close other programs", "memory")
     except Exception as err:  # noqa: BLE001
-        # A fault of the tool's own: it must not cost the other scans.
-        reason = one_line(f"{type(err).__name__}: {err}", 300)
-        return _failed(one, plan, f"{_source(one)}: internal error ({reason}); please report it", "internal")
+        return _failed(one, plan, *explain(err, plan))
 
 
 def _failed(one: MaskSet, plan: Plan, error: object, kind: str) -> Outcome:

@@ -145,25 +145,27 @@ def segment_to_files(
     """
     try:
         return _segment(segmenter, task, ahead, say)
-    except OutputError as err:
-        return fail(task, err, "output")
-    except UserError as err:
-        return fail(task, err, "input")
-    except MemoryError:
-        say(traceback.format_exc())
-        return fail(task, f"{task.plan.source}: not enough memory; crop the scan or close other programs", "memory")
-    except OSError as err:
-        say(traceback.format_exc())
-        place = err.filename or task.plan.sidecar.parent
-        text = f"{place}: cannot be read or written ({err.strerror or err}); check the disk and the folder, run again"
-        return fail(task, text, "output")
     except Exception as err:  # noqa: BLE001
-        # A fault of the tool's own: it must not cost the other scans.
-        say(traceback.format_exc())
-        reason = one_line(f"{type(err).__name__}: {err}", 300)
-        return fail(
-            task, f"{task.plan.source}: internal error ({reason}); please report it, with the traceback", "internal"
-        )
+        text, kind = explain(err, task.plan)
+        if not isinstance(err, UserError):
+            say(traceback.format_exc())
+        return fail(task, text, kind)
+
+
+def explain(err: Exception, plan: Plan) -> tuple[str, str]:
+    """What is told of an error in the work on a scan, in one line, and its kind.
+
+    One that is nobody's wrong input is a fault of the tool's own: it must not cost the other scans.
+    """
+    if isinstance(err, UserError):
+        return str(err), "output" if isinstance(err, OutputError) else "input"
+    if isinstance(err, MemoryError):
+        return f"{plan.source}: not enough memory; crop the scan or close other programs", "memory"
+    if isinstance(err, OSError):
+        place, why = err.filename or plan.sidecar.parent, err.strerror or err
+        return f"{place}: cannot be read or written ({why}); check the disk and the folder, run again", "output"
+    reason = one_line(f"{type(err).__name__}: {err}", 300)
+    return f"{plan.source}: internal error ({reason}); please report it", "internal"
 
 
 def fail(task: ScanTask, error: object, kind: str, *, clear: bool = True) -> Outcome:
