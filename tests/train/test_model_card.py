@@ -81,7 +81,10 @@ def test_is_written_again_with_pictures_when_results_arrive(run, manifest):
     path.with_name(f"{path.stem}-failures.png").write_bytes(b"")
     row = {"dataset": "here", "role": "test", "structure": "GM", "metric": "Dice", "mean": 0.5, "units": "1"}
     text = record_evaluation(manifest, "cord_gm_sc", [row]).read_text()
-    assert f"![Slices on which cord_gm_sc does worst]({path.stem}-failures.png)" in text and "### here (test)" in text
+    assert (
+        f"![Slices of simulated scans on which cord_gm_sc does worst]({path.stem}-failures.png)" in text
+        and "### here (test)" in text
+    )
     assert schema_problem(json.loads(manifest.read_text())) is None
 
 
