@@ -6,6 +6,8 @@ Three subjects, four sessions (gm-challenge, 3 T), two runs each; run 1 has mask
 network is trained on the other subjects' sessions by the recipe ``fine_tune_cord`` and measured on both runs of the
 one left out. Beside it stand the network as it starts, and a scan of another site (sct-testing t2s), which no training
 saw. Scan-rescan figures are those of the comparison: coefficients of variation of the area between the two runs.
+The slope of measured against true GM area, and the GM drawn where it was erased, are those of response.py -quick, on
+the same scans: each by the network that has not seen its subject.
 
 These are development scans, and their GM masks began as sct_deepseg_gm's output: part of the gain is the way of
 drawing. Trainings that are in the folder already are not repeated.
@@ -17,6 +19,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+from perturb import Case
+from response import MOVES_PX, erased, gm_line
 from scans import CHALLENGE, scans
 
 from sctseg7t.report.results_page import name_models, table
@@ -94,6 +98,28 @@ def figures(comparison, method, structure):
     }
 
 
+def followed(networks):
+    """Whether GM areas follow the true ones: slope, GM (mm2) drawn where erased, least share without or flagged."""
+    from sctseg7t.inference.pipeline import open_segmenter
+
+    slopes, drawn = [], []
+    for network, known in networks:
+        segmenter = open_segmenter(None, str(network), "cpu", threads=1)
+        for scan in known:
+            case = Case.load(scan)
+            slopes.append(gm_line(case, segmenter, moves_px=MOVES_PX[::3])["GM"].fit[0])
+            drawn.append(erased(case, segmenter))
+    areas, _, told = zip(*drawn)
+    return [
+        f"{np.mean(slopes):.3f}",
+        f"{min(slopes):.2f} to {max(slopes):.2f}",
+        f"{np.mean(areas):.2f}",
+        f"{max(areas):.2f}",
+        f"{min(told):.0%}",
+    ]
+
+
+FOLLOWED = ("", "slope of GM", "of a scan", "erased, GM mm²", "most of a scan", "none or flagged")
 COLUMNS = {
     "dice": ("Dice", "{:.4f}"),
     "worst": ("worst slice", "{:.3f}"),
@@ -161,6 +187,8 @@ def _run(args):
                 gain = np.array([row["dice"] for name, row in rows.items() if name != "as it starts"])
                 gain = gain - rows["as it starts"]["dice"]
                 print(f"\nGain in Dice: {gain.mean():+.4f} ({', '.join(f'{g:+.4f}' for g in gain)} by seed)")
+        print(f"\n{title}: does the area follow?\n")
+        table(FOLLOWED, [[name, *followed(networks)] for name, networks in models.items()])
     if any(took > 5 for took in seconds):
         print(f"\nCPU seconds of a training (one thread): {np.mean([t for t in seconds if t > 5]):.0f}")
 
