@@ -1,43 +1,14 @@
 """The engine of many machines, on a real scheduler with real workers on loopback, some of them killed."""
 
-import contextlib
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 from batch_helpers import fifo, make_bids, masks, record, start, wait_for, worker_of
+from dask_cluster import cluster
 
 pytest.importorskip("distributed", reason="needs the extra dask")
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals and named pipes are other things on Windows")
-
-
-@contextlib.contextmanager
-def cluster(folder, workers, **settings):
-    """A scheduler and workers, as processes of their own: the scheduler's address."""
-    env = {**os.environ, "OMP_NUM_THREADS": "1", **settings}
-    folder.mkdir()
-    file, started = folder / "scheduler.json", []
-
-    def run(name, *argv):
-        log = open(folder / f"{name}.log", "w")  # noqa: SIM115
-        line = [sys.executable, "-m", f"distributed.cli.dask_{name.rstrip('0123456789')}", "--no-dashboard", *argv]
-        started.append(subprocess.Popen(line, env=env, stdout=log, stderr=log, cwd=folder, start_new_session=True))
-
-    try:
-        run("scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file))
-        wait_for(file.exists)
-        for number in range(workers):
-            run(f"worker{number}", "--scheduler-file", str(file), "--nthreads", "1", "--host", "127.0.0.1")
-        import json
-
-        yield wait_for(lambda: json.loads(file.read_text()))["address"]
-    finally:
-        for process in started:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
 
 
 def test_a_worker_is_lost_a_scan_hangs_and_all_others_are_the_same_bits(small, tmp_path):

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from train_helpers import Log, read_json, save_scan, weights
+from train_helpers import SMALL, Log, read_json, save_people, save_scan, weights
 
 from sctseg7t.errors import InputError
 from sctseg7t.inference.pipeline import open_segmenter
@@ -26,21 +26,6 @@ from sctseg7t.train.strategies import freeze, shares, told
 from sctseg7t.zoo import share
 from sctseg7t.zoo.manifest import load_manifest
 
-# Windows of 16 mm in 32 pixels, in the middle of the image: seconds instead of minutes.
-SMALL = {
-    "model": "mine",
-    "task": "scans",
-    "steps": 4,
-    "batch": 2,
-    "validate_every": 2,
-    "network": {"widths": [16, 16], "fold": 4},
-    "entry": {
-        "model": "cord_gm_sc",
-        "input": {"size": [32, 32], "spacing_mm": [0.5, 0.5]},
-        "centring": {"policy": "image", "model": None},
-    },
-}
-
 
 def network(kind, dimensions, inputs, outputs, **options):
     return build_network(SimpleNamespace(model="a", network={"kind": kind, **options}), inputs, outputs, dimensions)
@@ -49,19 +34,7 @@ def network(kind, dimensions, inputs, outputs, **options):
 @pytest.fixture(scope="module")
 def people(tmp_path_factory):
     """Scans of three people, each with a cord mask and a gray one of the same name's ending."""
-    folder = tmp_path_factory.mktemp("people")
-    for name, radius in (("1", 4.0), ("2", 4.5), ("3", 5.0)):
-        image, _ = save_scan(folder / f"sub-{name}/anat", f"sub-{name}_T2starw", radius_mm=radius)
-        read = nib.load(image)
-        # Without noise it would be taken for a mask.
-        noise = np.random.default_rng(int(name)).normal(0, 2, read.shape)
-        nib.save(nib.Nifti1Image((read.get_fdata() + noise).astype(np.float32), read.affine), image)
-        save_scan(folder / f"gray/sub-{name}", f"sub-{name}_T2starw", radius_mm=2.0)
-        (folder / f"gray/sub-{name}/sub-{name}_T2starw_seg-manual.nii.gz").rename(
-            folder / f"sub-{name}/anat/sub-{name}_T2starw_label-core_mask.nii.gz"
-        )
-        (folder / f"gray/sub-{name}/sub-{name}_T2starw.nii.gz").unlink()
-    return folder
+    return save_people(tmp_path_factory.mktemp("people"))
 
 
 def recipe_of(tmp_path, **changes):
