@@ -15,7 +15,7 @@ from sctseg7t.train.scans.learning import Learning
 if TYPE_CHECKING:
     from sctseg7t.study.cell_run import CellWork
 
-# Of what is made ready once for all trainings: brains on their grids, deformation fields.
+# Of what is made ready once for all trainings: brains on their grids, simulated ones, deformation fields.
 _PREPARED = "prepared"
 
 
@@ -47,6 +47,7 @@ def train_cell(work: CellWork, log: TextIO) -> dict[str, Any]:
         threads=work.threads,
         start=start,
         learning=_learning(work),
+        store=_store(work),
         log=log,
     )
     path = export(out)
@@ -78,7 +79,12 @@ def _learning(work: CellWork) -> Learning | None:
         if scan.subject in people
     ]
     scans = [scan for scan in scans if scan.masks]
-    return Learning(scans, work.split, "study", work.folder.parents[1] / _PREPARED) if scans else None
+    return Learning(scans, work.split, "study", _store(work)) if scans else None
+
+
+def _store(work: CellWork) -> Path:
+    """Folder of what is made ready once for all trainings of a study."""
+    return work.folder.parents[1] / _PREPARED
 
 
 def _trained(recipe: TrainRecipe) -> dict[str, Any]:

@@ -50,6 +50,7 @@ def train(
     scans: Sequence[LabelledScan] = (),
     scans_every: int = 1,
     learning: Learning | None = None,
+    store: Path | None = None,
     log: TextIO = sys.stderr,
 ) -> Path:
     """Train to ``recipe.steps``, resuming from ``out/last.pt`` when it is there.
@@ -77,6 +78,8 @@ def train(
         Measure at every so many-th validation, and at the last.
     learning : Learning, optional
         Labelled scans to learn from, of tasks that do: their validation part chooses the weights.
+    store : path, optional
+        Folder of what several runs share, such as simulated brains. Default: the one that the run's folder is in.
 
     Returns
     -------
@@ -109,7 +112,7 @@ def train(
             spec = spec_in_training(recipe)
             # First: a scan that cannot be used should not cost the minutes that the anatomy takes.
             cases = [prepare(scan, spec) for scan in scans]
-            source, unseen = task.sources(recipe, folders, out.resolve().parent, log, learning)
+            source, unseen = task.sources(recipe, folders, store or out.resolve().parent, log, learning)
             batches, chooses = held_out(unseen, recipe), not learning or bool(learning.part("validation"))
             if learning:
                 # What the export compares torch and ONNX Runtime on.
