@@ -21,6 +21,7 @@ PAGES = {
     "uncertainty": "accuracy/uncertainty.py -data DATA",
     "outline": "accuracy/outline.py -data DATA",
     "flags": "accuracy/flags.py -data DATA -peer -simulated",
+    "fine_tune": "accuracy/fine_tune.py -data DATA -o build/fine_tune",
     "failing_rival": "accuracy/failing_rival.py -data DATA",
     "study": "accuracy/study.py -data DATA -n 4",
     "realism": "accuracy/realism.py -data DATA -n 12",

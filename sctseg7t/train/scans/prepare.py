@@ -55,10 +55,10 @@ def prepare_scans(
                 ready[scan.name] = patches.prepare(scan, labels, spec, cache, finder)
         except InputError as problem:
             problems.append(problem)
-            print(f"cannot be used: {problem}", file=log, flush=True)
     if len(problems) == 1:
         raise problems[0]
     if problems:
+        print(*(f"cannot be used: {problem}" for problem in problems), sep="\n", file=log, flush=True)
         raise InputError(f"{len(problems)} of {len(scans)} scans cannot be used (all are told above): {problems[0]}")
     return ready
 
