@@ -1,15 +1,18 @@
-"""The whole brain chain on scans that were spoilt, and what becomes of scans that show no brain.
+"""The brain chain on scans that were spoilt, and what becomes of scans that show no brain.
 
-    python benchmark/accuracy/brain_robustness.py [-data DATA] [-only NAME ...] [-how WORD ...] [-mask] [-others]
+    python benchmark/accuracy/brain_robustness.py [-data DATA] [-kept FILE.csv] [-minutes N] [-only NAME ...]
+        [-how WORD ...] [-others]
 
-Each FLAIR of the development scans goes through ``-c brain_lesion`` as it is and rotated by 20 degrees, cut to 60 %,
-flipped in storage, resampled, drifting, noisy, or with its air set to zero. None may fail. A line a run: the load in
-mL, the brain's volume, how the template fits, what was flagged, seconds of CPU. ``-mask`` does without the lesion
-network and prints the Dice of the brain mask with the data set's (or, where it has none, ours of the plain scan)
-that went the same way. ``-others``: heads without their brain, limbs, noise, cords; all must be refused.
+Each FLAIR of the development scans is made ready as it is and rotated by 20 degrees, cut to 60 %, flipped in storage,
+resampled, drifting, noisy, with its air set to zero, and (where it is stripped) with noise around it. None may fail.
+Every fourth run, of all scans and versions, goes on to the lesions: the whole chain. Dice is that of the brain mask
+with the data set's (or, where it has none, ours of the plain scan) that went the same way. ``-kept`` holds the runs
+that are done: the same command goes on from there, and ``-minutes`` ends it. ``-others``: heads without their brain,
+limbs, noise, cords; all must be refused.
 """
 
 import argparse
+import csv
 import resource
 import sys
 import time
@@ -26,26 +29,78 @@ from sctseg7t.errors import UserError
 from sctseg7t.image.grid import resample
 from sctseg7t.image.volume import load
 from sctseg7t.inference.pipeline import open_segmenter
+from sctseg7t.report.results_page import name_models, table
+
+COLUMNS = (
+    "networks scan version stage outcome dice load_ml brain_ml agreement similarity contrast flags cpu_s said".split()
+)
+# One run of so many goes through the whole chain.
+WHOLE = 4
 
 
 def main():
-    """Print a line a run, and how many failed."""
+    """Print what became of the runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-data", type=Path, default=Path(__file__).resolve().parents[3] / "shared" / "data")
     parser.add_argument("-m", dest="model", help="a lesion network of the zoo, or an .onnx file (default: the zoo's)")
     parser.add_argument("-only", nargs="+", metavar="NAME", help="scans whose names contain one of these")
     parser.add_argument("-how", nargs="+", metavar="WORD", help="versions whose names contain one of these")
-    parser.add_argument("-mask", action="store_true", help="the brain mask alone")
+    parser.add_argument("-kept", type=Path, help="table of the runs that are done; new ones are added")
+    parser.add_argument("-minutes", type=float, default=np.inf, help="begin no run after so many")
     parser.add_argument("-others", action="store_true", help="scans without a brain")
     args = parser.parse_args()
     chain = open_segmenter("brain_lesion", model=args.model, device="cpu", threads=1)
+    name_models(chain.finder.spec, chain.model.spec)
     if args.others:
         taken = sum(not refused(name, image, chain) for name, image in no_brains(args.data, chain.finder))
-        print(f"{taken} of these were taken for brains")
+        print(f"\n{taken} of these were taken for brains\n")
     else:
-        runs = [spoil_all(*scan, chain, args.mask, args.how) for scan in chosen(args.data, args.only)]
-        print(f"{sum(len(one) for one in runs)} runs, {sum(one.count(False) for one in runs)} failed")
-    print(f"largest memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+        show(all_runs(args, chain))
+    print(f"largest memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB", file=sys.stderr)
+
+
+# ---- the runs --------------------------------------------------------------------
+
+
+def all_runs(args, chain):
+    """The rows of all runs, those kept and the new ones."""
+    networks = f"{chain.finder.spec.label}, {chain.model.spec.label}"
+    rows = [row for row in read(args.kept) if row["networks"] == networks]
+    done, until = {(row["scan"], row["version"]) for row in rows}, time.monotonic() + 60 * args.minutes
+    # Whole chains first, so that a stop leaves some of every scan and version.
+    for first in (True, False):
+        for place, (name, image, truth) in enumerate(chosen(args.data, args.only)):
+            wanted = [
+                word
+                for k, word in enumerate(VERSIONS)
+                if ((place + k) % WHOLE == 0) == first
+                and (name, word) not in done
+                and (not args.how or any(part in word for part in args.how))
+            ]
+            for row in runs(name, image, truth, chain, wanted, "chain" if first else "mask", until):
+                rows.append({"networks": networks, **row})
+                append(args.kept, rows[-1])
+    return rows
+
+
+def read(kept):
+    """Rows of the table of runs, of words."""
+    if kept is None or not kept.is_file():
+        return []
+    with kept.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def append(kept, row):
+    """Add a row to the table of runs."""
+    if kept is None:
+        return
+    new = not kept.is_file()
+    with kept.open("a", newline="") as stream:
+        writer = csv.DictWriter(stream, COLUMNS)
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
 
 
 def chosen(data, only):
@@ -55,46 +110,106 @@ def chosen(data, only):
             yield name, image, truth
 
 
-def spoil_all(name, image, truth, chain, mask_only, wanted):
-    """Print a line for the scan and each spoilt version; whether each worked."""
+def runs(name, image, truth, chain, wanted, stage, until):
+    """A row for each of the wanted versions of a scan."""
+    if not wanted or time.monotonic() > until:
+        return
     volume = load(image, axial=False)
     data, affine = volume.data[..., 0], volume.affine
     known = canonical(truth) if truth is not None else segmenter.first_mask(data, affine, finder=chain.finder)[0]
-    done = []
-    for how, (spoilt, place, there) in [("plain", (data, affine, known)), *spoilt_versions(data, affine, known)]:
-        if wanted and not any(word in how for word in wanted):
-            continue
-        scan, start = nib.Nifti1Image(np.asarray(spoilt, np.float32), place), time.process_time()
-        try:
-            said = mask_told(scan, there, chain) if mask_only else run_told(scan, chain)
-        except UserError as error:
-            said = f"FAILED: {error}"
-        done.append(not said.startswith("FAILED"))
-        print(f"{name}, {how}: {said}, {time.process_time() - start:.0f} s of CPU", flush=True)
-    return done
+    for word in wanted:
+        if time.monotonic() > until:
+            return
+        version = VERSIONS[word](data, affine, known)
+        if version is not None:
+            row = {"scan": name, "version": word, "stage": stage, **run(*version, chain, stage)}
+            print(f"{name}, {word}: {row['outcome']} {row['dice']} {row['flags']} {row['said']}", file=sys.stderr)
+            yield row
 
 
-def run_told(scan, chain):
-    """What a run of the whole chain gave."""
-    result = chain.run(scan)
-    about, load_ml = result.details["brain"], result.tables[0].summary()["load_ml"]
-    flags = " ".join(text.partition(":")[0] for text in result.warnings)
-    return f"{load_ml:.2f} mL in {about['brain_ml']:.0f} mL, {_template(about)} {flags}"
-
-
-def mask_told(scan, truth, chain):
-    """Dice of the mask of all that is prepared."""
+def run(data, affine, known, chain, stage):
+    """What became of one scan, as a row of words."""
+    scan, start = nib.Nifti1Image(np.asarray(data, np.float32), affine), time.process_time()
+    load_ml, readied, prepare = "", [], segmenter.prepare
     again = load(scan, axial=False)
-    ready = segmenter.prepare(again.data[..., 0], again.affine, finder=chain.finder)
-    known = canonical(nib.Nifti1Image(truth.astype(np.uint8), scan.affine))
-    flags = " ".join(text.partition(":")[0] for text in ready.warnings)
-    return f"Dice {dice(ready.mask, known):.3f}, {_template(ready.details)} {flags}"
+    try:
+        if stage == "chain":
+            # The chain does not hand out its mask.
+            segmenter.prepare = lambda *args, **kwargs: readied.append(prepare(*args, **kwargs)) or readied[0]
+            load_ml = f"{chain.run(scan).tables[0].summary()['load_ml']:.2f}"
+        else:
+            readied.append(prepare(again.data[..., 0], again.affine, finder=chain.finder))
+    except UserError as error:
+        row = dict.fromkeys(COLUMNS[5:], "") | {"outcome": "failed", "said": str(error)}
+        return row | {"cpu_s": f"{time.process_time() - start:.1f}"}
+    finally:
+        segmenter.prepare = prepare
+    (ready,), seconds = readied, time.process_time() - start
+    truth = canonical(nib.Nifti1Image(known.astype(np.uint8), affine))
+    numbers = {
+        "agreement": ready.details["template_agreement"],
+        "similarity": ready.details["template_similarity"],
+        "contrast": ready.details["tissue_contrast"],
+    }
+    return {
+        "outcome": "ok",
+        "dice": f"{dice(ready.mask, truth):.3f}",
+        "load_ml": load_ml,
+        "brain_ml": f"{ready.details['brain_ml']:.0f}",
+        **{key: "" if value is None else f"{value:.3f}" for key, value in numbers.items()},
+        "flags": " ".join(text.partition(":")[0] for text in ready.warnings),
+        "cpu_s": f"{seconds:.1f}",
+        "said": "",
+    }
 
 
-def _template(about):
-    """Agreement of mask and template, similarity of image and template, contrast of the tissues."""
-    told = (about[name] for name in ("template_agreement", "template_similarity", "tissue_contrast"))
-    return "template " + " / ".join("-" if value is None else f"{value:.3f}" for value in told)
+# ---- what is said of them --------------------------------------------------------
+
+
+def show(rows):
+    """Print the tables: by version, by scan and version, and what failed or is doubtful."""
+    scans = list(dict.fromkeys(row["scan"] for row in rows))
+    cell = {(row["scan"], row["version"]): row for row in rows}
+    whole = [row for row in rows if row["stage"] == "chain"]
+    failed = [row for row in rows if row["outcome"] == "failed"]
+    print(f"\n{len(rows)} runs, {len(whole)} of them through the whole chain; {len(failed)} failed\n")
+    print("## By version\n")
+    table(("version", "runs", "failed", "template failed", "doubtful", "Dice, median", "least"), by_version(rows))
+    print("## Dice of the brain mask\n")
+    words = [word for word in VERSIONS if any((name, word) in cell for name in scans)]
+    show_cells(scans, words, cell, "dice")
+    print("## Load, mL\n")
+    show_cells(scans, words, {key: row for key, row in cell.items() if row["load_ml"]}, "load_ml")
+    print("## What failed, what was doubted\n")
+    for row in rows:
+        doubted = [flag for flag in row["flags"].split() if flag.startswith("template")]
+        if row["outcome"] == "failed" or doubted:
+            about = row["said"] or f"{doubted[0]}, agreement {row['agreement']}, Dice {row['dice']}"
+            print(f"- {row['scan']}, {row['version']}: {about}")
+    if rows:
+        seconds = [float(row["cpu_s"]) for row in whole] or [0]
+        print(f"\nA whole chain took {np.median(seconds):.0f} s of CPU, the longest {max(seconds):.0f} s.")
+
+
+def by_version(rows):
+    """A row for each version."""
+    for word in VERSIONS:
+        own = [row for row in rows if row["version"] == word]
+        flags, found = " ".join(row["flags"] for row in own), [float(row["dice"]) for row in own if row["dice"]]
+        if own:
+            yield (
+                word,
+                len(own),
+                sum(row["outcome"] == "failed" for row in own),
+                flags.count("template_failed"),
+                flags.count("template_doubtful"),
+                *((f"{np.median(found):.3f}", f"{min(found):.3f}") if found else ("", "")),
+            )
+
+
+def show_cells(scans, words, cell, key):
+    """A table of scans and versions; empty where there was no run."""
+    table(("scan", *words), [(name, *(cell.get((name, word), {}).get(key, "") for word in words)) for name in scans])
 
 
 def refused(name, image, chain):
@@ -106,50 +221,107 @@ def refused(name, image, chain):
         print(f"{name}: {error}", flush=True)
         return True
     flags = " ".join(text.partition(":")[0] for text in ready.warnings)
+    told = (ready.details[key] for key in ("template_agreement", "template_similarity", "tissue_contrast"))
+    numbers = "template " + " / ".join("-" if value is None else f"{value:.3f}" for value in told)
     print(
-        f"{name}: TAKEN for a brain of {ready.details['brain_ml']:.0f} mL, {_template(ready.details)} {flags}",
+        f"{name}: TAKEN for a brain of {ready.details['brain_ml']:.0f} mL, {numbers} {flags}",
         flush=True,
     )
     return False
 
 
-def spoilt_versions(data, affine, known):
-    """How, and (data, affine, mask) of each."""
-    rng, middle = np.random.default_rng(0), (np.array(data.shape) - 1) / 2
-    level = np.median(data[known])
-    for axis, word in enumerate(("nodded", "rolled", "turned")):
+# ---- how a scan is spoilt: (data, affine, mask), or None where the version is none ----------
+
+
+def turned(axis):
+    """The scan turned by 20 degrees about an axis of the world."""
+
+    def version(data, affine, known):
         angles = np.zeros(3)
         angles[axis] = np.deg2rad(20)
-        turn = np.eye(4)
+        turn, centre = np.eye(4), np.eye(4)
         turn[:3, :3] = nib.eulerangles.euler2mat(*angles)
-        centre = np.eye(4)
-        centre[:3, 3] = affine[:3, :3] @ middle + affine[:3, 3]
+        centre[:3, 3] = affine[:3, :3] @ ((np.array(data.shape) - 1) / 2) + affine[:3, 3]
         matrix = np.linalg.inv(affine) @ centre @ turn @ np.linalg.inv(centre) @ affine
-        yield f"{word} 20 degrees", (resample(data, matrix, data.shape), affine, moved(known, matrix))
-    count = data.shape[2]
-    for word, part in (
-        ("lower 60 %", slice(0, int(0.6 * count))),
-        ("upper 60 %", slice(count - int(0.6 * count), None)),
-    ):
-        place = affine.copy()
-        place[:3, 3] += affine[:3, 2] * (part.start or 0)
-        yield word, (data[:, :, part], place, known[:, :, part])
-    half = slice(0, int(0.6 * data.shape[0]))
-    yield "left 60 %", (data[half], affine, known[half])
+        return resample(data, matrix, data.shape), affine, moved(known, matrix)
+
+    return version
+
+
+def cut(axis, upper):
+    """60 % of the view are left along an axis."""
+
+    def version(data, affine, known):
+        count = data.shape[axis]
+        part, place = [slice(None)] * 3, affine.copy()
+        part[axis] = slice(count - int(0.6 * count), None) if upper else slice(0, int(0.6 * count))
+        place[:3, 3] += affine[:3, axis] * (part[axis].start or 0)
+        return data[tuple(part)], place, known[tuple(part)]
+
+    return version
+
+
+def flipped(data, affine, known):
+    """Stored the other way round along two axes."""
     flip = affine @ np.diag([-1, 1, -1, 1])
     flip[:3, 3] = (affine @ (data.shape[0] - 1, 0, data.shape[2] - 1, 1))[:3]
-    yield "stored flipped", (data[::-1, :, ::-1], flip, known[::-1, :, ::-1])
-    for mm in (0.7, 5.0):
+    return data[::-1, :, ::-1], flip, known[::-1, :, ::-1]
+
+
+def sampled(mm):
+    """At other voxels."""
+
+    def version(data, affine, known):
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
         shape = np.ceil(np.array(data.shape) * spacing / mm).astype(int)
         scale = np.diag([*(mm / spacing), 1.0])
         smooth = ndimage.gaussian_filter(data, 0.5 * np.sqrt(np.maximum(mm**2 - spacing**2, 0)) / spacing)
-        yield f"at {mm:g} mm", (resample(smooth, scale, shape), affine @ scale, moved(known, scale, shape))
+        return resample(smooth, scale, shape), affine @ scale, moved(known, scale, shape)
+
+    return version
+
+
+def drifting(data, affine, known):
+    """Coil shading."""
     x, y, z = np.meshgrid(*(np.linspace(-1, 1, n) for n in data.shape), indexing="ij", sparse=True)
-    yield "drifting", (data * np.exp(0.5 * (x + y - z)), affine, known)
-    noise = [rng.normal(0, 0.15 * level, data.shape) for _ in range(2)]
-    yield "noisy", (np.hypot(data + noise[0], noise[1]), affine, known)
-    yield "air zeroed", (np.where(data > 0.15 * level, data, 0), affine, known)
+    return data * np.exp(0.5 * (x + y - z)), affine, known
+
+
+def noisy(data, affine, known):
+    """Rician noise of 15 % of the brain."""
+    noise = np.random.default_rng(0).normal(0, 0.15 * np.median(data[known]), (2, *data.shape))
+    return np.hypot(data + noise[0], noise[1]), affine, known
+
+
+def zeroed(data, affine, known):
+    """Its air set to zero."""
+    return np.where(data > 0.15 * np.median(data[known]), data, 0), affine, known
+
+
+def surrounded(data, affine, known):
+    """A stripped brain with noise around it, so that it does not look stripped."""
+    if (data == data[0, 0, 0]).mean() < 0.3:
+        return None
+    noise = np.random.default_rng(0).normal(0, 0.03 * np.median(data[known]), (2, *data.shape))
+    return np.hypot(data + noise[0], noise[1]), affine, known
+
+
+VERSIONS = {
+    "plain": lambda *scan: scan,
+    "nodded 20°": turned(0),
+    "rolled 20°": turned(1),
+    "turned 20°": turned(2),
+    "lower 60 %": cut(2, False),
+    "upper 60 %": cut(2, True),
+    "left 60 %": cut(0, False),
+    "stored flipped": flipped,
+    "0.7 mm": sampled(0.7),
+    "5 mm": sampled(5.0),
+    "drifting": drifting,
+    "noisy": noisy,
+    "air zeroed": zeroed,
+    "raw-like": surrounded,
+}
 
 
 def moved(known, matrix, shape=None):
