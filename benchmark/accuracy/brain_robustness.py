@@ -5,7 +5,7 @@
 
 Each FLAIR of the development scans is made ready as it is and rotated by 20 degrees, cut to 60 %, flipped in storage,
 resampled, drifting, noisy, with its air set to zero, and (where it is stripped) with noise around it. None may fail.
-Every fourth run, of all scans and versions, goes on to the lesions: the whole chain. Dice is that of the brain mask
+Every eighth run, goes on to the lesions: the whole chain. Dice is that of the brain mask
 with the data set's (or, where it has none, ours of the plain scan) that went the same way. ``-kept`` holds the runs
 that are done: the same command goes on from there, and ``-minutes`` ends it. ``-others``: heads without their brain,
 limbs, noise, cords; all must be refused.
@@ -35,7 +35,7 @@ COLUMNS = (
     "networks scan version stage outcome dice load_ml brain_ml agreement similarity contrast flags cpu_s said".split()
 )
 # One run of so many goes through the whole chain.
-WHOLE = 4
+WHOLE = 8
 
 
 def main():
@@ -67,20 +67,39 @@ def all_runs(args, chain):
     networks = f"{chain.finder.spec.label}, {chain.model.spec.label}"
     rows = [row for row in read(args.kept) if row["networks"] == networks]
     done, until = {(row["scan"], row["version"]) for row in rows}, time.monotonic() + 60 * args.minutes
-    # Whole chains first, so that a stop leaves some of every scan and version.
-    for first in (True, False):
-        for place, (name, image, truth) in enumerate(chosen(args.data, args.only)):
-            wanted = [
-                word
-                for k, word in enumerate(VERSIONS)
-                if ((place + k) % WHOLE == 0) == first
-                and (name, word) not in done
-                and (not args.how or any(part in word for part in args.how))
-            ]
-            for row in runs(name, image, truth, chain, wanted, "chain" if first else "mask", until):
-                rows.append({"networks": networks, **row})
-                append(args.kept, rows[-1])
-    return rows
+    scans = list(chosen(args.data, args.only))
+    runs = [
+        (scan, word, "mask" if (place + k) % WHOLE else "chain")
+        for place, scan in enumerate(scans)
+        for k, word in enumerate(VERSIONS)
+        if (scan[0], word) not in done and (not args.how or any(part in word for part in args.how))
+    ]
+    # In an order by chance: whenever it is stopped, there are some of every scan and version.
+    np.random.default_rng(0).shuffle(runs)
+    for (name, image, truth), word, stage in runs:
+        if time.monotonic() > until:
+            break
+        version = VERSIONS[word](*opened(name, image, truth, chain))
+        if version is not None:
+            row = {"networks": networks, "scan": name, "version": word, "stage": stage, **run(*version, chain, stage)}
+            print(f"{name}, {word}: {row['outcome']} {row['dice']} {row['flags']} {row['said']}", file=sys.stderr)
+            rows.append(row)
+            append(args.kept, row)
+    names = [name for name, *_ in scans]
+    return sorted(rows, key=lambda row: (names.index(row["scan"]), list(VERSIONS).index(row["version"])))
+
+
+_OPENED = {}
+
+
+def opened(name, image, truth, chain):
+    """A scan, its affine, and its brain's mask; the reading is kept."""
+    if name not in _OPENED:
+        volume = load(image, axial=False)
+        data, affine = volume.data[..., 0], volume.affine
+        known = canonical(truth) if truth is not None else segmenter.first_mask(data, affine, finder=chain.finder)[0]
+        _OPENED[name] = data, affine, known
+    return _OPENED[name]
 
 
 def read(kept):
@@ -108,23 +127,6 @@ def chosen(data, only):
     for name, image, truth in brain_mask.scans(data):
         if not name.endswith(("T1", "T2")) and "T1," not in name and (not only or any(part in name for part in only)):
             yield name, image, truth
-
-
-def runs(name, image, truth, chain, wanted, stage, until):
-    """A row for each of the wanted versions of a scan."""
-    if not wanted or time.monotonic() > until:
-        return
-    volume = load(image, axial=False)
-    data, affine = volume.data[..., 0], volume.affine
-    known = canonical(truth) if truth is not None else segmenter.first_mask(data, affine, finder=chain.finder)[0]
-    for word in wanted:
-        if time.monotonic() > until:
-            return
-        version = VERSIONS[word](data, affine, known)
-        if version is not None:
-            row = {"scan": name, "version": word, "stage": stage, **run(*version, chain, stage)}
-            print(f"{name}, {word}: {row['outcome']} {row['dice']} {row['flags']} {row['said']}", file=sys.stderr)
-            yield row
 
 
 def run(data, affine, known, chain, stage):
