@@ -9,7 +9,7 @@ import numpy as np
 
 from sctseg7t.brain.mask import HOW, stripped_mask
 from sctseg7t.brain.register import Template, check_extent, template_to_scan
-from sctseg7t.brain.segmenter import BrainResult, edge_warnings, only_volume, regions_of, thick_slices
+from sctseg7t.brain.segmenter import DOUBTFUL, BrainResult, edge_warnings, only_volume, regions_of, thick_slices
 from sctseg7t.image.masks import labels_on_scan
 from sctseg7t.image.volume import Volume, to_native
 from sctseg7t.inference.record import LABELS
@@ -56,7 +56,8 @@ def remeasure(
     check_extent(data.shape, affine, volume.name)
     if "scan_to_mni" in about:
         placed = about["scan_to_mni"]
-        template = None if placed is None else Template(np.array(placed), about["template_similarity"])
+        doubtful = (about.get("template_agreement") or 1.0) < DOUBTFUL
+        template = None if placed is None else Template(np.array(placed), about["template_similarity"], doubtful)
     else:
         # An earlier version did not record where the template lies: it is laid again, on the brain as the run knew it.
         known = labels_on_scan(files["brainmask"], volume)[0] > 0 if "brainmask" in files else None

@@ -34,10 +34,13 @@ class Template:
     similarity : float
         Mutual information (nats) of scan and template over the brain and its rim, after registration. 0 where they
         have nothing in common; see `MIN_SIMILARITY`.
+    doubtful : bool
+        It and the brain mask disagree: places that follow from it are flagged.
     """
 
     scan_to_mni: np.ndarray
     similarity: float
+    doubtful: bool = False
 
 
 def template_to_scan(data: np.ndarray, affine: np.ndarray, mask: np.ndarray | None = None) -> Template:

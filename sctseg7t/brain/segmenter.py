@@ -1,7 +1,7 @@
 """The segmenter of brain lesions: mask, numbers, measures and places of one scan's lesions."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +186,7 @@ def prepare(
     clock.lap("mask")
     warnings = []
     if alike is not None and alike < DOUBTFUL:
-        template = template if alike >= FAILED else None
+        template = replace(template, doubtful=True) if alike >= FAILED else None
         warnings.append(_doubt(alike))
     details = {
         "brain_mask": how,
@@ -244,7 +244,8 @@ def edge_warnings(table: LesionTable) -> tuple[str, ...]:
 def regions_of(template: Template, affine: np.ndarray, shape: tuple[int, ...]) -> Regions:
     """Where lesions are told apart, from the template laid on a scan."""
     places = {name: template_map(template, name, affine, shape) for name in ("ventricles", "cortex", "infratentorial")}
-    return Regions(**places, source="MNI152 2009a, affine")
+    doubts = ("template_doubtful",) if template.doubtful else ()
+    return Regions(**places, source="MNI152 2009a, affine", doubts=doubts)
 
 
 def only_volume(volume: Volume) -> np.ndarray:

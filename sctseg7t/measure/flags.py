@@ -50,7 +50,11 @@ FLAGS = (
         True,
     ),
     Flag("gm_outside_sc", "GM", "GM, corrected or given to be measured, leaves SC"),
-    Flag("template_doubtful", "brains", "brain mask and MNI template disagree: look at the mask, trust no locations"),
+    Flag(
+        "template_doubtful",
+        "brains",
+        "brain mask and MNI template disagree: look at the mask, trust no locations; each lesion has it",
+    ),
     Flag("template_failed", "brains", "the template fits neither mask nor scan: lesions have no locations"),
     Flag("thick_slices", "brains", "thick slices may hide or join lesions, and volumes are rough"),
     *(

@@ -27,12 +27,15 @@ class Regions:
         belongs to the region from 0.5 on.
     source : str
         Where they come from, for records.
+    doubts : tuple of str
+        Flags of every lesion that is placed by them, as ``template_doubtful``.
     """
 
     ventricles: np.ndarray
     cortex: np.ndarray
     infratentorial: np.ndarray
     source: str = ""
+    doubts: tuple[str, ...] = ()
 
 
 def locate(voxels: np.ndarray, start: np.ndarray, linear: np.ndarray, regions: Regions | None) -> list[dict]:

@@ -156,13 +156,14 @@ def measure_lesions(
     reason = () if len(start) else ("no_lesions",)
     if regions is None:
         reason += ("no_regions",)
+    doubts = regions.doubts if regions else ()
     known = zip(
         np.split(voxels, start[1:]) if len(start) else [],
         locate(voxels, start, affine[:3, :3], regions),
         _chances(voxels, start, probability, spread),
     )
     lesions = tuple(
-        _lesion(number, part, affine, mask.shape, min_diameter_mm, location | chance)
+        _lesion(number, part, affine, mask.shape, min_diameter_mm, doubts, location | chance)
         for number, (part, location, chance) in enumerate(known, start=1)
     )
     return LesionTable(lesions, labels, float(min_diameter_mm), connectivity, reason)
@@ -243,7 +244,7 @@ def boolean_mask(mask: np.ndarray) -> np.ndarray:
 # --- one lesion ----------------------------------------------------------------------
 
 
-def _lesion(number, voxels, affine, shape, min_diameter_mm, extra):
+def _lesion(number, voxels, affine, shape, min_diameter_mm, doubts, extra):
     volume = len(voxels) * voxel_mm3(affine)
     centre = voxels.mean(axis=0)
     diameter = largest_distance_mm(voxels, affine[:3, :3])
@@ -256,7 +257,7 @@ def _lesion(number, voxels, affine, shape, min_diameter_mm, extra):
         volume_mm3=volume,
         diameter_mm=diameter,
         sphere_diameter_mm=float(np.cbrt(6 * volume / np.pi)),
-        flags=(TOUCHES_EDGE,) if (voxels == 0).any() or (voxels == np.array(shape) - 1).any() else (),
+        flags=doubts + ((TOUCHES_EDGE,) if (voxels == 0).any() or (voxels == np.array(shape) - 1).any() else ()),
         **dict(zip(names, map(float, place))),
         **extra,
     )

@@ -167,7 +167,7 @@ def _totals(table, places):
 
 
 def _row(lesion, places, labels, view):
-    k = view.best_slice(lesion.id)
+    k, written = view.best_slice(lesion.id), places.get(lesion.id, {})
     # The lesion's voxel there that is nearest to its middle, as column and row of the picture.
     voxels = np.argwhere(labels[..., k] == lesion.id)
     nearest = voxels[((voxels - voxels.mean(axis=0)) ** 2).sum(axis=1).argmin()]
@@ -177,11 +177,12 @@ def _row(lesion, places, labels, view):
         int(lesion.counted),
         round(lesion.volume_mm3, 2),
         round(lesion.diameter_mm, 1),
-        places.get(lesion.id, {}).get("location") or None,
+        written.get("location") or None,
         k,
         at,
-        number(places.get(lesion.id, {}).get("spread")),
-        list(lesion.flags),
+        number(written.get("spread")),
+        # The run knows more doubts than the mask shows: those about the place.
+        [flag for flag in (written.get("flags") or "").split(";") if flag] or list(lesion.flags),
     ]
 
 

@@ -206,6 +206,17 @@ def test_a_template_that_fits_badly_is_used_and_doubted(brain):
     assert ready.template is None or any(text.startswith("template_") for text in ready.warnings)
 
 
+def test_lesions_placed_by_a_doubtful_template_are_flagged(brain, tmp_path, monkeypatch):
+    image, _, affine = brain
+    monkeypatch.setattr(segmenter, "agreement", lambda *a: segmenter.DOUBTFUL - 0.01)
+    net = brain_helpers.network(tmp_path)
+    result = open_segmenter(model=net, device="cpu", threads=1).run(nib.Nifti1Image(image, affine))
+    (table,) = result.tables
+    assert table.lesions and all(lesion.location for lesion in table.lesions)
+    assert all("template_doubtful" in lesion.flags for lesion in table.lesions)
+    assert "template_doubtful" in table.summary()["flags"]
+
+
 def test_neutral_maps_are_the_means_of_the_brain():
     inside = np.zeros((4, 4, 4), bool)
     inside[1:3] = True
