@@ -217,7 +217,8 @@ def _doubt(alike):
     if alike < FAILED:
         return (
             f"template_failed: the MNI template cannot be laid on this brain (agreement {alike:.2f} with its mask, at "
-            f"least {FAILED:g} expected); lesions have no location class, and the network had no tissue maps"
+            f"least {FAILED:g} expected); lesions have no location class, and a network that wants "
+            "tissue maps had even ones"
         )
     return (
         f"template_doubtful: brain mask and MNI template disagree (agreement {alike:.2f}, usually {DOUBTFUL:g} and "
