@@ -270,6 +270,11 @@ class BrainSegmenter:
         if model.locator is not None and model.locator_spec is not None:
             self.finder = BrainFinder(model.locator, model.locator_spec)
 
+    @property
+    def network(self) -> str:
+        """What looks at the scan, for the record."""
+        return self.model.spec.label
+
     @staticmethod
     def tables(files: Mapping[str, Any], options: Options = Options()) -> tuple[str, ...]:
         """Kinds of tables that a scan gets."""
@@ -363,7 +368,7 @@ class BrainSegmenter:
             warnings=[*volume.notes, *ready.warnings, *edge_warnings(table)],
             seconds=clock.seconds,
             locator=ready.locator,
-            details={"brain": ready.details | {"network": self.model.spec.label} | told | {"lesions": table.summary()}},
+            details={"brain": ready.details | {"network": self.network} | told | {"lesions": table.summary()}},
             suffixes=self.model.suffixes,
             kinds=self.tables(files, options),
             uncertainty=None if apart is None else to_file(volume, apart, np.float32),

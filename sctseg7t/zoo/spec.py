@@ -192,7 +192,9 @@ class ModelSpec:
     ensemble_largest : tuple of str
         Outputs of which the largest piece alone counts, in each network's map of a slice.
     thinner : dict or None
-        ``{"below_mm": 5, "model": id}``: scans whose slices are thinner than that are handed on to that model.
+        ``{"below_mm": 5, "model": id}``: scans whose slices are thinner than that are handed on to that model. With
+        ``share``: both look at them, and their probabilities are averaged, that one's with this weight; ``threshold``
+        and ``by_load`` are then those of the mean.
     raw : dict
         The entry as written, for reports.
     local_path : Path or None

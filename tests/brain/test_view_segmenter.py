@@ -46,15 +46,46 @@ def test_an_entry_that_cannot_be_served_is_refused(tmp_path, wrong):
 
 def test_scans_of_thinner_slices_are_handed_on(tmp_path):
     """The entry's model for them runs, and is named; without one the network of slices does it itself."""
-    from sctseg7t.brain.segmenter import BrainSegmenter
-    from sctseg7t.brain.view_segmenter import ViewSegmenter
+    from sctseg7t.brain.view_segmenter import BlendSegmenter, ViewSegmenter
 
     segmenter = open_segmenter("brain_lesion", "brain_lesion_views", device="cpu", threads=1)
     limit = segmenter.model.spec.thinner["below_mm"]
     thin, thick = (np.diag([1, limit + more, 1, 1]) for more in (-0.1, 0.1))
     other = segmenter.suited(thin)
-    assert type(other) is BrainSegmenter and other.model.spec.id == "brain_lesion_mpunetpp"
+    assert type(other) is BlendSegmenter and other.model.spec.id == "brain_lesion_views_thin"
+    assert other.network == "0.5 of brain_lesion_views_thin@1.0.0, 0.5 of brain_lesion_mpunetpp@1.0.0"
     assert segmenter.suited(thick) is segmenter
-    assert [spec.id for spec in segmenter.model.specs] == ["brain_lesion_views", "brain_mask", "brain_lesion_mpunetpp"]
+    named = [spec.id for spec in segmenter.model.specs]
+    assert named == ["brain_lesion_views", "brain_mask", "brain_lesion_views_thin", "brain_lesion_mpunetpp"]
     alone = open_segmenter(model=brain_helpers.view_network(tmp_path), device="cpu", threads=1)
     assert isinstance(alone, ViewSegmenter) and alone.suited(thin) is alone
+
+
+def test_two_networks_look_at_a_thinner_scan_as_one(tmp_path, monkeypatch):
+    """The mean of what both say, weighted, on the grid of the first; limits of the mean are its own."""
+    from dataclasses import replace
+
+    from sctseg7t.brain.segmenter import BrainSegmenter, prepare
+    from sctseg7t.brain.view_segmenter import ViewSegmenter
+
+    image, _, affine = brain_helpers.flair()
+    views = open_segmenter(model=brain_helpers.view_network(tmp_path), device="cpu", threads=1)
+    # The other network finds the half of it: what is far brighter than a lesion.
+    patches = open_segmenter(model=brain_helpers.network(tmp_path, above=9), device="cpu", threads=1)
+    told = {"below_mm": 6, "model": "stub", "share": 0.25, "threshold": 0.6}
+    spec = replace(views.model.spec, thinner=told)
+    both = ViewSegmenter(replace(views.model, spec=spec, thin=patches.model)).suited(affine)
+    ready = prepare(image, affine, strip="stripped")
+    (grid, one), (_, other) = (s.look(ready, affine) for s in (views, patches))
+    found_grid, found = both.look(ready, affine)
+    assert found_grid.shape == grid.shape and other.max() < 0.01 and one.max() > 0.9
+    np.testing.assert_allclose(found, 0.75 * one, atol=0.01)
+    assert both.model.spec.outputs[0].threshold == 0.6
+    assert both.network == "0.75 of stub_views@1.0.0, 0.25 of stub_lesion@1.0.0"
+    assert isinstance(both, BrainSegmenter) and both.suited(affine) is both
+    thick = affine @ np.diag([1, 1, 3.5, 1])
+    assert (
+        ViewSegmenter(replace(views.model, spec=spec, thin=patches.model))
+        .suited(thick)
+        .network.startswith("stub_views")
+    )

@@ -68,7 +68,15 @@ def test_average_follows_weights_and_batch_statistics():
 
 
 @pytest.mark.parametrize(
-    "name", ["cord_gm_sc", "cord_locator", "brain_lesion_unet", "brain_lesion_mpunetpp", "brain_lesion_views"]
+    "name",
+    [
+        "cord_gm_sc",
+        "cord_locator",
+        "brain_lesion_unet",
+        "brain_lesion_mpunetpp",
+        "brain_lesion_views",
+        "brain_lesion_views_thin",
+    ],
 )
 def test_shipped_weights_are_those_of_recipe_and_manifest(name):
     recipe, spec = read_recipe(name), load_manifest().versions(name)[-1]

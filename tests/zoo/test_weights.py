@@ -13,6 +13,7 @@ SHIPPED = (
     "brain_lesion_unet",
     "brain_lesion_mpunetpp",
     "brain_lesion_views",
+    "brain_lesion_views_thin",
     "brain_mask",
     "mindgrab",
 )
