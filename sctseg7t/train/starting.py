@@ -113,6 +113,11 @@ def _of_spec(spec: ModelSpec) -> Start:
             f"{spec.label}: its network is none of ours, which cannot be trained on; start from a model that "
             "sct7t_train made"
         )
+    if spec.ensemble:
+        raise InputError(
+            f"{spec.label}: is {len(spec.networks)} networks in one; a training starts from one network: name the "
+            f"file of one of them ({', '.join(file.name for file in spec.networks)})"
+        )
     path = weights(spec)
     told = (spec.training or {}).get("network")
     return _start(path, told or onnx_weights.network_in(path, len(spec.input.channels)), spec.raw)

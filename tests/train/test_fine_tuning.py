@@ -12,7 +12,7 @@ from train_helpers import SMALL, Log, read_json, save_people, save_scan, weights
 
 from sctseg7t.errors import InputError
 from sctseg7t.inference.pipeline import open_segmenter
-from sctseg7t.train import losses, onnx_weights
+from sctseg7t.train import losses, onnx_weights, starting
 from sctseg7t.train.export import export, load_trained
 from sctseg7t.train.fine_tuning import planned, split_of, whole_recipe
 from sctseg7t.train.loop import train
@@ -283,11 +283,16 @@ def test_maps_and_images_of_a_start_are_matched_by_name():
         assert torch.allclose(ours, start.trained()(image)[:, 1], atol=1e-4)
 
 
-def test_what_cannot_be_a_start_is_refused_in_words():
+def test_what_cannot_be_a_start_is_refused_in_words(monkeypatch):
     with pytest.raises(InputError, match="none of ours"):
         load_start("sct_gm_large")
     with pytest.raises(InputError, match="another one"):
         begin(network("unet", 2, 1, 2), load_start("cord_gm_sc"), ["SC", "GM"], ["T2star"])
+    one = load_manifest().model("cord_gm_sc")
+    several = replace(one, ensemble="mean", files=one.files * 2)
+    monkeypatch.setattr(starting, "load_manifest", lambda: SimpleNamespace(model=lambda name: several))
+    with pytest.raises(InputError, match="is 2 networks in one; .*cord_gm_sc"):
+        load_start("several")
 
 
 def test_fine_tuning_keeps_the_statistics_of_batch_normalisation(people, tmp_path):

@@ -10,7 +10,7 @@ from sctseg7t.simulate.recipe_file import merged
 # What an entry tells of one set of weights: of others it says nothing.
 OF_THE_WEIGHTS = (
     *("citation", "upstream", "intended_use", "not_checked", "failures", "changelog", "limitations"),
-    *("evaluation", "training", "test_input", "test_output"),
+    *("evaluation", "training", "test_input", "test_output", "ensemble", "ensemble_largest"),
 )
 
 
