@@ -29,6 +29,9 @@ class Rule:
     exceeds `low_probability`, and that of the other time is below `probability`. It is a change if it reaches `peak`,
     `probability`, `gain` and `min_mm3`, and is as bright as a lesion at one time and as tissue at the other.
 
+    Of a network that looks at both scans the probability is that of a change, and `gain`, `lesion` and `tissue` are
+    not asked.
+
     Attributes
     ----------
     probability, low_probability : float
@@ -110,7 +113,14 @@ class Changes:
 
 
 def find_changes(
-    pair: Pair, now: np.ndarray, before: np.ndarray, threshold: float, rule: Rule = Rule(), *, min_mm3: float = 3.0
+    pair: Pair,
+    now: np.ndarray,
+    before: np.ndarray,
+    threshold: float,
+    rule: Rule = Rule(),
+    *,
+    min_mm3: float = 3.0,
+    seen: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Changes:
     """Judge the difference of two scans together with a lesion network's opinion of each.
 
@@ -127,6 +137,8 @@ def find_changes(
     rule : Rule
     min_mm3 : float
         Lesions that are smaller are left out.
+    seen : two (X, Y, Z) float32, optional
+        What a network that looks at both scans calls new, and gone: it decides, where the images differ at all.
     """
     from scipy import ndimage
 
@@ -137,9 +149,13 @@ def find_changes(
     noise = float(1.4826 * np.median(np.abs(inside - np.median(inside)))) if inside.size else 0.0
     peak = max(rule.peak, rule.peak_noise * noise)
     voxel_mm3 = pair.grid.voxel_mm3
-    with_it, without = (now, pair.now), (before, pair.before)
-    new = _regions(pair.compared, smooth, with_it, without, rule, peak, voxel_mm3)
-    gone = _regions(pair.compared, -smooth, without, with_it, rule, peak, voxel_mm3)
+    if seen is None:
+        with_it, without = (now, pair.now), (before, pair.before)
+        new = _regions(pair.compared, smooth, with_it, without, rule, peak, voxel_mm3)
+        gone = _regions(pair.compared, -smooth, without, with_it, rule, peak, voxel_mm3)
+    else:
+        new = _seen_regions(pair.compared, smooth, seen[0], rule, peak, voxel_mm3)
+        gone = _seen_regions(pair.compared, -smooth, seen[1], rule, peak, voxel_mm3)
     same = (now + before) / 2 >= threshold
     at_now = np.where(new, True, np.where(gone, now >= threshold, same)) & pair.brain
     at_before = np.where(gone, True, np.where(new, before >= threshold, same)) & pair.brain
@@ -159,19 +175,32 @@ def find_changes(
 
 def _regions(inside, change, with_it, without, rule, peak, voxel_mm3):
     """Regions that are lesion at one time (probability, image) and were not at the other, as the rule asks."""
-    from scipy import ndimage
-
     (probability, image), (other, plain) = with_it, without
     chosen = inside & (change > rule.change) & (probability > rule.low_probability) & (other < rule.probability)
+    means = ((image, rule.lesion, np.greater_equal), (plain, rule.tissue, np.less_equal))
+    peaks = ((change, peak), (probability, rule.probability), (probability - other, rule.gain))
+    return _kept(chosen, rule.min_mm3 / voxel_mm3, peaks, means)
+
+
+def _seen_regions(inside, change, seen, rule, peak, voxel_mm3):
+    """Regions that a network calls changed, and whose images differ."""
+    chosen = inside & (change > rule.change) & (seen > rule.low_probability)
+    return _kept(chosen, rule.min_mm3 / voxel_mm3, ((change, peak), (seen, rule.probability)))
+
+
+def _kept(chosen, least, peaks, means=()):
+    """Connected parts of at least so many voxels whose maxima reach their limits, and whose means compare as asked."""
+    from scipy import ndimage
+
     labels, count = ndimage.label(chosen, _CORNERS)
     if not count:
-        return np.zeros(inside.shape, bool)
+        return chosen
     ids = np.arange(count + 1)
-    kept = np.bincount(labels.ravel(), minlength=count + 1) * voxel_mm3 >= rule.min_mm3
-    for values, limit in ((change, peak), (probability, rule.probability), (probability - other, rule.gain)):
+    kept = np.bincount(labels.ravel(), minlength=count + 1) >= least
+    for values, limit in peaks:
         kept &= np.asarray(ndimage.maximum(values, labels, ids)) >= limit
-    kept &= np.asarray(ndimage.mean(image, labels, ids)) >= rule.lesion
-    kept &= np.asarray(ndimage.mean(plain, labels, ids)) <= rule.tissue
+    for values, limit, compare in means:
+        kept &= compare(np.asarray(ndimage.mean(values, labels, ids)), limit)
     kept[0] = False
     return kept[labels]
 

@@ -134,7 +134,12 @@ class FollowUpSegmenter(BrainSegmenter):
     @classmethod
     def needs(cls, spec: ModelSpec) -> dict[str, Any]:
         """What an entry must say, in words, and whether it does."""
-        return super().needs(spec) | {
+        return super().needs(spec) | cls.change_needs(spec)
+
+    @classmethod
+    def change_needs(cls, spec: ModelSpec) -> dict[str, Any]:
+        """What it must say of changes."""
+        return {
             f"derived must have {NEW}, changes of the output": any(
                 one.name == NEW and one.changes_of == spec.outputs[0].name for one in spec.derived
             )
@@ -176,11 +181,11 @@ class FollowUpSegmenter(BrainSegmenter):
         )
         check_pair(pair, volumes, [own.details for own in ready])
         clock.lap("align")
-        now, before = (self.opinion(pair, image, ready[0], clock) for image in (pair.now, pair.before))
+        opinions = self.opinions(pair, ready[0], clock)
         clock.lap("network")
-        changes = self._changes(pair, now, before)
+        changes = self.changes(pair, *opinions)
         clock.lap("compare")
-        return self._result(volumes, ready, pair, changes, (now, before), clock)
+        return self._result(volumes, ready, pair, changes, opinions[:2], clock)
 
     def _prepared(self, volume: Volume, image: np.ndarray) -> Prepared:
         options = self.model.options
@@ -188,26 +193,34 @@ class FollowUpSegmenter(BrainSegmenter):
             image, volume.affine, name=volume.name, bias=options.bias, strip=options.strip, finder=self.finder
         )
 
-    def opinion(self, pair: Pair, image: np.ndarray, ready: Prepared, clock: Clock | None = None) -> np.ndarray:
-        """What the network says of one image of a pair: probability on the halfway grid (X, Y, Z), float32.
+    def opinions(self, pair: Pair, ready: Prepared, clock: Clock | None = None) -> list[np.ndarray]:
+        """What the network says of both images of a pair: probability on the halfway grid (X, Y, Z), float32.
 
         Parameters
         ----------
         pair : Pair
-        image : (X, Y, Z) float32
-            Its ``now`` or ``before``.
         ready : Prepared
             The follow-up, whose template serves both.
         clock : Clock, optional
         """
-        spec = self.model.spec
-        how = spec.input.normalisation
-        affine = np.linalg.inv(pair.motion.from_first) @ pair.grid.affine
-        channels = [normalise(image, pair.brain, how["name"], how["parameters"])]
-        channels += prior_channels(ready.template, spec, affine, pair.brain)
-        return self._probability(np.stack(channels), pair.brain, pair.grid, (clock or Clock()).tell)
+        tell = (clock or Clock()).tell
+        priors = self._priors(pair, ready)
+        return [
+            self._probability(np.stack([self._normalised(image, pair.brain), *priors]), pair.brain, pair.grid, tell)
+            for image in (pair.now, pair.before)
+        ]
 
-    def _changes(self, pair, now, before) -> Changes:
+    def _normalised(self, image, brain):
+        how = self.model.spec.input.normalisation
+        return normalise(image, brain, how["name"], how["parameters"])
+
+    def _priors(self, pair, ready):
+        """The channels that are maps of the template, on the halfway grid."""
+        affine = np.linalg.inv(pair.motion.from_first) @ pair.grid.affine
+        return prior_channels(ready.template, self.model.spec, affine, pair.brain)
+
+    def changes(self, pair: Pair, now: np.ndarray, before: np.ndarray, *seen: np.ndarray) -> Changes:
+        """What has changed in a pair, by the opinions of the network."""
         spec, options = self.model.spec, self.model.options
         small = options.remove_small and {**options.remove_small, "scope": "volume"}
         steps = override(spec.postprocess, small=small, labels=(spec.outputs[0].name,))
@@ -220,7 +233,8 @@ class FollowUpSegmenter(BrainSegmenter):
         )
         threshold = options.threshold or spec.outputs[0].threshold or 0.5
         rule = Rule.read(spec.comparison, spec.label)
-        return find_changes(pair, now, before, threshold, rule, min_mm3=least)
+        both = (seen[0], seen[1]) if seen else None
+        return find_changes(pair, now, before, threshold, rule, min_mm3=least, seen=both)
 
     def _result(self, volumes, ready, pair, changes, probabilities, clock) -> FollowUpResult:
         options, scan = self.model.options, volumes[0]

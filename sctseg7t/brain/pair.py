@@ -116,12 +116,30 @@ def pair_up(now: Scan, before: Scan, *, spacing_mm: float = 1.0) -> Pair:
     for scan, affine, own, other in zip(scans, affines, spread, spread[::-1]):
         image = to_grid(scan.data / np.float32(np.median(scan.data[scan.mask])), affine, grid)
         images.append(_blurred(image, (other - own) / spacing_mm**2))
-    core = ndimage.binary_erosion(brain, iterations=2)
-    first, second = images[0], _matched(images[1], images[0], core if core.any() else brain)
-    second = second * _drift(first, second, core, spacing_mm)
+    first, (second, core) = images[0], matched(images[1], images[0], brain, spacing_mm=spacing_mm)
     compared = ndimage.distance_transform_edt(brain, sampling=spacing_mm) > _BORDER_MM
     first, second = (np.where(brain, image, 0).astype(np.float32) for image in (first, second))
     return Pair(grid, first, second, brain, compared, motion, overlap, *_likeness(first, second, core, spacing_mm))
+
+
+def matched(
+    image: np.ndarray, like: np.ndarray, brain: np.ndarray, *, spacing_mm: float = 1.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """An image with another's scale of intensities and its drift, and the core of the brain that told both.
+
+    Parameters
+    ----------
+    image, like : (X, Y, Z) float32
+        Aligned.
+    brain : (X, Y, Z) bool
+        In both.
+    spacing_mm : float
+    """
+    from scipy import ndimage
+
+    core = ndimage.binary_erosion(brain, iterations=2)
+    image = _matched(image, like, core if core.any() else brain)
+    return image * _drift(like, image, core, spacing_mm), core
 
 
 def match_lesions(pair: Pair, lesions: np.ndarray) -> Pair:

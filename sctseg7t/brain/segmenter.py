@@ -306,13 +306,20 @@ class BrainSegmenter:
             and len(set(given.spacing_mm)) == 1,
             "input.orientation must be RAS": given.orientation == "RAS",
             f"input.images must be {' and '.join(cls.images)}": given.images == cls.images,
-            "outputs must be one, with a threshold and a suffix": len(spec.outputs) == 1
-            and spec.outputs[0].threshold is not None
-            and spec.outputs[0].suffix,
+            **cls.output_needs(spec),
             "outputs[].by_load must hold loads that rise, and as many limits of each kind": all(
                 fits(output.by_load) for output in spec.outputs
             ),
             "centring.policy must be locator (of the brain) or none": spec.centring["policy"] in ("locator", "none"),
+        }
+
+    @classmethod
+    def output_needs(cls, spec: ModelSpec) -> dict[str, Any]:
+        """What its outputs must be."""
+        return {
+            "outputs must be one, with a threshold and a suffix": len(spec.outputs) == 1
+            and spec.outputs[0].threshold is not None
+            and spec.outputs[0].suffix
         }
 
     def run(self, scan: Source, **files: Readable) -> BrainResult:
@@ -497,7 +504,7 @@ def prior_channels(
     inside : (X, Y, Z) bool
         The brain there.
     """
-    names = [PRIORS[name] for name in spec.input.channels[1:]]
+    names = [PRIORS[name] for name in spec.input.channels if name in PRIORS]
     if template is None:
         return [neutral_map(name, inside) for name in names]
     return [template_map(template, name, affine, inside.shape) for name in names]

@@ -314,12 +314,15 @@ class Segmenter(Protocol):
 
 
 # By organ and method of sampling, as a model's entry says them; roles of further images can follow, for a class that
-# takes those: ("brain", "patches", "baseline"). By name: a cord never imports what a brain needs.
+# takes those: ("brain", "patches", "baseline"), and "together" where the network itself sees them, each as a channel of
+# that name. By name: a cord never imports what a brain needs.
 SEGMENTERS: dict[tuple[str, ...], str] = {
     ("cord", "windows"): "sctseg7t.cord.segmenter:CordSegmenter",
     ("cord", "slices"): "sctseg7t.cord.segmenter:CordSegmenter",
     ("brain", "patches"): "sctseg7t.brain.segmenter:BrainSegmenter",
     ("brain", "patches", "baseline"): "sctseg7t.brain.followup:FollowUpSegmenter",
+    ("brain", "patches", "baseline", "together"): "sctseg7t.brain.pair_segmenter:PairSegmenter",
+    ("brain", "views", "baseline", "together"): "sctseg7t.brain.pair_segmenter:PairSegmenter",
     ("brain", "views"): "sctseg7t.brain.view_segmenter:ViewSegmenter",
 }
 
@@ -327,7 +330,8 @@ SEGMENTERS: dict[tuple[str, ...], str] = {
 def segmenter_for(spec: ModelSpec) -> type[Segmenter]:
     """The class that runs a model (ModelError if its entry asks for what none does)."""
     asked = (spec.organ, spec.input.sampling.method, *spec.input.images[1:])
-    place = SEGMENTERS.get(asked) or SEGMENTERS.get(asked[:2])
+    together = (*asked, "together") if set(asked[2:]) & set(spec.input.channels) else asked
+    place = SEGMENTERS.get(together) or SEGMENTERS.get(asked) or SEGMENTERS.get(asked[:2])
     if place is None:
         known = "; ".join(", ".join(key) for key in SEGMENTERS)
         raise ModelError(

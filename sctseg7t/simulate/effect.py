@@ -19,6 +19,7 @@ STAGES: dict[str, tuple[str, ...]] = {
     "neck": ("place", "anatomy", "contrast", "acquisition", "view"),
     "brain": ("anatomy", "lesions", "contrast", "acquisition"),
     "patch": ("patch",),
+    "pair": ("patch",),
     "slab": ("slab",),
     "head": ("place", "contrast", "acquisition", "view"),
 }

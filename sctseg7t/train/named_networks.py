@@ -3,6 +3,7 @@
 ``unet`` (2D), ``unet3d``, ``mpunetpp`` (3D) are ours. ``study_unet`` and ``study_dynunet`` are the two networks of the
 transfer-learning study, of MONAI; ``unet_7t`` has the shape of the public 7 T model; ``nnunet`` is a deep-supervised
 DynUNet in the manner of nnU-Net (Isensee et al., Nature Methods 2021), whose depth follows from spacing and patch.
+``unext`` (2D) and ``box_unet3d``, a detector, are for new lesions; any of ours and DynUNet can look at two scans.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,6 +15,8 @@ from torch.nn import functional as F
 
 from sctseg7t.errors import InputError
 from sctseg7t.train.networks import MPUNetPP, UNet, UNet3d
+from sctseg7t.train.pair_networks import PAIRS, BoxUNet3d, Subtracting
+from sctseg7t.train.unext import UNeXt
 
 if TYPE_CHECKING:
     from sctseg7t.train.recipe import TrainRecipe
@@ -145,6 +148,8 @@ NETWORKS: dict[str, tuple[tuple[int, ...], Builder]] = {
     "study_unet": ((2, 3), _study_unet),
     "study_dynunet": ((2, 3), _study_dynunet),
     "nnunet": ((2, 3), _nnunet),
+    "unext": ((2,), lambda dimensions, **told: UNeXt(**told)),
+    "box_unet3d": ((3,), lambda dimensions, **told: BoxUNet3d(**told)),
 }
 
 
@@ -154,7 +159,9 @@ def build_network(recipe: "TrainRecipe", inputs: int, outputs: int, dimensions: 
     Parameters
     ----------
     recipe : TrainRecipe
-        Its ``network`` has the ``kind`` and the settings of that kind.
+        Its ``network`` has the ``kind`` and the settings of that kind; of networks that look at two scans also
+        ``pair``: ``concat`` (both are channels) or ``subtract``, with ``scans``, see
+        :class:`sctseg7t.train.pair_networks.Subtracting`.
     inputs, outputs : int
         Image channels and output maps.
     dimensions : int
@@ -170,8 +177,13 @@ def build_network(recipe: "TrainRecipe", inputs: int, outputs: int, dimensions: 
     kind = options.pop("kind", kinds[0])
     if kind not in kinds:
         raise InputError(f"recipe of {recipe.model}: network kind {kind!r} is unknown; use {', '.join(kinds)}")
+    pair, scans = options.pop("pair", "concat"), options.pop("scans", 1)
+    if pair not in PAIRS:
+        raise InputError(f"recipe of {recipe.model}: network pair {pair!r} is unknown; use {', '.join(PAIRS)}")
+    given = inputs - scans if pair == "subtract" else inputs
     try:
-        return NETWORKS[kind][1](dimensions=dimensions, inputs=inputs, outputs=outputs, **options)
+        network = NETWORKS[kind][1](dimensions=dimensions, inputs=given, outputs=outputs, **options)
+        return Subtracting(network, given, scans, (32,) * dimensions) if pair == "subtract" else network
     except (TypeError, ValueError) as err:
         raise InputError(f"recipe of {recipe.model}: its network cannot be built ({err})") from err
 

@@ -58,14 +58,23 @@ class UNet(nn.Module):
             layers += [norm(outputs), nn.ReLU(True)] if self.norm else [nn.ReLU(True)]
         return nn.Sequential(*layers)
 
-    def forward(self, image: Tensor) -> Tensor:
-        x, skips = fold_image(image, self.fold), []
+    def encode(self, image: Tensor) -> list[Tensor]:
+        """Features of each level, the finest first."""
+        x, features = fold_image(image, self.fold), []
         for depth, block in enumerate(self.down):
             x = block(_POOL[self.dimensions](x, 2) if depth else x)
-            skips.append(x)
-        for block, skip in zip(self.up, skips[-2::-1]):
+            features.append(x)
+        return features
+
+    def decode(self, features: Sequence[Tensor]) -> Tensor:
+        """Logits of the levels' features."""
+        x = features[-1]
+        for block, skip in zip(self.up, features[-2::-1]):
             x = block(torch.cat([F.interpolate(x, scale_factor=2.0), skip], 1))
         return unfold_image(self.head(x), self.fold)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.decode(self.encode(image))
 
 
 class UNet3d(UNet):

@@ -171,7 +171,7 @@ def parse_model(raw: dict, folder: Path) -> ModelSpec:
     given = raw["input"]
     if raw.get("ensemble") and any(file.get("format", "onnx") != "onnx" for file in raw["files"]):
         raise ValueError(f"{raw['id']}: every file of an ensemble must be an ONNX network")
-    sampling = Sampling(**given.get("sampling", {}))
+    sampling = _record(Sampling, given.get("sampling", {}))
     return _record(
         ModelSpec,
         raw,

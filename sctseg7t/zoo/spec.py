@@ -81,12 +81,15 @@ class Sampling:
         ``slices``: what lies beyond the image, ``symmetric`` or ``constant`` (zero).
     overlap : float
         ``patches``: share of a patch's side that its neighbour shares.
+    slices_mm : tuple of float
+        ``views`` of two scans: where a slice and its neighbours lie, of each scan.
     """
 
     method: str = "windows"
     resample: str = "centred"
     pad: str = "symmetric"
     overlap: float = 0.5
+    slices_mm: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

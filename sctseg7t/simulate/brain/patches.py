@@ -25,6 +25,7 @@ class PatchScene(Scene):
     """One patch of a stored brain, (S, S, S)."""
 
     organ = "patch"
+    sides: tuple[int, int, int]
     at: torch.Tensor  # (3, S, S, S) the scan's voxel under each of the patch's
     label: torch.Tensor
     inside: torch.Tensor  # bool, in the brain mask
@@ -32,7 +33,7 @@ class PatchScene(Scene):
 
     def __init__(self, brain: StoredBrain, centre: np.ndarray, anatomy: Template, size: int):
         super().__init__(size=size)
-        self.brain, self.centre, self.anatomy = brain, centre, anatomy
+        self.brain, self.centre, self.anatomy, self.sides = brain, centre, anatomy, (size,) * 3
 
 
 class BrainSimulator:
@@ -113,20 +114,21 @@ class BrainSimulator:
 # ---- where the patch lies ------------------------------------------------------
 
 
-@effect("patch", "patch", required=True)
+@effect("patch", "patch", "pair", required=True)
 def grid(scene: PatchScene, draw: Draw) -> None:
     """The scan's own voxels around the middle."""
-    first = np.round(scene.centre - (scene.size - 1) / 2)
-    scene.at = voxel_positions((scene.size,) * 3) + torch.tensor(first, dtype=torch.float32).view(3, 1, 1, 1)
+    sides = scene.sides
+    first = np.round(scene.centre - (np.array(sides) - 1) / 2)
+    scene.at = voxel_positions(sides) + torch.tensor(first, dtype=torch.float32).view(3, 1, 1, 1)
 
 
-@effect("patch", "patch", probability=0.3)
+@effect("patch", "patch", "pair", probability=0.3)
 def turn(scene: PatchScene, draw: Draw, *, degrees=8.0, zoom_sd=0.06) -> None:
     """A turned patch of another size."""
     angles = [draw.normal(f"angle_{axis}", degrees) * np.pi / 180 for axis in "xyz"]
     matrix = rotation(angles) * float(np.exp(draw.normal("zoom", zoom_sd)))
     middle = torch.tensor(scene.centre, dtype=torch.float32)[:, None]
-    offsets = voxel_positions((scene.size,) * 3) - (scene.size - 1) / 2
+    offsets = voxel_positions(scene.sides) - (torch.tensor(scene.sides).view(3, 1, 1, 1) - 1) / 2
     scene.at = apply_affine(torch.cat([matrix, middle], 1), offsets)
 
 
@@ -137,7 +139,7 @@ def cut(scene: PatchScene, draw: Draw) -> None:
     scene.inside = scene.image > 0
 
 
-@effect("patch", "patch", required=True)
+@effect("patch", "patch", "pair", required=True)
 def registration(scene: PatchScene, draw: Draw, *, shift_mm=2.0, turn_deg=2.0, zoom_sd=0.02, warp_mm=3.0) -> None:
     """Priors as an affine registration places them: it errs, and knows no one's folds."""
     matrix = torch.tensor(scene.brain.to_template, dtype=torch.float32)
