@@ -9,6 +9,8 @@ MAPS = ("objectness", "left", "right", "back", "front", "below", "above")
 LARGEST_VOX = 32.0
 # Of two boxes that share more than this of both together only the likelier one is kept.
 _SAME = 0.2
+# An untrained detector sees something everywhere.
+_MOST = 500
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,8 @@ def find_boxes(maps: np.ndarray, least: float, inside: np.ndarray | None = None)
     smooth = ndimage.gaussian_filter(objectness, 0.7)
     peaks = (smooth >= ndimage.maximum_filter(smooth, 5)) & (objectness >= least)
     found = []
-    for at in np.argwhere(peaks):
+    places = np.argwhere(peaks)
+    for at in places[np.argsort(-objectness[peaks])[:_MOST]]:
         sides = maps[(slice(1, None), *at)] * LARGEST_VOX
         low, high = (tuple(float(v) for v in part) for part in (at - sides[0::2], at + sides[1::2]))
         found.append(Box(low, high, float(objectness[tuple(at)])))

@@ -96,3 +96,44 @@ def pair_network(folder, **changes):
     ]
     images = {"images": ["scan", "baseline"]}
     return network(folder, **{"task": "brain_new_lesion", "derived": derived, "input": images} | changes)
+
+
+def together_network(folder, above=1.35, change=0.2, views=False, **changes):
+    """A network that sees both scans: LESION as above; CHANGE is one half where FLAIR is `change` medians brighter."""
+    # Of each scan three slices, of which the middle one decides, or a volume.
+    kernel = np.zeros((2, 6, 1, 1) if views else (2, 3, 1, 1, 1), np.float32)
+    now, before = (1, 4) if views else (0, 1)
+    kernel[:, now], kernel[1, before] = 12, -12
+    bias = [-12 * 3 * (above - 1), -12 * 3 * change]
+    path = write_network(folder / "stub_pair.onnx", kernel, bias=np.array(bias, np.float32))
+    given = {
+        "contrasts": ["FLAIR"],
+        "spacing_mm": [1, 1, 1],
+        "images": ["scan", "baseline"],
+        "normalisation": {"name": "median", "parameters": {"scope": "mask", "slope": 3}},
+    }
+    given |= (
+        {
+            "axes": "xy",
+            "size_multiple": 16,
+            "channels": ["FLAIR", "baseline"],
+            "sampling": {"method": "views", "slices_mm": [-2, 0, 2]},
+        }
+        if views
+        else {
+            "axes": "xyz",
+            "size": [64, 64, 64],
+            "channels": ["FLAIR", "baseline", "prior_WM"],
+            "sampling": {"method": "patches", "overlap": 0.25},
+        }
+    )
+    outputs = [
+        {"name": "LESION", "channel": 0, "threshold": 0.5, "suffix": "_lesionseg", "meaning": "lesion"},
+        {"name": "CHANGE", "channel": 1, "threshold": 0.5, "suffix": None, "meaning": "new"},
+    ]
+    derived = [
+        {"name": "LABELS", "labels_of": "LESION", "suffix": "_lesionlabels"},
+        {"name": "NEWLESION", "changes_of": "LESION", "suffix": "_newlesionseg"},
+    ]
+    fields = {"organ": "brain", "outputs": outputs, "derived": derived, "centring": {"policy": "none"}}
+    return write_entry(path, "brain_new_lesion", "LESION", input=given | changes.pop("input", {}), **fields | changes)

@@ -11,7 +11,7 @@ from zoo_helpers import file_entry
 def write_network(path, kernel, bias=0.0, *, batch="n", side=None):
     """Write a sigmoid of a convolution that keeps the image's size, in 2D or 3D; `side` fixes that size."""
     kernel = np.asarray(kernel, np.float32)
-    arrays = {"kernel": kernel, "bias": np.full(len(kernel), bias, np.float32)}
+    arrays = {"kernel": kernel, "bias": np.broadcast_to(bias, len(kernel)).astype(np.float32)}
     sides = [side or axis for axis in "xyz"[: kernel.ndim - 2]]
     images, maps = (
         helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, channels, *sides])

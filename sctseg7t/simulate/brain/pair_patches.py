@@ -81,7 +81,7 @@ class PairSimulator:
     channels : sequence of str
         Those of ``CHANNELS`` that the network takes.
     settings : mapping, optional
-        ``size``: voxels along each side; ``slices``: where a slice and its neighbours lie (mm), of networks that look
+        ``size``: voxels along each side; ``views``: where a slice and its neighbours lie (mm), of networks that look
         at slices: then a patch is a slab in one of three planes; ``single_share``: of patches from single scans in
         training; ``change_share``, ``lesion_share``: of patches near what has changed, and near any lesion; and by
         effect the settings that differ from its defaults, or False.
@@ -107,8 +107,8 @@ class PairSimulator:
             raise InputError(f"simulation recipe: unknown channel {min(unknown)!r}; known: {', '.join(CHANNELS)}")
         self.pairs, self.held_out, self.single = list(pairs), list(held_out), list(single)
         self.anatomy, self.pieces, self.channels = anatomy, list(pieces), tuple(channels)
-        told = {"size": 64, "slices": (), **_SHARES, **(settings or {})}
-        self.size, self.slices = told.pop("size"), tuple(told.pop("slices"))
+        told = {"size": 64, "views": (), **_SHARES, **(settings or {})}
+        self.size, self.views = told.pop("size"), tuple(told.pop("views"))
         self.single_share, self.change_share, self.lesion_share = map(told.pop, _SHARES)
         self.settings = read_settings("pair", told)
 
@@ -122,9 +122,9 @@ class PairSimulator:
         draw = Draw(seed, "choice")
         brain, centre = self._choose(draw, held_out)
         sides = [self.size] * 3
-        if self.slices:
+        if self.views:
             # One slice more on either side than the neighbours reach, for what is turned.
-            sides[int(draw.rng.integers(3))] = 2 * int(max(map(abs, self.slices))) + 1
+            sides[int(draw.rng.integers(3))] = 2 * int(max(map(abs, self.views))) + 1
         return PairScene(brain, centre, self.anatomy, tuple(sides), self.pieces).run(self.settings, seed)
 
     def _choose(self, draw: Draw, held_out: bool) -> tuple[StoredPair, np.ndarray]:
@@ -135,7 +135,7 @@ class PairSimulator:
         brain, kind = pool[rng.integers(len(pool))], rng.random()
         for share, places in ((self.change_share, brain.changed), (self.lesion_share, brain.centres)):
             if kind < share and len(places):
-                reach = 0.3 * self.size * (0.2 if self.slices else 1.0)
+                reach = 0.3 * self.size * (0.2 if self.views else 1.0)
                 return brain, places[rng.integers(len(places))] + rng.uniform(-reach, reach, 3)
             kind -= share
         for _ in range(50):
@@ -154,11 +154,11 @@ class PairSimulator:
         known = (scene.inside & ~rim).float()[None]
         maps = dict(zip(CHANNELS, (*normalise(scene.images), *getattr(scene, "priors", ()))))
         shown = [maps[name] for name in self.channels]
-        if not self.slices:
+        if not self.views:
             return torch.stack(shown), target, known
         axis = int(np.argmin(scene.sides))
         middle = scene.sides[axis] // 2
-        layers = [image.select(axis, middle + int(offset)) for image in shown[:2] for offset in self.slices]
+        layers = [image.select(axis, middle + int(offset)) for image in shown[:2] for offset in self.views]
         layers += [image.select(axis, middle) for image in shown[2:]]
         return torch.stack(layers), *(part.select(axis + 1, middle) for part in (target, known))
 

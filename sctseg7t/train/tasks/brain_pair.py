@@ -46,7 +46,7 @@ class BrainPairTask(Task):
 
     def input_shape(self, recipe: TrainRecipe) -> InputShape:
         patches = recipe.simulation.get("patches", {})
-        side, slices = patches.get("size", 64), patches.get("slices", ())
+        side, slices = patches.get("size", 64), patches.get("views", ())
         names = self.channels(recipe)
         if slices:
             return InputShape(len(names) - 2 + 2 * len(slices), (side, side + _MULTIPLE), free=True)
@@ -71,7 +71,7 @@ class BrainPairTask(Task):
     def entry(self, recipe: TrainRecipe) -> dict[str, Any]:
         entry = super().entry(recipe)
         patches = recipe.simulation.get("patches", {})
-        slices = patches.get("slices", ())
+        slices = patches.get("views", ())
         entry["input"]["channels"] = list(self.channels(recipe))
         if slices:
             entry["input"] |= {"axes": "xy", "size_multiple": _MULTIPLE}
