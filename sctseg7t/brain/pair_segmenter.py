@@ -131,6 +131,8 @@ def view_maps(
         Called with the part of the slices that is done (0 to 1).
     """
     box, total = bounding_box(inside), np.zeros((0, *inside.shape), np.float32)
+    if box is None:
+        return np.zeros((1, *inside.shape), np.float32)
     for number, order in enumerate(_ORDERS):
         axis = order[0]
         stacks, pads = _padded(images.transpose(0, *(a + 1 for a in order)), box, order, multiple)

@@ -69,7 +69,7 @@ class BoxUNet3d(UNet3d):
         super().__init__(widths, inputs, outputs - _BOX_MAPS, fold, norm)
         self.boxes = nn.Conv3d(widths[0], _BOX_MAPS, 1)
         # Nothing is the rule: an untrained network that expects a middle everywhere drowns in them.
-        nn.init.constant_(self.boxes.bias, -3.0)
+        self.boxes.bias = nn.Parameter(torch.full((_BOX_MAPS,), -3.0))
 
     def decode(self, features: Sequence[Tensor]) -> Tensor:
         """Logits of the levels' features."""

@@ -135,9 +135,9 @@ def _some(numbers, rng):
 def open_pair(folder: Path, name: str) -> StoredPair:
     """A stored pair."""
     record = json.loads((folder / f"{name}.json").read_text())
-    arrays = (np.load(folder / f"{name}-{kind}.npy", mmap_mode="r") for kind in ("now", "before", "label"))
-    places = (np.array(record[kind], int).reshape(-1, 3) for kind in ("changed", "centres"))
-    return StoredPair(*arrays, np.array(record["to_template"]), *places)
+    now, before, label = (np.load(folder / f"{name}-{kind}.npy", mmap_mode="r") for kind in ("now", "before", "label"))
+    changed, centres = (np.array(record[kind], int).reshape(-1, 3) for kind in ("changed", "centres"))
+    return StoredPair(now, before, label, np.array(record["to_template"]), changed, centres)
 
 
 def own_baseline(brain: StoredBrain) -> StoredPair:

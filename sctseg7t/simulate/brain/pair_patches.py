@@ -21,7 +21,7 @@ from sctseg7t.simulate.brain.patches import HELD_OUT_SEED, normalise
 from sctseg7t.simulate.brain.people import label_maps
 from sctseg7t.simulate.brain.template import Template
 from sctseg7t.simulate.effect import effect, read_settings
-from sctseg7t.simulate.fields import apply_affine, gaussian, rotation, sample
+from sctseg7t.simulate.fields import along, apply_affine, gaussian, rotation, sample
 from sctseg7t.simulate.scene import Draw, Scene
 
 CHANNELS = ("FLAIR", "baseline", "prior_GM", "prior_WM")
@@ -152,7 +152,7 @@ class PairSimulator:
         # A lesion of its own is new to its rim; of one that has grown the first voxel is anyone's.
         target = torch.stack([now, fresh & ~rim]).float()
         known = (scene.inside & ~rim).float()[None]
-        maps = dict(zip(CHANNELS, (*normalise(scene.images), *getattr(scene, "priors", ()))))
+        maps: dict[str, torch.Tensor] = dict(zip(CHANNELS, (*normalise(scene.images), *getattr(scene, "priors", ()))))
         shown = [maps[name] for name in self.channels]
         if not self.views:
             return torch.stack(shown), target, known
@@ -225,7 +225,7 @@ def carve(scene: PairScene, draw: Draw, *, most=3, gain=(0.12, 0.6), scale=(0.6,
     scene.images, scene.lesions = scene.images.clone(), scene.lesions.clone()
     for _ in range(int(rng.integers(1, most + 1))):
         centre = places[rng.integers(len(places))].numpy()
-        piece = scene.pieces[rng.integers(len(scene.pieces))]
+        piece = scene.pieces[int(rng.integers(len(scene.pieces)))]
         size = float(np.exp(rng.uniform(*np.log(scale))))
         kind, time = rng.random(), int(rng.random() < 0.5)
         level = gray * (1 + float(np.exp(rng.uniform(*np.log(gain)))))
@@ -319,7 +319,7 @@ def slices(scene: PairScene, draw: Draw, *, thickness_mm=(1.5, 4.5), axial_p=0.7
         profile = profile / profile.sum(1, keepdim=True)
         back = (1 - (at[:, None] - middle[None]).abs() / thickness).clamp(min=0)
         matrix = back / back.sum(1, keepdim=True).clamp(min=1e-3) @ profile
-        return torch.tensordot(image, matrix, dims=([axis], [1])).movedim(-1, axis)
+        return along(image, matrix, axis)
 
     _each(scene, thick)
 

@@ -33,7 +33,7 @@ class PatchScene(Scene):
 
     def __init__(self, brain: StoredBrain, centre: np.ndarray, anatomy: Template, size: int):
         super().__init__(size=size)
-        self.brain, self.centre, self.anatomy, self.sides = brain, centre, anatomy, (size,) * 3
+        self.brain, self.centre, self.anatomy, self.sides = brain, centre, anatomy, (size, size, size)
 
 
 class BrainSimulator:

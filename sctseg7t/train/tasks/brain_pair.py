@@ -19,6 +19,9 @@ from sctseg7t.train.task import Folders, InputShape, Task
 
 # What a network of slices takes in: its sides are multiples of it.
 _MULTIPLE = 32
+# Of lesions, and of new ones: what each counts, and what a marked voxel of it does. Lesions are a hundredth of the
+# voxels, new ones a thousandth.
+_WEIGHTS = ((0.5, 5.0), (1.0, 20.0))
 
 
 class BrainPairTask(Task):
@@ -89,12 +92,13 @@ class BrainPairTask(Task):
 
 
 def _maps_loss(logits, batch):
-    # Lesions are a hundredth of the voxels, new ones a thousandth.
     known = batch.inside.expand_as(batch.target)
-    bce = cross_entropy(logits, batch.target, known, marked=5.0)
-    # The constant keeps patches in which nothing is new from counting every faint voxel as a total miss.
-    overlap = dice(logits, batch.target, known, each=True, spare=20.0).mean(0)
-    return ((5 * bce + overlap) * torch.tensor([0.5, 1.0], device=logits.device)).sum()
+    parts = []
+    for k, (weight, marked) in enumerate(_WEIGHTS):
+        of = (logits[:, k : k + 1], batch.target[:, k : k + 1], known[:, k : k + 1])
+        # The constant keeps patches in which nothing is new from counting every faint voxel as a total miss.
+        parts.append(weight * (5 * cross_entropy(*of, marked=marked) + dice(*of, each=True, spare=20.0).mean(0)).sum())
+    return torch.stack(parts).sum()
 
 
 TASK = BrainPairTask()
