@@ -26,7 +26,6 @@ from scipy.spatial.transform import Rotation
 
 import sctseg7t
 from sctseg7t.brain.bias import n4
-from sctseg7t.brain.changes import Rule, find_changes
 from sctseg7t.brain.pair import Scan, pair_up
 from sctseg7t.brain.register import Template
 from sctseg7t.brain.segmenter import Prepared
@@ -198,9 +197,7 @@ def simulated(args, segmenter, seed, **settings):
     pair = pair_up(*scans)
     template = np.vstack([truth.to_template, [0, 0, 0, 1]])
     ready = Prepared(truth.now, scans[0].mask, Template(template, 1.0), {}, ())
-    maps = [segmenter.opinion(pair, image, ready) for image in (pair.now, pair.before)]
-    spec = segmenter.model.spec
-    found = find_changes(pair, *maps, spec.outputs[0].threshold, Rule.read(spec.comparison, spec.label))
+    found = segmenter.changes(pair, *segmenter.opinions(pair, ready))
     back = np.linalg.inv(pair.motion.from_first) @ pair.grid.affine
     return (
         pair,
@@ -253,8 +250,9 @@ def changes(args, segmenter):
         print(f"changes {k}: {dict(table)}; new (over 50 mm3, found): {dict(new)}", flush=True)
     for fate in ("grown", "stable", "shrunk"):
         left = {status: table[fate, status] for status in ("missed", "merged")}
-        total = sum(n for (own, status), n in table.items() if own == fate and status not in left)
-        print(f"{fate}: {table[fate, fate]} of {total} reported as such; left out: {left}")
+        of_all = sum(n for (own, _), n in table.items() if own == fate)
+        alone = of_all - sum(left.values())
+        print(f"{fate}: {table[fate, fate]} reported as such, of {alone} found alone, of {of_all} in all; {left}")
 
 
 def moved(angles_deg, shift_mm, centre):

@@ -21,6 +21,10 @@ from sctseg7t.simulate.scene import Draw
 _APART_MM, _MOST_MM3 = 3.0, 1500
 # Softness of a lesion's border that has moved, mm.
 _SOFT_MM = 0.4
+# Of its height, what counts as its border.
+_STEEP = 0.6
+# How far a lesion's own softness reaches, and by how much its border is evened out (SD) before it moves; voxels.
+_REACH_VOX, _EVEN_VOX = 3.0, 0.7
 STABLE, GROWN, SHRUNK, VANISHED, NEW = "stable", "grown", "shrunk", "vanished", "new"
 # What differs between two scanners; the rest of the contrast is the person's.
 _SCANNER = ("levels",)
@@ -133,15 +137,16 @@ def _evolve(first, second, numbers, shares, growth, draw):
         box = tuple(slice(max(part.start - 6, 0), part.stop + 6) for part in box)
         own = numbers[box] == number
         others = (numbers[box] > 0) & ~own
+        depth = _depth(own)
+        near = (depth > -6) & ~ndimage.binary_dilation(others)
+        tissue, held = 1 - second.csf[box].numpy(), second.lesion[box].numpy()
         if fate == VANISHED:
             opacity = np.zeros(own.shape, np.float32)
         else:
-            depth = _depth(own)
-            moved = _moved_by(depth, own.sum() * (factor if fate == GROWN else 1 / factor))
-            opacity = 1 / (1 + np.exp(-(depth + moved) / _SOFT_MM))
-        near = (_depth(own) > -6) & ~ndimage.binary_dilation(others)
-        tissue = 1 - second.csf[box].numpy()
-        held = second.lesion[box].numpy()
+            # Whole steps of voxels would hide small growth: the border lies between them.
+            depth = ndimage.gaussian_filter(depth, _EVEN_VOX)
+            volume = _volume(held * near * (depth > -_REACH_VOX)) * (factor if fate == GROWN else 1 / factor)
+            opacity = 1 / (1 + np.exp(-(depth + _moved_by(depth, volume, near * tissue)) / _SOFT_MM))
         gain = float(first.gain[box].numpy()[own].mean())
         opacity = np.where(near, opacity * tissue, held).astype(np.float32)
         second.lesion[box] = torch.from_numpy(opacity)
@@ -179,8 +184,13 @@ def _depth(mask):
     return np.where(mask, inner - 0.5, 0.5 - outer)
 
 
-def _moved_by(depth, volume):
-    """How far the border moves so that the lesion gets a volume, voxels."""
+def _moved_by(depth, volume, counts):
+    """How far the border moves so that the lesion gets a volume, voxels; `counts`: what of each voxel can be of it."""
     shifts = np.linspace(-4, 4, 161)
-    volumes = [(1 / (1 + np.exp(-(depth + shift) / _SOFT_MM))).sum() for shift in shifts]
+    volumes = [_volume(counts / (1 + np.exp(-(depth + shift) / _SOFT_MM))) for shift in shifts]
     return float(np.interp(volume, volumes, shifts))
+
+
+def _volume(opacity):
+    """Voxels within half of the height, those on the border in part: what people draw, in steps smaller than voxels."""
+    return float(np.clip((opacity - 0.5) / _STEEP + 0.5, 0, 1).sum())
