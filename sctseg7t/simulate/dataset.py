@@ -30,6 +30,7 @@ _ORGANS = {
     "neck": "neck: whole slices for the locator (a training recipe's simulation)",
     "brain": "brain: FLAIR with lesions (a training recipe's simulation, effects)",
     "patch": "patch: pieces of those brains (a training recipe's simulation, patches)",
+    "pair": "pair: patches of two scans of one brain (a training recipe's simulation, patches)",
     "slab": "slab: a few slices of those brains, as they were scanned (a training recipe's simulation, slabs)",
     "head": "head: whole heads of any contrast, to find the brain in (a training recipe's simulation)",
 }
@@ -195,7 +196,7 @@ def write_participants(folder: str | Path, rows: Sequence[dict[str, str]]) -> No
 def effects_table() -> str:
     """Text that lists every effect by organ: its stage, what it does, and its settings with their defaults."""
     from sctseg7t.simulate import neck  # noqa: F401 - what of them registers effects is imported
-    from sctseg7t.simulate.brain import heads, patches  # noqa: F401
+    from sctseg7t.simulate.brain import heads, pair_patches, patches  # noqa: F401
 
     width = max(len(name) for effects in EFFECTS.values() for name in effects) + 2
     lines = []
