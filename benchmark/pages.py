@@ -25,7 +25,7 @@ PAGES = {
     "failing_rival": "accuracy/failing_rival.py -data DATA",
     "study": "accuracy/study.py -data DATA -n 4",
     "realism": "accuracy/realism.py -data DATA -n 12",
-    "brain_mask": "accuracy/brain_mask.py -data DATA -refine",
+    "brain_mask": "accuracy/brain_mask.py -data DATA",
     "brain_robustness": "accuracy/brain_robustness.py -data DATA",
     "brain_refused": "accuracy/brain_robustness.py -data DATA -others",
     "brain": "accuracy/brain_accuracy.py -data DATA MPU-Net++=ZOO:brain_lesion_mpunetpp U-Net=ZOO:brain_lesion_unet",
