@@ -52,8 +52,10 @@ def main():
     chain = open_segmenter("brain_lesion", model=args.model, device="cpu", threads=1)
     name_models(chain.finder.spec, chain.model.spec)
     if args.others:
-        taken = sum(not refused(name, image, chain) for name, image in no_brains(args.data, chain.finder))
-        print(f"\n{taken} of these were taken for brains\n")
+        rows = [(name, said(name, image, chain)) for name, image in no_brains(args.data, chain.finder)]
+        table(("scan", "what becomes of it"), rows)
+        taken = sum(text.startswith("TAKEN") for _, text in rows)
+        print(f"{taken} of these {len(rows)} were taken for brains.\n")
     else:
         show(all_runs(args, chain))
     print(f"largest memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB", file=sys.stderr)
@@ -214,22 +216,16 @@ def show_cells(scans, words, cell, key):
     table(("scan", *words), [(name, *(cell.get((name, word), {}).get(key, "") for word in words)) for name in scans])
 
 
-def refused(name, image, chain):
-    """Print what becomes of a scan without a brain; whether it was refused."""
+def said(name, image, chain):
+    """What becomes of a scan without a brain."""
+    print(name, file=sys.stderr)
     volume = load(image, axial=False, volumes="mean")
     try:
         ready = segmenter.prepare(volume.data[..., 0], volume.affine, finder=chain.finder)
     except UserError as error:
-        print(f"{name}: {error}", flush=True)
-        return True
+        return str(error).removeprefix("image: ").partition("; give")[0]
     flags = " ".join(text.partition(":")[0] for text in ready.warnings)
-    told = (ready.details[key] for key in ("template_agreement", "template_similarity", "tissue_contrast"))
-    numbers = "template " + " / ".join("-" if value is None else f"{value:.3f}" for value in told)
-    print(
-        f"{name}: TAKEN for a brain of {ready.details['brain_ml']:.0f} mL, {numbers} {flags}",
-        flush=True,
-    )
-    return False
+    return f"TAKEN for a brain of {ready.details['brain_ml']:.0f} mL {flags}"
 
 
 # ---- how a scan is spoilt: (data, affine, mask), or None where the version is none ----------
