@@ -1,11 +1,12 @@
 """What the 3D network costs on this machine: patch size, overlap, threads, skipping, provider; then the whole command.
 
-    python benchmark/speed/brain_speed.py [-m brain_lesion_unet] [-i flair.nii.gz [-whole]] [-runs 3]
+    python benchmark/speed/brain_speed.py [-m brain_lesion_unet] [-i flair.nii.gz ... [-whole]] [-runs 3]
 
 Without a scan, patches run over a brain-sized ellipsoid of noise, which costs the same. Run it once in an
 environment with onnxruntime-gpu and once with onnxruntime-openvino to compare providers: each row names the one
-that was used. The last rows time ``sct7t_deepseg`` on the scan as a process of its own, step by step. Quote ratios;
-times depend on the machine.
+that was used. The last table times ``sct7t_deepseg -threads 1`` on each scan as a process of its own, step by step
+(with ``-whole`` alone, and with the zoo's default network unless ``-m`` names one). Quote ratios; times depend on the
+machine. Where others use it too, wall time says nothing and even seconds of CPU are too many.
 """
 
 import argparse
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sctseg7t.report.results_page import name_models
+from sctseg7t.report.results_page import name_models, table
 from sctseg7t.report.results_page import run as run_with_page
 from sctseg7t.runtime.patches import patch_starts, sliding_patches
 from sctseg7t.runtime.session import usable_cpus
@@ -96,8 +97,9 @@ def command(model, scan):
             scan,
             "-c",
             "brain_lesion",
-            "-m",
-            model,
+            *(["-m", model] if model else []),
+            "-threads",
+            "1",
             "-ofolder",
             folder,
             "-device",
@@ -114,22 +116,28 @@ def command(model, scan):
 
 def main(argv=None):
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("-m", dest="model", default="brain_lesion_unet")
-    p.add_argument("-i", dest="scan", metavar="FLAIR", help="scan for the whole command (left out without)")
+    p.add_argument("-m", dest="model", help="default: brain_lesion_unet for patches, the zoo's for the whole command")
+    p.add_argument("-i", dest="scans", nargs="+", default=[], metavar="FLAIR", help="scans for the whole command")
     p.add_argument("-sizes", type=int, nargs="+", default=[64])
     p.add_argument("-runs", type=int, default=1)
     p.add_argument("-whole", action="store_true", help="the whole command on the scan only")
     args = p.parse_args(argv)
     if not args.whole:
         patches(args)
-    if args.scan:
-        steps, cost = command(args.model, args.scan)
-        print("\n| step | seconds |\n|---|---|")
-        for name, seconds in steps.items():
-            print(f"| {name} | {seconds:.1f} |")
-        wall, cpu, peak = (cost[name]["median"] for name in ("wall_s", "cpu_s", "peak_mb"))
-        print(f"| whole process | {wall:.1f}, of CPU {cpu:.1f} ({peak:.0f} MB) |")
+    if args.scans:
+        whole(args.model, args.scans)
     return 0
+
+
+def whole(model, scans):
+    """Print what the whole command takes, a column a scan."""
+    name_models(*([model] if model else ["brain_lesion", "brain_mask"]))
+    found = [command(model, scan) for scan in scans]
+    names = list(dict.fromkeys(name for steps, _ in found for name in steps))
+    rows = [(f"{name}, s", *(f"{steps.get(name, 0):.1f}" for steps, _ in found)) for name in names]
+    for text, key in (("whole process, s", "wall_s"), ("CPU, s", "cpu_s"), ("largest memory, MB", "peak_mb")):
+        rows.append((text, *(f"{cost[key]['median']:.0f}" for _, cost in found)))
+    table(("step", *("/".join(Path(scan).parts[-2:]) for scan in scans)), rows)
 
 
 def patches(args):
@@ -137,7 +145,7 @@ def patches(args):
     from sctseg7t.zoo.manifest import load_manifest
     from sctseg7t.zoo.weights import weights
 
-    spec = load_manifest().model(args.model)
+    spec = load_manifest().model(args.model or "brain_lesion_unet")
     name_models(spec)
     path = weights(spec)
     print(f"{spec.label}, {len(spec.input.channels)} channels, brain of {int(brain(1)[1].sum() / 1000)} mL\n")
