@@ -32,7 +32,8 @@ PAGES = {
     "new_lesions": "accuracy/new_lesions.py -data DATA -real -self",
     "speed": "speed/speed.py -data DATA",
     "speed_batch": "speed/batch.py",
-    "speed_brain": "speed/brain_speed.py -whole -i DATA/brain/tabriz/104899/FLAIR.nii.gz DATA/brain/healthy/FLAIR.nii.gz",
+    "speed_brain": "speed/brain_speed.py -whole "
+    "-i DATA/brain/tabriz/104899/FLAIR.nii.gz DATA/brain/healthy/FLAIR.nii.gz",
     "speed_qc": "speed/qc.py",
     "speed_agreement": "speed/agreement.py",
 }
