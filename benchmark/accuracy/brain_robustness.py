@@ -4,11 +4,11 @@
         [-how WORD ...] [-others]
 
 Each FLAIR of the development scans is made ready as it is and rotated by 20 degrees, cut to 60 %, flipped in storage,
-resampled, drifting, noisy, with its air set to zero, and (where it is stripped) with noise around it. None may fail.
-Every eighth run, goes on to the lesions: the whole chain. Dice is that of the brain mask
-with the data set's (or, where it has none, ours of the plain scan) that went the same way. ``-kept`` holds the runs
-that are done: the same command goes on from there, and ``-minutes`` ends it. ``-others``: heads without their brain,
-limbs, noise, cords; all must be refused.
+resampled, drifting, noisy, with its air set to zero, and (where its surroundings are one value) with noise in them.
+None may fail. Every eighth run goes on to the lesions: the whole chain. Dice is that of the brain mask with the data
+set's that went the same way; where a data set has none, with what our network finds in the plain scan. ``-kept``
+holds the runs that are done: the same command goes on from there, and ``-minutes`` ends it. ``-others``: heads
+without their brain, limbs, noise, cords; all must be refused.
 """
 
 import argparse
@@ -297,7 +297,7 @@ def zeroed(data, affine, known):
 
 
 def surrounded(data, affine, known):
-    """A stripped brain with noise around it, so that it does not look stripped."""
+    """What lies in one value gets noise around it: a brain does not look stripped then, nor a head cleaned."""
     if (data == data[0, 0, 0]).mean() < 0.3:
         return None
     noise = np.random.default_rng(0).normal(0, 0.03 * np.median(data[known]), (2, *data.shape))
@@ -370,4 +370,5 @@ def no_brains(data, finder):
 if __name__ == "__main__":
     from sctseg7t.report.results_page import run as run_with_page
 
-    sys.exit(run_with_page(main, __doc__, "Brains: robustness"))
+    title = "Scans without a brain" if "-others" in sys.argv else "Brains: robustness"
+    sys.exit(run_with_page(main, __doc__, title))
