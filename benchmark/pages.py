@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-# By page: script, and arguments; DATA is the folder of the development data, ZOO:NAME the weights of a model.
+# By page: script, and arguments; DATA is the folder of the development data, FOLDS that of networks trained
+# without some patients (folds.json, see docs/how_to/train.md), ZOO:NAME the weights of a model.
 PAGES = {
     "accuracy": "accuracy/accuracy.py -data DATA -peer",
     "response": "accuracy/response.py -data DATA",
@@ -28,7 +29,8 @@ PAGES = {
     "brain_mask": "accuracy/brain_mask.py -data DATA",
     "brain_robustness": "accuracy/brain_robustness.py -data DATA",
     "brain_refused": "accuracy/brain_robustness.py -data DATA -others",
-    "brain": "accuracy/brain_accuracy.py -data DATA MPU-Net++=ZOO:brain_lesion_mpunetpp U-Net=ZOO:brain_lesion_unet",
+    "brain": "accuracy/brain_patients.py -data DATA simulated=brain_lesion_views_thin "
+    "nicMSlesions=FOLDS/nicms/*.nii.gz -left-out mixed=FOLDS",
     "new_lesions": "accuracy/new_lesions.py -data DATA -real -self",
     "speed": "speed/speed.py -data DATA",
     "speed_batch": "speed/batch.py",
@@ -50,6 +52,7 @@ def weights_of(name):
 def main():
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("-data", default="../shared/data", help="folder of the development data")
+    p.add_argument("-folds", default="runs/folds", help="folder of networks that are judged on whom they did not see")
     p.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(PAGES)} (default: all)")
     args = p.parse_args()
     unknown = set(args.names) - set(PAGES)
@@ -57,7 +60,7 @@ def main():
         p.error(f"{', '.join(sorted(unknown))}: no such page; there are {', '.join(PAGES)}")
     failed = []
     for name in args.names or PAGES:
-        script, *words = PAGES[name].replace("DATA", args.data).split()
+        script, *words = PAGES[name].replace("DATA", args.data).replace("FOLDS", args.folds).split()
         words = [re.sub(r"ZOO:(\S+)", lambda found: weights_of(found[1]), word) for word in words]
         line = [sys.executable, f"benchmark/{script}", *words, "-page", f"docs/results/{name}.md"]
         if subprocess.run(line, cwd=ROOT, check=False).returncode:

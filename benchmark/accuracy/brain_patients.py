@@ -3,13 +3,16 @@
     python benchmark/accuracy/brain_patients.py -data DATA [NAME=]MODEL ... [-left-out NAME=FOLDER ...]
 
 DATA holds brain/tabriz, brain/lesjak-cross and brain/healthy. A model is a name of the zoo or an ONNX file; all run as
-``sct7t_deepseg`` does, and are judged on the grid of the scan. ``NAME=FOLDER/*.nii.gz`` are masks made elsewhere (a
-peer's), called after the patients. Of ``-left-out`` each patient takes the network that did not see them:
-FOLDER/folds.json lists ``{"model": FILE, "without": [PATIENT, ...]}``. The threshold of each patient is the one with
-the best mean of Dice and F1 on all other patients.
+``sct7t_deepseg`` does, by the rules of their entries, and are judged on the grid of the scan. ``NAME=FOLDER/*.nii.gz``
+are masks made elsewhere, called after the patients, such as a peer's (`benchmark/peers/nicms.py`). Of ``-left-out``
+each patient takes a network that did not see them: FOLDER/folds.json lists
+``{"model": FILE, "without": [PATIENT, ...]}``; for those whom a model of the zoo never saw, FILE may be its name.
 
 Lesions are 26-connected; those under 3 mm3 count on neither side. A lesion counts as found, and a found one as true, if
-it shares a voxel with one of the other side.
+it shares a voxel with one of the other side. A mean is over patients; of the healthy head all marks are false.
+
+These are development scans. `tabriz`: MRI_MS_Insights, one hospital, 1.5 T, slices of 6.4 to 8.1 mm. `lesjak`: Lesjak
+et al. 2017, 3 T, 1 mm. **Look at every mask.**
 """
 
 import argparse
@@ -17,7 +20,7 @@ import json
 import pickle
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +30,6 @@ from sctseg7t.image.volume import Volume, load
 
 TABRIZ = ("104670", "104899", "106639", "110218", "111008", "101228", "101627", "112776")
 LEAST_MM3 = 3.0
-THRESHOLDS = [round(0.1 * k, 1) for k in range(2, 9)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,47 +110,37 @@ class Method:
     place: str
     folds: tuple[dict, ...] = ()
 
-    def scores(self, patient: Patient) -> dict[float | None, dict]:
-        """Scores of a patient by threshold, None being the model's own; empty where there is no mask."""
+    def score(self, patient: Patient) -> dict[str, float]:
+        """Scores of a patient; empty where there is no mask, or no network that did not see them."""
         if "*" in self.place:
             path = Path(self.place.replace("*", patient.name))
-            masks = {None: labels_on_scan(path, patient.volume)[0] > 0} if path.is_file() else {}
+            mask = labels_on_scan(path, patient.volume)[0] > 0 if path.is_file() else None
         elif self.folds:
             fold = next((f for f in self.folds if patient.name in f["without"]), None)
-            masks = found(str(Path(self.place) / fold["model"]), patient, THRESHOLDS) if fold else {}
+            mask = found(_model(Path(self.place), fold["model"]), patient) if fold else None
         else:
-            masks = found(self.place, patient, [None])
+            mask = found(self.place, patient)
         voxel_mm3 = float(abs(np.linalg.det(patient.volume.affine[:3, :3])))
-        return {limit: score(mask, patient.truth, voxel_mm3) for limit, mask in masks.items()}
+        return {} if mask is None else score(mask, patient.truth, voxel_mm3)
 
 
-def found(model, patient, thresholds):
-    """Masks of a network by threshold."""
+def _model(folder, name):
+    """A file of a folder, or a model of the zoo."""
+    return str(folder / name) if name.endswith(".onnx") else name
+
+
+def found(model: str, patient: Patient) -> np.ndarray:
+    """Mask of a network, by its entry's rules."""
     from sctseg7t.inference.pipeline import open_segmenter
-    from sctseg7t.inference.segmenter import Options
 
-    affine, masks = patient.volume.affine, {}
+    affine = patient.volume.affine
     segmenter = open_segmenter("brain_lesion", model).suited(affine)
     grid, probability = segmenter.look(patient.ready, affine)
-    for limit in thresholds:
-        segmenter.model = replace(segmenter.model, options=Options(threshold=limit))
-        masks[limit] = segmenter.decide(grid, probability, patient.ready, affine)[0]
-    return masks
-
-
-def left_out(scores: dict[tuple, dict[float | None, dict]]) -> dict[tuple, dict]:
-    """Each patient's scores at the threshold that suits the other patients best."""
-    chosen = {}
-    for key, own in scores.items():
-        others = [s for k, s in scores.items() if k != key and k[0] != "healthy"]
-        limits = own if len(own) > 1 and others else [*own][:1]
-        best = max(limits, key=lambda limit: sum(s[limit]["dice"] + s[limit]["f1"] for s in others))
-        chosen[key] = own[best] | {"threshold": best}
-    return chosen
+    return segmenter.decide(grid, probability, patient.ready, affine)[0]
 
 
 def table(scores: dict[str, dict[tuple[str, str], dict[str, float]]]) -> Iterator[str]:
-    """Markdown: a row a patient, a column a method; means of tabriz below."""
+    """Markdown: a row a patient, a column a method; means below."""
     names = list(scores)
     yield "| patient (mL) | " + " | ".join(names) + " |"
     yield "|---" * (len(names) + 1) + "|"
@@ -157,11 +149,15 @@ def table(scores: dict[str, dict[tuple[str, str], dict[str, float]]]) -> Iterato
         given = [scores[name].get(key) for name in names]
         truth = next(s for s in given if s)["truth mL"]
         yield f"| {' '.join(key)} ({truth:.1f}) | " + " | ".join(_cell(s) for s in given) + " |"
-    for group in dict.fromkeys(group for group, _ in rows if group != "healthy"):
+    groups = {group: [key for key in rows if key[0] == group] for group, _ in rows if group != "healthy"}
+    if len(groups) > 1:
+        groups["all patients"] = [key for key in rows if key[0] != "healthy"]
+    for group, keys in groups.items():
         means = []
         for name in names:
-            own = [s for (g, _), s in scores[name].items() if g == group]
-            means.append(_means(own) if own else "")
+            own = [scores[name][key] for key in keys if key in scores[name]]
+            # A mean of some patients beside one of all would not compare.
+            means.append(_means(own) if len(own) == len(keys) else "")
         yield f"| mean, {group} | " + " | ".join(means) + " |"
 
 
@@ -199,20 +195,13 @@ def main():
     scores = {method.name: {} for method in methods}
     for patient in patients(args.data, args.only, args.ready):
         for method in methods:
-            if by_threshold := method.scores(patient):
-                scores[method.name][patient.group, patient.name] = by_threshold
+            if own := method.score(patient):
+                scores[method.name][patient.group, patient.name] = own
         print(patient.name, file=sys.stderr, flush=True)
-    chosen = {name: left_out(column) for name, column in scores.items()}
-    for method in methods:
-        if method.folds:
-            limits = {" ".join(key): s["threshold"] for key, s in chosen[method.name].items()}
-            best = left_out({("all", ""): scores[method.name][next(iter(scores[method.name]))], **scores[method.name]})
-            print(f"{method.name}: thresholds {limits}; of all patients {best['all', '']['threshold']}\n")
-    scores = chosen
     print("Dice / F1 (found, false lesions) mL", *table(scores), sep="\n")
 
 
 if __name__ == "__main__":
     from sctseg7t.report.results_page import run as run_with_page
 
-    sys.exit(run_with_page(main, __doc__, "Brain lesions, patient by patient"))
+    sys.exit(run_with_page(main, __doc__, "Brain lesions"))

@@ -231,7 +231,7 @@ def thick_slices(affine: np.ndarray) -> tuple[str, ...]:
     thickest_mm = voxel_sizes(affine).max()
     warning = (
         f"thick_slices: slices are {thickest_mm:.1f} mm thick; lesions thinner than that may be missed or joined, and "
-        "volumes are rough: off by a quarter on the average, by up to 60 %, on development scans of 1.5 T"
+        "volumes are rough: off by a quarter on the average, by up to two thirds, on eight development scans of 1.5 T"
     )
     return (warning,) if thickest_mm > THICK_MM else ()
 

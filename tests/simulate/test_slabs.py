@@ -151,10 +151,9 @@ def test_shipped_recipes_build_network_and_simulator(name, monkeypatch):
     assert task_of(recipe).network(recipe).eval()(batch.image).shape == batch.target.shape
 
 
-@pytest.mark.parametrize("name", ["brain_lesion_views", "brain_lesion_views_mixed"])
-def test_no_patient_is_trained_on_by_the_network_that_is_judged_on_them(name):
+def test_no_patient_is_trained_on_by_the_network_that_is_judged_on_them():
     """The three networks leave out every patient once."""
-    everyone = {*read_recipe(name).simulation["real"]}
-    seen = [{*read_recipe(f"{name}_without{k}").simulation["real"]} for k in (1, 2, 3)]
+    everyone = {*read_recipe("brain_lesion_views").simulation["real"]}
+    seen = [{*read_recipe(f"brain_lesion_views_without{k}").simulation["real"]} for k in (1, 2, 3)]
     left = [everyone - some for some in seen]
     assert set.union(*left) == everyone and sum(map(len, left)) == len(everyone)
