@@ -20,6 +20,7 @@ PAGES = {
     "stress": "accuracy/stress.py -data DATA",
     "locator": "accuracy/locator.py -data DATA",
     "uncertainty": "accuracy/uncertainty.py -data DATA",
+    "patatoids": "accuracy/patatoids.py -small -precision bfloat16",
     "outline": "accuracy/outline.py -data DATA",
     "flags": "accuracy/flags.py -data DATA -peer -simulated",
     "fine_tune": "accuracy/fine_tune.py -data DATA -o build/fine_tune",

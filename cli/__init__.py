@@ -9,4 +9,16 @@ import os
 # The matrix products are small: to wake threads of numpy for them takes longer than the networks.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-COMMANDS = ("batch", "compare", "deepseg", "download", "measure", "prepare", "qc", "simulate", "study", "train")
+COMMANDS = (
+    "batch",
+    "compare",
+    "deepseg",
+    "download",
+    "explain",
+    "measure",
+    "prepare",
+    "qc",
+    "simulate",
+    "study",
+    "train",
+)
