@@ -10,7 +10,7 @@ from .run import Command, make_folder
 
 EPILOG = """
 examples:
-  sct7t_explain -m cord_gm_sc -output GM -o gm_dreams
+  sct7t_explain -m cord_gm_sc -map GM -o gm_dreams
   sct7t_explain -m runs/mine -scans DATASET -o dreams
   sct7t_explain -m brain_lesion_unet -scans patients -o lesion_dreams
 
@@ -30,7 +30,7 @@ def parser() -> Parser:
     """The arguments of the command."""
     return Parser(
         prog="sct7t_explain",
-        usage="%(prog)s -m MODEL -o FOLDER [-output NAME] [-scans FOLDER ...] [options]",
+        usage="%(prog)s -m MODEL -o FOLDER [-map NAME] [options]",
         description="Let a network dream of what it segments, and read from the dreams what it asks for: intensity, "
         "contrast, size, shape, texture, place.",
         epilog=EPILOG,
@@ -41,8 +41,8 @@ def parser() -> Parser:
                     "run folder of sct7t_train, a .pt or .onnx file, or a model of the zoo; a network of ours",
                     required=True,
                 ),
-                Option("-output NAME", "which map of it, such as GM (default: the last)"),
-                Option("-o --output-folder FOLDER", "folder of the page and its table", required=True),
+                Option("-map NAME", "which map of it, such as GM (default: the last)"),
+                Option("-o --output FOLDER", "folder of the page and its table", required=True),
             ),
             "images": (
                 Option("-config RECIPE", "recipe whose simulator makes the images (default: the model's own)"),
@@ -54,9 +54,8 @@ def parser() -> Parser:
                 Option("-steps N", "steps of each (default 50)", type=COUNT, default=50),
                 Option(
                     "-rate R",
-                    "change of a step, in SD of the image (default 0.02)",
+                    "change of a step, in SD of the image, over the whole image (default 0.02; volumes 0.001)",
                     type=number(above=0),
-                    default=0.02,
                 ),
                 Option("-seed N", "of images and places (default 0)", type=int, default=0),
                 Option("-threads N", "CPU threads (default: all)", type=COUNT),
@@ -78,20 +77,26 @@ def _run(args):
     if args.threads:
         torch.set_num_threads(args.threads)
     start = load_start(args.model)
-    name = args.output or start.labels[-1]
+    if start.entry["input"].get("sampling", {}).get("method", "windows") not in ("windows", "patches"):
+        raise UsageError(f"-m {args.model}: give a network of windows or patches; others are not read yet")
+    name = args.map or start.labels[-1]
     if name not in start.labels:
-        raise UsageError(f"-output {name}: {args.model} has no such map; it has {', '.join(start.labels)}")
-    folder = make_folder("-o", args.output_folder)
+        raise UsageError(f"-map {name}: {args.model} has no such map; it has {', '.join(start.labels)}")
+    folder = make_folder("-o", args.output)
     source, told = _of_scans(args, start) if args.scans else _simulated(args, start)
-    settings = DreamSettings(args.n, args.steps, args.rate, seed=args.seed)
+    spacing_mm = start.entry["input"]["spacing_mm"]
+    # A voxel of a volume has more voxels beside it that do not change.
+    rate = args.rate or (0.02 if len(spacing_mm) == 2 else 0.001)
+    settings = DreamSettings(args.n, args.steps, rate, seed=args.seed)
     # Maps of tissues stay as they are; they follow the images.
     images = sum(not channel.startswith("prior_") for channel in start.channels)
-    spacing_mm = start.entry["input"]["spacing_mm"]
-    found = explain(start.trained(), source, start.labels.index(name), spacing_mm, settings, images=images)
+    # Patches of a volume hold many objects each.
+    how = {"images": images, "objects": 48 if len(spacing_mm) == 2 else 16}
+    found = explain(start.trained(), source, start.labels.index(name), spacing_mm, settings, **how)
     count = len(found.objects["intensity"])
     lines = [
         f"Model {args.model}, map {name}. Images: {told}. {count} real objects.",
-        f"{args.n} dreams of {args.steps} steps, each changing the image by {args.rate:g} SD; seed {args.seed}.",
+        f"{args.n} dreams of {args.steps} steps, each changing the image by {rate:g} SD; seed {args.seed}.",
     ]
     for path in write_page(found, folder, title=f"What {start.entry['id']} looks at: {name}", told=lines):
         print(path)
@@ -122,7 +127,7 @@ def _simulated(args, start):
         recipe = replace(recipe, anatomy=["parametric"], held_out=[], simulation=simulation)
     task = task_of(recipe)
     folders = task.data_folders(args.data)
-    source = task.simulator(recipe, folders, Path(args.output_folder), sys.stderr)
+    source = task.simulator(recipe, folders, Path(args.output), sys.stderr)
     return source, f"simulated by the recipe {recipe.model}, anatomy {', '.join(recipe.anatomy) or 'drawn'}"
 
 
@@ -140,7 +145,7 @@ def _of_scans(args, start):
     scans = find_scans(args.scans, label_map(recipe.labels), recipe.images)
     splits, origin = fine_tuning.split_of("none", scans, recipe.seed)
     learning = Learning(scans, chosen(splits, None, origin), origin)
-    source, _ = task_of(recipe).sources(recipe, {}, Path(args.output_folder), sys.stderr, learning)
+    source, _ = task_of(recipe).sources(recipe, {}, Path(args.output), sys.stderr, learning)
     return source, f"{len(scans)} labelled scans"
 
 

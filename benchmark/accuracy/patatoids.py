@@ -4,8 +4,8 @@
 
 Image A shows blurred blobs, image B the same blobs striped at +45 or -45 degrees and shifted. The network marks the
 +45 blobs where they lie in A. Chance is 0.5 of the blobs. Each line is one training; it is then asked about new pairs
-with its own shifts, with B cut along one side, and with no shift. ``-small``: 64 pixels, 300 steps, half a minute of one
-core a training. In the whole: 256 pixels, 3,000 steps, hours of one core; use a GPU.
+with its own shifts, with B cut along one side, and with no shift. ``-small``: 64 pixels, 300 steps, half a minute of
+one core a training. In the whole: 256 pixels, 3,000 steps, hours of one core; use a GPU.
 """
 
 import argparse

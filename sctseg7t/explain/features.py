@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from sctseg7t.image.grid import bounding_box
+
 # By name: unit and what it is.
 FEATURES = {
     "intensity": ("SD of the image", "mean inside"),
@@ -42,6 +44,10 @@ def features_of(image: np.ndarray, mask: np.ndarray, spacing_mm: Sequence[float]
     """
     from scipy.ndimage import binary_dilation, gaussian_filter
 
+    # All that matters lies near, and volumes are large.
+    near = bounding_box(mask, margin=2 * _RIM)
+    if near is not None:
+        image, mask = image[near], mask[near]
     rim = binary_dilation(mask, iterations=_RIM) & ~mask
     fine = image - gaussian_filter(image, 1.0)
     inside, size = image[mask], mask.sum() * float(np.prod(spacing_mm))

@@ -66,18 +66,18 @@ def test_an_object_is_taken_out_with_its_brightness():
 class Marked:
     """Ellipses of one brightness in noise; a share of them has stripes across; ``others`` of another form are none."""
 
-    def __init__(self, marked=0.0, ratio=1.0, others=None):
-        self.marked, self.ratio, self.others = marked, ratio, others
+    def __init__(self, marked=0.0, ratio=1.0, others=None, bright=1.0, noise=0.2):
+        self.marked, self.ratio, self.others, self.bright, self.noise = marked, ratio, others, bright, noise
 
     def batch(self, count, seed):
         rng = np.random.default_rng(seed)
-        image, target = rng.normal(0, 0.2, (count, 1, SIDE, SIDE)), np.zeros((count, 1, SIDE, SIDE))
+        image, target = rng.normal(0, self.noise, (count, 1, SIDE, SIDE)), np.zeros((count, 1, SIDE, SIDE))
         for k in range(count):
             places = rng.permutation([(13, 13), (13, 35), (35, 13), (35, 35)])
             for n, place in enumerate(places[: 2 if self.others else 1]):
                 ratio = self.others if n else self.ratio
                 inside = self.ellipse(place + rng.uniform(-2, 2, 2), rng.uniform(5, 7), ratio, rng.uniform(0, np.pi))
-                image[k, 0, inside] += 1
+                image[k, 0, inside] += self.bright
                 if not n:
                     target[k, 0, inside] = 1
                     if rng.random() < self.marked:
@@ -86,7 +86,7 @@ class Marked:
 
     @staticmethod
     def stripes():
-        return 0.8 * np.cos(2 * np.pi * np.indices((SIDE, SIDE))[0] / PERIOD)
+        return np.cos(2 * np.pi * np.indices((SIDE, SIDE))[0] / PERIOD)
 
     @staticmethod
     def ellipse(centre, radius, ratio, turn):
@@ -115,31 +115,34 @@ def dreamt(source, **changes):
 
 
 def stripe_response(found):
-    """Height of the marker's stripes in what is segmented in the dreams."""
+    """Height of the marker's stripes in what the dreams have changed; the middle one of the dreams."""
     wave = np.exp(2j * np.pi * np.indices((SIDE, SIDE))[0] / PERIOD)
-    heights = [abs((dream.end * wave)[dream.found].mean()) for dream in found.dreams if dream.found.any()]
-    return float(np.mean(heights))
+    seen = [dream for dream in found.dreams if dream.found.any()]
+    return float(np.median([abs(((dream.end - dream.start) * wave)[dream.found].mean()) for dream in seen]))
 
 
 def test_a_texture_of_all_objects_is_dreamt_of_and_one_of_half_of_them_is_not():
-    all_of_them, half = (stripe_response(dreamt(Marked(share), smooth=0.0)) for share in (1.0, 0.5))
-    assert all_of_them > 1.5 * half
+    # Brightness alone is hard to see: where every object has the texture, the network asks for it.
+    shares = (1.0, 0.5)
+    responses = [stripe_response(dreamt(Marked(share, bright=0.5, noise=0.5), smooth=0.0)) for share in shares]
+    assert responses[0] > 4 * responses[1]
 
 
 def test_a_network_that_knows_long_objects_only_says_so():
     long, any_form = dreamt(Marked(ratio=3.0, others=1.0)), dreamt(Marked(ratio=1.0))
     last = [np.nanmedian([dream.values["elongation"][-1] for dream in found.dreams]) for found in (long, any_form)]
-    assert last[0] > 1.5 > 1.3 > last[1]
-    assert long.readings["elongation"] in (SENSITIVE, ROBUST)
+    assert last[0] > 1.4 * last[1]
 
 
 def test_the_command_writes_a_page(call, tmp_path):
     code, out, err = call(
-        main, ["-m", "cord_gm_sc", "-output", "GM", "-o", str(tmp_path), "-n", "1", "-steps", "2", "-threads", "1"]
+        main, ["-m", "cord_gm_sc", "-map", "GM", "-o", str(tmp_path), "-n", "1", "-steps", "2", "-threads", "1"]
     )
     assert code == 0, err
     page = (tmp_path / "index.html").read_text()
     assert "What cord_gm_sc looks at: GM" in page and "data:image/png" in page
     assert len((tmp_path / "curves.csv").read_text().splitlines()) == 4 and "contrast: " in out
-    code, _, err = call(main, ["-m", "cord_gm_sc", "-output", "LESION", "-o", str(tmp_path)])
+    code, _, err = call(main, ["-m", "cord_gm_sc", "-map", "LESION", "-o", str(tmp_path)])
     assert code == 2 and "it has SC, GM" in err
+    code, _, err = call(main, ["-m", "brain_lesion_views", "-o", str(tmp_path)])
+    assert code == 2 and "windows or patches" in err

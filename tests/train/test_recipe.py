@@ -18,7 +18,8 @@ def test_shipped_recipes_are_whole(name):
     if recipe.task == "scans":
         # What they train, and from where, is said when they are used.
         assert not recipe.entry and not recipe.labels
-    else:
+    elif recipe.task != "patatoids":
+        # Networks of drawn images do not ship.
         assert name.startswith(recipe.model) and load_manifest().versions(recipe.model)
     assert recipe.validate_every <= recipe.steps and recipe.validation_images >= recipe.batch
 
