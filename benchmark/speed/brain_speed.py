@@ -131,7 +131,9 @@ def main(argv=None):
 
 def whole(model, scans):
     """Print what the whole command takes, a column a scan."""
-    name_models(*([model] if model else ["brain_lesion", "brain_mask"]))
+    from sctseg7t.zoo.manifest import load_manifest
+
+    name_models(model or "brain_lesion", load_manifest().default_for_task("brain_mask"))
     found = [command(model, scan) for scan in scans]
     names = list(dict.fromkeys(name for steps, _ in found for name in steps))
     rows = [(f"{name}, s", *(f"{steps.get(name, 0):.1f}" for steps, _ in found)) for name in names]
