@@ -176,7 +176,10 @@ def show(rows):
     cell = {(row["scan"], row["version"]): row for row in rows}
     whole = [row for row in rows if row["stage"] == "chain"]
     failed = [row for row in rows if row["outcome"] == "failed"]
-    print(f"\n{len(rows)} runs, {len(whole)} of them through the whole chain; {len(failed)} failed\n")
+    print(
+        f"\n{len(rows)} runs ({len(scans)} scans in {len(VERSIONS)} versions are {len(scans) * len(VERSIONS)}), "
+        f"{len(whole)} of them through the whole chain; {len(failed)} failed.\n"
+    )
     print("## By version\n")
     table(("version", "runs", "failed", "template failed", "doubtful", "Dice, median", "least"), by_version(rows))
     print("## Dice of the brain mask\n")
@@ -190,6 +193,8 @@ def show(rows):
         if row["outcome"] == "failed" or doubted:
             about = row["said"] or f"{doubted[0]}, agreement {row['agreement']}, Dice {row['dice']}"
             print(f"- {row['scan']}, {row['version']}: {about}")
+    if not failed and not any("template" in row["flags"] for row in rows):
+        print("Nothing.\n")
     if rows:
         seconds = [float(row["cpu_s"]) for row in whole] or [0]
         print(f"\nA whole chain took {np.median(seconds):.0f} s of CPU, the longest {max(seconds):.0f} s.")
