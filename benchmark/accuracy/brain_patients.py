@@ -11,6 +11,11 @@ each patient takes a network that did not see them: FOLDER/folds.json lists
 Lesions are 26-connected; those under 3 mm3 count on neither side. A lesion counts as found, and a found one as true, if
 it shares a voxel with one of the other side. A mean is over patients; of the healthy head all marks are false.
 
+On the page `simulated` is a network of simulated images alone, with the second network that its entry names on slices
+under 6 mm. `mixed` is what ships: on thick slices its weights learned from patients, so each is judged by one of three
+networks of that recipe that did not see them; on thin ones it is the same as `simulated`. The limits of both
+(``by_load``) were chosen with these scans in view. nicMSlesions needs T1w too, and ran where a cell is filled.
+
 These are development scans. `tabriz`: MRI_MS_Insights, one hospital, 1.5 T, slices of 6.4 to 8.1 mm. `lesjak`: Lesjak
 et al. 2017, 3 T, 1 mm. **Look at every mask.**
 """
@@ -198,7 +203,7 @@ def main():
             if own := method.score(patient):
                 scores[method.name][patient.group, patient.name] = own
         print(patient.name, file=sys.stderr, flush=True)
-    print("Dice / F1 (found, false lesions) mL", *table(scores), sep="\n")
+    print("Dice / F1 (found, false lesions) mL\n", *table(scores), sep="\n")
 
 
 if __name__ == "__main__":
