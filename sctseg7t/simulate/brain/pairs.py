@@ -19,12 +19,9 @@ from sctseg7t.simulate.scene import Draw
 
 # New lesions keep this far from old ones, mm; and how large one is at most.
 _APART_MM, _MOST_MM3 = 3.0, 1500
-# Softness of a lesion's border that has moved, mm.
-_SOFT_MM = 0.4
-# Of its height, what counts as its border.
-_STEEP = 0.6
-# How far a lesion's own softness reaches, and by how much its border is evened out (SD) before it moves; voxels.
-_REACH_VOX, _EVEN_VOX = 3.0, 0.7
+# How far a lesion's own softness reaches, by how much its border is evened out (SD) before it moves, and how far it
+# moves at most; voxels.
+_REACH_VOX, _EVEN_VOX, _FARTHEST_VOX = 3.0, 0.7, 4.0
 STABLE, GROWN, SHRUNK, VANISHED, NEW = "stable", "grown", "shrunk", "vanished", "new"
 # What differs between two scanners; the rest of the contrast is the person's.
 _SCANNER = ("levels",)
@@ -141,18 +138,16 @@ def _evolve(first, second, numbers, shares, growth, draw):
         near = (depth > -6) & ~ndimage.binary_dilation(others)
         tissue, held = 1 - second.csf[box].numpy(), second.lesion[box].numpy()
         if fate == VANISHED:
-            opacity = np.zeros(own.shape, np.float32)
+            opacity, shown = np.zeros(own.shape, np.float32), np.zeros(own.shape, bool)
         else:
-            # Whole steps of voxels would hide small growth: the border lies between them.
-            depth = ndimage.gaussian_filter(depth, _EVEN_VOX)
-            volume = _volume(held * near * (depth > -_REACH_VOX)) * (factor if fate == GROWN else 1 / factor)
-            opacity = 1 / (1 + np.exp(-(depth + _moved_by(depth, volume, near * tissue)) / _SOFT_MM))
+            alone = np.where(near & (depth > -_REACH_VOX), held, 0)
+            opacity, shown = _moved(alone, own, depth, factor if fate == GROWN else 1 / factor, near * tissue)
         gain = float(first.gain[box].numpy()[own].mean())
-        opacity = np.where(near, opacity * tissue, held).astype(np.float32)
+        opacity = np.where(near, opacity, held).astype(np.float32)
         second.lesion[box] = torch.from_numpy(opacity)
         second.gain[box] = torch.where(torch.from_numpy(near & ~own & (opacity > 0.02)), gain, second.gain[box])
-        label[box] = torch.where(torch.from_numpy(near), torch.from_numpy(opacity > 0.5), label[box])
-        numbers[box][near & (opacity > 0.5)] = number
+        label[box] = torch.where(torch.from_numpy(near), torch.from_numpy(shown), label[box])
+        numbers[box][near & shown] = number
     return fates
 
 
@@ -184,13 +179,28 @@ def _depth(mask):
     return np.where(mask, inner - 0.5, 0.5 - outer)
 
 
-def _moved_by(depth, volume, counts):
-    """How far the border moves so that the lesion gets a volume, voxels; `counts`: what of each voxel can be of it."""
-    shifts = np.linspace(-4, 4, 161)
-    volumes = [_volume(counts / (1 + np.exp(-(depth + shift) / _SOFT_MM))) for shift in shifts]
-    return float(np.interp(volume, volumes, shifts))
+def _moved(opacity, label, depth, factor, counts):
+    """A lesion whose border has moved so that its volume has changed by a factor: opacity, and what is called lesion.
 
+    All moves along the slope of the depth, so softness and brightness stay what they were. `counts`: what of each voxel
+    can be of the lesion.
+    """
+    smooth = ndimage.gaussian_filter(depth, _EVEN_VOX)
+    inwards = np.array(np.gradient(smooth))
+    inwards /= np.maximum(np.linalg.norm(inwards, axis=0), 0.3)
+    at = np.indices(opacity.shape)
 
-def _volume(opacity):
-    """Voxels within half of the height, those on the border in part: what people draw, in steps smaller than voxels."""
-    return float(np.clip((opacity - 0.5) / _STEEP + 0.5, 0, 1).sum())
+    def taken(values, shift):
+        return ndimage.map_coordinates(values, at + shift * inwards, order=1)
+
+    # By halves: more shift, more volume.
+    low, high = -_FARTHEST_VOX, _FARTHEST_VOX
+    for _ in range(9):
+        shift = (low + high) / 2
+        small = (taken(opacity, shift) * counts).sum() < factor * opacity.sum()
+        low, high = (shift, high) if small else (low, shift)
+    moved = taken(opacity, (low + high) / 2) * counts
+    # Borders move by parts of a voxel: the label takes as many voxels as its volume asks for, the surest first.
+    rank = min(max(round(factor * label.sum()), 1), moved.size)
+    least = np.partition(moved.ravel(), -rank)[-rank]
+    return moved, moved >= max(least, 0.02)
