@@ -16,7 +16,7 @@ import numpy as np
 
 RECIPES = ("healthy", "ms", "als", "compression")
 SEED, SNR, PIXELS_MM = 90_000, 20.0, (0.35, 0.5)
-MODELS = ("cord_gm_sc", "brain_lesion_views", "brain_lesion_mpunetpp")
+MODELS = ("cord_gm_sc", "brain_lesion_views", "brain_lesion_views_thin", "brain_lesion_mpunetpp")
 SHOWN, HALF_MM = 6, 11
 # Slices with less of the truth than this are not judged by Dice: a voxel decides.
 LEAST_MM2 = {"GM": 3.0, "LESION": 12.0}
@@ -63,7 +63,8 @@ def brains(count, spec):
     from sctseg7t.simulate.brain.bank import simulate
     from sctseg7t.simulate.brain.template import load_template
 
-    thick = round(spec.thinner["below_mm"]) if spec.thinner else 1
+    # A model that hands thinner slices on is for thick ones; one that shares them is for those.
+    thick = round(spec.thinner["below_mm"]) if spec.thinner and "share" not in spec.thinner else 1
     for seed in range(SEED, SEED + count):
         image, lesions, to_template = simulate(load_template(), None, seed)
         depth = image.shape[2] // thick * thick
