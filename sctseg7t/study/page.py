@@ -158,7 +158,8 @@ def _gains(findings: Findings, study: Study) -> Iterator[str]:
                 word = "" if abs(gain) > chance else " (within the spread over seeds)"
                 word = word if chance == chance else " (spread not known)"
                 told.append(f"{number(gain, '+.3f')} with {amount}{word}")
-            if told:
+            # Of one number alone the comparison by person above tells more.
+            if len(told) > 1:
                 who = f"{name} against {base}, by people trained on"
                 yield f"{_title(str(of))}, {structure}: {who}: {listed(told)}."
 
