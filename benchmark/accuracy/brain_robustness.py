@@ -67,9 +67,10 @@ def main():
 def all_runs(args, chain):
     """The rows of all runs, those kept and the new ones."""
     networks = f"{chain.finder.spec.label}, {chain.model.spec.label}"
-    rows = [row for row in read(args.kept) if row["networks"] == networks]
-    done, until = {(row["scan"], row["version"]) for row in rows}, time.monotonic() + 60 * args.minutes
     scans = list(chosen(args.data, args.only))
+    names = [name for name, *_ in scans]
+    rows = [row for row in read(args.kept) if row["networks"] == networks and row["scan"] in names]
+    done, until = {(row["scan"], row["version"]) for row in rows}, time.monotonic() + 60 * args.minutes
     runs = [
         (scan, word, "mask" if (place + k) % WHOLE else "chain")
         for place, scan in enumerate(scans)
@@ -87,7 +88,6 @@ def all_runs(args, chain):
             print(f"{name}, {word}: {row['outcome']} {row['dice']} {row['flags']} {row['said']}", file=sys.stderr)
             rows.append(row)
             append(args.kept, row)
-    names = [name for name, *_ in scans]
     return sorted(rows, key=lambda row: (names.index(row["scan"]), list(VERSIONS).index(row["version"])))
 
 
