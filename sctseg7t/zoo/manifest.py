@@ -34,7 +34,7 @@ PACKAGE_DIR = Path(__file__).resolve().parents[1]
 SCHEMA_VERSION = 1
 # What a contrast is called in BIDS names, for entries that do not say so.
 _BIDS_SUFFIXES = {"T2star": "T2starw", "FLAIR": "FLAIR", "T1": "T1w", "T2": "T2w"}
-T = TypeVar("T", FileSpec, InputSpec, OutputSpec, DerivedSpec, ModelSpec, DatasetSpec)
+T = TypeVar("T", FileSpec, Sampling, InputSpec, OutputSpec, DerivedSpec, ModelSpec, DatasetSpec)
 
 
 @dataclass(frozen=True)
