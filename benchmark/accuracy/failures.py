@@ -18,8 +18,10 @@ RECIPES = ("healthy", "ms", "als", "compression")
 SEED, SNR, PIXELS_MM = 90_000, 20.0, (0.35, 0.5)
 MODELS = ("cord_gm_sc", "brain_lesion_views", "brain_lesion_views_thin", "brain_lesion_mpunetpp")
 SHOWN, HALF_MM = 6, 11
-# Slices with less of the truth than this are not judged by Dice: a voxel decides.
-LEAST_MM2 = {"GM": 3.0, "LESION": 12.0}
+# At most so many slices of a scan, with more than so many between them.
+OF_A_SCAN, APART = {"GM": 1, "LESION": 2}, 3
+# Slices with less gray matter than this are not judged by Dice: a voxel decides.
+LEAST_GM_MM2 = 3.0
 TEXT_PT = 9
 
 
@@ -77,24 +79,39 @@ def brains(count, spec):
 
 
 def worst(segmenter, cases, judged):
-    """The slices with the least Dice, one of a scan: (title, image, found, true) each."""
+    """The worst slices, of a scan the first few that lie apart: (title, image, found, true) each.
+
+    Gray matter is judged by Dice, lesions by the area that is wrong.
+    """
     rows = []
     for name, image, truth in cases:
         result = segmenter.run(image)
         found = {tissue: array(mask) > 0 for tissue, mask in result.masks.items() if tissue in truth}
-        pixel_mm2 = float(np.prod(image.header.get_zooms()[:2]))
-        scores = []
-        for k in range(image.shape[2]):
-            ours, theirs = found[judged][..., k], truth[judged][..., k]
-            # A slice whose GM cannot be seen has none drawn, and a flag: that is no failure.
-            if theirs.sum() * pixel_mm2 >= LEAST_MM2[judged] and (ours.any() or judged == "LESION"):
-                scores.append((2 * (ours & theirs).sum() / (ours.sum() + theirs.sum()), k))
-        for dice, k in sorted(scores)[:1]:
-            box = around(truth, k, image.header.get_zooms()) if judged == "GM" else np.s_[:, :, k]
-            parts = {tissue: (found[tissue][box], truth[tissue][box]) for tissue in found}
-            rows.append((dice, f"{name}, slice {k}", array(image)[box], parts))
+        scores = [
+            (*score(found[judged][..., k], truth[judged][..., k], judged, image), k) for k in range(image.shape[2])
+        ]
+        chosen = []
+        for value, told, k in sorted(scores):
+            if value < 0 and len(chosen) < OF_A_SCAN[judged] and all(abs(k - other) > APART for other in chosen):
+                chosen.append(k)
+                box = around(truth, k, image.header.get_zooms()) if judged == "GM" else np.s_[:, :, k]
+                parts = {tissue: (found[tissue][box], truth[tissue][box]) for tissue in found}
+                rows.append((value, f"{name}, slice {k}\n{told}", array(image)[box], parts))
     rows.sort(key=lambda row: row[0])
-    return [(f"{title}\n{judged} Dice {dice:.2f}", *rest) for dice, title, *rest in rows[:SHOWN]]
+    return [row[1:] for row in rows[:SHOWN]]
+
+
+def score(ours, theirs, judged, image):
+    """How bad a slice is (the more negative the worse, 0 where nothing can be said), and that in words."""
+    pixel_mm2 = float(np.prod(image.header.get_zooms()[:2]))
+    if judged == "GM":
+        # A slice whose GM cannot be seen has none drawn, and a flag: that is no failure.
+        if not ours.any() or theirs.sum() * pixel_mm2 < LEAST_GM_MM2:
+            return 0.0, ""
+        dice = 2 * (ours & theirs).sum() / (ours.sum() + theirs.sum())
+        return dice - 1, f"GM Dice {dice:.2f}"
+    missed, false = ((a & ~b).sum() * pixel_mm2 for a, b in ((theirs, ours), (ours, theirs)))
+    return -missed - false, f"missed {missed:.0f}, false {false:.0f} mm²"
 
 
 def around(truth, k, zooms):
