@@ -9,7 +9,8 @@ import numpy as np
 
 from sctseg7t.brain.mask import HOW, stripped_mask
 from sctseg7t.brain.register import Template, check_extent, template_to_scan
-from sctseg7t.brain.segmenter import DOUBTFUL, BrainResult, edge_warnings, only_volume, regions_of, thick_slices
+from sctseg7t.brain.segmenter import DOUBTFUL, BrainResult, edge_warnings, only_volume, regions_of
+from sctseg7t.brain.slices import thick_slices
 from sctseg7t.image.masks import labels_on_scan
 from sctseg7t.image.volume import Volume, to_native
 from sctseg7t.inference.record import LABELS

@@ -32,6 +32,7 @@ from sctseg7t.brain.register import (
     template_to_scan,
     tissue_contrast,
 )
+from sctseg7t.brain.slices import resampled_slices, thick_slices
 from sctseg7t.brain.views import view_grid
 from sctseg7t.errors import InputError
 from sctseg7t.image.grid import Grid, bounding_box
@@ -48,8 +49,6 @@ from sctseg7t.runtime.patches import sliding_patches
 from sctseg7t.version import __version__
 from sctseg7t.zoo.spec import ModelSpec
 
-# Slices this thick hide lesions between them, and their shape.
-THICK_MM = 3.5
 # What takes about which part of the time.
 SHARES = {
     "load": 1.0,
@@ -198,7 +197,8 @@ def prepare(
         "template_agreement": None if alike is None else round(alike, 4),
         "scan_to_mni": None if template is None else np.round(template.scan_to_mni, 6).tolist(),
     }
-    return Prepared(np.asarray(data, np.float32), mask, template, details, (*warnings, *thick_slices(affine)))
+    warnings += [*thick_slices(affine), *resampled_slices(data, mask, affine)]
+    return Prepared(np.asarray(data, np.float32), mask, template, details, tuple(warnings))
 
 
 def _check_found(name, alike, similarity, contrast):
@@ -224,16 +224,6 @@ def _doubt(alike):
         f"template_doubtful: brain mask and MNI template disagree (agreement {alike:.2f}, usually {DOUBTFUL:g} and "
         "more); look at the mask, and do not trust location classes"
     )
-
-
-def thick_slices(affine: np.ndarray) -> tuple[str, ...]:
-    """A warning where slices are so thick that they hide lesions."""
-    thickest_mm = voxel_sizes(affine).max()
-    warning = (
-        f"thick_slices: slices are {thickest_mm:.1f} mm thick; lesions thinner than that may be missed or joined, and "
-        "volumes are rough: off by a quarter on the average, by up to two thirds, on eight development scans of 1.5 T"
-    )
-    return (warning,) if thickest_mm > THICK_MM else ()
 
 
 def edge_warnings(table: LesionTable) -> tuple[str, ...]:

@@ -57,6 +57,7 @@ FLAGS = (
     ),
     Flag("template_failed", "brains", "the template fits neither mask nor scan: lesions have no locations"),
     Flag("thick_slices", "brains", "thick slices may hide or join lesions, and volumes are rough"),
+    Flag("resampled_slices", "brains", "thick slices were resampled to thin ones; loads may be far too large"),
     *(
         Flag(name, "follow-ups", meaning)
         for name, meaning in (
