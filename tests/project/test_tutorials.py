@@ -24,6 +24,8 @@ def test_tutorial_runs(page, tmp_path):
     # The commands of this environment, on the CPU, and nothing of the user's.
     env = {name: value for name, value in os.environ.items() if not name.startswith("SCT7T_")}
     env |= {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{env['PATH']}", "SCT7T_CACHE": str(tmp_path / "cache")}
+    # Where zoos of others are kept.
+    env["HOME"] = str(tmp_path / "home")
     for found in blocks:
         shell = ["bash", "-eu"] if found["kind"] == "bash" else [sys.executable]
         done = subprocess.run(

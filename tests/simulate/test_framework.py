@@ -12,7 +12,7 @@ from sctseg7t.errors import InputError
 torch = pytest.importorskip("torch", reason="needs the [train] extra")
 
 from sctseg7t.simulate import cord, fields, neck  # noqa: F401 - they register their effects
-from sctseg7t.simulate.brain import heads, patches, slabs  # noqa: F401
+from sctseg7t.simulate.brain import heads, pair_patches, patches, slabs  # noqa: F401
 from sctseg7t.simulate.effect import EFFECTS, STAGES, effect, read_settings
 from sctseg7t.simulate.scene import Draw, Scene
 

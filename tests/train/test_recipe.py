@@ -18,9 +18,10 @@ def test_shipped_recipes_are_whole(name):
     if recipe.task == "scans":
         # What they train, and from where, is said when they are used.
         assert not recipe.entry and not recipe.labels
-    elif recipe.task != "patatoids":
-        # Networks of drawn images do not ship.
-        assert name.startswith(recipe.model) and load_manifest().versions(recipe.model)
+    else:
+        # Networks of drawn images and of pairs do not ship.
+        shipped = recipe.task not in ("patatoids", "brain_pair")
+        assert name.startswith(recipe.model) and bool(load_manifest().versions(recipe.model)) == shipped
     assert recipe.validate_every <= recipe.steps and recipe.validation_images >= recipe.batch
 
 

@@ -211,8 +211,10 @@ def _sampled(at: torch.Tensor, *volumes: tuple[np.ndarray, int | None]) -> torch
 
 @effect("patch", "pair", probability=0.6)
 def carve(scene: PairScene, draw: Draw, *, most=3, gain=(0.12, 0.6), scale=(0.6, 1.3), old_p=0.2, grown_p=0.25) -> None:
-    """Shapes of real lesions put into one of the scans, or into both, as large or larger in one (after CarveMix, Zhang
-    et al., MICCAI 2021, which carves them with their image)."""
+    """Shapes of real lesions put into one of the scans, or into both, as large or larger in one.
+
+    After CarveMix (Zhang et al., MICCAI 2021), which carves them with their image.
+    """
     if not scene.pieces:
         return
     rng = draw.rng
