@@ -32,7 +32,7 @@ PAGES = {
     "brain_refused": "accuracy/brain_robustness.py -data DATA -others",
     "brain": "accuracy/brain_patients.py -data DATA simulated=brain_lesion_views_thin "
     "nicMSlesions=FOLDS/nicms/*.nii.gz -left-out mixed=FOLDS",
-    "new_lesions": "accuracy/new_lesions.py -data DATA -real -self -null 20 -changes 6",
+    "new_lesions": "accuracy/new_lesions.py -data DATA -real -self -null 12 -changes 4",
     "speed": "speed/speed.py -data DATA",
     "speed_batch": "speed/batch.py",
     "speed_brain": "speed/brain_speed.py -whole "

@@ -89,8 +89,8 @@ def real(args):
         codes = nib.as_closest_canonical(result.maps["changemap"]).get_fdata()
         bright = [n for n, (volume, change) in rows.items() if volume >= LEAST_MM3 and change > LEAST_CHANGE]
         dark = [n for n, (volume, change) in rows.items() if volume >= LEAST_MM3 and change < -LEAST_CHANGE]
-        touched = set(np.unique(truth[new]).astype(int))
-        lost = set(np.unique(truth[(codes == 3) | (codes == 4)]).astype(int))
+        touched = set(np.unique(truth[new]).astype(int).tolist())
+        lost = set(np.unique(truth[(codes == 3) | (codes == 4)]).astype(int).tolist())
         parts, count = ndimage.label(new, CORNERS)
         untouched = [n for n in range(1, count + 1) if not truth[parts == n].any()]
         print(
@@ -237,7 +237,7 @@ def changes(args, segmenter):
             own = lesions == number
             sizes = (own & (now > 0)).sum(), (own & (before > 0)).sum()
             if fate == "new":
-                new[sizes[0] >= 50, bool((own & found.new).any())] += 1
+                new[bool(sizes[0] >= 50), bool((own & found.new).any())] += 1
                 continue
             if max(sizes) < 50:
                 continue
