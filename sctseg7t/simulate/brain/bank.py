@@ -120,17 +120,24 @@ class Crowd:
         turn = k - max(count - len(self.people) * self.each, 0)
         return self.people[turn // self.each] if turn >= 0 else None
 
+    def brain(self, k: int, count: int, recipe: Mapping[str, Any]) -> tuple[Template, dict[str, Any]]:
+        """The anatomy of brain ``k`` of a bank of ``count``, and the settings by effect that hold for it."""
+        person = self.of(k, count)
+        if person is None:
+            return load_template(), dict(recipe)
+        return read_person(person), {**recipe, **self.effects}
+
+    def told(self) -> list[Any]:
+        """What a bank's record and the name of its folder say of the people."""
+        return [[path.name for path in self.people], self.each, dict(self.effects)] if self.people else []
+
 
 def bank_folder(
     root: str | Path, recipe: Mapping[str, Any], seed: int, masks: Sequence[str] = (), crowd: Crowd = Crowd()
 ) -> Path:
     """Folder of the bank that follows from effects, seed, and the names of the lesion masks and people at hand."""
-    told = json.dumps([recipe, seed, list(masks), *_told(crowd)], sort_keys=True)
+    told = json.dumps([recipe, seed, list(masks), *crowd.told()], sort_keys=True)
     return Path(root) / f"brains-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
-
-
-def _told(crowd):
-    return [[p.name for p in crowd.people], crowd.each, dict(crowd.effects)] if crowd.people else []
 
 
 def fill(
@@ -167,7 +174,7 @@ def fill(
     folder.mkdir(parents=True, exist_ok=True)
     missing = [k for k in range(count) if not (folder / f"{k:04}.json").is_file()]
     if missing:
-        write_json(folder / "bank.json", {"seed": seed, "effects": recipe, "masks": masks, "people": _told(crowd)})
+        write_json(folder / "bank.json", {"seed": seed, "effects": recipe, "masks": masks, "people": crowd.told()})
         log.write(f"simulating {len(missing)} of {count} brains into {folder}\n")
         work = functools.partial(_make, folder, seed, recipe, shapes_folder, crowd, count)
         workers = max(1, min(workers, len(missing)))
@@ -192,9 +199,7 @@ def _make(
 ) -> None:
     with one_thread():
         shapes = lesions.load_shapes(shapes_folder) if shapes_folder else None
-        person = crowd.of(k, count)
-        anatomy = read_person(person) if person else load_template()
-        effects = {**recipe, **crowd.effects} if person else recipe
+        anatomy, effects = crowd.brain(k, count, recipe)
         store(folder, f"{k:04}", *simulate(anatomy, shapes, seed + k, effects))
 
 
@@ -207,18 +212,27 @@ def store(
     spacing_mm: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> None:
     """Write a scan into a bank's folder; its record, written last, makes it complete."""
-    for kind, array in (("image", image.astype(np.float16)), ("label", label.astype(np.uint8))):
+    write_arrays(folder, name, {"image": image.astype(np.float16), "label": label.astype(np.uint8)})
+    centres = some_voxels(label_lesions(label > 0), _CENTRES, np.random.default_rng(0))
+    told = {"to_template": np.asarray(to_template).tolist(), "centres": centres, "spacing_mm": list(spacing_mm)}
+    write_json(folder / f"{name}.json", told)
+
+
+def write_arrays(folder: Path, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays of one brain as ``NAME-KIND.npy``, each whole or not at all."""
+    for kind, array in arrays.items():
         buffer = io.BytesIO()
         np.save(buffer, np.ascontiguousarray(array))
         write_bytes(folder / f"{name}-{kind}.npy", buffer.getvalue())
-    parts = label_lesions(label > 0)
-    voxels = np.argwhere(parts)
-    if len(voxels):
-        # Each lesion's share grows with the cube root of its volume.
-        weight = np.bincount(parts.ravel())[parts[tuple(voxels.T)]] ** (-2 / 3)
-        voxels = voxels[np.random.default_rng(0).choice(len(voxels), _CENTRES, p=weight / weight.sum())]
-    told = {"to_template": np.asarray(to_template).tolist(), "centres": voxels.tolist(), "spacing_mm": list(spacing_mm)}
-    write_json(folder / f"{name}.json", told)
+
+
+def some_voxels(numbers: np.ndarray, count: int, rng: np.random.Generator) -> list[list[int]]:
+    """So many voxels of numbered lesions (X, Y, Z); each lesion's share grows with the cube root of its volume."""
+    voxels = np.argwhere(numbers)
+    if not len(voxels):
+        return []
+    weight = np.bincount(numbers.ravel())[numbers[tuple(voxels.T)]] ** (-2 / 3)
+    return voxels[rng.choice(len(voxels), count, p=weight / weight.sum())].tolist()
 
 
 def open_brain(folder: Path, name: str) -> StoredBrain:

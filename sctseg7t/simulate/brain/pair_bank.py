@@ -1,7 +1,6 @@
 """Simulated pairs of scans on disk, made comparable as inference does: what networks of new lesions train on."""
 
 import hashlib
-import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,12 +13,11 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from sctseg7t.brain.pair import matched
-from sctseg7t.files import write_bytes, write_json
+from sctseg7t.files import write_json
+from sctseg7t.measure.lesion_change import GROWN, NEW, SHRUNK, VANISHED
 from sctseg7t.simulate.brain import lesions
-from sctseg7t.simulate.brain.bank import Crowd, StoredBrain
-from sctseg7t.simulate.brain.pairs import GROWN, NEW, SHRUNK, VANISHED, simulate_pair
-from sctseg7t.simulate.brain.people import read_person
-from sctseg7t.simulate.brain.template import load_template
+from sctseg7t.simulate.brain.bank import Crowd, StoredBrain, some_voxels, write_arrays
+from sctseg7t.simulate.brain.pairs import simulate_pair
 from sctseg7t.simulate.scene import one_thread
 
 # Bits of a pair's labels.
@@ -71,8 +69,7 @@ def fill(
 ) -> list[StoredPair]:
     """Simulate the pairs of a bank that are not there yet, and open all; parameters as of ``bank.fill``."""
     shapes = lesions.load_shapes(shapes_folder) if shapes_folder else None
-    people = [[path.name for path in crowd.people], crowd.each, dict(crowd.effects)] if crowd.people else []
-    told = [recipe, seed, list(shapes.names) if shapes else [], people]
+    told = [recipe, seed, list(shapes.names) if shapes else [], crowd.told()]
     folder = Path(root) / f"pairs-{hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:10]}"
     folder.mkdir(parents=True, exist_ok=True)
     missing = [k for k in range(count) if not (folder / f"{k:04}.json").is_file()]
@@ -81,9 +78,7 @@ def fill(
         log.write(f"simulating {len(missing)} of {count} pairs of scans into {folder}\n")
         for k in tqdm(missing, "pairs", file=log, mininterval=10):
             with one_thread():
-                person = crowd.of(k, count)
-                anatomy = read_person(person) if person else load_template()
-                effects = {**recipe, **crowd.effects} if person else recipe
+                anatomy, effects = crowd.brain(k, count, recipe)
                 _store(folder, f"{k:04}", _simulate(anatomy, shapes, seed + k, effects))
     return [open_pair(folder, f"{k:04}") for k in range(count)]
 
@@ -107,29 +102,17 @@ def _store(folder, name, pair):
         "before": np.where(brain, before, 0).astype(np.float16),
         "label": label.astype(np.uint8),
     }
-    for kind, array in arrays.items():
-        buffer = io.BytesIO()
-        np.save(buffer, np.ascontiguousarray(array))
-        write_bytes(folder / f"{name}-{kind}.npy", buffer.getvalue())
+    write_arrays(folder, name, arrays)
     rng = np.random.default_rng(0)
     fates = np.array([False, *(fate in (NEW, GROWN, SHRUNK, VANISHED) for fate in pair.fates)])
     once = (label == AT_NOW) | (label == AT_BEFORE)
     told = {
         "to_template": np.asarray(pair.to_template).tolist(),
-        "changed": _some(pair.lesions * (fates[pair.lesions] & once), rng),
-        "centres": _some(pair.lesions * (label > 0), rng),
+        "changed": some_voxels(pair.lesions * (fates[pair.lesions] & once), _CENTRES, rng),
+        "centres": some_voxels(pair.lesions * (label > 0), _CENTRES, rng),
         "fates": list(pair.fates),
     }
     write_json(folder / f"{name}.json", told)
-
-
-def _some(numbers, rng):
-    """Voxels of numbered lesions; each lesion's share grows with the cube root of its volume."""
-    voxels = np.argwhere(numbers)
-    if not len(voxels):
-        return []
-    weight = np.bincount(numbers.ravel())[numbers[tuple(voxels.T)]] ** (-2 / 3)
-    return voxels[rng.choice(len(voxels), _CENTRES, p=weight / weight.sum())].tolist()
 
 
 def open_pair(folder: Path, name: str) -> StoredPair:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from sctseg7t.measure.lesion_change import GROWN, NEW, STABLE, VANISHED
 from sctseg7t.measure.lesions import label_lesions
 from sctseg7t.simulate.brain import contrast, lesions, scanner, shape  # noqa: F401 - they register the effects
 from sctseg7t.simulate.brain.bank import best_affine
@@ -22,7 +23,6 @@ _APART_MM, _MOST_MM3 = 3.0, 1500
 # How far a lesion's own softness reaches, by how much its border is evened out (SD) before it moves, and how far it
 # moves at most; voxels.
 _REACH_VOX, _EVEN_VOX, _FARTHEST_VOX = 3.0, 0.7, 4.0
-STABLE, GROWN, SHRUNK, VANISHED, NEW = "stable", "grown", "shrunk", "vanished", "new"
 # What differs between two scanners; the rest of the contrast is the person's.
 _SCANNER = ("levels",)
 

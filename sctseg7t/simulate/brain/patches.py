@@ -1,6 +1,6 @@
 """Patches of stored brains, changed anew at every draw: what a network of brain lesions trains on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -163,8 +163,19 @@ def registration(scene: PatchScene, draw: Draw, *, shift_mm=2.0, turn_deg=2.0, z
 @effect("patch", "patch", probability=0.5)
 def ribbons(scene: PatchScene, draw: Draw, *, width_mm=(2.0, 4.0), level=(1.04, 1.26)) -> None:
     """Folds of cortex that run through WM with no fluid to be seen: as bright as faint lesions, but sheets."""
+    draw_ribbons(scene, draw, lambda size: draw.field(size, scene.image.shape), width_mm, level)
+
+
+def draw_ribbons(
+    scene: Any,
+    draw: Draw,
+    field: Callable[[float], torch.Tensor],
+    width_mm: tuple[float, float],
+    level: tuple[float, float],
+) -> None:
+    """Ribbons on a scene's image; ``field`` gives smooth noise of a length in mm where the image is."""
     period = draw.uniform("period_mm", 9, 18)
-    noise, gate = (draw.field(size, scene.image.shape) for size in (period, 22))
+    noise, gate = (field(size) for size in (period, 22))
     # Usual slope of this noise at its zeros.
     away = noise.abs() * period / 2.1
     part = torch.sigmoid((draw.uniform("width_mm", *width_mm) / 2 - away) / 0.35)

@@ -13,7 +13,7 @@ from sctseg7t.errors import InputError
 from sctseg7t.runtime.session import usable_cpus
 from sctseg7t.simulate.brain import bank
 from sctseg7t.simulate.brain.bank import Crowd, StoredBrain
-from sctseg7t.simulate.brain.patches import HELD_OUT_SEED, normalise
+from sctseg7t.simulate.brain.patches import HELD_OUT_SEED, draw_ribbons, normalise
 from sctseg7t.simulate.brain.people import label_maps
 from sctseg7t.simulate.effect import effect, read_settings
 from sctseg7t.simulate.fields import box_around
@@ -203,15 +203,8 @@ def _mean(stack):
 def ribbons(scene: SlabScene, draw: Draw, *, width_mm=(2.0, 4.0), level=(1.04, 1.26)) -> None:
     """Folds of cortex that run through WM with no fluid to be seen: as bright as faint lesions, but sheets."""
     at = np.round(scene.depth_mm - scene.depth_mm.min()).astype(int)
-    period = draw.uniform("period_mm", 9, 18)
     shape = (int(at.max()) + 1, *scene.sides)
-    noise, gate = (draw.field(size, shape)[at] for size in (period, 22))
-    # Usual slope of this noise at its zeros.
-    away = noise.abs() * period / 2.1
-    part = torch.sigmoid((draw.uniform("width_mm", *width_mm) / 2 - away) / 0.35)
-    part = part * torch.sigmoid((gate - draw.uniform("gate", -0.3, 1.2)) / 0.2)
-    part = part * (scene.image > 0.8) * (1 - scene.label)
-    scene.image = scene.image + part * (draw.uniform("level", *level) - scene.image).clamp(min=0)
+    draw_ribbons(scene, draw, lambda size: draw.field(size, shape)[at], width_mm, level)
 
 
 @effect("slab", "slab", probability=0.0)
